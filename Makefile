@@ -1,0 +1,97 @@
+# Every target installs by itself what it needs. `make` alone shows them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+MODULE   := github.com/ankacluster/ankacluster
+COMMIT   ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
+LDFLAGS  := -s -w -X $(MODULE)/internal/buildinfo.Version=$(VERSION) -X $(MODULE)/internal/buildinfo.commit=$(COMMIT)
+GOBUILD  := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
+BINARIES := ankacluster anka-controller anka-registry
+PLATFORMS := darwin/arm64 darwin/amd64 linux/amd64 linux/arm64
+
+# The race detector needs cgo, and cgo a C compiler.
+CC_FOUND := $(shell command -v $${CC:-cc} || command -v gcc || command -v clang)
+RACE     := $(if $(CC_FOUND),-race,)
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: help
+help: ## show this list
+	@grep -hE '^[a-zA-Z_-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## build ankacluster, anka-controller and anka-registry into bin/
+	@mkdir -p bin
+	$(GOBUILD) -o bin/ $(addprefix ./cmd/,$(BINARIES))
+
+.PHONY: test
+test: ## run all tests (with the race detector where a C compiler is found)
+	@$(if $(CC_FOUND),,echo "no C compiler found: the race detector is off";)\
+	go test $(RACE) -shuffle=on -timeout 20m ./...
+
+.PHONY: test-topologies
+test-topologies: ## prove the topologies with real processes; says what it skips without root, systemd or namespaces
+	ANKA_TEST_TEMPLATE_SIZE=2G go test -v -count=1 -timeout 30m ./test/topologies ./cmd/anka-controller
+
+.PHONY: lint
+lint: ## gofmt, go vet and staticcheck
+	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "not formatted: $$out"; exit 1; fi
+	go vet ./...
+	go run $(STATICCHECK) ./...
+
+.PHONY: dist
+dist: ## cross-compile every binary for macOS and Linux into dist/
+	@set -e; for p in $(PLATFORMS); do \
+	  dir=dist/$${p%/*}-$${p#*/}; mkdir -p $$dir; echo "building $$dir"; \
+	  GOOS=$${p%/*} GOARCH=$${p#*/} $(GOBUILD) -o $$dir/ $(addprefix ./cmd/,$(BINARIES)); \
+	done
+
+# A failure prints its seed: run it again with make soak SEED=N.
+DURATION ?= 30m
+SEED     ?= 0
+.PHONY: soak
+soak: ## kill, stop and cut controllers and etcd members for DURATION (30m) under load, and check the history
+	go test ./test/chaos -run '^TestChaos$$' -v -timeout 0 -chaos.duration $(DURATION) -chaos.seed $(SEED)
+
+.PHONY: drill
+drill: build ## break local fakes behind the balancer, in a short form (under 3 minutes)
+	bin/ankacluster drill --duration 2s --heal 3s
+
+.PHONY: compare
+compare: build ## the same drills through haproxy and nginx, into docs/balancing-comparison.md
+	@deploy/haproxy/comparison/install.sh
+	go run ./test/drill/compare -program bin/ankacluster -out docs/balancing-comparison.md
+
+.PHONY: clean
+clean: ## remove what the other targets made
+	rm -rf bin dist .demo .up
+
+# The demo's node runs a fake `anka`, and its etcd cluster is etcd's own server.
+.PHONY: fakes
+fakes: build
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./test/fakeanka
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/etcd go.etcd.io/etcd/server/v3
+
+.PHONY: demo
+demo: fakes ## tell the failover story on this machine: real processes, killed and hung
+	@go run ./test/demo demo
+
+.PHONY: up
+up: fakes ## start a whole cloud on this machine and leave it running
+	@go run ./test/demo up
+
+.PHONY: down
+down: ## end what `make up` started
+	@go run ./test/demo down
+
+.PHONY: bench
+bench: ## run the benchmarks (nothing else should run on the machine)
+	go test -run '^$$' -bench . -benchmem ./balancer/... ./controllerapi/... ./registryapi/...
+
+.PHONY: images
+images: ## build the container images that deploy/compose and the Helm chart use (needs a Docker engine)
+	@mkdir -p dist/images/data
+	GOOS=linux $(GOBUILD) -o dist/images/ ./cmd/anka-controller ./cmd/anka-registry
+	docker build -q -f deploy/compose/Dockerfile --target controller -t ankacluster/anka-controller:latest dist/images
+	docker build -q -f deploy/compose/Dockerfile --target registry -t ankacluster/anka-registry:latest dist/images

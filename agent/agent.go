@@ -1,0 +1,218 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/controllerapi"
+)
+
+// Cloud is the agent wire of the controllers, as *controllerapi.Client has it.
+// Every call may be repeated.
+type Cloud interface {
+	Register(context.Context, controllerapi.RegisterRequest) (controllerapi.RegisterResponse, error)
+	Sync(context.Context, controllerapi.SyncRequest) (controllerapi.SyncResponse, error)
+	Reserve(context.Context, controllerapi.ReserveRequest) (controllerapi.ReserveResponse, error)
+	Report(context.Context, controllerapi.ReportRequest) (controllerapi.ReportResponse, error)
+}
+
+// Host is the machine under the agent.
+type Host interface {
+	// Facts returns what rarely changes; Host, versions and licence are left to
+	// the agent.
+	Facts() controllerapi.NodeFacts
+	// Load returns what changes all the time. AnkaDiskUsage is left to the agent.
+	Load() controllerapi.NodeLoad
+	// Address returns the address that the node reaches the network from.
+	Address() string
+}
+
+// Registry is the node's way to the registries.
+type Registry interface {
+	// URL is where the hypervisor's command finds them: the loopback proxy.
+	URL() string
+	// Moved counts the bytes that came through for a repository.
+	Moved(repository string) int64
+	// Push is the way to other registries than the node's own, for as long as
+	// done has not been called.
+	Push(registries []string) (url string, done func(), err error)
+}
+
+// Deps are what an Agent works with. All are needed, but OnCluster.
+type Deps struct {
+	Cloud    Cloud
+	Runtime  hypervisor.Runtime
+	Host     Host
+	Registry Registry
+	// OnCluster is told of the servers that the cloud announces.
+	OnCluster func(controllerapi.Cluster)
+	// Upgrade replaces the agent's program; nil refuses upgrades.
+	Upgrade Upgrader
+	Metrics prometheus.Registerer
+	Log     *zap.Logger
+}
+
+// Agent is the node's part of the cloud.
+type Agent struct {
+	cfg     Config
+	dir     Dir
+	id      controllerapi.NodeID
+	session string
+	since   time.Time
+	deps    Deps
+	log     *zap.Logger
+	metrics *metrics
+	journal *journal
+	images  *imageLedger
+	slots   chan struct{} // one token a start that is being prepared; capacity NumWorkers
+
+	workers sync.WaitGroup
+
+	// Signals that something changed; capacity 1, so that a signal is kept while
+	// its reader is busy and more of them are one.
+	syncNow, lookNow, planNow, capacityNow chan struct{}
+	swapped                                chan struct{} // an upgrade is in place; capacity 1
+	// introduced is closed once version and address of the node are known, or
+	// could not be found out.
+	introduced chan struct{}
+
+	mu         sync.Mutex
+	draining   bool                                   // guarded by mu; no more starts, an upgrade is due
+	joined     bool                                   // guarded by mu; registered at least once
+	settings   controllerapi.NodeSettings             // guarded by mu
+	cluster    controllerapi.Cluster                  // guarded by mu
+	assigned   *controllerapi.Assignments             // guarded by mu
+	askedAt    time.Time                              // guarded by mu; when the sync that brought assigned was sent
+	orphans    map[controllerapi.TaskID]time.Time     // guarded by mu
+	busy       map[controllerapi.TaskID]*worker       // guarded by mu
+	removing   map[string]bool                        // guarded by mu; VMs that RemoveVM is at
+	gone       map[controllerapi.InstanceID]tombstone // guarded by mu
+	view       view                                   // guarded by mu
+	version    hypervisor.Version                     // guarded by mu
+	address    string                                 // guarded by mu
+	lastSync   time.Time                              // guarded by mu
+	syncError  string                                 // guarded by mu
+	refused    string                                 // guarded by mu; why the cloud does not want the node
+	lastErrors []EventStatus                          // guarded by mu; newest last, bounded
+	pulls      map[hypervisor.Image]*pull             // guarded by mu
+}
+
+type tombstone struct {
+	attempt int
+	at      time.Time
+}
+
+// errStopped is the cause of a context that ends because the agent stops.
+var errStopped = errors.New("the agent is stopping")
+
+// New returns an agent for a directory that join has prepared. It reads the
+// journal and starts nothing.
+func New(cfg Config, dir Dir, id controllerapi.NodeID, deps Deps) (*Agent, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if err := dir.Make(); err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	j, damaged, err := openJournal(dir)
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	for _, path := range damaged {
+		deps.Log.Error("a journal file is damaged and was set aside", zap.String("file", path))
+	}
+	signal := func() chan struct{} { return make(chan struct{}, 1) }
+	a := &Agent{
+		cfg: cfg, dir: dir, id: id, session: uuid.NewString(), deps: deps,
+		log: deps.Log.With(zap.String("node_id", string(id))), metrics: newMetrics(deps.Metrics),
+		journal: j, images: openImageLedger(dir), slots: make(chan struct{}, cfg.NumWorkers),
+		syncNow: signal(), lookNow: signal(), planNow: signal(), capacityNow: signal(), swapped: signal(),
+		introduced: make(chan struct{}),
+		cluster:    dir.Cluster(),
+		orphans:    make(map[controllerapi.TaskID]time.Time),
+		busy:       make(map[controllerapi.TaskID]*worker),
+		removing:   make(map[string]bool),
+		gone:       make(map[controllerapi.InstanceID]tombstone),
+		pulls:      make(map[hypervisor.Image]*pull),
+	}
+	return a, nil
+}
+
+// Run is the agent's life. It returns nil when ctx ends it, with VMs left as
+// they are, and an error that wraps controllerapi.ErrSessionEnded when another
+// agent acts for this node.
+func (a *Agent) Run(ctx context.Context) error {
+	a.since = time.Now()
+	// Disjoin may have to speak for this session when the agent cannot.
+	if err := os.WriteFile(a.dir.path("run", "session"), []byte(a.session), 0o600); err != nil {
+		return err
+	}
+	if err := a.resume(); err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.keepSession(ctx) })
+	g.Go(func() error { return a.watchNode(ctx) })
+	g.Go(func() error { return a.watchAddress(ctx) })
+	g.Go(func() error { return a.reconcile(ctx) })
+	g.Go(func() error { return a.pollStarts(ctx) })
+	g.Go(func() error { return a.pollControl(ctx) })
+	g.Go(func() error { return a.monitorVMs(ctx) })
+	g.Go(func() error { return a.awaitRestart(ctx) })
+	err := g.Wait()
+	a.cancelWorkers(errStopped)
+	a.workers.Wait()
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// resume counts a new life in every record, so that sequence numbers of reports
+// go on from above the last process's.
+func (a *Agent) resume() error {
+	records := a.journal.all()
+	for _, r := range records {
+		r.Lives++
+		if err := a.journal.put(r); err != nil {
+			return fmt.Errorf("journal: %w", err)
+		}
+	}
+	if len(records) > 0 {
+		a.log.Info("found tasks of an earlier run", zap.Int("tasks", len(records)))
+	}
+	return nil
+}
+
+// kick signals without waiting.
+func kick(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// sleep waits, and reports false when ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// isPermanent reports whether the cloud has ended this session.
+func isPermanent(err error) bool { return errors.Is(err, controllerapi.ErrSessionEnded) }

@@ -1,0 +1,232 @@
+// Package anka is a hypervisor.Runtime over the `anka` command line.
+//
+// Nothing that the command prints is trusted: an answer may be missing, cut
+// short, surrounded by warnings, or of another shape than documented. A command
+// that hangs is ended after its timeout with its whole process group.
+package anka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/ankacluster/ankacluster/agent/command"
+	"github.com/ankacluster/ankacluster/agent/hypervisor"
+)
+
+// Timeouts of the commands. They are for hangs, not for slowness: each is many
+// times what the command takes on a busy Mac.
+type Timeouts struct {
+	Query   time.Duration // list, show, version, license
+	Change  time.Duration // clone, modify, delete
+	Stop    time.Duration
+	Suspend time.Duration // writes the guest's memory to disk
+	// TransferStall ends a pull or push that moved no byte, printed nothing and
+	// used no CPU for so long. There is no limit to the whole of it.
+	TransferStall time.Duration
+}
+
+// DefaultTimeouts returns what the agent ships with.
+func DefaultTimeouts() Timeouts {
+	return Timeouts{
+		Query:         30 * time.Second,
+		Change:        5 * time.Minute,
+		Stop:          time.Minute,
+		Suspend:       10 * time.Minute,
+		TransferStall: 5 * time.Minute,
+	}
+}
+
+// CLI is the anka command. It is safe for concurrent use.
+type CLI struct {
+	path     string
+	run      *command.Runner
+	timeouts Timeouts
+}
+
+var _ hypervisor.Runtime = (*CLI)(nil)
+
+// New returns the command at path, which may be a bare name to look up.
+func New(path string, run *command.Runner, t Timeouts) *CLI {
+	return &CLI{path: path, run: run, timeouts: t}
+}
+
+// call runs `anka -j ARGS` and returns the body of its answer.
+func (c *CLI) call(ctx context.Context, cmd command.Command) (answer, error) {
+	verb := "command"
+	for _, a := range cmd.Args {
+		if !strings.HasPrefix(a, "-") {
+			verb = a
+			break
+		}
+	}
+	cmd.Path = c.path
+	cmd.Args = append([]string{"-j"}, cmd.Args...)
+	res, err := c.run.Run(ctx, cmd)
+	if err != nil {
+		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
+			return answer{}, fmt.Errorf("%w: %s", hypervisor.ErrMissing, c.path)
+		}
+		return answer{}, fmt.Errorf("anka %s: %w", verb, err)
+	}
+	a, answered := parseAnswer(res.Stdout)
+	if !answered || a.Status != "OK" || res.ExitCode != 0 {
+		return a, commandError(verb, a, answered, res)
+	}
+	return a, nil
+}
+
+func (c *CLI) query(ctx context.Context, args ...string) (answer, error) {
+	return c.call(ctx, command.Command{Args: args, Timeout: c.timeouts.Query})
+}
+
+func (c *CLI) change(ctx context.Context, args ...string) (answer, error) {
+	return c.call(ctx, command.Command{Args: args, Timeout: c.timeouts.Change})
+}
+
+// Version asks for version and licence. A licence that cannot be read makes
+// LicenseValid false and is no error: the node is then Inactive, not Offline.
+func (c *CLI) Version(ctx context.Context) (hypervisor.Version, error) {
+	a, err := c.query(ctx, "version")
+	if err != nil {
+		return hypervisor.Version{}, err
+	}
+	var v hypervisor.Version
+	for _, o := range decodeObjects(a.Body) {
+		v.Product, v.Version, v.Build = o.text("product"), o.text("version"), o.text("build")
+	}
+	a, err = c.query(ctx, "license", "show")
+	if err != nil {
+		return v, ctx.Err()
+	}
+	for _, o := range decodeObjects(a.Body) {
+		v.License, v.Expires = o.text("license_type"), o.text("expires")
+		if v.License == "" {
+			v.License = o.text("type")
+		}
+		v.LicenseValid = v.License != "" && o.text("status") != "invalid" && o.text("status") != "expired"
+	}
+	return v, nil
+}
+
+// List returns every VM and image, cached tags of images too.
+func (c *CLI) List(ctx context.Context) ([]hypervisor.VM, error) {
+	a, err := c.query(ctx, "list", "-a")
+	if err != nil {
+		return nil, err
+	}
+	var vms []hypervisor.VM
+	for _, o := range decodeObjects(a.Body) {
+		if vm := toVM(o); vm.UUID != "" {
+			vms = append(vms, vm)
+		}
+	}
+	return vms, nil
+}
+
+// Show returns one VM.
+func (c *CLI) Show(ctx context.Context, id string) (hypervisor.VM, error) {
+	a, err := c.query(ctx, "show", id)
+	if err != nil {
+		return hypervisor.VM{}, err
+	}
+	for _, o := range decodeObjects(a.Body) {
+		if vm := toVM(o); vm.UUID != "" {
+			return vm, nil
+		}
+	}
+	return hypervisor.VM{}, &CommandError{Verb: "show", Message: "the answer has no VM in it"}
+}
+
+func toVM(o object) hypervisor.VM {
+	vm := hypervisor.VM{
+		UUID:    o.text("uuid"),
+		Name:    o.text("name"),
+		Tag:     o.text("version"),
+		Status:  hypervisor.Status(strings.ToLower(o.text("status"))),
+		Created: o.time("creation_date"),
+		Started: o.time("start_date"),
+		Ended:   o.time("stop_date"),
+		CPU:     o.number("cpu_cores"),
+		RAM:     o.megabytes("ram"),
+		IP:      o.text("ip"),
+		VNCPort: o.number("vnc_port"),
+	}
+	if vm.RAM == 0 {
+		vm.RAM = o.megabytes("ram_size")
+	}
+	for _, p := range decodeObjects(o["port_forwarding"]) {
+		port := hypervisor.Port{Name: p.text("name"), Guest: p.number("guest_port"), Host: p.number("host_port"), Protocol: p.text("protocol")}
+		if port.Guest <= 0 || port.Host <= 0 {
+			continue
+		}
+		if port.Protocol == "" {
+			port.Protocol = "tcp"
+		}
+		vm.Ports = append(vm.Ports, port)
+	}
+	return vm
+}
+
+// Clone makes a VM of an image.
+func (c *CLI) Clone(ctx context.Context, img hypervisor.Image, name string) (string, error) {
+	args := []string{"clone"}
+	if img.Tag != "" {
+		args = append(args, "-t", img.Tag)
+	}
+	a, err := c.change(ctx, append(args, img.ID, name)...)
+	if err != nil {
+		return "", err
+	}
+	for _, o := range decodeObjects(a.Body) {
+		if id := o.text("uuid"); id != "" {
+			return id, nil
+		}
+	}
+	return "", &CommandError{Verb: "clone", Message: "the answer names no VM"}
+}
+
+// Start starts a VM.
+func (c *CLI) Start(ctx context.Context, id string, o hypervisor.StartOptions) error {
+	cmd := command.Command{Args: []string{"start", id}, Timeout: o.Timeout}
+	if o.VNCPassword != "" {
+		cmd.Env = []string{"ANKA_VNC_PASSWORD=" + o.VNCPassword}
+	}
+	_, err := c.call(ctx, cmd)
+	return err
+}
+
+// Stop stops a VM; one that does not run is stopped already.
+func (c *CLI) Stop(ctx context.Context, id string, force bool) error {
+	args := []string{"stop"}
+	if force {
+		args = append(args, "-f")
+	}
+	_, err := c.call(ctx, command.Command{Args: append(args, id), Timeout: c.timeouts.Stop})
+	return err
+}
+
+// Suspend suspends a VM.
+func (c *CLI) Suspend(ctx context.Context, id string) error {
+	_, err := c.call(ctx, command.Command{Args: []string{"suspend", id}, Timeout: c.timeouts.Suspend})
+	return err
+}
+
+// Delete deletes a VM; one that is not there is deleted already.
+func (c *CLI) Delete(ctx context.Context, id string) error {
+	_, err := c.change(ctx, "delete", "--yes", id)
+	if errors.Is(err, hypervisor.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// AttachUSB hands a device to a VM.
+func (c *CLI) AttachUSB(ctx context.Context, id, device string) error {
+	_, err := c.change(ctx, "attach", id, device)
+	return err
+}

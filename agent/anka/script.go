@@ -1,0 +1,25 @@
+package anka
+
+import (
+	"bytes"
+	"context"
+	"errors"
+
+	"github.com/ankacluster/ankacluster/agent/command"
+	"github.com/ankacluster/ankacluster/agent/hypervisor"
+)
+
+// Run runs a script as `anka run VM sh` with the text on stdin. Its exit code
+// is the script's own; there is no JSON answer.
+func (c *CLI) Run(ctx context.Context, id string, s hypervisor.Script) (hypervisor.ScriptResult, error) {
+	res, err := c.run.Run(ctx, command.Command{
+		Path: c.path, Args: []string{"run", id, "sh"},
+		Stdin: bytes.NewReader(s.Text), Timeout: s.Timeout,
+	})
+	out := hypervisor.ScriptResult{ExitCode: res.ExitCode, Stdout: res.Stdout, Stderr: res.Stderr}
+	if errors.Is(err, command.ErrTimeout) {
+		out.TimedOut, out.ExitCode = true, -1
+		return out, nil
+	}
+	return out, err
+}

@@ -1,0 +1,249 @@
+package command
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+const (
+	// Grace is how long a group has between SIGTERM and SIGKILL: enough for anka
+	// to remove its temporary files, little enough for a terminate to be prompt.
+	Grace = 3 * time.Second
+	// outputWait is how long Run waits for the output streams to close after the
+	// program itself has ended. Daemons that inherit them never close them.
+	outputWait = time.Second
+	// DefaultMaxOutput is kept of each stream when a Command does not say.
+	DefaultMaxOutput = 1 << 20
+	// stallCheck is how often progress is looked at.
+	stallCheck = time.Second
+)
+
+// Why Run ended a command before it ended by itself.
+var (
+	ErrTimeout = errors.New("timed out")
+	ErrStalled = errors.New("made no progress")
+)
+
+// Command is one call of a program.
+type Command struct {
+	Path  string
+	Args  []string
+	Env   []string // added to the agent's own; never logged
+	Stdin io.Reader
+	// Timeout bounds the whole run; 0 means none.
+	Timeout time.Duration
+	// Stall ends a command that for so long printed nothing, used no CPU and
+	// moved no Progress; 0 means never. A pull of 60 GB may take hours, and the
+	// conversion after it prints nothing: only a standstill tells a hang.
+	Stall time.Duration
+	// Progress is a counter that moves while the command gets on, besides its
+	// own output and CPU time; nil means none.
+	Progress func() int64
+	// MaxOutput is how much of the end of each stream is kept; 0 means
+	// DefaultMaxOutput.
+	MaxOutput int
+}
+
+// Result is what a command left.
+type Result struct {
+	Stdout, Stderr []byte // the last MaxOutput bytes
+	ExitCode       int    // -1 when it was ended by a signal or never started
+	Duration       time.Duration
+}
+
+// Runner runs commands. It is safe for concurrent use.
+type Runner struct {
+	dir string // where running groups are noted; "" notes nothing
+	log *zap.Logger
+	obs Observer
+}
+
+// Observer is told of every command that ended. verb is the first argument that
+// is no option.
+type Observer func(verb string, d time.Duration, err error)
+
+// New returns a Runner that notes running process groups in dir ("" for
+// nowhere) and writes one line a command to log.
+func New(dir string, log *zap.Logger, obs Observer) *Runner {
+	if obs == nil {
+		obs = func(string, time.Duration, error) {}
+	}
+	return &Runner{dir: dir, log: log, obs: obs}
+}
+
+// Run runs c to its end. The error wraps ErrTimeout or ErrStalled when Run ended
+// it, the context's error when the caller went away, and is a plain one when
+// the program could not be started. A non-zero exit code is no error of Run.
+func (r *Runner) Run(ctx context.Context, c Command) (Result, error) {
+	start := time.Now()
+	res, err := r.run(ctx, c)
+	res.Duration = time.Since(start)
+	r.obs(verb(c.Args), res.Duration, err)
+	fields := []zap.Field{
+		zap.String("command", strings.Join(append([]string{c.Path}, c.Args...), " ")),
+		zap.Duration("duration", res.Duration), zap.Int("exit_code", res.ExitCode),
+	}
+	if err != nil {
+		fields = append(fields, zap.Error(err))
+	}
+	if res.ExitCode != 0 {
+		fields = append(fields, zap.String("stderr", LastLine(res.Stderr)))
+	}
+	r.log.Info("command ended", fields...)
+	return res, err
+}
+
+func (r *Runner) run(ctx context.Context, c Command) (Result, error) {
+	if err := ctx.Err(); err != nil {
+		return Result{ExitCode: -1}, context.Cause(ctx)
+	}
+	limit := c.MaxOutput
+	if limit == 0 {
+		limit = DefaultMaxOutput
+	}
+	stdout, stderr := &tail{limit: limit}, &tail{limit: limit}
+	cmd := exec.Command(c.Path, c.Args...)
+	cmd.Env = append(cmd.Environ(), c.Env...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, stdout, stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.WaitDelay = outputWait
+	if err := cmd.Start(); err != nil {
+		return Result{ExitCode: -1}, err
+	}
+	pgid := cmd.Process.Pid
+	defer r.note(pgid)()
+
+	ended := make(chan error, 1) // one result, so that the goroutine never waits
+	go func() { ended <- cmd.Wait() }()
+	err, cut := r.watch(ctx, c, pgid, stdout, stderr, ended)
+	res := Result{Stdout: stdout.bytes(), Stderr: stderr.bytes(), ExitCode: cmd.ProcessState.ExitCode()}
+	if cut != nil {
+		return res, cut
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) || errors.Is(err, exec.ErrWaitDelay) {
+		err = nil
+	}
+	return res, err
+}
+
+// watch waits for the end of the process and brings it about when it is due.
+// cut is why.
+func (r *Runner) watch(ctx context.Context, c Command, pgid int, stdout, stderr *tail, ended <-chan error) (waitErr, cut error) {
+	var timeout <-chan time.Time
+	if c.Timeout > 0 {
+		t := time.NewTimer(c.Timeout)
+		defer t.Stop()
+		timeout = t.C
+	}
+	var check <-chan time.Time
+	if c.Stall > 0 {
+		t := time.NewTicker(min(stallCheck, c.Stall/4))
+		defer t.Stop()
+		check = t.C
+	}
+	var mark progressMark
+	moved := time.Now()
+	for cut == nil {
+		select {
+		case err := <-ended:
+			return err, nil
+		case <-ctx.Done():
+			cut = context.Cause(ctx)
+		case <-timeout:
+			cut = fmt.Errorf("%w after %s", ErrTimeout, c.Timeout)
+		case now := <-check:
+			if m := readMark(c, pgid, stdout, stderr); m != mark {
+				mark, moved = m, now
+			} else if now.Sub(moved) >= c.Stall {
+				cut = fmt.Errorf("%w for %s", ErrStalled, c.Stall)
+			}
+		}
+	}
+	_ = syscall.Kill(-pgid, syscall.SIGTERM)
+	select {
+	case err := <-ended:
+		// Children of a program that went at SIGTERM may have stayed.
+		_ = syscall.Kill(-pgid, syscall.SIGKILL)
+		return err, cut
+	case <-time.After(Grace):
+	}
+	_ = syscall.Kill(-pgid, syscall.SIGKILL)
+	return <-ended, cut
+}
+
+// progressMark is everything that moves while a command gets on.
+type progressMark struct {
+	output, progress int64
+	cpu              time.Duration
+}
+
+func readMark(c Command, pgid int, stdout, stderr *tail) progressMark {
+	m := progressMark{output: stdout.total() + stderr.total(), cpu: groupCPU(pgid)}
+	if c.Progress != nil {
+		m.progress = c.Progress()
+	}
+	return m
+}
+
+// tail keeps the last limit bytes written to it.
+type tail struct {
+	limit int
+
+	mu  sync.Mutex
+	buf []byte // guarded by mu; up to twice limit
+	n   int64  // guarded by mu; bytes ever written
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.n += int64(len(p))
+	t.buf = append(t.buf, p[max(0, len(p)-t.limit):]...)
+	if len(t.buf) > 2*t.limit {
+		t.buf = append(t.buf[:0], t.buf[len(t.buf)-t.limit:]...)
+	}
+	return len(p), nil
+}
+
+func (t *tail) bytes() []byte {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return bytes.Clone(t.buf[max(0, len(t.buf)-t.limit):])
+}
+
+func (t *tail) total() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.n
+}
+
+// LastLine returns the last line of output that is not blank, at most 300 bytes
+// of it.
+func LastLine(out []byte) string {
+	out = bytes.TrimSpace(out)
+	if i := bytes.LastIndexByte(out, '\n'); i >= 0 {
+		out = out[i+1:]
+	}
+	return strings.ToValidUTF8(string(out[:min(len(out), 300)]), "?")
+}
+
+// verb names a command for metrics: the first word that is no option.
+func verb(args []string) string {
+	for _, a := range args {
+		if !strings.HasPrefix(a, "-") {
+			return a
+		}
+	}
+	return "none"
+}

@@ -1,0 +1,165 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/controllerapi"
+)
+
+// workTerminate ends an instance: whatever stage its start is in, its VM goes.
+// It is done when nothing of it is left.
+func (a *Agent) workTerminate(ctx context.Context, r Record) {
+	id := r.Task.InstanceID
+	a.mu.Lock()
+	a.gone[id] = tombstone{max(r.Task.Attempt, a.gone[id].attempt), time.Now()}
+	a.mu.Unlock()
+	for n := 0; ; n++ {
+		starts := a.journal.starts(id)
+		if len(starts) == 0 {
+			break
+		}
+		for _, s := range starts {
+			a.discard(s.Task.ID, errDiscarded)
+		}
+		// The plan removes them; it is asked again in case a discard could not be
+		// written.
+		if !sleep(ctx, min(50*time.Millisecond<<min(n, 6), time.Second)) {
+			return
+		}
+	}
+	a.conclude(ctx, r, Told, done(nil, nil))
+}
+
+// instanceVM finds the VM of an instance that is up.
+func (a *Agent) instanceVM(id controllerapi.InstanceID) (Record, error) {
+	for _, r := range a.journal.starts(id) {
+		if (r.State == Up || r.State == Kept) && r.VMUUID != "" {
+			return r, nil
+		}
+	}
+	return Record{}, fmt.Errorf("instance %s has no VM on this node", id)
+}
+
+// workRestart stops a VM by force and starts it.
+func (a *Agent) workRestart(ctx context.Context, r Record) {
+	vm, err := a.restart(ctx, r)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		a.conclude(ctx, r, Told, failed(err))
+	default:
+		info := vmInfo(vm, a.id, a.hostAddress())
+		info.VNCPassword = r.Task.Restart.VNCPassword
+		a.conclude(ctx, r, Told, done(&info, nil))
+	}
+}
+
+func (a *Agent) restart(ctx context.Context, r Record) (hypervisor.VM, error) {
+	start, err := a.instanceVM(r.Task.InstanceID)
+	if err != nil {
+		return hypervisor.VM{}, err
+	}
+	if err := a.stopVM(ctx, start.VMUUID); err != nil {
+		return hypervisor.VM{}, err
+	}
+	req := start.Task.Start.Request
+	for try := 1; ; try++ {
+		err := a.startVM(ctx, start.VMUUID, r.Task.Restart.VNCPassword)
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil || errors.Is(err, hypervisor.ErrNotFound) || try >= tooManyTries {
+			return hypervisor.VM{}, err
+		}
+		if err := a.stopVM(ctx, start.VMUUID); err != nil {
+			return hypervisor.VM{}, err
+		}
+		if !sleep(ctx, backoff(try)) {
+			return hypervisor.VM{}, context.Cause(ctx)
+		}
+	}
+	if dev := r.Task.Restart.USBDevice; dev != "" {
+		if err := a.deps.Runtime.AttachUSB(ctx, start.VMUUID, dev); err != nil {
+			return hypervisor.VM{}, err
+		}
+	}
+	req.StartupScript = "" // a restart runs no script
+	return a.waitUp(ctx, start.VMUUID, req)
+}
+
+// stopVM stops a VM by force unless it does not run.
+func (a *Agent) stopVM(ctx context.Context, uuid string) error {
+	vm, err := a.deps.Runtime.Show(ctx, uuid)
+	if err != nil {
+		return err
+	}
+	if vm.Status == hypervisor.Stopped {
+		return nil
+	}
+	return a.deps.Runtime.Stop(ctx, uuid, true)
+}
+
+// workDistribute brings a template's tag to the node.
+func (a *Agent) workDistribute(ctx context.Context, r Record) {
+	taskCtx, p := a.reportProgress(ctx, r)
+	_, release, err := a.ensureImage(taskCtx, r.Task.Distribute.Template, func(f float64) { p.set(controllerapi.StagePulling, f) })
+	p.end()
+	switch {
+	case err == nil:
+		release()
+		a.conclude(ctx, r, Told, done(nil, nil))
+	case ctx.Err() != nil:
+	case errors.Is(context.Cause(taskCtx), errAbandoned):
+		a.journal.drop(r.Task.ID)
+	default:
+		a.conclude(ctx, r, Told, failed(err))
+	}
+}
+
+// workRemoveTemplate removes all tags of a template from the node. The cloud
+// asked for it by name, so it goes whoever pulled it; a VM that has the
+// template's id but runs is no image and stays.
+func (a *Agent) workRemoveTemplate(ctx context.Context, r Record) {
+	err := a.removeTemplate(ctx, r.Task.Remove.TemplateID)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		a.conclude(ctx, r, Told, failed(err))
+	default:
+		a.conclude(ctx, r, Told, done(nil, nil))
+	}
+	kick(a.lookNow)
+}
+
+func (a *Agent) removeTemplate(ctx context.Context, id controllerapi.TemplateID) error {
+	vms, err := a.deps.Runtime.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, vm := range vms {
+		if vm.UUID != string(id) {
+			continue
+		}
+		if vm.Status == hypervisor.Running {
+			return fmt.Errorf("%s runs as a VM and is not removed", vm.Name)
+		}
+		if managed(vm.Name, a.cfg.VMPrefix) {
+			return fmt.Errorf("%s is an instance's VM, not a template", vm.Name)
+		}
+		if err := a.deps.Runtime.RemoveImage(ctx, string(id), ""); err != nil {
+			return err
+		}
+		break
+	}
+	return a.images.change(func(m map[imageKey]cachedImage) {
+		for k := range m {
+			if k.id == id {
+				delete(m, k)
+			}
+		}
+	})
+}

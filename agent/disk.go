@@ -1,0 +1,67 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+
+	"go.uber.org/zap"
+)
+
+// evict chooses the images to remove so that need more bytes leave the reserve
+// free: the least recently used first, none that is in use, and no more than
+// needed. It is a pure function. images are sorted by last use.
+func evict(images []cachedImage, inUse func(imageKey) bool, free, need, reserve uint64) []cachedImage {
+	var chosen []cachedImage
+	for _, c := range images {
+		if free >= need+reserve {
+			break
+		}
+		if inUse(c.key()) {
+			continue
+		}
+		chosen = append(chosen, c)
+		free += c.Size
+	}
+	return chosen
+}
+
+// makeRoom removes images until a pull of so many bytes leaves the reserve free.
+// It fails when not even the pull itself would fit.
+func (a *Agent) makeRoom(ctx context.Context, need uint64) error {
+	size := a.deps.Host.Facts().DiskSize
+	free := a.deps.Host.Load().FreeDiskSpace
+	if size == 0 {
+		return nil // nothing is known of the disk
+	}
+	if free < need+a.cfg.ReserveSpace.Of(size) {
+		a.removeImages(ctx, evict(a.images.list(), a.images.held, free, need, a.cfg.ReserveSpace.Of(size)), "to keep the disk's reserve")
+		free = a.deps.Host.Load().FreeDiskSpace
+	}
+	if free < need {
+		return fmt.Errorf("%w: the image needs %d MB, %d MB are free", errNoSpace, need>>20, free>>20)
+	}
+	return nil
+}
+
+// cleanDisk removes images that nobody uses until so much is free.
+func (a *Agent) cleanDisk(ctx context.Context, target uint64, why string) {
+	a.removeImages(ctx, evict(a.images.list(), a.images.held, a.deps.Host.Load().FreeDiskSpace, 0, target), why)
+}
+
+func (a *Agent) removeImages(ctx context.Context, images []cachedImage, why string) {
+	for _, c := range images {
+		if a.images.held(c.key()) {
+			continue // a start took it meanwhile
+		}
+		if err := a.deps.Runtime.RemoveImage(ctx, string(c.ID), c.Tag); err != nil {
+			a.fail(ctx, "remove an image", err)
+			continue
+		}
+		a.log.Info("image removed", zap.String("template", c.Name), zap.String("tag", c.Tag), zap.Uint64("bytes", c.Size),
+			zap.Time("last_used", c.Used), zap.String("reason", why))
+		if err := a.images.drop(c.key()); err != nil {
+			a.fail(ctx, "image ledger", err)
+		}
+	}
+	kick(a.lookNow)
+}

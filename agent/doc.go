@@ -1,0 +1,43 @@
+// Package agent is the node's part of the cloud: it keeps a session with the
+// controllers, takes tasks, and makes the VMs on the node those that the cloud
+// wants.
+//
+//	a, err := agent.New(cfg, dir, id, agent.Deps{Cloud: client, Runtime: anka, ...})
+//	err = a.Run(ctx)
+//
+// # Guarantees
+//
+//   - A task that was claimed is finished, handed back, or reported as failed,
+//     also when the agent is killed in its middle: the journal is written before
+//     each step that leaves something behind.
+//   - A VM that is not the cloud's, by its name's prefix, is never touched. One
+//     that is, is removed only when its instance was ended, when its start
+//     failed, or when the cloud lists it as unknown.
+//   - Heartbeats wait for nothing but controllers: no hypervisor, registry or
+//     disk can delay them.
+//   - When another process acts for this node, Run ends.
+//
+// # Not guaranteed
+//
+// A start-up script may run again when the agent is killed before the instance
+// was reported as started; the VM is then a new one.
+//
+// # Goroutines
+//
+// Run owns one each for the session (heartbeats), the look at the hypervisor, the
+// node's address, the reconciliation, the two lanes that ask for tasks (starts, everything
+// else), and the VM monitor; and one for each record that is worked on, with
+// one beside it that reports progress. All have ended when Run returns.
+//
+// # Locks
+//
+// Agent.mu guards the state that goroutines share, journal.mu the records. No
+// lock is held while a command, a request or (but for journal.writing and the
+// image ledger, which order writes) a file is waited for.
+//
+// # Metrics
+//
+// anka_agent_heartbeats_total, _heartbeat_seconds, _tasks_started_total,
+// _tasks_total, _task_seconds, _pulls_total, _pull_seconds, _vm_starts_total,
+// _vm_start_seconds.
+package agent

@@ -1,0 +1,258 @@
+package doctor
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ankacluster/ankacluster/agent/hypervisor"
+)
+
+func checkRoot(_ context.Context, cfg Config) []Finding {
+	if cfg.EUID == 0 {
+		return one(Finding{Check: "root", Level: OK, Summary: "runs as root"})
+	}
+	return one(Finding{Check: "root", Level: Warn,
+		Summary: fmt.Sprintf("runs as user %d: the agent's files and VMs belong to root, so some checks cannot see them", cfg.EUID),
+		Advice:  "run it again with sudo"})
+}
+
+// checkState writes a file, because neither a mode nor a free-space figure says
+// that it can be done.
+func checkState(_ context.Context, cfg Config) []Finding {
+	if cfg.StateDir == "" {
+		return nil
+	}
+	found := one(stateFinding(cfg))
+	switch err := cfg.SettingsErr; {
+	case errors.Is(err, fs.ErrPermission):
+		found = append(found, Finding{Check: "settings", Level: Warn, Summary: "cannot be read by this user", Advice: "run it again with sudo"})
+	case err != nil:
+		found = append(found, Finding{Check: "settings", Level: Fail, Summary: fmt.Sprintf("of the last join cannot be read: %v", err), Advice: "run ankacluster join again"})
+	}
+	return found
+}
+
+func stateFinding(cfg Config) Finding {
+	f := Finding{Check: "state directory", Target: cfg.StateDir, Level: OK, Summary: "can be written"}
+	info, err := os.Stat(cfg.StateDir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		f.Level, f.Summary, f.Advice = Warn, "does not exist: this node has not joined a cloud", "run ankacluster join"
+		return f
+	case err == nil && !info.IsDir():
+		f.Level, f.Summary, f.Advice = Fail, "is not a directory", "move it away and join again"
+		return f
+	}
+	if err = tryWrite(cfg.StateDir); err == nil {
+		return f
+	}
+	f.Level = Fail
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		f.Summary, f.Advice = "cannot be written: the disk is full", "free some space: the agent cannot keep track of its VMs without"
+	case errors.Is(err, fs.ErrPermission) && cfg.EUID != 0:
+		f.Level, f.Summary, f.Advice = Warn, "cannot be written by this user", "run it again with sudo"
+	case errors.Is(err, unix.EROFS):
+		f.Summary, f.Advice = "cannot be written: the file system is read-only", "check the disk (diskutil verifyVolume, dmesg) and mount it for writing"
+	default:
+		f.Summary, f.Advice = fmt.Sprintf("cannot be written: %v", err), "check its owner and mode; it belongs to the user that the agent runs as"
+	}
+	return f
+}
+
+func tryWrite(dir string) (err error) {
+	f, err := os.CreateTemp(dir, ".doctor-*")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close(), os.Remove(f.Name())) }()
+	if _, err := f.Write(make([]byte, 4096)); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// diskLow is where even logs and the journal are in danger, whatever the reserve.
+const diskLow = 1 << 30
+
+func checkDisk(_ context.Context, cfg Config) []Finding {
+	if cfg.StateDir == "" {
+		return nil
+	}
+	dir := cfg.StateDir
+	for dir != filepath.Dir(dir) {
+		if _, err := os.Stat(dir); err == nil {
+			break
+		}
+		dir = filepath.Dir(dir)
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return one(Finding{Check: "disk", Target: dir, Level: Warn, Summary: fmt.Sprintf("free space is not known: %v", err), Advice: "look with df -h"})
+	}
+	return one(diskFinding(dir, uint64(st.Bavail)*uint64(st.Bsize), st.Blocks*uint64(st.Bsize), cfg.Reserve))
+}
+
+func diskFinding(dir string, free, size uint64, reserve func(uint64) uint64) Finding {
+	f := Finding{Check: "disk", Target: dir, Level: OK, Summary: fmt.Sprintf("%s of %s free", bytesText(free), bytesText(size))}
+	var keep uint64
+	if reserve != nil {
+		keep = reserve(size)
+	}
+	switch {
+	case free < diskLow:
+		f.Level, f.Summary = Fail, f.Summary+": no template can be pulled"
+		f.Advice = "delete what is not needed, or VM templates by hand with anka delete"
+	case free < keep:
+		f.Level, f.Summary = Warn, fmt.Sprintf("%s, under the reserve of %s: templates are removed before each pull", f.Summary, bytesText(keep))
+		f.Advice = "free some space, or join again with a smaller --reserve-space"
+	}
+	return f
+}
+
+func bytesText(n uint64) string {
+	if n < 1<<30 {
+		return fmt.Sprintf("%.0f MB", float64(n)/(1<<20))
+	}
+	return fmt.Sprintf("%.1f GB", float64(n)/(1<<30))
+}
+
+// ociMajor and ociMinor are the first version of anka that speaks OCI.
+const ociMajor, ociMinor = 3, 9
+
+func checkHypervisor(ctx context.Context, cfg Config) []Finding {
+	if cfg.Hypervisor == nil {
+		return nil
+	}
+	f := Finding{Check: "hypervisor", Target: cfg.HypervisorName, Level: OK}
+	start := time.Now()
+	v, err := cfg.Hypervisor.Version(ctx)
+	switch {
+	case errors.Is(err, hypervisor.ErrMissing):
+		f.Level, f.Summary = Fail, "the "+cfg.HypervisorName+" command is not installed or not where the service looks for it"
+		f.Advice = "install it, or set ANKA_PATH to where it is"
+		return one(f)
+	case err != nil && ctx.Err() != nil:
+		f.Level, f.Summary = Fail, fmt.Sprintf("the %s command gave no answer within %s", cfg.HypervisorName, time.Since(start).Round(time.Second))
+		f.Advice = "try `" + cfg.HypervisorName + " version` by hand; restart the Mac if that hangs too"
+		return one(f)
+	case err != nil:
+		f.Level, f.Summary = Fail, fmt.Sprintf("the %s command does not work: %v", cfg.HypervisorName, err)
+		f.Advice = "try `" + cfg.HypervisorName + " version` by hand and install it again if that fails too"
+		return one(f)
+	}
+	f.Summary = strings.TrimSpace(v.Product + " " + v.Version)
+	if cfg.HypervisorName != "anka" {
+		return one(f)
+	}
+	if !atLeast(v.Version, ociMajor, ociMinor) {
+		f.Level = Fail
+		f.Summary += fmt.Sprintf(": it cannot pull templates, which needs %d.%d", ociMajor, ociMinor)
+		f.Advice = "install a newer anka"
+	}
+	license := Finding{Check: "licence", Target: "anka", Level: OK, Summary: strings.TrimSpace(v.License + " " + v.Expires)}
+	if !v.LicenseValid {
+		license.Level, license.Summary = Fail, "not valid: the node stays Inactive and gets no VMs"
+		license.Advice = "see anka license show, then anka license activate KEY"
+	}
+	return []Finding{f, license}
+}
+
+func atLeast(version string, major, minor int) bool {
+	a, rest, _ := strings.Cut(version, ".")
+	b, _, _ := strings.Cut(rest, ".")
+	x, err1 := strconv.Atoi(a)
+	y, err2 := strconv.Atoi(b)
+	return err1 == nil && err2 == nil && (x > major || x == major && y >= minor)
+}
+
+func checkAgents(ctx context.Context, cfg Config) []Finding {
+	var all []Finding
+	if s := cfg.Service; s != nil {
+		all = append(all, serviceFinding(*s, cfg.AgentPID))
+	}
+	var others []string
+	if cfg.Agents != nil {
+		processes, err := cfg.Agents(ctx)
+		if err != nil {
+			return append(all, Finding{Check: "agent", Level: Warn, Summary: fmt.Sprintf("processes cannot be listed: %v", err), Advice: "look with ps ax"})
+		}
+		for _, p := range processes {
+			if p.PID != cfg.AgentPID {
+				others = append(others, strconv.Itoa(p.PID))
+			}
+		}
+	}
+	f := Finding{Check: "agent", Level: OK, Summary: fmt.Sprintf("runs as process %d", cfg.AgentPID)}
+	switch {
+	case len(others) > 0 && cfg.AgentPID != 0:
+		f.Level, f.Summary = Fail, fmt.Sprintf("process %d is the agent, and process %s is another: they would end each other's VMs", cfg.AgentPID, strings.Join(others, ", "))
+		f.Advice = "end it: sudo kill " + strings.Join(others, " ")
+	case len(others) > 0:
+		f.Level, f.Summary = Warn, fmt.Sprintf("process %s is an agent of another state directory", strings.Join(others, ", "))
+		f.Advice = "run one agent a machine: sudo kill " + strings.Join(others, " ")
+	case cfg.AgentPID == 0:
+		f.Level, f.Summary, f.Advice = Warn, "does not run", "run ankacluster join"
+	}
+	return append(all, f)
+}
+
+func serviceFinding(s Service, agentPID int) Finding {
+	f := Finding{Check: "service", Level: OK, Summary: s.State}
+	switch {
+	case s.Err != nil:
+		f.Level, f.Summary, f.Advice = Warn, s.Err.Error(), "ask the service manager by hand"
+	case s.State == "not installed":
+		f.Level, f.Summary, f.Advice = Warn, "not installed: the agent does not come back after a reboot", "run ankacluster join as root"
+	case s.State == "failed":
+		f.Level, f.Summary, f.Advice = Fail, "ended with an error", "see ankacluster logs"
+	case s.State == "stopped":
+		f.Level, f.Summary, f.Advice = Warn, "installed but stopped", "run ankacluster join to start it"
+	case s.PID != 0 && agentPID != 0 && s.PID != agentPID:
+		f.Level = Fail
+		f.Summary = fmt.Sprintf("runs process %d, but process %d holds the agent's lock: the service cannot work", s.PID, agentPID)
+		f.Advice = fmt.Sprintf("end the other one: sudo kill %d", agentPID)
+	case !s.Enabled:
+		f.Level, f.Summary, f.Advice = Warn, s.State+", but not started at boot", "run ankacluster join again"
+	}
+	return f
+}
+
+// Processes lists the processes whose program has the given name and whose first
+// argument is subcommand, but this one and its parents.
+func Processes(ctx context.Context, program, subcommand string) ([]Process, error) {
+	cmd := exec.CommandContext(ctx, "ps", "-axo", "pid=,args=")
+	cmd.WaitDelay = time.Second
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("ps: %w", err)
+	}
+	return parseProcesses(out, program, subcommand, os.Getpid()), nil
+}
+
+func parseProcesses(ps []byte, program, subcommand string, self int) []Process {
+	var found []Process
+	for line := range bytes.Lines(ps) {
+		fields := strings.Fields(string(line))
+		if len(fields) < 3 {
+			continue
+		}
+		pid, err := strconv.Atoi(fields[0])
+		if err != nil || pid == self || filepath.Base(fields[1]) != program || fields[2] != subcommand {
+			continue
+		}
+		found = append(found, Process{PID: pid, Command: strings.Join(fields[1:], " ")})
+	}
+	return found
+}

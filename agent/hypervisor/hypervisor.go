@@ -1,0 +1,172 @@
+// Package hypervisor is what the agent asks of a hypervisor on its node: the
+// few verbs and nouns that anka and others have in common.
+//
+// A Runtime is safe for concurrent use. Its methods return when the command
+// has ended or been ended; they never retry. Unless said otherwise a method is
+// idempotent: asked again, it finds the work done.
+package hypervisor
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Errors that a Runtime's methods wrap.
+var (
+	// ErrNotFound: no VM or image of that name or id.
+	ErrNotFound = errors.New("not found on this node")
+	// ErrNameTaken: another VM has the name.
+	ErrNameTaken = errors.New("name is taken")
+	// ErrTooMany: the hypervisor runs as many VMs as it may. Another node may
+	// have room.
+	ErrTooMany = errors.New("the hypervisor runs as many VMs as it may")
+	// ErrLicense: the licence does not allow it or has expired.
+	ErrLicense = errors.New("licence does not allow it")
+	// ErrNotInRegistry: the registry has no such template or tag.
+	ErrNotInRegistry = errors.New("not in the registry")
+	// ErrMissing: the hypervisor's command is not installed.
+	ErrMissing = errors.New("the hypervisor's command was not found")
+)
+
+// Status of a VM. A hypervisor's other words pass through as they are.
+type Status string
+
+const (
+	Running   Status = "running"
+	Stopped   Status = "stopped"
+	Suspended Status = "suspended"
+	Failed    Status = "failed"
+)
+
+// VM is a virtual machine on this node. What List does not tell is zero.
+type VM struct {
+	UUID, Name string
+	// Tag is set for images: what was pulled from a registry.
+	Tag     string
+	Status  Status
+	Created time.Time
+	Started time.Time // zero unless it runs
+	Ended   time.Time // of its last run
+	CPU     int
+	RAM     int    // MB
+	IP      string // "" until the guest has one
+	VNCPort int
+	Ports   []Port
+}
+
+// Port is a port forward in force.
+type Port struct {
+	Name     string
+	Guest    int
+	Host     int
+	Protocol string
+}
+
+// Version of the hypervisor and its licence.
+type Version struct {
+	Product, Version, Build string
+	License, Expires        string
+	LicenseValid            bool
+}
+
+// Image is a template with a tag.
+type Image struct {
+	ID   string
+	Name string
+	Tag  string
+}
+
+// Source is where an image is pulled from or pushed to.
+type Source struct {
+	URL    string // the loopback proxy, or a push registry
+	Prefix string // of the OCI repository, "" for none
+	// Moved counts bytes that went through the proxy for this image; a transfer
+	// that moves bytes is not stalled. Nil when nothing counts.
+	Moved func() int64
+}
+
+// Options of a VM that are set between clone and start. Zero values leave what
+// the template has.
+type Options struct {
+	CPU, RAM     int // RAM in MB
+	DiskSize     string
+	SkipResize   bool // leave the guest's file system as it is
+	NetworkMode  string
+	VLAN         string
+	MAC          string
+	NetworkLocal string // forceOn, forceOff
+	// Ports replaces all rules when Replace is set.
+	Ports        []PortRule
+	ReplacePorts bool
+	// Intel only.
+	VideoController, HVAPIC, CSRActiveConfig, HWSerial, HWUUID string
+}
+
+// PortRule asks for a port forward. HostPort 0 lets the hypervisor choose.
+type PortRule struct {
+	Name      string
+	GuestPort int
+	HostIP    string
+	HostPort  int
+}
+
+// StartOptions of one start.
+type StartOptions struct {
+	VNCPassword string
+	Timeout     time.Duration
+}
+
+// Script is run inside a VM by its shell.
+type Script struct {
+	Text    []byte
+	Timeout time.Duration // 0 means none
+}
+
+// ScriptResult is what a script left: the last 1 MB of each stream.
+type ScriptResult struct {
+	ExitCode       int
+	Stdout, Stderr []byte
+	TimedOut       bool
+}
+
+// PushOptions of one push.
+type PushOptions struct {
+	Template    string // remote template; "" pushes under the VM's own name
+	Tag         string
+	Description string
+	Force       bool
+}
+
+// Runtime is a hypervisor.
+type Runtime interface {
+	// Version asks for the hypervisor's version and licence.
+	Version(ctx context.Context) (Version, error)
+	// List returns all VMs and images of the node, running or not.
+	List(ctx context.Context) ([]VM, error)
+	// Show returns one VM with everything that is known of it.
+	Show(ctx context.Context, id string) (VM, error)
+
+	// Pull brings an image to the node. After an error the image may be half
+	// there: the caller removes it.
+	Pull(ctx context.Context, img Image, from Source) error
+	// Push sends a stopped or suspended VM to a registry as a new tag.
+	Push(ctx context.Context, id string, to Source, o PushOptions) error
+	// RemoveImage removes an image, or with an empty tag all of its tags.
+	RemoveImage(ctx context.Context, id, tag string) error
+
+	// Clone makes a VM of an image and returns its UUID. Not idempotent: a
+	// second call fails with ErrNameTaken.
+	Clone(ctx context.Context, img Image, name string) (uuid string, err error)
+	Configure(ctx context.Context, id string, o Options) error
+	Start(ctx context.Context, id string, o StartOptions) error
+	Stop(ctx context.Context, id string, force bool) error
+	Suspend(ctx context.Context, id string) error
+	// Delete removes a stopped VM for good.
+	Delete(ctx context.Context, id string) error
+	// Run runs a script in a running VM. A script that fails or times out is no
+	// error. Not idempotent.
+	Run(ctx context.Context, id string, s Script) (ScriptResult, error)
+	// AttachUSB hands a device of the host to a running VM.
+	AttachUSB(ctx context.Context, id, device string) error
+}

@@ -1,0 +1,316 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/controllerapi"
+)
+
+// cachedImage is an image that the agent pulled. Images that came by other ways
+// are used, but never removed to make room.
+type cachedImage struct {
+	ID         controllerapi.TemplateID `json:"id"`
+	Name       string                   `json:"name"`
+	Tag        string                   `json:"tag"`
+	Repository string                   `json:"repository"`
+	Digest     string                   `json:"digest,omitempty"`
+	Size       uint64                   `json:"size"`
+	Used       time.Time                `json:"used"`
+	// Complete is false from before a pull begins until it was verified, so that
+	// half an image is known as such after a crash (A11).
+	Complete bool `json:"complete"`
+}
+
+type imageKey struct {
+	id  controllerapi.TemplateID
+	tag string
+}
+
+func (c cachedImage) key() imageKey { return imageKey{c.ID, c.Tag} }
+
+// imageLedger is the set of them, on disk. It is safe for concurrent use.
+type imageLedger struct {
+	path string
+
+	mu     sync.Mutex
+	images map[imageKey]cachedImage // guarded by mu
+	inUse  map[imageKey]int         // guarded by mu; starts between ensure and clone
+}
+
+func openImageLedger(dir Dir) *imageLedger {
+	l := &imageLedger{path: dir.path("images.json"), images: make(map[imageKey]cachedImage), inUse: make(map[imageKey]int)}
+	var list []cachedImage
+	if err := readJSON(l.path, &list); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return l // damaged: the images count as brought by others, and stay
+	}
+	for _, c := range list {
+		l.images[c.key()] = c
+	}
+	return l
+}
+
+func (l *imageLedger) list() []cachedImage {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.listLocked()
+}
+
+func (l *imageLedger) listLocked() []cachedImage {
+	list := make([]cachedImage, 0, len(l.images))
+	for _, c := range l.images {
+		list = append(list, c)
+	}
+	slices.SortFunc(list, func(a, b cachedImage) int {
+		return cmp.Or(a.Used.Compare(b.Used), strings.Compare(string(a.ID), string(b.ID)), strings.Compare(a.Tag, b.Tag))
+	})
+	return list
+}
+
+func (l *imageLedger) get(k imageKey) (cachedImage, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c, ok := l.images[k]
+	return c, ok
+}
+
+// change edits the ledger and stores it.
+func (l *imageLedger) change(edit func(map[imageKey]cachedImage)) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	edit(l.images)
+	// Written under the lock, so that two changes cannot overtake one another.
+	return writeJSON(l.path, l.listLocked())
+}
+
+func (l *imageLedger) put(c cachedImage) error {
+	return l.change(func(m map[imageKey]cachedImage) { m[c.key()] = c })
+}
+
+func (l *imageLedger) drop(k imageKey) error {
+	return l.change(func(m map[imageKey]cachedImage) { delete(m, k) })
+}
+
+// hold marks an image as in use until the returned function is called.
+func (l *imageLedger) hold(k imageKey) (release func()) {
+	l.mu.Lock()
+	l.inUse[k]++
+	l.mu.Unlock()
+	return sync.OnceFunc(func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.inUse[k]--; l.inUse[k] == 0 {
+			delete(l.inUse, k)
+		}
+	})
+}
+
+func (l *imageLedger) held(k imageKey) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.inUse[k] > 0
+}
+
+// usage is what the pulled images take, in bytes.
+func (l *imageLedger) usage() uint64 {
+	var sum uint64
+	for _, c := range l.list() {
+		sum += c.Size
+	}
+	return sum
+}
+
+// pull is one pull under way; any number of tasks wait for it.
+type pull struct {
+	waiters int // guarded by Agent.mu
+	cancel  context.CancelFunc
+	done    chan struct{}
+	err     error // valid after done
+	began   int64 // Registry.Moved at its begin
+}
+
+// ensureImage brings a template's tag to the node unless it is there, and keeps
+// it there until release is called.
+func (a *Agent) ensureImage(ctx context.Context, ref controllerapi.TemplateRef, tell func(fraction float64)) (hypervisor.Image, func(), error) {
+	img := hypervisor.Image{ID: string(ref.ID), Name: ref.Name, Tag: ref.Tag}
+	key := imageKey{ref.ID, ref.Tag}
+	release := a.images.hold(key)
+	for {
+		here, err := a.imagePresent(ctx, ref)
+		if err == nil && !here {
+			tell(0)
+			err = a.awaitPull(ctx, img, ref, tell)
+			if err == nil {
+				continue // look again: what a pull says is not what counts
+			}
+		}
+		if err != nil {
+			release()
+			return img, nil, err
+		}
+		if c, ok := a.images.get(key); ok {
+			c.Used = time.Now().UTC()
+			if err := a.images.put(c); err != nil {
+				a.fail(ctx, "image ledger", err)
+			}
+		}
+		return img, release, nil
+	}
+}
+
+// imagePresent reports whether the whole image is on the node.
+func (a *Agent) imagePresent(ctx context.Context, ref controllerapi.TemplateRef) (bool, error) {
+	c, known := a.images.get(imageKey{ref.ID, ref.Tag})
+	if known && (!c.Complete || ref.Digest != "" && c.Digest != "" && c.Digest != ref.Digest) {
+		return false, nil
+	}
+	return a.imageListed(ctx, ref)
+}
+
+func (a *Agent) imageListed(ctx context.Context, ref controllerapi.TemplateRef) (bool, error) {
+	vms, err := a.deps.Runtime.List(ctx)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(vms, func(vm hypervisor.VM) bool {
+		return vm.UUID == string(ref.ID) && vm.Tag == ref.Tag
+	}), nil
+}
+
+// awaitPull joins the pull of an image, or begins it.
+func (a *Agent) awaitPull(ctx context.Context, img hypervisor.Image, ref controllerapi.TemplateRef, tell func(float64)) error {
+	a.mu.Lock()
+	p := a.pulls[img]
+	if p == nil {
+		// It outlives the task that began it while another waits for it.
+		pullCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		p = &pull{cancel: cancel, done: make(chan struct{}), began: a.deps.Registry.Moved(ref.Repository)}
+		a.pulls[img] = p
+		a.workers.Go(func() {
+			p.err = a.pullImage(pullCtx, img, ref)
+			a.mu.Lock()
+			delete(a.pulls, img)
+			a.mu.Unlock()
+			cancel()
+			close(p.done)
+		})
+	}
+	p.waiters++
+	a.mu.Unlock()
+	defer func() {
+		a.mu.Lock()
+		p.waiters--
+		last := p.waiters == 0
+		a.mu.Unlock()
+		if last {
+			p.cancel()
+			<-p.done // the caller may remove the image next
+		}
+	}()
+	tick := time.NewTicker(progressEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.done:
+			return p.err
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+			if ref.Size > 0 {
+				tell(float64(a.deps.Registry.Moved(ref.Repository)-p.began) / float64(ref.Size))
+			}
+		}
+	}
+}
+
+// pullImage makes room, pulls, and checks that the image is there. After a
+// failure nothing of it is left.
+func (a *Agent) pullImage(ctx context.Context, img hypervisor.Image, ref controllerapi.TemplateRef) (err error) {
+	key := imageKey{ref.ID, ref.Tag}
+	if _, known := a.images.get(key); known {
+		// Half of one from before a crash, or another digest under the same tag.
+		if err := a.deps.Runtime.RemoveImage(ctx, img.ID, img.Tag); err != nil {
+			return fmt.Errorf("remove the incomplete image %s:%s: %w", img.Name, img.Tag, err)
+		}
+	}
+	if err := a.makeRoom(ctx, ref.Size); err != nil {
+		return err
+	}
+	c := cachedImage{ID: ref.ID, Name: ref.Name, Tag: ref.Tag, Repository: ref.Repository, Digest: ref.Digest, Size: ref.Size, Used: time.Now().UTC()}
+	if err := a.images.put(c); err != nil {
+		return fmt.Errorf("image ledger: %w", err)
+	}
+	began := time.Now()
+	a.log.Info("pulling", zap.String("template", ref.Name), zap.String("tag", ref.Tag), zap.Uint64("bytes", ref.Size))
+	err = a.deps.Runtime.Pull(ctx, img, hypervisor.Source{
+		URL: a.deps.Registry.URL(), Prefix: repositoryPrefix(ref),
+		Moved: func() int64 { return a.deps.Registry.Moved(ref.Repository) },
+	})
+	if err == nil {
+		var here bool
+		if here, err = a.imageListed(ctx, ref); err == nil && !here {
+			err = fmt.Errorf("the pull of %s:%s ended well, but the image is not there", ref.Name, ref.Tag)
+		}
+	}
+	a.metrics.pulled(time.Since(began), err)
+	if err == nil {
+		a.log.Info("pulled", zap.String("template", ref.Name), zap.String("tag", ref.Tag), zap.Duration("duration", time.Since(began)))
+		c.Complete, c.Used = true, time.Now().UTC()
+		err = a.images.put(c)
+		kick(a.syncNow)
+		return err
+	}
+	// The context may be over; the remains must go all the same.
+	cleanCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	if rmErr := a.deps.Runtime.RemoveImage(cleanCtx, img.ID, img.Tag); rmErr != nil {
+		// The ledger keeps it as incomplete, and the next pull tries again.
+		a.fail(cleanCtx, "remove a half pulled image", rmErr)
+		return err
+	}
+	if dropErr := a.images.drop(key); dropErr != nil {
+		a.fail(cleanCtx, "image ledger", dropErr)
+	}
+	return err
+}
+
+// repositoryPrefix is what stands before the template's name in its repository.
+func repositoryPrefix(ref controllerapi.TemplateRef) string {
+	if dir := path.Dir(ref.Repository); dir != "." && dir != "/" {
+		return dir
+	}
+	return ""
+}
+
+// imageReports lists the images that starts may count on.
+func (a *Agent) imageReports() []controllerapi.NodeImage {
+	a.mu.Lock()
+	vms := a.view.vms
+	a.mu.Unlock()
+	reports := []controllerapi.NodeImage{}
+	for _, vm := range vms {
+		if vm.Tag == "" || managed(vm.Name, a.cfg.VMPrefix) {
+			continue
+		}
+		id := controllerapi.TemplateID(vm.UUID)
+		if c, known := a.images.get(imageKey{id, vm.Tag}); known && !c.Complete {
+			continue
+		}
+		reports = append(reports, controllerapi.NodeImage{UUID: id, Name: vm.Name, Tag: vm.Tag})
+	}
+	slices.SortFunc(reports, func(a, b controllerapi.NodeImage) int {
+		return cmp.Or(strings.Compare(string(a.UUID), string(b.UUID)), strings.Compare(a.Tag, b.Tag))
+	})
+	return reports
+}

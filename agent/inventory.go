@@ -1,0 +1,306 @@
+package agent
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/controllerapi"
+)
+
+const (
+	// lookIdle and lookBusy are how often the hypervisor is asked for its VMs:
+	// every question is a process, so an idle node asks rarely.
+	lookIdle = 20 * time.Second
+	lookBusy = 5 * time.Second
+	// detailsFresh is how long a running VM's addresses and ports are taken as
+	// known; they hardly ever change.
+	detailsFresh = time.Minute
+	// versionFresh is how often version and licence are asked for.
+	versionFresh = 10 * time.Minute
+	// versionRetry is the same after a failure.
+	versionRetry = 30 * time.Second
+)
+
+// view is the node's VMs as last seen. It is replaced whole, never changed.
+type view struct {
+	known bool
+	at    time.Time // when the look began
+	vms   []hypervisor.VM
+	err   string
+	// shown is when a running VM's details were last asked for, by UUID.
+	shown map[string]time.Time
+}
+
+// watchNode looks at the hypervisor from time to time and when asked to. It is
+// the only goroutine that waits for it besides workers, so that a hypervisor
+// that hangs makes the view old and nothing else.
+func (a *Agent) watchNode(ctx context.Context) error {
+	var versionAt time.Time
+	for first := true; ; first = false {
+		if time.Now().After(versionAt) {
+			versionAt = time.Now().Add(a.askVersion(ctx))
+		}
+		if first {
+			a.updateAddress()
+			close(a.introduced)
+		}
+		a.look(ctx)
+		wait := lookIdle
+		if a.active() {
+			wait = lookBusy
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		case <-a.lookNow:
+			t.Stop()
+		case <-t.C:
+		}
+	}
+}
+
+// active reports whether the node's VMs are likely to change.
+func (a *Agent) active() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.busy) > 0 || !a.view.known {
+		return true
+	}
+	return slices.ContainsFunc(a.view.vms, func(vm hypervisor.VM) bool {
+		return vm.Status == hypervisor.Running && managed(vm.Name, a.cfg.VMPrefix)
+	})
+}
+
+// look asks for the VMs and, where due, for the details of running ones.
+func (a *Agent) look(ctx context.Context) {
+	at := time.Now()
+	vms, err := a.deps.Runtime.List(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			a.mu.Lock()
+			first := a.view.err == ""
+			a.view.err = err.Error()
+			a.mu.Unlock()
+			if first {
+				a.log.Warn("cannot list VMs", zap.Error(err))
+			}
+		}
+		return
+	}
+	a.mu.Lock()
+	old := a.view
+	a.mu.Unlock()
+	shown := make(map[string]time.Time)
+	for i, vm := range vms {
+		if vm.Status != hypervisor.Running {
+			continue
+		}
+		before, ok := findVM(old.vms, vm.UUID)
+		if ok && before.Status == hypervisor.Running && at.Sub(old.shown[vm.UUID]) < detailsFresh && before.IP != "" {
+			vms[i], shown[vm.UUID] = before, old.shown[vm.UUID]
+			continue
+		}
+		if full, err := a.deps.Runtime.Show(ctx, vm.UUID); err == nil {
+			vms[i], shown[vm.UUID] = merge(vm, full), at
+		} else if ok {
+			vms[i] = before
+		}
+	}
+	slices.SortFunc(vms, func(a, b hypervisor.VM) int { return strings.Compare(a.UUID, b.UUID) })
+	a.mu.Lock()
+	recovered := old.err != "" && a.view.err != ""
+	a.view = view{known: true, at: at, vms: vms, shown: shown}
+	a.mu.Unlock()
+	if recovered {
+		a.log.Info("VMs are listed again")
+	}
+	if !slices.EqualFunc(old.vms, vms, sameVM) {
+		kick(a.syncNow)
+		kick(a.planNow)
+	}
+	kick(a.capacityNow)
+}
+
+// merge prefers what show told; list is the authority on the status.
+func merge(listed, shown hypervisor.VM) hypervisor.VM {
+	if listed.Status != "" {
+		shown.Status = listed.Status
+	}
+	if shown.Tag == "" {
+		shown.Tag = listed.Tag
+	}
+	return shown
+}
+
+func sameVM(a, b hypervisor.VM) bool {
+	return a.UUID == b.UUID && a.Name == b.Name && a.Tag == b.Tag && a.Status == b.Status &&
+		a.IP == b.IP && a.Started.Equal(b.Started) && slices.Equal(a.Ports, b.Ports)
+}
+
+// askVersion asks for version and licence, and returns when to ask again.
+func (a *Agent) askVersion(ctx context.Context) time.Duration {
+	v, err := a.deps.Runtime.Version(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			a.noteError("hypervisor version", err)
+			a.log.Warn("cannot ask the hypervisor for its version", zap.Error(err))
+		}
+		return versionRetry
+	}
+	a.mu.Lock()
+	changed := a.version != v
+	a.version = v
+	a.mu.Unlock()
+	if changed {
+		a.log.Info("hypervisor", zap.String("product", v.Product), zap.String("version", v.Version),
+			zap.String("license", v.License), zap.Bool("license_valid", v.LicenseValid))
+		kick(a.syncNow)
+		kick(a.capacityNow)
+	}
+	if !v.LicenseValid {
+		return versionRetry
+	}
+	return versionFresh
+}
+
+// watchAddress follows the node's address: looking it up may ask a name server,
+// which no heartbeat waits for.
+func (a *Agent) watchAddress(ctx context.Context) error {
+	for sleep(ctx, a.cfg.Heartbeat) {
+		a.updateAddress()
+	}
+	return ctx.Err()
+}
+
+func (a *Agent) updateAddress() {
+	address := a.cfg.Host
+	if address == "" {
+		address = a.deps.Host.Address()
+	}
+	a.mu.Lock()
+	changed := address != "" && a.address != address
+	if changed {
+		a.address = address
+	}
+	a.mu.Unlock()
+	if changed {
+		kick(a.syncNow)
+	}
+}
+
+// facts returns what the node says of itself.
+func (a *Agent) facts() controllerapi.NodeFacts {
+	f := a.deps.Host.Facts()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	f.Host = a.address
+	f.AnkaVersion = controllerapi.AnkaVersion{
+		Product: a.version.Product, Version: a.version.Version, Build: a.version.Build,
+		License: a.version.License, Expires: a.version.Expires,
+	}
+	f.LicenseValid = a.version.LicenseValid
+	return f
+}
+
+func (a *Agent) load() controllerapi.NodeLoad {
+	l := a.deps.Host.Load()
+	l.AnkaDiskUsage = a.images.usage()
+	return l
+}
+
+// vms returns the last view's VMs, and false while there is none.
+func (a *Agent) vms() ([]hypervisor.VM, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.view.vms, a.view.known
+}
+
+// vmReports says which VMs there are, and false while that is not known: a list
+// that is empty for want of a look would make the cloud give up every instance.
+func (a *Agent) vmReports() ([]controllerapi.VMReport, bool) {
+	records := a.journal.all()
+	a.mu.Lock()
+	v, address := a.view, a.address
+	a.mu.Unlock()
+	reports := []controllerapi.VMReport{} // never nil: an empty list is a statement
+	for _, vm := range v.vms {
+		isManaged := managed(vm.Name, a.cfg.VMPrefix)
+		if !isManaged && vm.Status != hypervisor.Running {
+			continue // an image, or a VM at rest that is none of our business
+		}
+		r := controllerapi.VMReport{Managed: isManaged, VCPU: vm.CPU, RAM: vm.RAM, Info: vmInfo(vm, a.id, address)}
+		if rec, ok := ownerOf(records, vm); ok {
+			r.InstanceID, r.Attempt = rec.Task.InstanceID, rec.Task.Attempt
+			if rec.State == Kept {
+				// Its instance failed, whatever the VM does: a stuck one was stopped by
+				// us, which must not look as if it had ended by itself (A13).
+				r.Info.Status = string(hypervisor.Failed)
+			}
+		}
+		reports = append(reports, r)
+	}
+	return reports, v.known
+}
+
+func ownerOf(records []Record, vm hypervisor.VM) (Record, bool) {
+	for _, r := range records {
+		if r.Task.Kind == controllerapi.TaskStart && r.Owns(vm.UUID, vm.Name) {
+			return r, true
+		}
+	}
+	return Record{}, false
+}
+
+// taskIDs lists the claimed tasks that are not over, in a fixed order.
+func (a *Agent) taskIDs() []controllerapi.TaskID {
+	ids := []controllerapi.TaskID{}
+	for _, r := range a.journal.all() {
+		if r.State == Claimed || r.Outcome != nil {
+			ids = append(ids, r.Task.ID)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// vmInfo is a VM in the words of the REST API.
+func vmInfo(vm hypervisor.VM, node controllerapi.NodeID, address string) controllerapi.VMInfo {
+	info := controllerapi.VMInfo{
+		UUID: vm.UUID, Status: string(vm.Status), Name: vm.Name, Version: vm.Tag,
+		CreationDate: vm.Created, StartDate: vm.Started, StopDate: vm.Ended,
+		CPUCores: vm.CPU, RAM: ramWord(vm.RAM), NodeID: node, HostIP: address,
+		IP: vm.IP, VNCPort: vm.VNCPort,
+	}
+	for _, p := range vm.Ports {
+		info.PortForwarding = append(info.PortForwarding, controllerapi.PortForward{
+			GuestPort: p.Guest, HostPort: p.Host, Protocol: p.Protocol, Name: p.Name,
+		})
+	}
+	return info
+}
+
+// ramWord writes MB the way anka does.
+func ramWord(mb int) string {
+	if mb <= 0 {
+		return ""
+	}
+	if mb%1024 == 0 {
+		return strconv.Itoa(mb/1024) + "G"
+	}
+	return strconv.Itoa(mb) + "M"
+}
+
+// LogsCentrally reports whether the cloud wants this node's log.
+func (a *Agent) LogsCentrally() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.joined && !a.cfg.NoCentralLogging && !a.settings.DisableCentralLogging
+}

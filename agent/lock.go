@@ -1,0 +1,82 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrRunning: another agent runs on this host with this state directory.
+var ErrRunning = errors.New("an agent is already running on this host")
+
+// Lock is held by the one agent that may use a state directory. The kernel
+// lets go of it when the process ends, however it ends.
+type Lock struct{ f *os.File }
+
+// Lock takes the lock, or returns ErrRunning.
+func (d Dir) Lock() (*Lock, error) {
+	f, err := os.OpenFile(d.path("run", "agent.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(f); err != nil {
+		pid, _ := readPID(f)
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%w (process %d)", ErrRunning, pid)
+		}
+		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	if err := f.Truncate(0); err == nil {
+		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+	}
+	return &Lock{f}, nil
+}
+
+// flock takes the exclusive lock. Somebody who only asks who runs holds it for a
+// moment (RunningPID), so one refusal is not the last word.
+func flock(f *os.File) (err error) {
+	for range 10 {
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+			return err
+		}
+		time.Sleep(30 * time.Millisecond)
+	}
+	return err
+}
+
+// Unlock lets go of it.
+func (l *Lock) Unlock() { l.f.Close() }
+
+// RunningPID returns the process id of the agent that holds the lock, or 0 when
+// none does.
+func (d Dir) RunningPID() int {
+	f, err := os.Open(d.path("run", "agent.lock"))
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	if unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil {
+		return 0 // nobody holds it; closing lets go
+	}
+	pid, _ := readPID(f)
+	return pid
+}
+
+func readPID(f *os.File) (int, error) {
+	data, err := io.ReadAll(io.NewSectionReader(f, 0, 32))
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(data)))
+}

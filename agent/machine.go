@@ -1,0 +1,114 @@
+package agent
+
+import (
+	"net"
+	"net/url"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/buildinfo"
+)
+
+// Machine is the Host that the agent runs on. It is safe for concurrent use.
+type Machine struct {
+	disk        string // a path on the disk that VMs are kept on
+	controllers func() []string
+
+	mu       sync.Mutex
+	cpu      cpuTimes                // guarded by mu; at the last sample
+	load     controllerapi.NodeLoad  // guarded by mu
+	sampled  time.Time               // guarded by mu
+	hardware controllerapi.NodeFacts // guarded by mu; what cannot change while we run
+}
+
+// loadFresh is how long a sample of the load is good for.
+const loadFresh = time.Second
+
+// cpuTimes are counters since boot, in any unit.
+type cpuTimes struct{ busy, total float64 }
+
+// NewMachine returns this host. controllers names where the node's traffic goes,
+// which decides its address.
+func NewMachine(disk string, controllers func() []string) *Machine {
+	m := &Machine{disk: disk, controllers: controllers, cpu: readCPU()}
+	m.hardware = controllerapi.NodeFacts{
+		CPUCount: uint(cpuCount()), RAM: uint((totalRAM() + 1<<29) >> 30), HostArch: hostArch(),
+	}
+	return m
+}
+
+// hostArch is one of the two words that clients know.
+func hostArch() string {
+	if runtime.GOARCH == "arm64" {
+		return "arm64"
+	}
+	return "amd64"
+}
+
+// Facts returns what rarely changes.
+func (m *Machine) Facts() controllerapi.NodeFacts {
+	m.mu.Lock()
+	f := m.hardware
+	m.mu.Unlock()
+	f.DiskSize, _ = diskSpace(m.disk)
+	f.AgentVersion = buildinfo.Version
+	return f
+}
+
+// Load returns a sample of the load that is at most a second old.
+func (m *Machine) Load() controllerapi.NodeLoad {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if time.Since(m.sampled) < loadFresh {
+		return m.load
+	}
+	now := readCPU()
+	if total := now.total - m.cpu.total; total > 0 {
+		m.load.CPUUtil = clamp((now.busy - m.cpu.busy) / total)
+	}
+	m.cpu, m.sampled = now, time.Now()
+	m.load.RAMUtil = clamp(usedRAM())
+	_, m.load.FreeDiskSpace = diskSpace(m.disk)
+	return m.load
+}
+
+func clamp(f float64) float64 { return min(max(f, 0), 1) }
+
+// Address returns the local address from which the first controller that has a
+// route is reached, or "". No packet is sent.
+func (m *Machine) Address() string {
+	fallback := ""
+	for _, c := range m.controllers() {
+		u, err := url.Parse(c)
+		if err != nil {
+			continue
+		}
+		port := u.Port()
+		if port == "" {
+			port = "80"
+		}
+		conn, err := net.DialTimeout("udp", net.JoinHostPort(u.Hostname(), port), 2*time.Second)
+		if err != nil {
+			continue
+		}
+		ip := conn.LocalAddr().(*net.UDPAddr).IP
+		conn.Close()
+		if !ip.IsLoopback() {
+			return ip.String()
+		}
+		fallback = ip.String() // a controller on this host
+	}
+	return fallback
+}
+
+func diskSpace(path string) (size, free uint64) {
+	var s unix.Statfs_t
+	if unix.Statfs(path, &s) != nil {
+		return 0, 0
+	}
+	return s.Blocks * uint64(s.Bsize), s.Bavail * uint64(s.Bsize)
+}

@@ -1,0 +1,68 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/controllerapi"
+)
+
+// monitorVMs runs a command in every running VM from time to time, when join
+// asked for it. A VM that does not answer is reported as failed and stopped
+// (A13).
+func (a *Agent) monitorVMs(ctx context.Context) error {
+	if !a.cfg.VMMonitor {
+		return nil
+	}
+	for sleep(ctx, a.cfg.VMStuckDelay) {
+		var probes sync.WaitGroup
+		for _, r := range a.journal.all() {
+			if r.Task.Kind == controllerapi.TaskStart && r.State == Up && a.isRunning(r) {
+				probes.Go(func() { a.probeVM(ctx, r) })
+			}
+		}
+		probes.Wait()
+	}
+	return ctx.Err()
+}
+
+// errStuck is the cause of a script's end in a guest that does not answer.
+var errStuck = errors.New("the VM does not answer")
+
+func (a *Agent) isRunning(r Record) bool {
+	vms, _ := a.vms()
+	vm, ok := findVM(vms, r.VMUUID)
+	return ok && vm.Status == hypervisor.Running
+}
+
+func (a *Agent) probeVM(ctx context.Context, r Record) {
+	res, err := a.deps.Runtime.Run(ctx, r.VMUUID, hypervisor.Script{Text: []byte("true\n"), Timeout: a.cfg.VMStuckTimeout})
+	if ctx.Err() != nil || err == nil && !res.TimedOut && res.ExitCode == 0 {
+		return
+	}
+	switch {
+	case err != nil:
+	case res.TimedOut:
+		err = fmt.Errorf("no answer within %s", a.cfg.VMStuckTimeout)
+	default:
+		err = fmt.Errorf("exit code %d", res.ExitCode)
+	}
+	if current, ok := a.journal.get(r.Task.ID); !ok || current.State != Up || current.Outcome != nil {
+		return // it is being ended anyhow
+	}
+	a.log.Warn("VM is stuck", zap.String("instance_id", string(r.Task.InstanceID)), zap.Error(err))
+	if err := a.deps.Runtime.Stop(ctx, r.VMUUID, true); err != nil {
+		a.fail(ctx, "stop a stuck VM", err)
+	}
+	// A script that nobody waits for may hang in the same guest.
+	a.interrupt(r.Task.ID, errStuck)
+	a.begin(ctx, r.Task.ID, func(ctx context.Context, _ controllerapi.TaskID) {
+		r.Lives++ // a second outcome needs a number above the first one's
+		a.conclude(ctx, r, Kept, failed(errors.New("the VM did not answer its monitor: "+err.Error())))
+	})
+}

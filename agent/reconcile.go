@@ -1,0 +1,344 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/controllerapi"
+)
+
+const (
+	// planEvery is the pace without a reason; every change is a reason.
+	planEvery = 10 * time.Second
+	// planMin is the least time between two plans.
+	planMin = 50 * time.Millisecond
+	// handBackAgain is how long after a hand-back it is repeated.
+	handBackAgain = time.Hour
+	// tombstoneAge is how long an ended instance's start is refused.
+	tombstoneAge = time.Hour
+)
+
+// worker is a goroutine that works on a record.
+type worker struct {
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+}
+
+// Causes for which a worker is cancelled.
+var (
+	errDiscarded = errors.New("the claim no longer stands")
+	errAbandoned = errors.New("the cloud told the node to abandon the task")
+)
+
+// reconcile brings what is on the node and what the cloud wants together, again
+// and again.
+func (a *Agent) reconcile(ctx context.Context) error {
+	tick := time.NewTicker(planEvery)
+	defer tick.Stop()
+	for {
+		for _, action := range Plan(a.world(), time.Now()) {
+			a.apply(ctx, action)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		case <-a.planNow:
+			if !sleep(ctx, planMin) {
+				return ctx.Err()
+			}
+		}
+	}
+}
+
+// world is what the plan is made of, as of now.
+func (a *Agent) world() World {
+	records := a.journal.all()
+	now := time.Now()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.trackOrphansLocked(records, now)
+	for id, t := range a.gone {
+		if now.Sub(t.at) > tombstoneAge {
+			delete(a.gone, id)
+		}
+	}
+	busy := make(map[controllerapi.TaskID]bool, len(a.busy))
+	for id := range a.busy {
+		busy[id] = true
+	}
+	return World{
+		Assignments: a.assigned, AssignmentsAsked: a.askedAt, Orphans: maps.Clone(a.orphans),
+		Records: records, Busy: busy, VMs: a.view.vms, Prefix: a.cfg.VMPrefix,
+	}
+}
+
+// trackOrphansLocked remembers since when an assignment has no record.
+func (a *Agent) trackOrphansLocked(records []Record, now time.Time) {
+	if a.assigned == nil {
+		return
+	}
+	orphans := make(map[controllerapi.TaskID]time.Time)
+	recorded := make(map[controllerapi.TaskID]bool)
+	for _, r := range records {
+		recorded[r.Task.ID] = true
+	}
+	for _, as := range a.assigned.Instances {
+		if recorded[as.TaskID] {
+			continue
+		}
+		since, ok := a.orphans[as.TaskID]
+		if !ok {
+			since = now
+		}
+		orphans[as.TaskID] = since
+	}
+	a.orphans = orphans
+}
+
+func (a *Agent) apply(ctx context.Context, action Action) {
+	if action.Reason != "" {
+		a.log.Info("plan", zap.String("action", string(action.Kind)), zap.String("task", string(action.Task)),
+			zap.String("vm", action.VM), zap.String("reason", action.Reason))
+	}
+	switch action.Kind {
+	case Work:
+		a.begin(ctx, action.Task, a.work)
+	case Tell:
+		a.begin(ctx, action.Task, a.tell)
+	case Clean:
+		a.begin(ctx, action.Task, a.clean)
+	case Discard:
+		a.discard(action.Task, errDiscarded)
+	case RemoveVM:
+		a.begin(ctx, controllerapi.TaskID("vm."+action.VM), func(ctx context.Context, _ controllerapi.TaskID) {
+			if err := a.removeVM(ctx, func(vm hypervisor.VM) bool {
+				return vm.UUID == action.VM && managed(vm.Name, a.cfg.VMPrefix)
+			}); err != nil {
+				a.fail(ctx, "remove unknown VM", err)
+			}
+			a.forgetVM(action.VM)
+		})
+	case HandBack:
+		a.begin(ctx, action.Assignment.TaskID, func(ctx context.Context, id controllerapi.TaskID) {
+			as := action.Assignment
+			a.deliver(ctx, Record{Task: controllerapi.Task{ID: id, Kind: controllerapi.TaskStart, InstanceID: as.InstanceID, Attempt: as.Attempt},
+				Outcome: &controllerapi.ReportRequest{Phase: controllerapi.PhaseReturned, Message: action.Reason,
+					// Nothing is known of earlier reports: be above them all.
+					Seq: time.Now().Unix() * seqPerLife}})
+			// The cloud may keep the assignment, of an instance in error for one:
+			// it was told, and need not be told with every plan.
+			a.mu.Lock()
+			a.orphans[id] = time.Now().Add(handBackAgain)
+			a.mu.Unlock()
+		})
+	}
+}
+
+// begin runs work on a task unless somebody is at it.
+func (a *Agent) begin(ctx context.Context, id controllerapi.TaskID, work func(context.Context, controllerapi.TaskID)) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	w := &worker{cancel: cancel, done: make(chan struct{})}
+	a.mu.Lock()
+	if a.busy[id] != nil {
+		a.mu.Unlock()
+		cancel(nil)
+		return
+	}
+	a.busy[id] = w
+	a.mu.Unlock()
+	a.workers.Go(func() {
+		work(ctx, id)
+		cancel(nil)
+		a.mu.Lock()
+		delete(a.busy, id)
+		a.mu.Unlock()
+		close(w.done)
+		kick(a.lookNow)
+		kick(a.planNow)
+		kick(a.syncNow)
+		kick(a.capacityNow)
+	})
+}
+
+// interrupt ends the work on a task and waits until it has ended.
+func (a *Agent) interrupt(id controllerapi.TaskID, cause error) {
+	a.mu.Lock()
+	w := a.busy[id]
+	a.mu.Unlock()
+	if w != nil {
+		w.cancel(cause)
+		<-w.done
+	}
+}
+
+func (a *Agent) cancelWorkers(cause error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, w := range a.busy {
+		w.cancel(cause)
+	}
+}
+
+// work takes a claimed task up.
+func (a *Agent) work(ctx context.Context, id controllerapi.TaskID) {
+	r, ok := a.journal.get(id)
+	if !ok || r.State != Claimed {
+		return
+	}
+	a.metrics.taskStarted(r.Task.Kind)
+	switch r.Task.Kind {
+	case controllerapi.TaskStart:
+		a.workStart(ctx, r)
+	case controllerapi.TaskTerminate:
+		a.workTerminate(ctx, r)
+	case controllerapi.TaskRestart:
+		a.workRestart(ctx, r)
+	case controllerapi.TaskSaveImage:
+		a.workSaveImage(ctx, r)
+	case controllerapi.TaskDistribute:
+		a.workDistribute(ctx, r)
+	case controllerapi.TaskRemove:
+		a.workRemoveTemplate(ctx, r)
+	case controllerapi.TaskUpgrade:
+		a.workUpgrade(ctx, r)
+	default:
+		a.conclude(ctx, r, Told, failed(fmt.Errorf("this agent does not know tasks of kind %q", r.Task.Kind)))
+	}
+}
+
+// tell delivers an outcome that an earlier run of the agent could not.
+func (a *Agent) tell(ctx context.Context, id controllerapi.TaskID) {
+	if r, ok := a.journal.get(id); ok && r.Outcome != nil {
+		a.deliver(ctx, r)
+	}
+}
+
+// discard marks a record for removal and stops its worker. The plan does the
+// rest once the worker has gone.
+func (a *Agent) discard(id controllerapi.TaskID, cause error) {
+	r, ok := a.journal.get(id)
+	if !ok {
+		return
+	}
+	a.mu.Lock()
+	if r.Task.InstanceID != "" {
+		a.gone[r.Task.InstanceID] = tombstone{r.Task.Attempt, time.Now()}
+	}
+	w := a.busy[id]
+	a.mu.Unlock()
+	if r.State != Removing {
+		r.State, r.Outcome = Removing, nil
+		if err := a.journal.put(r); err != nil {
+			a.noteError("journal", err)
+			a.log.Error("journal", zap.Error(err)) // the next plan tries again
+			return
+		}
+		if w != nil {
+			w.cancel(cause)
+		}
+	}
+	kick(a.planNow)
+}
+
+// clean removes what a record made, then the record.
+func (a *Agent) clean(ctx context.Context, id controllerapi.TaskID) {
+	r, ok := a.journal.get(id)
+	if !ok {
+		return
+	}
+	for n := 0; ; n++ {
+		err := a.removeOwned(ctx, r)
+		if err == nil {
+			a.journal.drop(id)
+			a.log.Info("removed", zap.String("instance_id", string(r.Task.InstanceID)), zap.String("vm", r.VMName))
+			return
+		}
+		a.fail(ctx, "remove VM", err)
+		if !sleep(ctx, backoff(n)) {
+			return
+		}
+	}
+}
+
+// removeOwned removes the record's VM, or whatever there is of it. It returns
+// nil only when the hypervisor lists nothing of it any more.
+func (a *Agent) removeOwned(ctx context.Context, r Record) error {
+	if r.VMName == "" && r.VMUUID == "" {
+		return nil
+	}
+	err := a.removeVM(ctx, func(vm hypervisor.VM) bool {
+		// The prefix is checked again: a journal that lies must not cost
+		// somebody a VM.
+		return r.Owns(vm.UUID, vm.Name) && managed(vm.Name, a.cfg.VMPrefix)
+	})
+	if err == nil {
+		a.forgetVM(r.VMUUID)
+	}
+	return err
+}
+
+func (a *Agent) removeVM(ctx context.Context, match func(hypervisor.VM) bool) error {
+	var last error
+	for range 3 {
+		vms, err := a.deps.Runtime.List(ctx)
+		if err != nil {
+			return err
+		}
+		found := false
+		for _, vm := range vms {
+			if !match(vm) {
+				continue
+			}
+			found = true
+			if vm.Status != hypervisor.Stopped {
+				// A stop that fails is no reason to stop here: the VM may be gone, and
+				// delete says so.
+				last = a.deps.Runtime.Stop(ctx, vm.UUID, true)
+			}
+			if err := a.deps.Runtime.Delete(ctx, vm.UUID); err != nil {
+				last = err
+			}
+		}
+		if !found {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	if last == nil {
+		last = errors.New("the VM is still listed after it was deleted")
+	}
+	return last
+}
+
+// forgetVM takes a VM out of the view, so that no heartbeat tells of it until
+// the next look.
+func (a *Agent) forgetVM(uuid string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	v := a.view
+	v.vms = nil
+	for _, vm := range a.view.vms {
+		if vm.UUID != uuid {
+			v.vms = append(v.vms, vm)
+		}
+	}
+	a.view = v
+}
+
+// fail notes an error that is worked on by repeating.
+func (a *Agent) fail(ctx context.Context, what string, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	a.noteError(what, err)
+	a.log.Warn(what, zap.Error(err))
+}

@@ -1,0 +1,195 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/controllerapi"
+)
+
+const (
+	// reportTimeout bounds one report.
+	reportTimeout = 20 * time.Second
+	// progressEvery is the least time between two progress reports of a stage.
+	progressEvery = 2 * time.Second
+	// tellAgainMax paces the repeats of a report that the cloud refuses.
+	tellAgainMax = time.Minute
+)
+
+// Outcome builders; ids and sequence are filled in by conclude.
+func done(vm *controllerapi.VMInfo, script *controllerapi.ScriptResult) controllerapi.ReportRequest {
+	return controllerapi.ReportRequest{Phase: controllerapi.PhaseDone, Progress: 1, VM: vm, Script: script}
+}
+
+func failed(err error) controllerapi.ReportRequest {
+	return controllerapi.ReportRequest{Phase: controllerapi.PhaseFailed, Message: err.Error()}
+}
+
+func returned(err error) controllerapi.ReportRequest {
+	return controllerapi.ReportRequest{Phase: controllerapi.PhaseReturned, Message: err.Error()}
+}
+
+// conclude ends the work on a record: the outcome is written down, then told
+// until a controller has acknowledged it. It returns early, with the outcome
+// kept, when ctx ends.
+func (a *Agent) conclude(ctx context.Context, r Record, state State, outcome controllerapi.ReportRequest) {
+	current, ok := a.journal.get(r.Task.ID)
+	if !ok || current.State == Removing {
+		return // somebody ended it meanwhile, and that wins
+	}
+	r.State, r.Outcome, r.LastError = state, &outcome, outcome.Message
+	outcome.Seq = int64(r.Lives)*seqPerLife + seqPerLife - 1 // after every progress report of this life
+	a.metrics.taskEnded(r.Task.Kind, outcome.Phase, time.Since(r.Claimed))
+	level := a.log.Info
+	if outcome.Phase != controllerapi.PhaseDone {
+		level = a.log.Warn
+		a.noteError(string(r.Task.Kind)+" "+string(r.Task.InstanceID), errors.New(outcome.Message))
+	}
+	level("task ended", zap.String("kind", string(r.Task.Kind)), zap.String("instance_id", string(r.Task.InstanceID)),
+		zap.String("phase", string(outcome.Phase)), zap.String("message", outcome.Message), zap.Duration("duration", time.Since(r.Claimed)))
+	for n := 0; ; n++ {
+		err := a.journal.put(r)
+		if err == nil {
+			break
+		}
+		if errors.Is(err, errDiscarded) {
+			return
+		}
+		a.fail(ctx, "journal", err)
+		if !sleep(ctx, backoff(n)) {
+			return
+		}
+	}
+	a.deliver(ctx, r)
+}
+
+// deliver tells an outcome and draws the consequence of the answer.
+func (a *Agent) deliver(ctx context.Context, r Record) {
+	req := *r.Outcome
+	req.NodeID, req.Session, req.TaskID, req.Attempt = a.id, a.session, r.Task.ID, r.Task.Attempt
+	for n := 0; ; n++ {
+		callCtx, cancel := context.WithTimeout(ctx, reportTimeout)
+		resp, err := a.deps.Cloud.Report(callCtx, req)
+		cancel()
+		if err == nil {
+			a.acknowledged(r, resp.Abandon)
+			return
+		}
+		wait := backoff(n)
+		var refused *controllerapi.APIError
+		if errors.As(err, &refused) && refused.HTTPStatus < 500 && !errors.Is(err, controllerapi.ErrUnknownNode) {
+			// The same words will be refused again; what may change is the cloud.
+			wait = min(time.Second<<min(n, 10), tellAgainMax)
+		}
+		if n == 0 || n%20 == 0 {
+			a.fail(ctx, "report a task's end", err)
+		}
+		if !sleep(ctx, wait) {
+			return
+		}
+	}
+}
+
+func (a *Agent) acknowledged(r Record, abandon bool) {
+	current, ok := a.journal.get(r.Task.ID)
+	if !ok || current.State == Removing {
+		return
+	}
+	switch {
+	case abandon && r.Task.Kind == controllerapi.TaskStart:
+		a.log.Info("task abandoned", zap.String("instance_id", string(r.Task.InstanceID)))
+		a.discard(r.Task.ID, errAbandoned)
+	case current.State == Told || abandon:
+		a.journal.drop(r.Task.ID)
+	default:
+		current.Outcome = nil
+		if err := a.journal.put(current); err != nil {
+			a.log.Warn("journal", zap.Error(err)) // it is told once more after a restart
+		}
+	}
+}
+
+// progress tells how a task gets on, without ever holding it up.
+type progress struct {
+	a      *Agent
+	r      Record
+	cancel context.CancelCauseFunc // of the task
+	stop   context.CancelFunc      // of the reports
+	done   chan struct{}
+	wake   chan struct{} // capacity 1: the stage changed
+
+	mu       sync.Mutex
+	stage    string  // guarded by mu
+	fraction float64 // guarded by mu
+}
+
+// reportProgress begins to report; end must be called. The context that it
+// returns is cancelled when the cloud says to abandon the task.
+func (a *Agent) reportProgress(ctx context.Context, r Record) (context.Context, *progress) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	reporting, stop := context.WithCancel(ctx)
+	p := &progress{a: a, r: r, cancel: cancel, stop: stop, done: make(chan struct{}), wake: make(chan struct{}, 1)}
+	a.workers.Go(func() { p.run(reporting) })
+	return ctx, p
+}
+
+func (p *progress) set(stage string, fraction float64) {
+	p.mu.Lock()
+	changed := p.stage != stage
+	p.stage, p.fraction = stage, min(max(fraction, 0), 1)
+	p.mu.Unlock()
+	if changed {
+		kick(p.wake)
+	}
+}
+
+// end stops reporting and waits until no report is under way, so that the
+// outcome comes last.
+func (p *progress) end() {
+	p.stop()
+	<-p.done
+	p.cancel(nil)
+}
+
+func (p *progress) run(ctx context.Context) {
+	defer close(p.done)
+	tick := time.NewTicker(progressEvery)
+	defer tick.Stop()
+	seq := int64(p.r.Lives) * seqPerLife
+	var toldStage string
+	told := -1.0
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.wake:
+		case <-tick.C:
+		}
+		p.mu.Lock()
+		stage, fraction := p.stage, p.fraction
+		p.mu.Unlock()
+		if stage == "" || stage == toldStage && fraction == told {
+			continue
+		}
+		seq++
+		callCtx, cancelCall := context.WithTimeout(ctx, reportTimeout)
+		resp, err := p.a.deps.Cloud.Report(callCtx, controllerapi.ReportRequest{
+			NodeID: p.a.id, Session: p.a.session, TaskID: p.r.Task.ID, Attempt: p.r.Task.Attempt, Seq: seq,
+			Phase: controllerapi.PhaseProgress, Stage: stage, Progress: fraction,
+		})
+		cancelCall()
+		if err != nil {
+			continue // the next tick tells what is true then
+		}
+		toldStage, told = stage, fraction
+		if resp.Abandon {
+			p.a.discard(p.r.Task.ID, errAbandoned)
+			p.cancel(errAbandoned)
+			return
+		}
+	}
+}

@@ -1,0 +1,308 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/controllerapi"
+)
+
+const (
+	// callTimeout bounds one heartbeat or registration. The balancer has tried
+	// every controller long before.
+	callTimeout = 20 * time.Second
+	// retryMin and retryMax pace the repeats of a call that failed at every
+	// controller. They double from one to the other.
+	retryMin = 250 * time.Millisecond
+	retryMax = 5 * time.Second
+	// syncMin is the least time between two heartbeats, so that a burst of
+	// changes is one.
+	syncMin = 200 * time.Millisecond
+)
+
+// backoff returns the pause before repeat n, counted from 0, with full jitter
+// in its upper half.
+func backoff(n int) time.Duration {
+	d := min(retryMin<<min(n, 10), retryMax)
+	return d/2 + rand.N(d/2+1)
+}
+
+// keepSession registers the node and sends heartbeats until ctx ends.
+func (a *Agent) keepSession(ctx context.Context) error {
+	for {
+		interval, err := a.register(ctx)
+		if err != nil {
+			return err
+		}
+		err = a.heartbeats(ctx, interval)
+		if !errors.Is(err, controllerapi.ErrUnknownNode) {
+			return err
+		}
+		// The cloud lost the node, or somebody deleted it while it was alive.
+		a.log.Warn("the cloud does not know this node, registering again")
+	}
+}
+
+// introduceWithin bounds how long the first registration waits for what the
+// hypervisor has to say: a node without a licence is listed as inactive.
+const introduceWithin = 3 * time.Second
+
+// register begins the session, however long that takes.
+func (a *Agent) register(ctx context.Context) (time.Duration, error) {
+	select {
+	case <-a.introduced:
+	case <-time.After(introduceWithin):
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	for n := 0; ; n++ {
+		req := controllerapi.RegisterRequest{
+			NodeID: a.id, Session: a.session, SessionStarted: a.since.UTC(),
+			Facts: a.facts(), Seed: a.cfg.Seed, CloudID: a.knownCloud(),
+		}
+		callCtx, cancel := context.WithTimeout(ctx, callTimeout)
+		resp, err := a.deps.Cloud.Register(callCtx, req)
+		cancel()
+		switch {
+		case err == nil:
+			a.adopt(&resp.Settings, &resp.Cluster, nil, time.Time{})
+			a.mu.Lock()
+			a.joined, a.syncError, a.refused = true, "", ""
+			a.mu.Unlock()
+			a.seeded()
+			kick(a.capacityNow)
+			a.log.Info("registered", zap.String("cloud_id", resp.Cluster.CloudID))
+			return a.interval(resp.HeartbeatIntervalMS), nil
+		case ctx.Err() != nil:
+			return 0, ctx.Err()
+		case isPermanent(err):
+			return 0, fmt.Errorf("register: %w", err)
+		}
+		a.noteSyncError(err)
+		a.noteRefusal(err)
+		if n%20 == 0 {
+			a.log.Warn("cannot register, trying on", zap.Error(err))
+		}
+		if !sleep(ctx, backoff(n)) {
+			return 0, ctx.Err()
+		}
+	}
+}
+
+// seeded notes that the cloud has the join's wishes: from now on its settings
+// are its own, also over restarts (A2).
+func (a *Agent) seeded() {
+	if !a.cfg.Seed.Overwrite {
+		return
+	}
+	a.cfg.Seed.Overwrite = false
+	if err := a.dir.SaveConfig(a.cfg); err != nil {
+		a.log.Warn("the settings could not be stored", zap.Error(err))
+	}
+}
+
+// interval is the server's pace, at least the configured one.
+func (a *Agent) interval(serverMS int64) time.Duration {
+	return max(a.cfg.Heartbeat, min(time.Duration(serverMS)*time.Millisecond, time.Minute))
+}
+
+// parts is what the controllers know of this node, by hash.
+type parts struct {
+	facts  controllerapi.NodeFacts
+	vms    []controllerapi.VMReport
+	images []controllerapi.NodeImage
+	tasks  []controllerapi.TaskID
+	hashes controllerapi.PartHashes
+	// known is false while the VMs are not.
+	known bool
+}
+
+func (a *Agent) parts() parts {
+	p := parts{facts: a.facts(), images: a.imageReports(), tasks: a.taskIDs()}
+	p.vms, p.known = a.vmReports()
+	p.hashes = controllerapi.PartHashes{
+		Facts: controllerapi.HashPart(p.facts), VMs: controllerapi.HashPart(p.vms),
+		Images: controllerapi.HashPart(p.images), Tasks: controllerapi.HashPart(p.tasks),
+	}
+	if !p.known {
+		// No statement about VMs and images, and none that the cloud could take
+		// for the last one.
+		p.hashes.VMs, p.hashes.Images = unknownHash, unknownHash
+	}
+	return p
+}
+
+// unknownHash stands for a part that is not known yet.
+const unknownHash = "unknown"
+
+// request builds a heartbeat that carries what differs from acked.
+func (p parts) request(acked controllerapi.PartHashes) controllerapi.SyncRequest {
+	req := controllerapi.SyncRequest{Hashes: p.hashes}
+	if p.hashes.Facts != acked.Facts {
+		req.Facts = &p.facts
+	}
+	if p.known && p.hashes.VMs != acked.VMs {
+		req.VMs = &p.vms
+	}
+	if p.known && p.hashes.Images != acked.Images {
+		req.Images = &p.images
+	}
+	if p.hashes.Tasks != acked.Tasks {
+		req.Tasks = &p.tasks
+	}
+	return req
+}
+
+// heartbeats syncs until ctx ends or the cloud wants something else of us. It
+// touches nothing that can hang: neither the hypervisor nor the registry nor
+// the disk (A1, A7).
+func (a *Agent) heartbeats(ctx context.Context, interval time.Duration) error {
+	var acked controllerapi.PartHashes
+	var seq int64
+	var token string
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for failures := 0; ; {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+		case <-a.syncNow:
+			// Let the rest of a burst arrive.
+			if !sleep(ctx, syncMin) {
+				return ctx.Err()
+			}
+		}
+		seq++
+		p := a.parts()
+		req := p.request(acked)
+		req.NodeID, req.Session, req.Seq, req.Token = a.id, a.session, seq, token
+		req.Load = a.load()
+		a.mu.Lock()
+		req.SettingsGeneration, req.ClusterGeneration = a.settings.Generation, a.cluster.Generation
+		if a.assigned != nil {
+			req.AssignmentGeneration = a.assigned.Generation
+		}
+		a.mu.Unlock()
+
+		asked := time.Now()
+		callCtx, cancel := context.WithTimeout(ctx, callTimeout)
+		resp, err := a.deps.Cloud.Sync(callCtx, req)
+		cancel()
+		a.metrics.heartbeat(time.Since(asked), err)
+		if err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if isPermanent(err) || errors.Is(err, controllerapi.ErrUnknownNode) {
+				return fmt.Errorf("sync: %w", err)
+			}
+			if failures == 0 {
+				a.log.Warn("heartbeat failed at every controller", zap.Error(err))
+			}
+			a.noteSyncError(err)
+			timer.Reset(min(backoff(failures), interval))
+			failures++
+			continue
+		}
+		if failures > 0 {
+			a.log.Info("heartbeats are answered again", zap.Int("failures", failures))
+			failures = 0
+		}
+		acked, token = p.hashes, resp.Token
+		a.adopt(resp.Settings, resp.Cluster, resp.Assignments, asked)
+		a.mu.Lock()
+		a.lastSync, a.syncError = asked, ""
+		if resp.Assignments == nil && a.assigned != nil {
+			a.askedAt = asked // unchanged is as good as sent again
+		}
+		a.mu.Unlock()
+		kick(a.planNow)
+		if resp.HeartbeatIntervalMS > 0 {
+			interval = a.interval(resp.HeartbeatIntervalMS)
+		}
+		if resp.Resync {
+			acked = controllerapi.PartHashes{}
+			if p.known { // else the first look at the VMs brings the next heartbeat
+				timer.Reset(syncMin)
+				continue
+			}
+		}
+		timer.Reset(a.untilBeat(asked, interval))
+	}
+}
+
+// untilBeat places the node's heartbeats within the interval by a hash of its
+// id, so that a fleet that was switched on at once does not beat at once.
+func (a *Agent) untilBeat(last time.Time, interval time.Duration) time.Duration {
+	h := fnv.New64a()
+	h.Write([]byte(a.id))
+	phase := time.Duration(h.Sum64() % uint64(interval))
+	next := last.Truncate(interval).Add(phase)
+	for next.Sub(last) < interval/4 {
+		next = next.Add(interval)
+	}
+	return time.Until(next)
+}
+
+// adopt takes over what the cloud said. Nil parts are unchanged.
+func (a *Agent) adopt(s *controllerapi.NodeSettings, c *controllerapi.Cluster, as *controllerapi.Assignments, asked time.Time) {
+	a.mu.Lock()
+	if s != nil {
+		a.settings = *s
+	}
+	if as != nil {
+		a.assigned, a.askedAt = as, asked
+	}
+	newCluster := c != nil && len(c.Controllers) > 0
+	if newCluster {
+		a.cluster = *c
+	}
+	a.mu.Unlock()
+	if s != nil {
+		a.log.Info("settings", zap.String("name", s.Name), zap.Int("max_vm_count", s.MaxVMCount),
+			zap.String("capacity_mode", s.CapacityMode), zap.Bool("drain_mode", s.DrainMode))
+		kick(a.capacityNow)
+	}
+	if as != nil {
+		kick(a.planNow)
+	}
+	if newCluster {
+		if err := a.dir.SaveCluster(*c); err != nil {
+			a.log.Warn("the list of servers could not be stored", zap.Error(err))
+		}
+		if a.deps.OnCluster != nil {
+			a.deps.OnCluster(*c)
+		}
+	}
+}
+
+func (a *Agent) knownCloud() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.cluster.CloudID
+}
+
+func (a *Agent) noteSyncError(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.syncError = err.Error()
+}
+
+// noteRefusal remembers that a controller understood the registration and does
+// not want it, which repeating will hardly change.
+func (a *Agent) noteRefusal(err error) {
+	var refused *controllerapi.APIError
+	if !errors.As(err, &refused) || refused.HTTPStatus >= 500 {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.refused = refused.Message
+}

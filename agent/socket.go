@@ -1,0 +1,109 @@
+package agent
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// SocketEnv moves the status socket.
+const SocketEnv = "ANKA_AGENT_SOCKET"
+
+// maxSocketPath is what sockaddr_un holds on macOS, less its final zero.
+const maxSocketPath = 103
+
+// Socket is the path of the agent's status socket.
+func (d Dir) Socket() string {
+	if p := os.Getenv(SocketEnv); p != "" {
+		return p
+	}
+	p := d.path("run", "agent.sock")
+	if abs, err := filepath.Abs(p); err == nil {
+		p = abs
+	}
+	if len(p) <= maxSocketPath {
+		return p
+	}
+	// Too deep for a socket's address: the same short name for the same directory.
+	sum := sha256.Sum256([]byte(p))
+	return filepath.Join(os.TempDir(), "ankacluster-"+hex.EncodeToString(sum[:6])+".sock")
+}
+
+// ServeSocket answers on the status socket until ctx ends. Only the owner may
+// connect. routes are "GET /path" patterns of further answers, encoded as JSON.
+func ServeSocket(ctx context.Context, path string, routes map[string]func() any) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	// A killed agent leaves its socket behind; the lock says that it is gone.
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return fmt.Errorf("status socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close()
+		return err
+	}
+	mux := http.NewServeMux()
+	for pattern, answer := range routes {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			enc := json.NewEncoder(w)
+			enc.SetIndent("", "  ")
+			_ = enc.Encode(answer()) // the reader went away
+		})
+	}
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	stop := context.AfterFunc(ctx, func() { srv.Close() })
+	defer stop()
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("status socket: %w", err)
+	}
+	return nil
+}
+
+// AskSocket asks the agent that listens on a socket. The error is ErrNotRunning
+// when none does.
+func AskSocket(ctx context.Context, path, route string, answer any) error {
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", path)
+		},
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+route, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		if errors.Is(err, os.ErrPermission) {
+			return fmt.Errorf("the agent's socket %s belongs to another user: use sudo", path)
+		}
+		var op *net.OpError
+		if errors.As(err, &op) && op.Op == "dial" {
+			return ErrNotRunning
+		}
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("the agent does not know %s: it is of another version", route)
+	}
+	return json.NewDecoder(resp.Body).Decode(answer)
+}
+
+// ErrNotRunning: no agent answers.
+var ErrNotRunning = errors.New("the agent is not running")

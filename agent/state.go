@@ -1,0 +1,196 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/ankacluster/ankacluster/controllerapi"
+)
+
+// Dir is the agent's state directory:
+//
+//	node.json      the node's identity; outlives disjoin and reinstall
+//	join.json      Config as join was told; its absence means "not joined"
+//	cluster.json   the servers that the cloud announced last
+//	images.json    which images the agent pulled, and when each was last used
+//	journal/       one file for each task that is not over
+//	run/           lock, socket, and notes of commands that run
+//	logs/          agent.log, commands.log
+//
+// Every file is written whole or not at all, and directories that went missing
+// are made again.
+type Dir string
+
+// ErrNotJoined: the node was not joined, or was disjoined.
+var ErrNotJoined = errors.New("this node has not joined a cloud")
+
+func (d Dir) path(elem ...string) string {
+	return filepath.Join(append([]string{string(d)}, elem...)...)
+}
+
+// LogDir holds the agent's logs.
+func (d Dir) LogDir() string { return d.path("logs") }
+
+// LogFile is the agent's own log.
+func (d Dir) LogFile() string { return d.path("logs", "agent.log") }
+
+// CommandLogFile has a line for each command of the hypervisor.
+func (d Dir) CommandLogFile() string { return d.path("logs", "commands.log") }
+
+// CommandNotes is where running commands are noted.
+func (d Dir) CommandNotes() string { return d.path("run", "commands") }
+
+// ClusterFile is the last list of servers that the cloud announced.
+func (d Dir) ClusterFile() string { return d.path("cluster.json") }
+
+// Make makes the directory with all that is below it.
+func (d Dir) Make() error {
+	for _, sub := range []string{"journal", "run/commands", "logs"} {
+		if err := os.MkdirAll(d.path(sub), 0o700); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// identity is who the node is. It never changes (A6).
+type identity struct {
+	NodeID  controllerapi.NodeID `json:"node_id"`
+	Created time.Time            `json:"created"`
+}
+
+// Identity returns the node's id, and makes one when there is none. A non-empty
+// want replaces it, which only join does.
+func (d Dir) Identity(want controllerapi.NodeID) (controllerapi.NodeID, error) {
+	var id identity
+	err := readJSON(d.path("node.json"), &id)
+	switch {
+	case err == nil && id.NodeID != "" && (want == "" || want == id.NodeID):
+		return id.NodeID, nil
+	case err != nil && !errors.Is(err, fs.ErrNotExist) && want == "":
+		// A new id would make the cloud see two nodes; a person must decide.
+		return "", fmt.Errorf("the node's identity cannot be read: %w; pass --node-id to set it", err)
+	}
+	id = identity{NodeID: want, Created: time.Now().UTC()}
+	if want == "" {
+		id.NodeID = controllerapi.NodeID(uuid.NewString())
+	}
+	return id.NodeID, writeJSON(d.path("node.json"), id)
+}
+
+// Config returns what join stored, or ErrNotJoined. Fields that an older join
+// did not know have their defaults.
+func (d Dir) Config() (Config, error) {
+	c := DefaultConfig()
+	err := readJSON(d.path("join.json"), &c)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Config{}, ErrNotJoined
+	}
+	return c, err
+}
+
+// SaveConfig stores what join was told.
+func (d Dir) SaveConfig(c Config) error { return writeJSON(d.path("join.json"), c) }
+
+// ForgetCluster removes the announced servers, which may be another cloud's.
+func (d Dir) ForgetCluster() error {
+	if err := os.Remove(d.ClusterFile()); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Cluster returns the last announced servers; the zero value when none are
+// known or the file is damaged: the join list then has to do.
+func (d Dir) Cluster() controllerapi.Cluster {
+	var c controllerapi.Cluster
+	if readJSON(d.ClusterFile(), &c) != nil {
+		return controllerapi.Cluster{}
+	}
+	return c
+}
+
+// SaveCluster stores the announced servers.
+func (d Dir) SaveCluster(c controllerapi.Cluster) error { return writeJSON(d.ClusterFile(), c) }
+
+// Session returns the id of the agent's last session, "" when there was none.
+func (d Dir) Session() string {
+	data, err := os.ReadFile(d.path("run", "session"))
+	if err != nil {
+		return ""
+	}
+	return string(data)
+}
+
+// Forget removes what a join left, but for the identity, the logs, and the list
+// of images: they stay on the node, and a later join shall know them as ours.
+func (d Dir) Forget() error {
+	var errs []error
+	for _, name := range []string{"join.json", "cluster.json", "journal", "run"} {
+		errs = append(errs, os.RemoveAll(d.path(name)))
+	}
+	return errors.Join(errs...)
+}
+
+func readJSON(path string, v any) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// writeJSON replaces a file with v in one step that survives a crash at any
+// moment: the old file or the new, never half of one.
+func writeJSON(path string, v any) (err error) {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, ".new-*") // 0600: settings hold secrets
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(f.Name())
+		}
+	}()
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}

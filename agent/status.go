@@ -1,0 +1,171 @@
+package agent
+
+import (
+	"slices"
+	"time"
+
+	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/buildinfo"
+)
+
+// Status is what `ankacluster status --machine-readable` prints. The keys of
+// Config are documented and read by scripts; the rest is ours.
+type Status struct {
+	Status string       `json:"status"` // running
+	Config StatusConfig `json:"config"`
+
+	NodeID       controllerapi.NodeID `json:"node_id"`
+	PID          int                  `json:"pid"`
+	Since        time.Time            `json:"since"`
+	Registered   bool                 `json:"registered"`
+	CloudID      string               `json:"cloud_id"`
+	LastSync     time.Time            `json:"last_sync"`
+	SyncError    string               `json:"sync_error,omitempty"`
+	Refused      string               `json:"refused,omitempty"` // why the cloud does not register the node
+	DrainMode    bool                 `json:"drain_mode"`
+	Host         string               `json:"host"`
+	Hypervisor   hypervisor.Version   `json:"hypervisor"`
+	LookedAt     time.Time            `json:"looked_at"`
+	LookError    string               `json:"look_error,omitempty"`
+	VMs          []VMStatus           `json:"vms"`
+	Tasks        []TaskStatus         `json:"tasks"`
+	Images       []ImageStatus        `json:"images"`
+	LastErrors   []EventStatus        `json:"last_errors"`
+	Endpoints    any                  `json:"endpoints,omitempty"` // filled in by the process that owns the pools
+	MetricsURL   string               `json:"metrics_url,omitempty"`
+	RegistryURL  string               `json:"registry_url,omitempty"` // the loopback proxy
+	StateDir     string               `json:"state_dir"`
+	FreeDiskByte uint64               `json:"free_disk_space"`
+}
+
+// StatusConfig has the documented keys; durations are nanoseconds.
+type StatusConfig struct {
+	VMLimit               int           `json:"vm_limit"`
+	OptimizationThreshold int           `json:"optimization_threshold"`
+	TLSCerts              StatusTLS     `json:"tls_certs"`
+	NumWorkers            int           `json:"num_workers"`
+	ControllerAddresses   []string      `json:"controller_addresses"`
+	Version               string        `json:"version"`
+	CapacityMode          string        `json:"capacity_mode"`
+	Heartbeat             time.Duration `json:"heartbeat"`
+	NodeName              string        `json:"node_name"`
+	VMStuckCheckDelay     time.Duration `json:"vm_stuck_check_delay"`
+	VMStuckCheckTimeout   time.Duration `json:"vm_stuck_check_timeout"`
+}
+
+// StatusTLS names the certificate files in use.
+type StatusTLS struct {
+	UseTLS  bool   `json:"use_tls"`
+	CACert  string `json:"ca_cert"`
+	Cert    string `json:"cert"`
+	CertKey string `json:"cert_key"`
+}
+
+// VMStatus is a VM that runs or that the agent manages.
+type VMStatus struct {
+	UUID       string                   `json:"uuid"`
+	Name       string                   `json:"name"`
+	Status     string                   `json:"status"`
+	IP         string                   `json:"ip,omitempty"`
+	Started    time.Time                `json:"start_date"`
+	Managed    bool                     `json:"managed"`
+	InstanceID controllerapi.InstanceID `json:"instance_id,omitempty"`
+}
+
+// TaskStatus is a claimed task.
+type TaskStatus struct {
+	ID         controllerapi.TaskID     `json:"id"`
+	Kind       controllerapi.TaskKind   `json:"kind"`
+	InstanceID controllerapi.InstanceID `json:"instance_id,omitempty"`
+	State      State                    `json:"state"`
+	Claimed    time.Time                `json:"claimed"`
+	Untold     bool                     `json:"untold,omitempty"` // its end is not acknowledged yet
+	LastError  string                   `json:"last_error,omitempty"`
+}
+
+// ImageStatus is an image that the agent pulled.
+type ImageStatus struct {
+	Name     string    `json:"name"`
+	Tag      string    `json:"tag"`
+	Size     uint64    `json:"size"`
+	Used     time.Time `json:"last_used"`
+	Complete bool      `json:"complete"`
+}
+
+// EventStatus is an error of the last while.
+type EventStatus struct {
+	Time    time.Time `json:"time"`
+	What    string    `json:"what"`
+	Message string    `json:"message"`
+	Count   int       `json:"count"` // in a row
+}
+
+// maxLastErrors bounds what status remembers.
+const maxLastErrors = 20
+
+// noteError remembers an error for status; the same one again is counted.
+func (a *Agent) noteError(what string, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	e := EventStatus{Time: time.Now(), What: what, Message: err.Error(), Count: 1}
+	if n := len(a.lastErrors); n > 0 && a.lastErrors[n-1].What == e.What && a.lastErrors[n-1].Message == e.Message {
+		e.Count += a.lastErrors[n-1].Count
+		a.lastErrors = a.lastErrors[:n-1]
+	}
+	a.lastErrors = append(a.lastErrors, e)
+	if over := len(a.lastErrors) - maxLastErrors; over > 0 {
+		a.lastErrors = slices.Delete(a.lastErrors, 0, over)
+	}
+}
+
+// Status returns the agent's state as of now.
+func (a *Agent) Status() Status {
+	records := a.journal.all()
+	load := a.deps.Host.Load()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c := a.cfg.Credentials
+	s := Status{
+		Status: "running",
+		Config: StatusConfig{
+			VMLimit: a.settings.MaxVMCount, OptimizationThreshold: a.cfg.OptimizationThreshold,
+			TLSCerts:   StatusTLS{UseTLS: c.TLS || c.Cert != "" || c.CACert != "", CACert: c.CACert, Cert: c.Cert, CertKey: c.CertKey},
+			NumWorkers: a.cfg.NumWorkers, ControllerAddresses: []string{}, Version: buildinfo.Version,
+			CapacityMode: a.settings.CapacityMode, Heartbeat: a.cfg.Heartbeat, NodeName: a.settings.Name,
+			VMStuckCheckDelay: a.cfg.VMStuckDelay, VMStuckCheckTimeout: a.cfg.VMStuckTimeout,
+		},
+		NodeID: a.id, Since: a.since, Registered: a.joined, CloudID: a.cluster.CloudID,
+		LastSync: a.lastSync, SyncError: a.syncError, Refused: a.refused, DrainMode: a.settings.DrainMode, Host: a.address,
+		Hypervisor: a.version, LookedAt: a.view.at, LookError: a.view.err,
+		VMs: []VMStatus{}, Tasks: []TaskStatus{}, Images: []ImageStatus{},
+		LastErrors: slices.Clone(a.lastErrors), RegistryURL: a.deps.Registry.URL(), StateDir: string(a.dir),
+		FreeDiskByte: load.FreeDiskSpace,
+	}
+	s.Config.ControllerAddresses = append(s.Config.ControllerAddresses, a.cfg.Controllers...)
+	if s.LastErrors == nil {
+		s.LastErrors = []EventStatus{}
+	}
+	for _, vm := range a.view.vms {
+		isManaged := managed(vm.Name, a.cfg.VMPrefix)
+		if !isManaged && vm.Status != hypervisor.Running {
+			continue
+		}
+		v := VMStatus{UUID: vm.UUID, Name: vm.Name, Status: string(vm.Status), IP: vm.IP, Started: vm.Started, Managed: isManaged}
+		if r, ok := ownerOf(records, vm); ok {
+			v.InstanceID = r.Task.InstanceID
+		}
+		s.VMs = append(s.VMs, v)
+	}
+	for _, r := range records {
+		if r.State == Up && r.Outcome == nil {
+			continue // a VM, not a task
+		}
+		s.Tasks = append(s.Tasks, TaskStatus{ID: r.Task.ID, Kind: r.Task.Kind, InstanceID: r.Task.InstanceID,
+			State: r.State, Claimed: r.Claimed, Untold: r.Outcome != nil, LastError: r.LastError})
+	}
+	for _, c := range a.images.list() {
+		s.Images = append(s.Images, ImageStatus{Name: c.Name, Tag: c.Tag, Size: c.Size, Used: c.Used, Complete: c.Complete})
+	}
+	return s
+}

@@ -1,0 +1,24 @@
+// Package upgrade replaces the agent's program by a newer one, and puts the old
+// one back when the new one does not prove itself.
+//
+//	Prepare   download, compare the checksum, run it once to ask its version
+//	Begin     keep the old program, start the guard from it, swap
+//	(restart) the new program runs
+//	Confirm   called by the new program once the cloud has heard from it
+//	Guard     the old program, watching: no Confirm in time, and it swaps back
+//
+// # Guarantees
+//
+//   - At every moment a whole program is at its path: files are written beside
+//     it, synced and renamed.
+//   - The new program need not work at all for the old one to come back: the
+//     guard is a process of the old one.
+//   - A download that is cut short, of another checksum, for another machine or
+//     of another version than announced changes nothing.
+//   - When the guard dies as well, as in a power cut, the new program counts its
+//     starts and refuses to go on after MaxStarts without a Confirm: it swaps
+//     back by itself. Only a program that cannot even be executed, together with
+//     a power cut within the guard's time, needs a person.
+//
+// Virtual machines are not touched: they survive the agent's restarts.
+package upgrade

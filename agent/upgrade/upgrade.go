@@ -1,0 +1,288 @@
+package upgrade
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/ankacluster/ankacluster/controllerapi"
+)
+
+var (
+	// ErrPackage means that what was downloaded is not what was announced.
+	ErrPackage = errors.New("the agent package cannot be used")
+	// ErrRolledBack means that the upgrade was tried, and the new program did
+	// not prove itself.
+	ErrRolledBack = errors.New("the new version did not work and was rolled back")
+)
+
+const (
+	// ProveWithin is how long the new program has until the cloud has heard from
+	// it: a registration and a heartbeat, on a slow network.
+	ProveWithin = 2 * time.Minute
+	// MaxStarts is how often the new program may begin without proving itself.
+	MaxStarts = 3
+	// maxPackage bounds a download; the agent has some 20 MB.
+	maxPackage = 512 << 20
+	// versionTimeout bounds the new program's first run.
+	versionTimeout = 20 * time.Second
+)
+
+// Dir is where an upgrade keeps its files:
+//
+//	new        the downloaded program
+//	previous   the old program, which the guard runs
+//	pending    what is being tried
+//	failed     what was tried and rolled back
+type Dir string
+
+func (d Dir) path(name string) string { return filepath.Join(string(d), name) }
+
+// attempt is the record of an upgrade under way.
+type attempt struct {
+	Version    string    `json:"version"`
+	From       string    `json:"from"`
+	SHA256     string    `json:"sha256"`
+	Executable string    `json:"executable"`
+	Began      time.Time `json:"began"`
+	Starts     int       `json:"starts"`
+}
+
+// Fetch opens a path below a controller's URL.
+type Fetch func(ctx context.Context, path string) (io.ReadCloser, error)
+
+// Prepare downloads the package of t and makes sure of it. It returns
+// ErrRolledBack when this very package was tried before, ErrPackage when it is
+// not what t says, or an error of fetch.
+func (d Dir) Prepare(ctx context.Context, t controllerapi.UpgradeTask, fetch Fetch) error {
+	var before attempt
+	if d.read("failed", &before) == nil && before.SHA256 == t.SHA256 {
+		return fmt.Errorf("%w: version %s", ErrRolledBack, t.Version)
+	}
+	if err := os.MkdirAll(string(d), 0o700); err != nil {
+		return err
+	}
+	if err := d.download(ctx, t, fetch); err != nil {
+		return err
+	}
+	out, err := d.askVersion(ctx)
+	if err != nil {
+		return fmt.Errorf("%w: it does not run on this machine: %w", ErrPackage, err)
+	}
+	if words := strings.Fields(string(out)); len(words) < 2 || words[1] != t.Version {
+		return fmt.Errorf("%w: it calls itself %q, version %s was announced", ErrPackage, strings.TrimSpace(string(out)), t.Version)
+	}
+	return nil
+}
+
+// askVersion runs the downloaded program. While another goroutine is between its
+// fork and exec, the child still has our file open for writing, and the system
+// refuses to run it for that moment.
+func (d Dir) askVersion(ctx context.Context) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
+	defer cancel()
+	for {
+		cmd := exec.CommandContext(ctx, d.path("new"), "--version")
+		cmd.WaitDelay = time.Second
+		out, err := cmd.Output()
+		if !errors.Is(err, syscall.ETXTBSY) {
+			return out, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func (d Dir) download(ctx context.Context, t controllerapi.UpgradeTask, fetch Fetch) (err error) {
+	body, err := fetch(ctx, t.Path)
+	if err != nil {
+		return fmt.Errorf("download %s: %w", t.Path, err)
+	}
+	defer body.Close()
+	f, err := os.OpenFile(d.path("new"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o700)
+	if err != nil {
+		return err
+	}
+	sum := sha256.New()
+	n, err := io.Copy(io.MultiWriter(f, sum), io.LimitReader(body, maxPackage+1))
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("download %s: %w", t.Path, err)
+	}
+	if got := hex.EncodeToString(sum.Sum(nil)); n > maxPackage || !strings.EqualFold(got, t.SHA256) {
+		return fmt.Errorf("%w: %d bytes with checksum %s, %s was announced", ErrPackage, n, got, t.SHA256)
+	}
+	return nil
+}
+
+// Begin puts the prepared program at executable and keeps the old one. After it
+// the process has to be restarted. guard starts the process that calls Guard,
+// from the program at the path it is given; it runs before the swap, so that
+// there is no moment without it.
+func (d Dir) Begin(t controllerapi.UpgradeTask, from, executable string, guard func(previous string) error) error {
+	if err := copyFile(executable, d.path("previous")); err != nil {
+		return fmt.Errorf("keep the old program: %w", err)
+	}
+	a := attempt{Version: t.Version, From: from, SHA256: t.SHA256, Executable: executable, Began: time.Now().UTC()}
+	if err := d.write("pending", a); err != nil {
+		return err
+	}
+	if err := guard(d.path("previous")); err != nil {
+		return errors.Join(fmt.Errorf("start the guard: %w", err), d.remove("pending"))
+	}
+	if err := copyFile(d.path("new"), executable); err != nil {
+		return errors.Join(fmt.Errorf("put the new program in place: %w", err), d.remove("pending"))
+	}
+	return d.remove("new")
+}
+
+// Started is to be called when an agent begins. It counts the starts of a
+// version on trial, and returns ErrRolledBack when it has put the old program
+// back: the process has to be restarted then.
+func (d Dir) Started(version string) error {
+	var a attempt
+	if err := d.read("pending", &a); err != nil || a.Version != version {
+		return nil // nothing is on trial, or the old version runs and its guard watches
+	}
+	a.Starts++
+	if a.Starts > MaxStarts || time.Since(a.Began) > ProveWithin*2 {
+		return errors.Join(ErrRolledBack, d.rollBack(a))
+	}
+	return d.write("pending", a)
+}
+
+// Confirm ends the trial of version: the cloud has heard from it.
+func (d Dir) Confirm(version string) error {
+	var a attempt
+	if err := d.read("pending", &a); err != nil || a.Version != version {
+		return nil
+	}
+	return errors.Join(d.remove("pending"), d.remove("failed"), d.remove("previous"))
+}
+
+// Guard watches a trial until it is confirmed, and rolls back when that takes
+// longer than within. After a rollback it returns the program's path, whose agent has
+// to be restarted; "" otherwise.
+func (d Dir) Guard(ctx context.Context, within time.Duration) (rolledBack string, err error) {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var a attempt
+		err := d.read("pending", &a)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return "", nil
+		case err == nil && time.Since(a.Began) > within:
+			return a.Executable, d.rollBack(a)
+		}
+		select {
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// rollBack puts the old program back. Doing it twice does no harm.
+func (d Dir) rollBack(a attempt) error {
+	if err := copyFile(d.path("previous"), a.Executable); err != nil {
+		return fmt.Errorf("put the old program back: %w", err)
+	}
+	// Failed first: what was tried in vain must never be tried again at once.
+	return errors.Join(d.write("failed", a), d.remove("pending"))
+}
+
+// copyFile puts a copy of a program at to in one step.
+func copyFile(from, to string) (err error) {
+	src, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	dst, err := os.CreateTemp(filepath.Dir(to), ".upgrade-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(dst.Name())
+		}
+	}()
+	_, err = io.Copy(dst, src)
+	if err == nil {
+		err = dst.Chmod(0o755)
+	}
+	if err == nil {
+		err = dst.Sync()
+	}
+	if err = errors.Join(err, dst.Close()); err != nil {
+		return err
+	}
+	if err = os.Rename(dst.Name(), to); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(to))
+}
+
+func (d Dir) read(name string, v any) error {
+	data, err := os.ReadFile(d.path(name))
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(data, v)
+}
+
+func (d Dir) write(name string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	tmp := d.path("." + name)
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, d.path(name)); err != nil {
+		return err
+	}
+	return syncDir(string(d))
+}
+
+func (d Dir) remove(name string) error {
+	if err := os.Remove(d.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}

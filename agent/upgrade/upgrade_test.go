@@ -1,0 +1,195 @@
+package upgrade
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/ankacluster/ankacluster/controllerapi"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// program is a program that prints what `ankacluster --version` would.
+func program(version string) string {
+	return "#!/bin/sh\necho \"ankacluster " + version + " (commit x)\"\n"
+}
+
+func task(version, content string) controllerapi.UpgradeTask {
+	sum := sha256.Sum256([]byte(content))
+	return controllerapi.UpgradeTask{Version: version, Path: "/pkg/x", SHA256: hex.EncodeToString(sum[:])}
+}
+
+func serve(content string) Fetch {
+	return func(context.Context, string) (io.ReadCloser, error) {
+		return io.NopCloser(strings.NewReader(content)), nil
+	}
+}
+
+// installed is an upgrade directory beside an installed program of version 1.
+func installed(t *testing.T) (Dir, string) {
+	t.Helper()
+	dir := t.TempDir()
+	exe := filepath.Join(dir, "ankacluster")
+	if err := os.WriteFile(exe, []byte(program("1")), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return Dir(filepath.Join(dir, "upgrade")), exe
+}
+
+func at(t *testing.T, exe string) string {
+	t.Helper()
+	data, err := os.ReadFile(exe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(exe)
+	if err != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("mode %v, %v; want 0755", info.Mode(), err)
+	}
+	return string(data)
+}
+
+// begin brings version 2 on trial.
+func begin(t *testing.T, d Dir, exe string) controllerapi.UpgradeTask {
+	t.Helper()
+	two := task("2", program("2"))
+	if err := d.Prepare(t.Context(), two, serve(program("2"))); err != nil {
+		t.Fatal(err)
+	}
+	guarded := ""
+	err := d.Begin(two, "1", exe, func(previous string) error {
+		guarded = at(t, previous)
+		if at(t, exe) != program("1") {
+			t.Error("the guard starts after the swap: a crash between them has none")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if guarded != program("1") || at(t, exe) != program("2") {
+		t.Fatalf("guard runs %q, installed is %q", guarded, at(t, exe))
+	}
+	return two
+}
+
+func TestConfirmedUpgradeStays(t *testing.T) {
+	t.Parallel()
+	d, exe := installed(t)
+	begin(t, d, exe)
+	if err := d.Started("2"); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Confirm("2"); err != nil {
+		t.Fatal(err)
+	}
+	if rolledBack, err := d.Guard(t.Context(), 0); rolledBack != "" || err != nil {
+		t.Errorf("Guard() after Confirm = %q, %v", rolledBack, err)
+	}
+	if at(t, exe) != program("2") {
+		t.Error("version 2 is gone")
+	}
+	if left, _ := os.ReadDir(string(d)); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// A3: an upgrade ends with the new version or the old one, within a deadline.
+func TestUnconfirmedUpgradeIsRolledBackByTheGuard(t *testing.T) {
+	t.Parallel()
+	d, exe := installed(t)
+	two := begin(t, d, exe)
+	rolledBack, err := d.Guard(t.Context(), 50*time.Millisecond)
+	if rolledBack != exe || err != nil || at(t, exe) != program("1") {
+		t.Fatalf("Guard() = %q, %v, installed %q; want version 1 back", rolledBack, err, at(t, exe))
+	}
+	// The same package is not tried again, a mended one is.
+	if err := d.Prepare(t.Context(), two, serve(program("2"))); !errors.Is(err, ErrRolledBack) {
+		t.Errorf("Prepare() of what failed = %v, want ErrRolledBack", err)
+	}
+	mended := program("2") + "# mended\n"
+	if err := d.Prepare(t.Context(), task("2", mended), serve(mended)); err != nil {
+		t.Errorf("Prepare() of a mended package = %v", err)
+	}
+}
+
+// The guard may die with the machine.
+func TestNewVersionThatKeepsStartingRollsItselfBack(t *testing.T) {
+	t.Parallel()
+	d, exe := installed(t)
+	begin(t, d, exe)
+	for range MaxStarts {
+		if err := d.Started("2"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Started("2"); !errors.Is(err, ErrRolledBack) || at(t, exe) != program("1") {
+		t.Errorf("Started() = %v, installed %q; want version 1 back", err, at(t, exe))
+	}
+	if err := d.Started("1"); err != nil {
+		t.Errorf("Started() of the old version = %v", err)
+	}
+}
+
+// A3: a package that failed to download is not installed.
+func TestBadPackageChangesNothing(t *testing.T) {
+	t.Parallel()
+	good := program("2")
+	broken := errors.New("connection reset")
+	for name, tc := range map[string]struct {
+		task  controllerapi.UpgradeTask
+		fetch Fetch
+		want  error
+	}{
+		"cut short":        {task("2", good), serve(good[:20]), ErrPackage},
+		"another content":  {task("2", good), serve(program("3")), ErrPackage},
+		"another version":  {task("3", good), serve(good), ErrPackage},
+		"not a program":    {task("2", "\x00\x01"), serve("\x00\x01"), ErrPackage},
+		"that fails":       {task("2", "#!/bin/sh\nexit 3\n"), serve("#!/bin/sh\nexit 3\n"), ErrPackage},
+		"that cannot come": {task("2", good), func(context.Context, string) (io.ReadCloser, error) { return nil, broken }, broken},
+		"that breaks off": {task("2", good), func(context.Context, string) (io.ReadCloser, error) {
+			return io.NopCloser(io.MultiReader(strings.NewReader(good[:9]), failing{broken})), nil
+		}, broken},
+	} {
+		d, exe := installed(t)
+		if err := d.Prepare(t.Context(), tc.task, tc.fetch); !errors.Is(err, tc.want) {
+			t.Errorf("%s: Prepare() = %v, want %v", name, err, tc.want)
+		}
+		if at(t, exe) != program("1") {
+			t.Errorf("%s: the installed program has changed", name)
+		}
+	}
+}
+
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+func TestNoSwapWithoutAGuard(t *testing.T) {
+	t.Parallel()
+	d, exe := installed(t)
+	two := task("2", program("2"))
+	if err := d.Prepare(t.Context(), two, serve(program("2"))); err != nil {
+		t.Fatal(err)
+	}
+	broken := errors.New("no more processes")
+	if err := d.Begin(two, "1", exe, func(string) error { return broken }); !errors.Is(err, broken) {
+		t.Errorf("Begin() = %v, want the guard's error", err)
+	}
+	if at(t, exe) != program("1") {
+		t.Error("swapped although nobody guards")
+	}
+	if rolledBack, err := d.Guard(t.Context(), 0); rolledBack != "" || err != nil {
+		t.Errorf("a trial is pending after all: %q, %v", rolledBack, err)
+	}
+}

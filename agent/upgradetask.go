@@ -1,0 +1,106 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/controllerapi"
+)
+
+// ErrRestart is what Run returns when another version of the agent is in place:
+// the process has to begin anew, from the program that is at its path now.
+var ErrRestart = errors.New("the agent has to be restarted for another version")
+
+// Upgrader replaces the agent's program.
+type Upgrader interface {
+	// Version is what runs now.
+	Version() string
+	// Prepare downloads and verifies a version; it changes nothing.
+	Prepare(ctx context.Context, t controllerapi.UpgradeTask) error
+	// Begin puts the prepared version in place.
+	Begin(t controllerapi.UpgradeTask) error
+}
+
+// drainLimit is how long an upgrade waits for tasks in hand. A start-up script
+// may last a day; the upgrade is then given back, and asked for again.
+const drainLimit = 10 * time.Minute
+
+// workUpgrade brings another version of the agent. It ends in the process of
+// that version, which finds the task in the journal, or in the old one again,
+// after a rollback.
+func (a *Agent) workUpgrade(ctx context.Context, r Record) {
+	t := *r.Task.Upgrade
+	up := a.deps.Upgrade
+	if up == nil {
+		a.conclude(ctx, r, Told, failed(errors.New("this agent was started without upgrades")))
+		return
+	}
+	if up.Version() == t.Version {
+		a.conclude(ctx, r, Told, done(nil, nil))
+		return
+	}
+	// Downloading needs no quiet; waiting for it after the download keeps the
+	// time short in which the node takes nothing.
+	if err := up.Prepare(ctx, t); err != nil {
+		if ctx.Err() == nil {
+			a.conclude(ctx, r, Told, failed(err))
+		}
+		return
+	}
+	a.setDraining(true)
+	defer a.setDraining(false)
+	if !a.drained(ctx, r.Task.ID) {
+		if ctx.Err() == nil {
+			a.conclude(ctx, r, Told, returned(errors.New("the node's tasks did not end in time for an upgrade")))
+		}
+		return
+	}
+	if err := up.Begin(t); err != nil {
+		a.conclude(ctx, r, Told, failed(err))
+		return
+	}
+	a.log.Info("upgrade in place, restarting", zap.String("from", up.Version()), zap.String("to", t.Version))
+	kick(a.swapped)
+	<-ctx.Done() // the task goes on in the next process
+}
+
+// drained waits until no other task is being worked on. VMs that run are not
+// tasks: they outlive the agent.
+func (a *Agent) drained(ctx context.Context, self controllerapi.TaskID) bool {
+	for deadline := time.Now().Add(drainLimit); time.Now().Before(deadline); {
+		a.mu.Lock()
+		others := len(a.busy)
+		if a.busy[self] != nil {
+			others--
+		}
+		a.mu.Unlock()
+		if others == 0 {
+			return true
+		}
+		if !sleep(ctx, 200*time.Millisecond) {
+			return false
+		}
+	}
+	return false
+}
+
+// setDraining makes the node take no more starts.
+func (a *Agent) setDraining(draining bool) {
+	a.mu.Lock()
+	a.draining = draining
+	a.mu.Unlock()
+	kick(a.capacityNow)
+}
+
+// awaitRestart ends Run when an upgrade is in place.
+func (a *Agent) awaitRestart(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-a.swapped:
+		return ErrRestart
+	}
+}

@@ -1,0 +1,421 @@
+package balancer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Balancer is an http.RoundTripper that spreads requests over a pool of
+// endpoints. It is safe for concurrent use.
+type Balancer struct {
+	cfg    Config
+	log    *zap.Logger
+	client *http.Client
+
+	snap      atomic.Pointer[snapshot]
+	turn      atomic.Uint64
+	hedges    atomic.Uint64
+	retries   atomic.Uint64
+	resumes   atomic.Uint64 // downloads continued elsewhere
+	returning chan struct{} // a place for each request that is sent after waiting
+	budget    *budget
+	routes    [routeCount]route
+	sample    atomic.Pointer[sample] // a recent harmless request, for proving recovery
+	hasLocal  atomic.Bool            // local is set
+	reread    chan struct{}          // capacity 1: "look at the endpoints again now"
+
+	mu      sync.Mutex // guards all below; taken before an endpoint's mu
+	members members
+	eps     map[string]*endpoint
+	changed chan struct{} // closed and replaced whenever the pool changes
+	running bool
+	applied time.Time
+	pending bool        // a member list waits for the debounce
+	unsaved bool        // the learned list is newer than the cache
+	leaving []*endpoint // removed, with requests still running
+	local   string
+	localAt time.Time
+}
+
+// New returns a balancer without endpoints; SetMembers gives it some. It starts
+// nothing: Run does. log may be nil.
+func New(cfg Config, log *zap.Logger) (*Balancer, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if log == nil {
+		log = zap.NewNop()
+	}
+	b := &Balancer{
+		cfg:       cfg,
+		log:       log.Named("balancer").With(zap.String("pool", cfg.Name)),
+		budget:    newBudget(cfg.Retry),
+		reread:    make(chan struct{}, 1),
+		returning: make(chan struct{}, cfg.ReturnAtOnce),
+		eps:       make(map[string]*endpoint),
+		changed:   make(chan struct{}),
+		members:   members{},
+	}
+	b.snap.Store(&snapshot{})
+	b.client = &http.Client{Transport: newPasses(b)}
+	b.loadCache()
+	return b, nil
+}
+
+// Client returns an http.Client that repeats passes over the endpoints, with
+// growing waits, until the request's deadline (or Retry.MaxElapsed without one).
+func (b *Balancer) Client() *http.Client { return b.client }
+
+// RoundTrip makes one pass over the endpoints: every usable one at most once,
+// the next one at once. The request's scheme and host name the pool and are
+// replaced. The error is a *PassError, or the context's.
+func (b *Balancer) RoundTrip(req *http.Request) (*http.Response, error) {
+	return b.roundTrip(req, nil)
+}
+
+// roundTrip makes a pass that begins at first, or at the endpoint picked if
+// that is nil.
+func (b *Balancer) roundTrip(req *http.Request, first *endpoint) (*http.Response, error) {
+	p := b.newPass(req)
+	defer p.body.close()
+	resp, err := p.run(first)
+	if err == nil && b.cfg.Class == Blob {
+		b.makeResumable(p, resp)
+	}
+	return resp, err
+}
+
+func (b *Balancer) newPass(req *http.Request) *pass {
+	p := &pass{
+		b:          b,
+		req:        req,
+		snap:       b.snap.Load(),
+		turn:       b.turn.Add(1) - 1,
+		repeatable: repeatable(req),
+		wait:       declaredWait(req),
+		body:       bodyOf(req),
+		route:      &b.routes[routeOf(req.Method, req.URL.Path)],
+	}
+	p.tried, p.running = p.triedSpace[:0], p.runningSpace[:0]
+	p.hedgeable = b.cfg.Hedge.Enabled && p.repeatable
+	p.delay = p.wait + p.route.wait(b.cfg.Hedge)
+	if b.cfg.Class == Blob {
+		p.delay = p.wait + b.cfg.Stall.Timeout
+	}
+	return p
+}
+
+// firstOf picks the endpoint for the first attempt, nil when nothing can be
+// tried now.
+func (b *Balancer) firstOf(p *pass, now time.Time) *endpoint {
+	if name, ok := p.req.Context().Value(preferKey{}).(string); ok {
+		for _, ep := range p.snap.usable {
+			if ep.name == name {
+				return ep
+			}
+		}
+	}
+	w := want{now: now, careful: !p.repeatable || b.cfg.Class == Blob}
+	ep := p.snap.first(p.turn, w)
+	if ep == nil || contains(p.tried, ep) {
+		ep = p.snap.next(p.turn, w, p.tried)
+	}
+	return ep
+}
+
+func (b *Balancer) nothingToTry(snap *snapshot) error {
+	reason := ErrAllDown
+	if len(snap.all) == 0 {
+		reason = ErrNoEndpoints
+	}
+	return &PassError{Pool: b.cfg.Name, Reason: reason, Attempts: b.stateOfAll(), Repeatable: len(snap.all) > 0}
+}
+
+// stateOfAll is what there is to say of each endpoint when none can be tried.
+func (b *Balancer) stateOfAll() []AttemptError {
+	var all []AttemptError
+	for _, ep := range b.snap.Load().all {
+		ep.mu.Lock()
+		why := string(ep.health.state) + ": " + ep.health.reason
+		ep.mu.Unlock()
+		all = append(all, AttemptError{ep.name, errors.New(why)})
+	}
+	return all
+}
+
+// record tells the endpoint, and the route, what an attempt came to.
+func (b *Balancer) record(a *attempt, o outcome, resp *http.Response, err error, now time.Time) {
+	ep, longPoll := a.ep, a.p.wait > 0
+	if a.late.Load() || longPoll {
+		b.noLongerPending(a)
+	}
+	switch o {
+	case outcomeGood, outcomeLacks:
+		ep.succeeded(a.sent, now, a.late.Load(), longPoll)
+		if !longPoll {
+			a.p.route.observe(b.cfg.Hedge, now.Sub(a.sent))
+		}
+		b.succeeded(a, resp, now)
+	case outcomeBusy, outcomeGateway:
+		b.failed(ep, statusError(resp.StatusCode), now)
+	case outcomeUnsent, outcomeBroken:
+		b.transportFailed(ep, err, now)
+	case outcomeLocal:
+		b.localFault(ep, err, now)
+	case outcomeDoubt, outcomeGone, outcomeDropped:
+		ep.uncounted(now)
+	}
+}
+
+// succeeded notes what a good answer proves beside the endpoint's own record.
+func (b *Balancer) succeeded(a *attempt, resp *http.Response, now time.Time) {
+	snap := b.snap.Load()
+	if len(snap.usable) < len(snap.all) {
+		b.keepSample(a, resp, now)
+	}
+	if b.localAtAll() {
+		b.clearLocal()
+	}
+	if resp.Close && resp.ProtoMajor == 1 {
+		b.lookAgain(a.ep) // a server that stops keeping connections may be leaving
+	}
+}
+
+// failed counts a failure of real traffic and ejects on the breaker's word.
+func (b *Balancer) failed(ep *endpoint, err error, now time.Time) {
+	if !ep.failed(now, err) {
+		b.lookAgain(ep)
+		return
+	}
+	run := ep.failRun.Load()
+	reason := fmt.Sprintf("%d consecutive failures, last: %s", run, short(err))
+	if run < int32(b.cfg.Breaker.Consecutive) {
+		reason = fmt.Sprintf("success rate below %g%%, last: %s", b.cfg.Breaker.SuccessRate*100, short(err))
+	}
+	var status statusError
+	b.eject(ep, reason, errors.As(err, &status), now)
+}
+
+// transportFailed is failed for errors of the connection, which may be this
+// machine's fault.
+func (b *Balancer) transportFailed(ep *endpoint, err error, now time.Time) {
+	if isUnreachable(err) && !b.anyAnswerSince(ep, ep.unreachableSince(now)) {
+		b.localFault(ep, err, now)
+		return
+	}
+	b.failed(ep, err, now)
+}
+
+// transferFailed is a failure in the middle of an answer. It is reported when
+// it happens: wrapping a whole transfer in the breaker would let its result
+// fall out of the breaker's window.
+func (b *Balancer) transferFailed(ep *endpoint, err error, now time.Time) {
+	ep.transferred(err)
+	b.transportFailed(ep, err, now)
+}
+
+// late judges an endpoint whose answer is missing.
+func (b *Balancer) late(a *attempt, now time.Time) {
+	ep := a.ep
+	timing := ep.markLate(a)
+	snap := b.snap.Load()
+	var peers []punctuality
+	for _, peer := range snap.usable {
+		if peer != ep {
+			peers = append(peers, peer.punctuality())
+		}
+	}
+	if tooLate(b.cfg.Slow, timing, peers) {
+		b.eject(ep, fmt.Sprintf("%d late answers in a row while its peers are on time", timing.lateRun), true, now)
+		return
+	}
+	b.lookAgain(ep)
+}
+
+func (b *Balancer) noLongerPending(a *attempt) {
+	a.ep.mu.Lock()
+	delete(a.ep.pending, a)
+	a.ep.mu.Unlock()
+}
+
+// eject takes an endpoint out for what real traffic met. The last usable one
+// stays as long as it gives answers, even bad or late ones: there is nothing
+// better.
+func (b *Balancer) eject(ep *endpoint, reason string, answers bool, now time.Time) {
+	b.transition(ep, now, func(h health) (health, bool) {
+		if usable := b.snap.Load().usable; answers && len(usable) == 1 && usable[0] == ep {
+			return h, false
+		}
+		return h.eject(reason, now)
+	})
+}
+
+// transition applies a change of health, publishes a new snapshot, and lets go
+// of requests that wait at an endpoint that went out.
+func (b *Balancer) transition(ep *endpoint, now time.Time, step func(health) (health, bool)) {
+	b.mu.Lock()
+	ep.mu.Lock()
+	before := ep.health
+	after, changed := step(before)
+	ep.health = after
+	var waiting []*attempt
+	if changed {
+		ep.enteredLocked(before, after, now)
+		waiting = ep.pendingLocked()
+	}
+	ep.mu.Unlock()
+	if !changed {
+		b.mu.Unlock()
+		return
+	}
+	b.publishLocked(now)
+	failedOpen := b.snap.Load().failedOpen
+	b.mu.Unlock()
+
+	if after.usable() {
+		b.comeBack(ep, waiting)
+	} else {
+		moveOn(waiting)
+	}
+	b.announce(Transition{Pool: b.cfg.Name, Endpoint: ep.name, From: before.state, To: after.state, Reason: after.reason, At: now}, failedOpen)
+	b.wakeProber()
+}
+
+// enteredLocked adapts what belongs to a state to the state entered.
+func (ep *endpoint) enteredLocked(before, after health, now time.Time) {
+	switch {
+	case after.usable():
+		ep.failRun.Store(0)
+		ep.lateRun.Store(0)
+		ep.transferFails.Store(0)
+		ep.timing = punctuality{}
+		ep.resetBreakerLocked()
+		ep.ramp.Store(0)
+		if !after.ramp.IsZero() && ep.cfg.SlowStart > 0 {
+			ep.ramp.Store(after.ramp.UnixNano())
+		}
+	case before.usable():
+		ep.ramp.Store(0)
+		ep.outSince.Store(now.UnixNano())
+		if ep.opens < 16 {
+			ep.opens++
+		}
+		ep.ejections++
+		ep.openAt = now
+		ep.tripLocked()
+	}
+}
+
+func (ep *endpoint) pendingLocked() []*attempt {
+	waiting := make([]*attempt, 0, len(ep.pending))
+	for a := range ep.pending {
+		waiting = append(waiting, a)
+	}
+	return waiting
+}
+
+// moveOn lets late requests go to another endpoint, if they may.
+func moveOn(waiting []*attempt) {
+	for _, a := range waiting {
+		if a.p.repeatable {
+			a.cancel(errMovedOn)
+		}
+	}
+}
+
+// comeBackGrace is how long an endpoint that came back has to answer what it
+// was asked before: a process that was stopped answers at once, a connection
+// that lost packets may take many seconds to notice.
+const comeBackGrace = 300 * time.Millisecond
+
+// comeBack moves the requests that still wait, at the endpoint that is back or
+// at others that are out, to where they are answered.
+func (b *Balancer) comeBack(ep *endpoint, waiting []*attempt) {
+	if len(waiting) > 0 {
+		time.AfterFunc(comeBackGrace, func() { moveOn(waiting) })
+	}
+	for _, other := range b.snap.Load().resort {
+		if other == ep {
+			continue
+		}
+		other.mu.Lock()
+		stuck := other.pendingLocked()
+		other.mu.Unlock()
+		moveOn(stuck)
+	}
+}
+
+func (b *Balancer) announce(t Transition, failedOpen bool) {
+	b.log.Info(t.String(), zap.String("endpoint", t.Endpoint), zap.String("from", string(t.From)),
+		zap.String("to", string(t.To)), zap.String("reason", t.Reason), zap.Bool("failed_open", failedOpen))
+	if b.cfg.OnTransition != nil {
+		b.cfg.OnTransition(t)
+	}
+}
+
+// publishLocked builds the snapshot that requests pick from.
+func (b *Balancer) publishLocked(now time.Time) {
+	snap := &snapshot{least: b.cfg.Policy == LeastInFlight}
+	fails := make(map[*endpoint]time.Time)
+	for _, name := range b.members.order() {
+		ep := b.eps[name]
+		if ep == nil {
+			continue
+		}
+		ep.mu.Lock()
+		h, failAt := ep.health, ep.failAt
+		ep.mu.Unlock()
+		snap.all = append(snap.all, ep)
+		switch {
+		case h.usable():
+			snap.usable = append(snap.usable, ep)
+			snap.uneven = snap.uneven || ep.weight() < 1
+		case h.state != Draining:
+			fails[ep] = failAt
+			snap.resort = append(snap.resort, ep)
+		}
+	}
+	slices.SortStableFunc(snap.resort, func(x, y *endpoint) int { return fails[x].Compare(fails[y]) })
+	known := len(snap.usable) + len(snap.resort)
+	snap.failedOpen = known > 0 && float64(len(snap.usable)) < b.cfg.FailOpenBelow*float64(known)
+	b.snap.Store(snap)
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// whenChanged returns a channel that is closed at the pool's next change.
+func (b *Balancer) whenChanged() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.changed
+}
+
+// Run probes the endpoints, applies member lists and keeps the cache until ctx
+// ends. It returns when all of its goroutines have ended; nil means "as asked".
+// A Balancer runs once.
+func (b *Balancer) Run(ctx context.Context) error {
+	b.mu.Lock()
+	if b.running {
+		b.mu.Unlock()
+		return errors.New("balancer is already running")
+	}
+	b.running = true
+	b.mu.Unlock()
+	newProber(b).run(ctx)
+	b.closeIdle()
+	return nil
+}
+
+func (b *Balancer) closeIdle() {
+	for _, ep := range b.snap.Load().all {
+		ep.transport.CloseIdleConnections()
+	}
+}

@@ -1,0 +1,223 @@
+package balancer
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/zap/zaptest"
+)
+
+// fake is a server that behaves as a test tells it.
+type fake struct {
+	*httptest.Server
+	hits  atomic.Int64
+	ready atomic.Bool
+	mu    sync.Mutex
+	serve http.HandlerFunc
+}
+
+func newFake(t *testing.T, serve http.HandlerFunc) *fake {
+	t.Helper()
+	f := &fake{serve: serve}
+	f.ready.Store(true)
+	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/readyz" {
+			if !f.ready.Load() {
+				w.WriteHeader(http.StatusServiceUnavailable)
+			}
+			return
+		}
+		f.hits.Add(1)
+		f.mu.Lock()
+		serve := f.serve
+		f.mu.Unlock()
+		serve(w, r)
+	}))
+	t.Cleanup(func() {
+		f.CloseClientConnections()
+		f.Close()
+	})
+	return f
+}
+
+func (f *fake) behave(serve http.HandlerFunc) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.serve = serve
+}
+
+func answer(text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		io.WriteString(w, text)
+	}
+}
+
+// start runs a balancer over the servers until the test ends.
+func start(t *testing.T, cfg Config, urls ...string) *Balancer {
+	t.Helper()
+	b, err := New(cfg, zaptest.NewLogger(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.SetMembers(OriginJoin, urls); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- b.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+func get(t *testing.T, c *http.Client, path string) string {
+	t.Helper()
+	resp, err := c.Get("http://pool" + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("%d %s", resp.StatusCode, data)
+}
+
+// eventually polls until ok, with a deadline that only a broken program meets.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %s", what)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+func stateOf(b *Balancer, url string) EndpointStatus {
+	for _, e := range b.Status().Endpoints {
+		if e.URL == url {
+			return e
+		}
+	}
+	return EndpointStatus{}
+}
+
+func TestSequenceSpreadsEvenly(t *testing.T) {
+	t.Parallel()
+	fakes := []*fake{newFake(t, answer("a")), newFake(t, answer("b")), newFake(t, answer("c"))}
+	cfg := DefaultConfig()
+	cfg.Hedge.Enabled = false // a busy machine would hedge, which is another request
+	b := start(t, cfg, fakes[0].URL, fakes[1].URL, fakes[2].URL)
+	for range 31 {
+		get(t, b.Client(), "/x")
+	}
+	for i, f := range fakes {
+		if n := f.hits.Load(); n < 10 || n > 11 {
+			t.Errorf("endpoint %d got %d of 31 requests, want 10 or 11", i, n)
+		}
+	}
+}
+
+func TestKilledEndpointIsPassedOver(t *testing.T) {
+	t.Parallel()
+	dead, live := newFake(t, answer("dead")), newFake(t, answer("live"))
+	b := start(t, DefaultConfig(), dead.URL, live.URL)
+	dead.CloseClientConnections()
+	dead.Close()
+	for i := range 40 {
+		if got := get(t, b.Client(), "/x"); got != "200 live" {
+			t.Fatalf("request %d: got %q, want it answered by the live one", i, got)
+		}
+	}
+	eventually(t, "the dead endpoint goes out", func() bool { s := stateOf(b, dead.URL).State; return s == Ejected || s == Down })
+}
+
+func TestHungEndpointIsHedgedAndEjected(t *testing.T) {
+	t.Parallel()
+	hang := make(chan struct{})
+	fakes := []*fake{newFake(t, answer("a")), newFake(t, answer("b")), newFake(t, answer("c"))}
+	b := start(t, DefaultConfig(), fakes[0].URL, fakes[1].URL, fakes[2].URL)
+	for range 90 {
+		get(t, b.Client(), "/x")
+	}
+	fakes[1].behave(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-hang:
+		case <-r.Context().Done():
+		}
+	})
+	defer close(hang)
+	var wg sync.WaitGroup
+	for range 60 {
+		wg.Go(func() {
+			if got := get(t, b.Client(), "/x"); !strings.HasPrefix(got, "200 ") {
+				t.Errorf("got %q", got)
+			}
+		})
+	}
+	wg.Wait()
+	eventually(t, "the hung endpoint is ejected", func() bool {
+		get(t, b.Client(), "/x")
+		return stateOf(b, fakes[1].URL).State == Ejected
+	})
+	fakes[1].behave(answer("b"))
+	eventually(t, "the healed endpoint is back", func() bool {
+		get(t, b.Client(), "/x")
+		return stateOf(b, fakes[1].URL).State == Healthy
+	})
+}
+
+func TestWriteWithoutKeyIsSentOnce(t *testing.T) {
+	t.Parallel()
+	var runs atomic.Int64
+	cut := func(w http.ResponseWriter, r *http.Request) {
+		runs.Add(1)
+		panic(http.ErrAbortHandler)
+	}
+	x, y := newFake(t, cut), newFake(t, cut)
+	b := start(t, DefaultConfig(), x.URL, y.URL)
+	resp, err := b.Client().Post("http://pool/vm", "text/plain", strings.NewReader("start"))
+	if err == nil {
+		resp.Body.Close()
+		t.Fatalf("got %s, want an error", resp.Status)
+	}
+	if n := runs.Load(); n != 1 {
+		t.Errorf("ran %d times, want once", n)
+	}
+}
+
+func TestWriteWithKeyIsRepeated(t *testing.T) {
+	t.Parallel()
+	bad := newFake(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	good := newFake(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) })
+	b := start(t, DefaultConfig(), bad.URL, good.URL)
+	for range 4 {
+		req, _ := http.NewRequest(http.MethodPost, "http://pool/vm", strings.NewReader("start"))
+		req.Header.Set(IdempotencyHeader, "k")
+		resp, err := b.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if string(data) != "start" {
+			t.Errorf("body arrived as %q, want it whole", data)
+		}
+	}
+}

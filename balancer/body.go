@@ -1,0 +1,211 @@
+package balancer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// sharedBody is a request's body, given to one attempt after the other. Each
+// attempt's transport closes what it gets; the body itself is closed once, at
+// the end of the pass.
+type sharedBody struct {
+	orig   io.ReadCloser
+	getter func() (io.ReadCloser, error)
+	given  atomic.Bool // orig went to an attempt
+	read   atomic.Bool // and a byte was asked of it
+	closed sync.Once
+}
+
+// bodyOf returns nil for a request without a body.
+func bodyOf(req *http.Request) *sharedBody {
+	if req.Body == nil || req.Body == http.NoBody {
+		return nil
+	}
+	return &sharedBody{orig: req.Body, getter: req.GetBody}
+}
+
+// reusable says whether another attempt can send the whole body. Without
+// GetBody it can only as long as nobody began to read it.
+func (s *sharedBody) reusable(unsent bool) bool {
+	if s == nil || s.getter != nil {
+		return true
+	}
+	return unsent && !s.read.Load()
+}
+
+// next is the body for another attempt.
+func (s *sharedBody) next() io.ReadCloser {
+	if s.getter == nil || s.given.CompareAndSwap(false, true) {
+		return &lentBody{s: s}
+	}
+	body, err := s.getter()
+	if err != nil {
+		return io.NopCloser(errReader{err})
+	}
+	return body
+}
+
+// close ends the pass's use of the body.
+func (s *sharedBody) close() {
+	if s != nil {
+		s.closed.Do(func() { s.orig.Close() })
+	}
+}
+
+// lentBody is the original body in the hands of one attempt: closing it takes
+// it away from that attempt only.
+type lentBody struct {
+	s    *sharedBody
+	done atomic.Bool
+}
+
+func (l *lentBody) Read(p []byte) (int, error) {
+	if l.done.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	l.s.read.Store(true)
+	return l.s.orig.Read(p)
+}
+
+func (l *lentBody) Close() error {
+	l.done.Store(true)
+	return nil
+}
+
+type errReader struct{ err error }
+
+func (e errReader) Read([]byte) (int, error) { return 0, e.err }
+
+// readBody is an answer's body that was read ahead.
+type readBody struct{ bytes.Reader }
+
+func newReadBody(data []byte) *readBody {
+	b := &readBody{}
+	b.Reset(data)
+	return b
+}
+
+func (*readBody) Close() error { return nil }
+
+// readAhead reads a small answer whole, so that a reset in its middle is this
+// attempt's failure and not the caller's. What is larger than the limit, or
+// comes as a stream, is left to be read by the caller.
+func (b *Balancer) readAhead(resp *http.Response) error {
+	limit := b.cfg.ReadAhead
+	if limit == 0 || resp.Body == nil || resp.Body == http.NoBody {
+		return nil
+	}
+	if resp.ContentLength >= 0 {
+		if resp.ContentLength > limit {
+			return nil
+		}
+		data := make([]byte, resp.ContentLength)
+		_, err := io.ReadFull(resp.Body, data)
+		return finishReadAhead(resp, data, err)
+	}
+	if !wholeType(resp.Header.Get("Content-Type")) {
+		return nil
+	}
+	data, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		resp.Body = &prefixedBody{Reader: io.MultiReader(bytes.NewReader(data), resp.Body), Closer: resp.Body}
+		return nil
+	}
+	return finishReadAhead(resp, data, err)
+}
+
+func finishReadAhead(resp *http.Response, data []byte, err error) error {
+	resp.Body.Close()
+	if err != nil {
+		return err
+	}
+	resp.Body = newReadBody(data)
+	return nil
+}
+
+// wholeType says that an answer without a length is a document and not an
+// endless stream.
+func wholeType(contentType string) bool {
+	if contentType == "application/json" {
+		return true
+	}
+	kind, _, err := mime.ParseMediaType(contentType)
+	return err == nil && (kind == "application/json" || kind == "text/html" || kind == "application/xml")
+}
+
+type prefixedBody struct {
+	io.Reader
+	io.Closer
+}
+
+// wrap ties the attempt's context to the life of the answer's body: it must not
+// be cancelled while the body is being read.
+func (a *attempt) wrap(resp *http.Response) {
+	switch body := resp.Body.(type) {
+	case *readBody:
+		a.cancel(nil)
+	case io.ReadWriteCloser: // an upgraded connection
+		a.ep.transfers.Add(1)
+		resp.Body = &upgradedBody{watchedBody{ReadCloser: body, a: a}, body}
+	default:
+		if body == nil || body == http.NoBody {
+			a.cancel(nil)
+			return
+		}
+		a.ep.transfers.Add(1)
+		resp.Body = &watchedBody{ReadCloser: body, a: a}
+	}
+}
+
+// watchedBody reports how a streamed answer ends, when it ends.
+type watchedBody struct {
+	io.ReadCloser
+	a    *attempt
+	once sync.Once
+}
+
+func (w *watchedBody) Read(p []byte) (int, error) {
+	n, err := w.ReadCloser.Read(p)
+	if err != nil {
+		w.finish(err)
+	}
+	return n, err
+}
+
+func (w *watchedBody) Close() error {
+	err := w.ReadCloser.Close()
+	w.finish(nil)
+	return err
+}
+
+func (w *watchedBody) finish(err error) {
+	w.once.Do(func() {
+		w.a.ep.transfers.Add(-1)
+		cause := context.Cause(w.a.ctx)
+		if errors.Is(cause, errStalled) || errors.Is(cause, errCrawling) {
+			err, cause = cause, nil
+		}
+		gone := w.a.p.req.Context().Err() != nil || cause != nil
+		switch {
+		case errors.Is(err, io.EOF):
+			w.a.ep.transferred(nil)
+		case err != nil && !gone:
+			w.a.p.b.transferFailed(w.a.ep, err, time.Now())
+		}
+		w.a.cancel(nil)
+	})
+}
+
+type upgradedBody struct {
+	watchedBody
+	w io.Writer
+}
+
+func (u *upgradedBody) Write(p []byte) (int, error) { return u.w.Write(p) }

@@ -1,0 +1,332 @@
+package balancer
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"runtime"
+	"time"
+)
+
+// Policy says which of several usable endpoints takes the next request.
+type Policy string
+
+const (
+	// RoundRobin takes the usable endpoints in turn. With the three to five
+	// endpoints of a build cloud nothing cleverer pays.
+	RoundRobin Policy = "round-robin"
+	// LeastInFlight takes the endpoint with the fewest unanswered requests.
+	LeastInFlight Policy = "least-in-flight"
+)
+
+// Class says what kind of traffic a balancer carries. Classes are kept in
+// separate balancers, so that a slow transfer cannot starve a heartbeat.
+type Class string
+
+const (
+	// Control is for small requests and answers: they may be hedged and read
+	// ahead.
+	Control Class = "control"
+	// Blob is for large transfers: they are watched for stalls, never hedged,
+	// never buffered.
+	Blob Class = "blob"
+)
+
+// Config is everything about a Balancer. Start from DefaultConfig or
+// BlobConfig; the zero Config is not valid.
+type Config struct {
+	// Name is the pool's name in logs, metrics and status, such as "controllers".
+	Name   string
+	Class  Class
+	Policy Policy
+
+	Probe   ProbeConfig
+	Breaker BreakerConfig
+	Slow    SlowConfig
+	Retry   RetryConfig
+	Hedge   HedgeConfig
+	Stall   StallConfig
+	Cache   CacheConfig
+
+	// SlowStart is how long a returned endpoint's share grows linearly from
+	// SlowStartFrom to its fair part. It never applies at process start.
+	SlowStart     time.Duration
+	SlowStartFrom float64
+	// FailOpenBelow is the usable fraction below which all endpoints are tried,
+	// the least recently failed first.
+	FailOpenBelow float64
+	// ConnectTimeout bounds one TCP and TLS handshake; ConnectRace is how long a
+	// handshake may take before the next endpoint is tried beside it.
+	ConnectTimeout time.Duration
+	ConnectRace    time.Duration
+	// ReadAhead is the size up to which an answer to a repeatable request is
+	// read before it is returned, so that a reset in its middle can be repeated
+	// elsewhere. 0 reads nothing ahead.
+	ReadAhead int64
+	// NotFoundAsksNext: a 404 to a repeatable request is asked of the other
+	// endpoints too, because a replica may lag behind.
+	NotFoundAsksNext bool
+	// VerifyDigests: a download whose path ends in sha256:... is hashed as it
+	// passes, and broken off before its last bytes if the sum is wrong. Bytes
+	// that are hashed cannot be left to the kernel, so that the default is on
+	// only where there is nothing to leave them to (not on Linux). Without it a
+	// download that continues elsewhere still is of the same strong ETag and of
+	// exactly the range asked for.
+	VerifyDigests bool
+	// Debounce is the least time between two changes of the member list.
+	Debounce time.Duration
+	// LocalFaultWindow is the time within which a network error at all
+	// endpoints is taken as this machine's fault.
+	LocalFaultWindow time.Duration
+
+	// ReturnAtOnce is how many of the requests that waited for an endpoint are
+	// sent at the same time when there is one again: it has just started.
+	ReturnAtOnce int
+
+	// MaxIdleConns is the number of idle connections kept to each endpoint,
+	// IdleTimeout how long one is kept.
+	MaxIdleConns int
+	IdleTimeout  time.Duration
+	// TLS is used for https endpoints; nil is the system's trust.
+	TLS *tls.Config
+	// DialContext replaces the dialer, in tests and for unix sockets; nil dials.
+	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
+	// OnTransition, if set, is called after each transition, outside all locks.
+	OnTransition func(Transition)
+}
+
+// ProbeConfig is the active health check.
+type ProbeConfig struct {
+	Path    string
+	Timeout time.Duration
+	// Interval is the pace while all is well, Fast the pace while in transition,
+	// Slow the pace that an endpoint long down is stretched to. Down is the pace
+	// of the first minute of being down: a healed endpoint is to be back within
+	// a second, with no more than three attempts a second.
+	Interval time.Duration
+	Fast     time.Duration
+	Down     time.Duration
+	Slow     time.Duration
+	// Jitter is the fraction by which intervals vary.
+	Jitter float64
+	// Fall failures in a row take an endpoint out, Rise passes bring it back.
+	Fall int
+	Rise int
+	// Header is sent with every probe.
+	Header map[string]string
+}
+
+// BreakerConfig says when failures of real traffic take an endpoint out.
+type BreakerConfig struct {
+	// Consecutive failures open the breaker, and so does a success rate below
+	// SuccessRate over Window with at least MinSamples.
+	Consecutive uint32
+	SuccessRate float64
+	Window      time.Duration
+	MinSamples  uint32
+	// OpenFor is the first open time; it doubles with each opening up to
+	// OpenMax and is forgotten after a healthy time as long as itself.
+	OpenFor time.Duration
+	OpenMax time.Duration
+	Jitter  float64
+}
+
+// SlowConfig says when an endpoint is late beside its peers.
+type SlowConfig struct {
+	// Late answers in a row, with peers on time, take an endpoint out.
+	Late int
+	// Peers must have given this many answers on time in a row.
+	Peers int
+	// Pause is by how much a timer may fire late before the whole machine is
+	// taken to have paused.
+	Pause time.Duration
+}
+
+// RetryConfig bounds and paces repeats.
+type RetryConfig struct {
+	// Share of requests, and Reserve repeats a second on top, over Window.
+	Share   float64
+	Reserve float64
+	Window  time.Duration
+	// WaitMin and WaitMax pace further passes; MaxElapsed bounds a request that
+	// has no deadline of its own; RetryAfterMax bounds what a server may ask for.
+	WaitMin       time.Duration
+	WaitMax       time.Duration
+	MaxElapsed    time.Duration
+	RetryAfterMax time.Duration
+	// TrialInterval is the pace at which requests may try an endpoint that is
+	// out while nothing else is left.
+	TrialInterval time.Duration
+}
+
+// HedgeConfig says when a second copy of a request is sent.
+type HedgeConfig struct {
+	// Enabled is false for blobs.
+	Enabled bool
+	// Min is the least delay; the observed 95th percentile otherwise, up to
+	// Multiple times the median. Initial is used until there are samples.
+	Min      time.Duration
+	Initial  time.Duration
+	Multiple int
+}
+
+// StallConfig is about large transfers (Class Blob).
+type StallConfig struct {
+	// Timeout without a byte moves a download to another endpoint.
+	Timeout time.Duration
+	// CrawlFactor slower than the best peer for CrawlFor moves it as well.
+	CrawlFactor float64
+	CrawlFor    time.Duration
+}
+
+// CacheConfig is the learned member list on disk.
+type CacheConfig struct {
+	// Path is the file, or "" for none.
+	Path string
+	// CloudID ties the file to a cloud: a list of another cloud is ignored.
+	CloudID string
+}
+
+// DefaultConfig returns the defaults for control calls.
+func DefaultConfig() Config {
+	return Config{
+		Name:   "endpoints",
+		Class:  Control,
+		Policy: RoundRobin,
+		Probe: ProbeConfig{
+			Path:     "/readyz",
+			Timeout:  time.Second,
+			Interval: 2 * time.Second, // HAProxy inter
+			Fast:     500 * time.Millisecond,
+			Down:     400 * time.Millisecond, // never more than three attempts in a second
+			Slow:     5 * time.Second,
+			Jitter:   0.2,
+			Fall:     3, // HAProxy fall and rise
+			Rise:     2,
+		},
+		Breaker: BreakerConfig{
+			Consecutive: 5, // Finagle failure accrual
+			SuccessRate: 0.8,
+			Window:      30 * time.Second,
+			MinSamples:  5,
+			OpenFor:     5 * time.Second,
+			OpenMax:     300 * time.Second,
+			Jitter:      0.1,
+		},
+		Slow: SlowConfig{Late: 5, Peers: 5, Pause: 40 * time.Millisecond},
+		Retry: RetryConfig{
+			Share:         0.2,
+			Reserve:       10,
+			Window:        10 * time.Second,
+			WaitMin:       25 * time.Millisecond,
+			WaitMax:       250 * time.Millisecond,
+			MaxElapsed:    30 * time.Second,
+			RetryAfterMax: 30 * time.Second,
+			TrialInterval: 1800 * time.Millisecond,
+		},
+		Hedge: HedgeConfig{
+			Enabled:  true,
+			Min:      50 * time.Millisecond,
+			Initial:  100 * time.Millisecond,
+			Multiple: 8,
+		},
+		SlowStart:        30 * time.Second,
+		SlowStartFrom:    0.1,
+		FailOpenBelow:    0.5,
+		ConnectTimeout:   time.Second,
+		ConnectRace:      250 * time.Millisecond,
+		ReadAhead:        1 << 20,
+		Debounce:         time.Second,
+		LocalFaultWindow: time.Second,
+		ReturnAtOnce:     128,
+		MaxIdleConns:     128, // one node's own calls and a CI host's bursts
+		IdleTimeout:      60 * time.Second,
+	}
+}
+
+// BlobConfig returns the defaults for large transfers: they have their own
+// connections, breakers and budget.
+func BlobConfig() Config {
+	cfg := DefaultConfig()
+	cfg.Class = Blob
+	cfg.Hedge.Enabled = false
+	cfg.ReadAhead = 0
+	cfg.MaxIdleConns = 16
+	cfg.NotFoundAsksNext = true
+	cfg.VerifyDigests = runtime.GOOS != "linux"
+	cfg.Stall = StallConfig{
+		Timeout:     1500 * time.Millisecond,
+		CrawlFactor: 4,
+		CrawlFor:    20 * time.Second,
+	}
+	return cfg
+}
+
+// Validate reports every broken rule at once.
+func (c Config) Validate() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	positive := func(name string, d time.Duration) {
+		check(d > 0, "%s %s must be above 0", name, d)
+	}
+	fraction := func(name string, f float64) {
+		check(f >= 0 && f <= 1, "%s %g must be between 0 and 1", name, f)
+	}
+	check(c.Name != "", "Name must not be empty")
+	check(c.Class == Control || c.Class == Blob, "Class %q must be %q or %q", c.Class, Control, Blob)
+	check(c.Policy == RoundRobin || c.Policy == LeastInFlight, "Policy %q must be %q or %q", c.Policy, RoundRobin, LeastInFlight)
+	check(len(c.Probe.Path) > 0 && c.Probe.Path[0] == '/', "Probe.Path %q must begin with /", c.Probe.Path)
+	positive("Probe.Timeout", c.Probe.Timeout)
+	positive("Probe.Interval", c.Probe.Interval)
+	positive("Probe.Fast", c.Probe.Fast)
+	positive("Probe.Down", c.Probe.Down)
+	positive("Probe.Slow", c.Probe.Slow)
+	fraction("Probe.Jitter", c.Probe.Jitter)
+	check(c.Probe.Fall > 0, "Probe.Fall %d must be above 0", c.Probe.Fall)
+	check(c.Probe.Rise > 0, "Probe.Rise %d must be above 0", c.Probe.Rise)
+	check(c.Breaker.Consecutive > 0, "Breaker.Consecutive must be above 0")
+	fraction("Breaker.SuccessRate", c.Breaker.SuccessRate)
+	positive("Breaker.Window", c.Breaker.Window)
+	positive("Breaker.OpenFor", c.Breaker.OpenFor)
+	check(c.Breaker.OpenMax >= c.Breaker.OpenFor, "Breaker.OpenMax %s must not be below Breaker.OpenFor %s", c.Breaker.OpenMax, c.Breaker.OpenFor)
+	fraction("Breaker.Jitter", c.Breaker.Jitter)
+	check(c.Slow.Late > 0 && c.Slow.Peers > 0, "Slow.Late %d and Slow.Peers %d must be above 0", c.Slow.Late, c.Slow.Peers)
+	positive("Slow.Pause", c.Slow.Pause)
+	fraction("Retry.Share", c.Retry.Share)
+	check(c.Retry.Reserve >= 0, "Retry.Reserve %g must not be negative", c.Retry.Reserve)
+	check(c.Retry.Window >= time.Second, "Retry.Window %s must be at least 1s", c.Retry.Window)
+	positive("Retry.WaitMin", c.Retry.WaitMin)
+	check(c.Retry.WaitMax >= c.Retry.WaitMin, "Retry.WaitMax %s must not be below Retry.WaitMin %s", c.Retry.WaitMax, c.Retry.WaitMin)
+	positive("Retry.MaxElapsed", c.Retry.MaxElapsed)
+	positive("Retry.TrialInterval", c.Retry.TrialInterval)
+	if c.Hedge.Enabled {
+		check(c.Class == Control, "Hedge.Enabled must be false for class %q", c.Class)
+		positive("Hedge.Min", c.Hedge.Min)
+		positive("Hedge.Initial", c.Hedge.Initial)
+		check(c.Hedge.Multiple > 0, "Hedge.Multiple %d must be above 0", c.Hedge.Multiple)
+	}
+	if c.Class == Blob {
+		positive("Stall.Timeout", c.Stall.Timeout)
+		check(c.Stall.CrawlFactor > 1, "Stall.CrawlFactor %g must be above 1", c.Stall.CrawlFactor)
+		positive("Stall.CrawlFor", c.Stall.CrawlFor)
+	}
+	check(c.SlowStart >= 0, "SlowStart %s must not be negative", c.SlowStart)
+	check(c.SlowStartFrom > 0 && c.SlowStartFrom <= 1, "SlowStartFrom %g must be above 0 and at most 1", c.SlowStartFrom)
+	fraction("FailOpenBelow", c.FailOpenBelow)
+	positive("ConnectTimeout", c.ConnectTimeout)
+	positive("ConnectRace", c.ConnectRace)
+	check(c.ReturnAtOnce > 0, "ReturnAtOnce %d must be above 0", c.ReturnAtOnce)
+	check(c.ReadAhead >= 0, "ReadAhead %d must not be negative", c.ReadAhead)
+	check(c.Debounce >= 0, "Debounce %s must not be negative", c.Debounce)
+	check(c.Cache.Path == "" || c.Cache.CloudID != "", "Cache.CloudID must be set when Cache.Path is")
+	if len(errs) > 0 {
+		return fmt.Errorf("balancer configuration: %w", errors.Join(errs...))
+	}
+	return nil
+}

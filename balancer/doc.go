@@ -1,0 +1,57 @@
+// Package balancer spreads HTTP requests over a pool of equal servers from the
+// client's side: no load balancer in between, no single address to lose.
+//
+//	b, err := balancer.New(balancer.DefaultConfig(), log)
+//	...
+//	err = b.SetMembers(balancer.OriginJoin, []string{"http://10.0.1.4:8090", "http://10.0.1.5:8090"})
+//	go b.Run(ctx) // probes; wait for it to return after cancelling ctx
+//	resp, err := b.Client().Get("http://controllers/api/v1/status")
+//
+// The host of a request's URL names the pool and is replaced; the path is kept
+// below the endpoint's own.
+//
+// # What it does
+//
+//   - Requests go round robin. One that fails goes to the next endpoint at
+//     once, without a pause; one without an answer for longer than usual is sent
+//     to a second endpoint beside the first, and the first answer counts.
+//   - An endpoint is out after five failures in a row, five late answers in a
+//     row while its peers are on time, or three failed probes, whichever is
+//     first. It comes back when its probes pass again, with a share that grows
+//     over 30 s. Where readiness was good all the time, a copy of a recent
+//     harmless request has to succeed first; user traffic never tries it out.
+//   - When fewer than half of the endpoints are usable the others are tried as
+//     well. When none is, requests wait, and each endpoint is tried at most three
+//     times a second, until one answers or the deadline comes.
+//   - Answers of up to ReadAhead bytes are read before they are returned, so that
+//     a reset in their middle is repeated elsewhere.
+//
+// # What may be repeated
+//
+// GET, HEAD, OPTIONS, TRACE and every request with an Idempotency-Key header.
+// Any other is repeated only when it surely did not reach a server, avoids
+// endpoints that show any sign of trouble, and is otherwise answered with
+// whatever its one attempt met. Repeats stay within a budget of 20 % of the
+// requests plus ten a second.
+//
+// # What it does not promise
+//
+// A write without a key that was sent to an endpoint which then dies may or may
+// not have run. An answer larger than ReadAhead that breaks in its middle is
+// broken for the caller (class Blob excepted, which resumes). Without Run,
+// endpoints that went out do not come back.
+//
+// # Concurrency
+//
+// All methods of Balancer are safe for concurrent use. Run owns one goroutine
+// that keeps the time and one short one per probe; a hedged request has one per
+// hedge, which ends with the request.
+//
+// # Metrics
+//
+// Collector gives anka_balancer_endpoint_state, _eligible, _weight_ratio,
+// _in_flight_requests, _transfers, _requests_total, _failures_total, _late_total,
+// _ejections_total, _latency_seconds and _breaker_state by pool and endpoint, and
+// anka_balancer_failed_open, _local_fault, _retry_budget_requests, _retries_total,
+// _hedges_total and _resumes_total by pool.
+package balancer

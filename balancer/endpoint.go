@@ -1,0 +1,293 @@
+package balancer
+
+import (
+	"errors"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+)
+
+// endpoint is one server of the pool. The atomics are what picking reads; all
+// else is guarded by mu, which is held for memory operations only.
+type endpoint struct {
+	cfg       *Config
+	name      string // canonical URL, the key of the member list
+	url       *url.URL
+	transport *http.Transport
+
+	inFlight  atomic.Int64 // requests without an answer yet, long polls left out
+	waiting   atomic.Int64 // long polls
+	transfers atomic.Int64 // answers whose body is still being read
+
+	failRun       atomic.Int32  // failures of real requests in a row
+	lateRun       atomic.Int32  // late answers in a row
+	ramp          atomic.Int64  // start of the slow start in Unix ns, 0 for none
+	share         atomic.Uint64 // weight set by a person, as float bits
+	progress      atomic.Int64  // last answer, or first request after idleness, Unix ns
+	lastGood      atomic.Int64  // last good answer to a real request, Unix ns
+	lastProbe     atomic.Int64  // last passed probe, Unix ns
+	transferFails atomic.Int32  // broken transfers in a row
+	trial         atomic.Int64  // when a request may next try it while it is out, Unix ns
+	probed        atomic.Int64  // when it was last probed, Unix ns
+	outSince      atomic.Int64  // when it went out last, Unix ns
+
+	mu         sync.Mutex
+	health     health
+	origins    []Origin
+	breaker    *gobreaker.TwoStepCircuitBreaker[struct{}]
+	opens      int // openings of the breaker that are not forgotten yet
+	openFor    time.Duration
+	openAt     time.Time // when it opened last
+	timing     punctuality
+	latency    histogram
+	minute     minute
+	lastErr    string
+	rate       float64   // bytes per second of recent transfers
+	rateAt     time.Time // when it was measured
+	failAt     time.Time
+	localAt    time.Time // last network error that may be this machine's own
+	localSince time.Time // first of the errors like it in a row
+	tripping   bool      // tripLocked is at work
+	pending    map[*attempt]struct{}
+
+	probe schedule
+
+	requests, failures, lateTotal, ejections uint64
+}
+
+func newEndpoint(cfg *Config, u *url.URL, transport *http.Transport, now time.Time) *endpoint {
+	ep := &endpoint{
+		cfg:       cfg,
+		name:      u.String(),
+		url:       u,
+		transport: transport,
+		health:    health{state: Unknown, since: now, reason: "new"},
+		pending:   make(map[*attempt]struct{}),
+	}
+	ep.share.Store(math.Float64bits(1))
+	ep.resetBreakerLocked()
+	return ep
+}
+
+// resetBreakerLocked replaces the breaker with a closed one whose open time is
+// the next in the doubling row. gobreaker's open time is fixed for the life of
+// a breaker, and late results of the old breaker are dropped with it.
+func (ep *endpoint) resetBreakerLocked() {
+	cfg := ep.cfg.Breaker
+	open := cfg.OpenFor
+	for range ep.opens {
+		open = min(open*2, cfg.OpenMax)
+	}
+	jitter := 1 + cfg.Jitter*(2*rand.Float64()-1)
+	ep.openFor = time.Duration(float64(open) * jitter)
+	ep.breaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+		Name:         ep.name,
+		MaxRequests:  1,
+		Interval:     cfg.Window,
+		BucketPeriod: cfg.Window / 10, // rolling: a fixed window forgets everything at its edge
+		Timeout:      ep.openFor,
+		// gobreaker forgets failures in a row with its buckets, so that rare
+		// long transfers could fail for ever: the row is counted here.
+		ReadyToTrip: func(c gobreaker.Counts) bool {
+			if ep.tripping || ep.failRun.Load() >= int32(cfg.Consecutive) || ep.transferFails.Load() >= int32(cfg.Consecutive) {
+				return true
+			}
+			total := c.TotalSuccesses + c.TotalFailures
+			return total >= cfg.MinSamples && float64(c.TotalSuccesses) < cfg.SuccessRate*float64(total)
+		},
+	})
+}
+
+// recordLocked tells the breaker of one event when it happens. A closed breaker
+// always allows, so the slot of a half-open one is left to the prober.
+func (ep *endpoint) recordLocked(err error) (tripped bool) {
+	if ep.breaker.State() != gobreaker.StateClosed {
+		return false
+	}
+	done, refused := ep.breaker.Allow()
+	if refused != nil {
+		return false
+	}
+	done(err)
+	return err != nil && ep.breaker.State() == gobreaker.StateOpen
+}
+
+// weight is the part of a fair share that the endpoint takes now.
+func (ep *endpoint) weight() float64 {
+	set := math.Float64frombits(ep.share.Load())
+	start := ep.ramp.Load()
+	if start == 0 {
+		return set
+	}
+	return set * rampWeight(time.Unix(0, start), ep.cfg.SlowStart, ep.cfg.SlowStartFrom, time.Now())
+}
+
+// quiet is how long an endpoint with requests in flight may give no answer
+// before careful requests avoid it. It is a preference only.
+const quiet = 15 * time.Millisecond
+
+// trusted says that nothing at all speaks against the endpoint.
+func (ep *endpoint) trusted(now time.Time) bool {
+	if ep.failRun.Load() > 0 || ep.lateRun.Load() > 0 || ep.ramp.Load() != 0 {
+		return false
+	}
+	return ep.inFlight.Load() == 0 || now.UnixNano()-ep.progress.Load() < int64(quiet)
+}
+
+// mayTry hands out the right to try an endpoint that is out: without limit
+// while its last answer was good, else at the trial pace, and never close to a
+// probe.
+func (ep *endpoint) mayTry(now time.Time) bool {
+	if ep.answers() {
+		return true
+	}
+	due := ep.trial.Load()
+	if now.Before(ep.trialDue()) || !ep.trial.CompareAndSwap(due, now.UnixNano()+int64(ep.cfg.Retry.TrialInterval)) {
+		return false
+	}
+	ep.mu.Lock()
+	if next := now.Add(ep.cfg.Probe.Down); ep.probe.due.Before(next) {
+		ep.probe.due = next
+	}
+	ep.mu.Unlock()
+	return true
+}
+
+// answers says that real requests succeed at an endpoint whatever its probes say.
+func (ep *endpoint) answers() bool {
+	return ep.failRun.Load() == 0 && ep.lastGood.Load() > ep.outSince.Load()
+}
+
+// trialDue is when a request may next try an endpoint that is out.
+func (ep *endpoint) trialDue() time.Time {
+	apart := int64(ep.cfg.Probe.Down) * 85 / 100
+	return time.Unix(0, max(ep.trial.Load(), ep.probed.Load()+apart))
+}
+
+// began counts a request that is about to be sent.
+func (ep *endpoint) began(now time.Time, longPoll bool) {
+	if longPoll {
+		ep.waiting.Add(1)
+		return
+	}
+	if ep.inFlight.Add(1) == 1 {
+		ep.progress.Store(now.UnixNano())
+	}
+}
+
+func (ep *endpoint) ended(now time.Time, longPoll bool) {
+	if longPoll {
+		ep.waiting.Add(-1)
+		return
+	}
+	ep.inFlight.Add(-1)
+	ep.progress.Store(now.UnixNano())
+}
+
+// succeeded records a good answer and its latency.
+func (ep *endpoint) succeeded(sent, now time.Time, late, longPoll bool) {
+	ep.lastGood.Store(now.UnixNano())
+	if ep.failRun.Load() != 0 {
+		ep.failRun.Store(0)
+	}
+	ep.mu.Lock()
+	defer ep.mu.Unlock()
+	ep.recordLocked(nil)
+	slot := ep.minute.at(now)
+	slot.sent++
+	slot.good++
+	ep.requests++
+	if longPoll {
+		return
+	}
+	ep.latency.add(now.Sub(sent))
+	if !late {
+		ep.timing = ep.timing.onTime(sent)
+		if ep.lateRun.Load() != 0 {
+			ep.lateRun.Store(0)
+		}
+	}
+}
+
+// failed records a failure of a real request and says whether the breaker
+// opened on it.
+func (ep *endpoint) failed(now time.Time, err error) (tripped bool) {
+	ep.failRun.Add(1)
+	ep.mu.Lock()
+	defer ep.mu.Unlock()
+	slot := ep.minute.at(now)
+	slot.sent++
+	slot.failed++
+	ep.requests++
+	ep.failures++
+	ep.lastErr = err.Error()
+	ep.failAt = now
+	return ep.recordLocked(err)
+}
+
+// uncounted records a request that says nothing about the endpoint.
+func (ep *endpoint) uncounted(now time.Time) {
+	ep.mu.Lock()
+	defer ep.mu.Unlock()
+	ep.minute.at(now).sent++
+	ep.requests++
+}
+
+// hold notes a long poll: it is not late for a long while, but it need not wait
+// for an answer that an endpoint which went out will not give.
+func (ep *endpoint) hold(a *attempt) {
+	ep.mu.Lock()
+	ep.pending[a] = struct{}{}
+	ep.mu.Unlock()
+}
+
+// markLate records that a has no answer yet.
+func (ep *endpoint) markLate(a *attempt) punctuality {
+	ep.mu.Lock()
+	defer ep.mu.Unlock()
+	if a.over.Load() {
+		return ep.timing
+	}
+	ep.pending[a] = struct{}{}
+	ep.timing = ep.timing.late(a.sent)
+	ep.lateTotal++
+	ep.lateRun.Store(int32(ep.timing.lateRun))
+	return ep.timing
+}
+
+// transferred records the end of a streamed answer. Transfers have their own
+// row of failures: the good small answers between them must not hide a
+// registry that breaks every download.
+func (ep *endpoint) transferred(err error) {
+	if err != nil {
+		ep.transferFails.Add(1)
+		return
+	}
+	ep.transferFails.Store(0)
+}
+
+// tripLocked opens the breaker whatever it has counted.
+func (ep *endpoint) tripLocked() {
+	ep.tripping = true
+	ep.recordLocked(errTripped)
+	ep.tripping = false
+}
+
+var errTripped = errors.New("taken out")
+
+// lastAlive is when a request or a probe was last answered well, in Unix ns.
+func (ep *endpoint) lastAlive() int64 {
+	return max(ep.lastGood.Load(), ep.lastProbe.Load())
+}
+
+func (ep *endpoint) punctuality() punctuality {
+	ep.mu.Lock()
+	defer ep.mu.Unlock()
+	return ep.timing
+}

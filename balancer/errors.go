@@ -1,0 +1,127 @@
+package balancer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+)
+
+// Errors that callers may ask for with errors.Is.
+var (
+	// ErrNoEndpoints: the member list is empty; give the pool addresses.
+	ErrNoEndpoints = errors.New("no endpoints are configured")
+	// ErrAllDown: there are endpoints, and none can be tried now.
+	ErrAllDown = errors.New("no endpoint is usable")
+	// ErrBudget: the repeat budget is used up, so that repeats cannot turn an
+	// outage into an overload.
+	ErrBudget = errors.New("retry budget is used up")
+	// ErrDigest: a download's bytes are not those that its digest names.
+	ErrDigest = errors.New("content does not match its digest")
+	// ErrEmptyList: a learned list without a single address was refused.
+	ErrEmptyList = errors.New("an empty endpoint list is refused")
+)
+
+// Causes with which attempts are cancelled. They say nothing about endpoints,
+// except for the last two.
+var (
+	errOvertaken = errors.New("another endpoint answered first")
+	errMovedOn   = errors.New("the endpoint was taken out while the request waited")
+	errStalled   = errors.New("no byte within the stall time")
+	errCrawling  = errors.New("several times slower than the best peer")
+)
+
+// PassError says that a request met no endpoint that could answer it, and what
+// each one said.
+type PassError struct {
+	Pool     string
+	Reason   error // why it ended, such as ErrAllDown
+	Attempts []AttemptError
+	// Repeatable: sending the request again cannot make it run twice.
+	Repeatable bool
+}
+
+// AttemptError is what one endpoint said.
+type AttemptError struct {
+	Endpoint string
+	Err      error
+}
+
+func (e *PassError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %v", e.Pool, e.Reason)
+	for i, a := range e.Attempts {
+		sep := "; "
+		if i == 0 {
+			sep = ": "
+		}
+		fmt.Fprintf(&b, "%s%s: %v", sep, a.Endpoint, a.Err)
+	}
+	return b.String()
+}
+
+// Unwrap gives the reason and every attempt's error.
+func (e *PassError) Unwrap() []error {
+	errs := []error{e.Reason}
+	for _, a := range e.Attempts {
+		errs = append(errs, a.Err)
+	}
+	return errs
+}
+
+// dialError marks an error of connecting: the request was surely not sent.
+type dialError struct{ err error }
+
+func (e *dialError) Error() string { return e.err.Error() }
+func (e *dialError) Unwrap() error { return e.err }
+
+// statusError is an answer that counts as a failure.
+type statusError int
+
+func (e statusError) Error() string { return fmt.Sprintf("answered %d", int(e)) }
+
+// localErrnos are errors of this machine: no file descriptors, no buffers, no
+// network interface, no free port, no route.
+var localErrnos = []syscall.Errno{
+	syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ENETDOWN,
+	syscall.EADDRNOTAVAIL, syscall.ENETUNREACH, syscall.ENOTDIR, syscall.EACCES, syscall.EPERM,
+}
+
+// isLocal says that err is this machine's own fault, whatever the others say.
+func isLocal(err error) bool {
+	for _, errno := range localErrnos {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
+}
+
+// isUnreachable says that err is either this machine's fault or the endpoint's:
+// which one, only the other endpoints can tell. macOS answers EHOSTUNREACH when
+// the Local Network permission is missing.
+func isUnreachable(err error) bool {
+	return errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.EHOSTDOWN)
+}
+
+// short is err as a person wants to read it in one line.
+func short(err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "connection refused"
+	case errors.Is(err, syscall.ECONNRESET):
+		return "connection reset"
+	case isTimeout(err):
+		return "timeout"
+	}
+	return err.Error()
+}
+
+func isTimeout(err error) bool {
+	var netErr net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &netErr) && netErr.Timeout()
+}

@@ -1,0 +1,244 @@
+package balancer
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ankacluster/ankacluster/test/faultnet"
+)
+
+// The faults that one of three endpoints may have, and what a steady load of
+// 200 requests a second may notice of each: no failure and no long wait.
+func TestOneOfThreeBreaksAndNobodyNotices(t *testing.T) {
+	abort := func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+	midBody := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "1000")
+		w.Write(make([]byte, 500))
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	}
+	for _, test := range []struct {
+		name  string
+		begin func(w *world, f *virtualFake)
+		end   func(w *world, f *virtualFake)
+	}{
+		{"killed", func(w *world, f *virtualFake) { w.net.Set("b:80", faultnet.Fault{Refuse: true}); w.net.Reset("b:80") }, nil},
+		{"hung", func(w *world, f *virtualFake) {
+			f.set(after(time.Hour, say("b")))
+			f.setReady(after(time.Hour, status(200)))
+		}, nil},
+		{"hung with good readiness", func(w *world, f *virtualFake) { f.set(after(time.Hour, say("b"))) }, nil},
+		{"dropped packets", func(w *world, f *virtualFake) { w.net.Set("b:80", faultnet.Fault{Hold: true}) }, nil},
+		{"503", func(w *world, f *virtualFake) { f.set(status(503)); f.setReady(status(503)) }, nil},
+		{"503 with good readiness", func(w *world, f *virtualFake) { f.set(status(503)) }, nil},
+		{"500 with good readiness", func(w *world, f *virtualFake) { f.set(status(500)) }, nil},
+		{"slow with good readiness", func(w *world, f *virtualFake) { f.set(after(5*time.Second, say("b"))) }, nil},
+		{"reset", func(w *world, f *virtualFake) { f.set(abort) }, nil},
+		{"reset in mid body", func(w *world, f *virtualFake) { f.set(midBody) }, nil},
+	} {
+		for _, kind := range []string{"GET", "POST with a key"} {
+			t.Run(test.name+"/"+kind, func(t *testing.T) {
+				t.Parallel()
+				inWorld(t, DefaultConfig(), three, func(w *world) {
+					method, header := "GET", []string(nil)
+					if kind != "GET" {
+						method, header = "POST", []string{IdempotencyHeader, "k"}
+					}
+					gap := 5 * time.Millisecond
+					w.load(method, "/x", time.Second, gap, "200", header...)
+					test.begin(w, w.fakes["b"])
+					began := time.Now()
+					bad, longest := w.load(method, "/x", 3*time.Second, gap, "200", header...)
+					if len(bad) > 0 || longest > 500*time.Millisecond {
+						t.Errorf("%d failed, first %v; longest %s; want none over 500ms", len(bad), bad[:min(1, len(bad))], longest)
+					}
+					if s := w.state("b"); s.State != Ejected && s.State != Down {
+						t.Errorf("after %s it is %s, want it out", time.Since(began), s.State)
+					}
+					for _, host := range []string{"a", "c"} {
+						if n := w.count(host, Ejected) + w.count(host, Down); n > 0 {
+							t.Errorf("%s, which is well, was taken out", host)
+						}
+					}
+					w.fakes["b"].set(say("b"))
+					w.fakes["b"].setReady(status(200))
+					w.net.Heal("b:80")
+					if method != "GET" {
+						return // a recovery with good readiness needs reads to be proven by
+					}
+					healed := time.Now()
+					back := w.until(5*time.Second, func() bool { w.ask(method, "/x", time.Second); return w.state("b").State == Healthy })
+					if took := time.Since(healed); !back || took > time.Second {
+						t.Errorf("back %v after %s, want within 1s", back, took)
+					}
+				})
+			})
+		}
+	}
+}
+
+// A write without a key is lost only by those that were on their way.
+func TestUnkeyedWritesAvoidAnEndpointInTrouble(t *testing.T) {
+	for name, begin := range map[string]func(w *world, f *virtualFake){
+		"hung": func(w *world, f *virtualFake) { f.set(after(time.Hour, say("b"))) },
+		"503":  func(w *world, f *virtualFake) { f.set(status(503)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, DefaultConfig(), three, func(w *world) {
+				w.load("POST", "/x", time.Second, 5*time.Millisecond, "200")
+				begin(w, w.fakes["b"])
+				bad, _ := w.load("POST", "/x", 3*time.Second, 5*time.Millisecond, "200")
+				if len(bad) > 4 {
+					t.Errorf("%d failed, want at most 4", len(bad))
+				}
+				if hits, _ := w.fakes["b"].counts(); hits > 75 {
+					t.Errorf("the broken endpoint got %d requests", hits)
+				}
+			})
+		})
+	}
+}
+
+// A machine that sleeps finds every answer late: none of the endpoints is to
+// blame.
+func TestPauseOfTheWholeMachineEjectsNobody(t *testing.T) {
+	for _, delay := range []time.Duration{100 * time.Millisecond, 700 * time.Millisecond} { // below and above the probe's timeout
+		inWorld(t, DefaultConfig(), three, func(w *world) {
+			w.load("GET", "/x", time.Second, 5*time.Millisecond, "200")
+			for _, h := range three {
+				w.net.Set(h+":80", faultnet.Fault{Delay: delay})
+			}
+			w.load("GET", "/x", 10*time.Second, 20*time.Millisecond, "200")
+			for _, h := range three {
+				w.net.Heal(h + ":80")
+				if n := w.count(h, Ejected) + w.count(h, Down); n > 0 {
+					t.Errorf("%s was taken out while all were %s late: %v", h, delay, w.state(h).Reason)
+				}
+			}
+		})
+	}
+}
+
+// T4: every probe fails, and one server answers.
+func TestT4ProbesFailButRequestsSucceed(t *testing.T) {
+	inWorld(t, DefaultConfig(), three, func(w *world) {
+		for _, h := range three {
+			w.fakes[h].setReady(status(503))
+		}
+		w.fakes["a"].set(status(503))
+		w.net.Set("c:80", faultnet.Fault{Refuse: true})
+		w.net.Reset("c:80")
+		if !w.until(20*time.Second, func() bool { return w.b.Status().Usable == 0 }) {
+			t.Fatal("the probes took nobody out")
+		}
+		bad, longest := w.load("GET", "/x", 5*time.Second, 20*time.Millisecond, "200 b")
+		if len(bad) > 0 || longest > 5*time.Second {
+			t.Errorf("%d failed, first %v; longest %s", len(bad), bad[:min(1, len(bad))], longest)
+		}
+		if !w.b.Status().FailedOpen {
+			t.Error("the status does not say that the pool has failed open")
+		}
+	})
+}
+
+// All endpoints are down for ten seconds: whoever can wait that long is
+// answered, at once when the first one is back, and nothing hammers them.
+func TestAllDownForTenSeconds(t *testing.T) {
+	inWorld(t, DefaultConfig(), three, func(w *world) {
+		w.load("GET", "/x", time.Second, 5*time.Millisecond, "200")
+		for _, h := range three {
+			w.net.Set(h+":80", faultnet.Fault{Refuse: true})
+			w.net.Reset(h + ":80")
+		}
+		dials := w.net.Dials("b:80")
+		var back, first time.Time
+		time.AfterFunc(10*time.Second, func() { back = time.Now(); w.net.Heal("b:80") })
+		w.fakes["b"].set(func(rw http.ResponseWriter, r *http.Request) {
+			if first.IsZero() {
+				first = time.Now()
+			}
+			say("b")(rw, r)
+		})
+		time.AfterFunc(9*time.Second, func() { dials = w.net.Dials("b:80") - dials })
+		bad, _ := w.load("GET", "/x", 12*time.Second, 20*time.Millisecond, "200")
+		if len(bad) > 0 {
+			t.Errorf("%d failed, first %v", len(bad), bad[:1])
+		}
+		if wait := first.Sub(back); wait > 500*time.Millisecond {
+			t.Errorf("first answer %s after the return, want within 500ms", wait)
+		}
+		if dials > 9*3+5 { // the requests that met the fault come on top
+			t.Errorf("%d attempts in 9 seconds at one endpoint, want at most 3 a second", dials)
+		}
+	})
+}
+
+// T10: warm connections, then packets are dropped.
+func TestT10WarmConnectionsThenSilence(t *testing.T) {
+	inWorld(t, DefaultConfig(), three, func(w *world) {
+		for range 9 {
+			w.ask("GET", "/x", time.Second)
+		}
+		w.net.Set("b:80", faultnet.Fault{Hold: true})
+		for range 6 {
+			start := time.Now()
+			if got := w.ask("GET", "/x", 30*time.Second); !strings.HasPrefix(got, "200") || time.Since(start) > 3*time.Second {
+				t.Errorf("got %q after %s, want an answer within 3s", got, time.Since(start))
+			}
+		}
+	})
+}
+
+// T10: a download without a byte for 1.5 s is moved.
+func TestT10SilentDownloadIsMoved(t *testing.T) {
+	inWorld(t, BlobConfig(), []string{"a", "b"}, func(w *world) {
+		data := strings.Repeat("0123456789", 100_000)
+		for _, h := range []string{"a", "b"} {
+			w.fakes[h].set(serveSlowly(data, 50*time.Millisecond))
+		}
+		for range 2 { // once from each, since they take turns
+			var served string
+			time.AfterFunc(200*time.Millisecond, func() {
+				for _, e := range w.b.Status().Endpoints {
+					if e.Transfers > 0 {
+						served = strings.TrimPrefix(e.URL, "http://")
+						w.net.Set(served+":80", faultnet.Fault{Hold: true})
+					}
+				}
+			})
+			start := time.Now()
+			got := w.ask("GET", "/blob", time.Minute)
+			if got != "200 "+data {
+				t.Fatalf("got %d bytes, %.60q", len(got), got)
+			}
+			if served == "" || time.Since(start) > 5*time.Second {
+				t.Errorf("served by %q, took %s", served, time.Since(start))
+			}
+			w.net.Heal(served + ":80")
+			time.Sleep(time.Minute)
+		}
+	})
+}
+
+// serveSlowly sends data in twenty pieces.
+func serveSlowly(data string, gap time.Duration) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"v1"`)
+		http.ServeContent(&slowWriter{w, gap}, r, "", time.Time{}, strings.NewReader(data))
+	}
+}
+
+type slowWriter struct {
+	http.ResponseWriter
+	gap time.Duration
+}
+
+func (s *slowWriter) Write(p []byte) (int, error) {
+	time.Sleep(s.gap)
+	n, err := s.ResponseWriter.Write(p)
+	s.ResponseWriter.(http.Flusher).Flush()
+	return n, err
+}

@@ -1,0 +1,60 @@
+package balancer
+
+import (
+	"testing"
+	"time"
+)
+
+// FuzzPick holds what picking promises whatever state the pool is in: a usable
+// endpoint while there is one, never one that was tried, and a trusted one for
+// careful requests while there is one.
+func FuzzPick(f *testing.F) {
+	f.Add(uint8(3), uint16(0), uint16(0), uint16(0), uint64(1), true)
+	f.Add(uint8(5), uint16(0b10101), uint16(0b00100), uint16(0b1), uint64(7), false)
+	f.Fuzz(func(t *testing.T, n uint8, out, trouble, triedBits uint16, turn uint64, careful bool) {
+		all := poolOf(int(n%12) + 1)
+		snap := &snapshot{all: all.all, failedOpen: true}
+		var tried []*endpoint
+		trusted := 0
+		for i, ep := range all.all {
+			if trouble>>i&1 == 1 {
+				ep.failRun.Store(1)
+			}
+			if out>>i&1 == 1 {
+				snap.resort = append(snap.resort, ep)
+			} else {
+				snap.usable = append(snap.usable, ep)
+				if trouble>>i&1 == 0 {
+					trusted++
+				}
+			}
+			if triedBits>>i&1 == 1 {
+				tried = append(tried, ep)
+			}
+		}
+		w := want{now: time.Now(), careful: careful}
+		for _, least := range []bool{false, true} {
+			snap.least = least
+			ep := snap.first(turn, w)
+			if (ep == nil) != (len(snap.usable) == 0) || ep != nil && !contains(snap.usable, ep) {
+				t.Fatalf("first of %d usable: %v", len(snap.usable), ep)
+			}
+			if careful && trusted > 0 && !ep.trusted(w.now) {
+				t.Fatal("a careful request went to an endpoint in trouble")
+			}
+		}
+		ep := snap.next(turn, w, tried)
+		if ep != nil && contains(tried, ep) {
+			t.Fatal("a tried endpoint was picked again")
+		}
+		left := 0
+		for _, u := range snap.usable {
+			if !contains(tried, u) {
+				left++
+			}
+		}
+		if left > 0 && !contains(snap.usable, ep) {
+			t.Fatalf("%d usable endpoints were left, got %v", left, ep)
+		}
+	})
+}

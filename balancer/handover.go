@@ -1,0 +1,209 @@
+package balancer
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+// A large download need not pass through this process: on Linux the kernel can
+// move bytes from one connection to the other (splice). net/http offers no such
+// thing for an answer's body, so the body's connection is taken from it.
+//
+// That is safe at exactly one moment. The transport reads an answer through a
+// small buffer, in the reader's own goroutine, and asks the connection for more
+// only when that buffer is empty. If the connection refuses just then, every
+// byte before has been delivered and every byte after is still in the socket.
+// The transport takes the refusal for an error and drops the connection, which
+// is ours from then on; it serves no second request.
+
+// handover is a connection that can be taken from the transport.
+type handover struct {
+	*net.TCPConn
+	armed atomic.Bool // the next Read is refused
+	taken atomic.Bool // and was: closing is the taker's
+}
+
+var errHandedOver = errors.New("connection handed over")
+
+func (h *handover) Read(p []byte) (int, error) {
+	if h.armed.CompareAndSwap(true, false) {
+		h.taken.Store(true)
+		return 0, errHandedOver
+	}
+	return h.TCPConn.Read(p)
+}
+
+// Close is called by the transport.
+func (h *handover) Close() error {
+	if h.taken.Load() {
+		return nil
+	}
+	return h.TCPConn.Close()
+}
+
+// handoverMin is the least rest of a download that is worth a connection.
+const handoverMin = 1 << 20
+
+// Sizes of one move. It should end within a moment: between two moves a stall
+// is noticed and the rate is judged.
+const (
+	leastMove = 256 << 10
+	mostMove  = 8 << 20
+	moveTime  = 100 * time.Millisecond
+)
+
+// WriteTo writes the rest of the content to w. If w can be read into, as an
+// http.ResponseWriter can, and nothing wants to see the bytes, they do not pass
+// through this process.
+func (t *transfer) WriteTo(w io.Writer) (written int64, err error) {
+	into, direct := w.(io.ReaderFrom)
+	direct = direct && t.sum == nil
+	buf := make([]byte, 64<<10)
+	for {
+		if direct && t.failed == nil && t.cur != nil && t.raw != nil {
+			n, err := t.move(into, w, buf)
+			written += n
+			if err != nil || t.off == t.end {
+				return written, err
+			}
+			continue
+		}
+		if direct && t.cur != nil && t.cur.a.raw != nil && t.end-t.off >= handoverMin {
+			t.cur.a.raw.armed.Store(true)
+		}
+		n, readErr := t.Read(buf)
+		if n > 0 {
+			m, err := w.Write(buf[:n])
+			written += int64(m)
+			if err != nil {
+				return written, err
+			}
+		}
+		if readErr == io.EOF {
+			return written, nil
+		}
+		if readErr != nil && readErr != errHandedOver {
+			return written, readErr
+		}
+	}
+}
+
+// takeOver makes the current attempt's connection the transfer's own.
+func (t *transfer) takeOver() {
+	raw, a := t.cur.a.raw, t.cur.a
+	// The transport no longer ends the connection when the attempt does.
+	stop := context.AfterFunc(a.ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
+	t.raw = &rawBody{conn: raw.TCPConn, a: a, stop: stop, size: leastMove, limit: t.b.cfg.Stall.Timeout}
+}
+
+// rawBody is the rest of an answer on a connection of its own.
+type rawBody struct {
+	conn  *net.TCPConn
+	a     *attempt
+	stop  func() bool
+	size  int64         // of the next move
+	limit time.Duration // how long it may take to bring a byte
+}
+
+func (r *rawBody) close() {
+	r.stop()
+	_ = r.conn.Close()
+}
+
+// move lets the kernel move bytes until the content is complete, or the
+// endpoint is given up (nil: Read goes on elsewhere), or the client is gone.
+func (t *transfer) move(into io.ReaderFrom, w io.Writer, buf []byte) (moved int64, err error) {
+	for t.off < t.end {
+		raw := t.raw
+		began := time.Now()
+		_ = raw.conn.SetReadDeadline(began.Add(raw.limit))
+		want := min(raw.size, t.end-t.off)
+		n, err := into.ReadFrom(&io.LimitedReader{R: raw.conn, N: want})
+		now := time.Now()
+		t.off += n
+		moved += n
+		if err == nil && n < want {
+			err = io.ErrUnexpectedEOF
+		}
+		waited := began
+		if queued(raw.conn) {
+			waited = now // the client is the slower one
+		}
+		if t.pace.add(int(n), waited, now) && t.b.crawls(raw.a.ep, &t.pace) {
+			raw.a.cancel(errCrawling)
+			t.leave(errCrawling)
+			return moved, nil
+		}
+		if err == nil {
+			raw.adapt(now.Sub(began), t.b.cfg.Stall.Timeout)
+			continue
+		}
+		n, fault, err := t.blame(w, buf, n, err)
+		moved += n
+		if err != nil {
+			return moved, err
+		}
+		if fault != nil {
+			t.leave(fault)
+			return moved, nil
+		}
+	}
+	t.raw.close()
+	t.raw = nil
+	t.cur.finish(io.EOF)
+	return moved, nil
+}
+
+// adapt keeps a move short, but not so short that its calls are what it costs.
+func (r *rawBody) adapt(took, stall time.Duration) {
+	r.limit = stall
+	if took < moveTime/2 {
+		r.size = min(2*r.size, mostMove)
+	} else if took > moveTime {
+		r.size = max(r.size/2, leastMove)
+	}
+}
+
+// blame finds out who failed a move: the endpoint (fault), the client (err), or
+// nobody. An error of a move does not say which of the two connections had it.
+func (t *transfer) blame(w io.Writer, buf []byte, n int64, err error) (moved int64, fault, gone error) {
+	raw := t.raw
+	if raw.a.ctx.Err() != nil {
+		cause := context.Cause(raw.a.ctx)
+		if parent := t.req.Context().Err(); parent != nil {
+			return 0, nil, parent
+		}
+		return 0, cause, nil
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		raw.limit = t.b.cfg.Stall.Timeout
+		if n > 0 && !queued(raw.conn) {
+			raw.limit /= 4 // most of the time may have passed since the last byte
+		}
+		if n > 0 || queued(raw.conn) {
+			return 0, nil, nil
+		}
+		raw.a.cancel(errStalled)
+		return 0, errStalled, nil
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return 0, err, nil
+	}
+	// Ask the endpoint alone.
+	_ = raw.conn.SetReadDeadline(time.Now().Add(t.b.cfg.Stall.Timeout))
+	k, readErr := raw.conn.Read(buf[:min(int64(len(buf)), t.end-t.off)])
+	if k > 0 {
+		m, err := w.Write(buf[:k])
+		t.off += int64(m)
+		moved = int64(m)
+		if err != nil {
+			return moved, nil, err
+		}
+	}
+	return moved, readErr, nil
+}

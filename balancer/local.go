@@ -1,0 +1,89 @@
+package balancer
+
+import (
+	"runtime"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// localFault notes a network error that is, or may be, this machine's own. When
+// every endpoint met one within the window, the condition is raised; it clears
+// itself with the first good answer.
+func (b *Balancer) localFault(ep *endpoint, err error, now time.Time) {
+	ep.mu.Lock()
+	ep.localAt = now
+	ep.lastErr = err.Error()
+	ep.mu.Unlock()
+	ep.uncounted(now)
+	b.mu.Lock()
+	raised := b.local == "" && b.allLocalLocked(now)
+	if raised {
+		b.local, b.localAt = localMessage(err), now
+		b.hasLocal.Store(true)
+	}
+	b.mu.Unlock()
+	if raised {
+		b.log.Error("local network fault: no endpoint can be reached from this machine", zap.String("reason", localMessage(err)))
+	}
+}
+
+func (b *Balancer) allLocalLocked(now time.Time) bool {
+	for _, ep := range b.snap.Load().all {
+		ep.mu.Lock()
+		recent := now.Sub(ep.localAt) <= b.cfg.LocalFaultWindow && ep.lastAlive() < ep.localAt.UnixNano()
+		ep.mu.Unlock()
+		if !recent {
+			return false
+		}
+	}
+	return true
+}
+
+// probeFault says that a probe's error is this machine's fault and not the
+// endpoint's.
+func (b *Balancer) probeFault(ep *endpoint, err error, now time.Time) bool {
+	if !isLocal(err) && !(isUnreachable(err) && !b.anyAnswerSince(ep, ep.unreachableSince(now))) {
+		return false
+	}
+	b.localFault(ep, err, now)
+	return true
+}
+
+// unreachableSince is when the endpoint began to be unreachable. Only a peer
+// that answers after that shows that it is the endpoint's own trouble.
+func (ep *endpoint) unreachableSince(now time.Time) time.Time {
+	ep.mu.Lock()
+	defer ep.mu.Unlock()
+	if ep.localSince.UnixNano() <= ep.lastAlive() || ep.localSince.IsZero() {
+		ep.localSince = now
+	}
+	return ep.localSince
+}
+
+func (b *Balancer) localAtAll() bool { return b.hasLocal.Load() }
+
+func (b *Balancer) clearLocal() {
+	b.mu.Lock()
+	was, since := b.local, b.localAt
+	b.local = ""
+	b.hasLocal.Store(false)
+	b.mu.Unlock()
+	if was != "" {
+		b.log.Info("local network fault is over", zap.Duration("duration", time.Since(since)))
+	}
+}
+
+func localMessage(err error) string {
+	return localMessageFor(runtime.GOOS, err)
+}
+
+// localMessageFor names the permission that macOS 15 and later ask for: without
+// it every private address is "no route to host".
+func localMessageFor(goos string, err error) string {
+	msg := "local network: " + err.Error()
+	if goos == "darwin" && isUnreachable(err) {
+		msg += "; on macOS 15 and later allow it under System Settings > Privacy & Security > Local Network"
+	}
+	return msg
+}

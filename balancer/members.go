@@ -1,0 +1,247 @@
+package balancer
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Origin says where an address came from.
+type Origin string
+
+const (
+	// OriginJoin: given by a person; kept for ever as the last resort.
+	OriginJoin Origin = "join"
+	// OriginLearned: announced by the cloud.
+	OriginLearned Origin = "learned"
+	// OriginCached: announced by the cloud before the last restart.
+	OriginCached Origin = "cached"
+)
+
+// members is the address list by origin, each in its own order.
+type members map[Origin][]string
+
+// order is the union, the learned first, each address once.
+func (m members) order() []string {
+	var out []string
+	for _, origin := range []Origin{OriginJoin, OriginLearned, OriginCached} {
+		for _, name := range m[origin] {
+			if !slices.Contains(out, name) {
+				out = append(out, name)
+			}
+		}
+	}
+	return out
+}
+
+func (m members) originsOf(name string) []Origin {
+	var out []Origin
+	for _, origin := range []Origin{OriginJoin, OriginLearned, OriginCached} {
+		if slices.Contains(m[origin], name) {
+			out = append(out, origin)
+		}
+	}
+	return out
+}
+
+// ParseEndpoint checks an endpoint's address and brings it into its one
+// spelling: http or https, a host, a lower-case name, no query, no slash at the
+// end.
+func ParseEndpoint(raw string) (*url.URL, error) {
+	if !strings.Contains(raw, "://") {
+		return nil, fmt.Errorf("endpoint %q must begin with http:// or https://", raw)
+	}
+	u, err := url.Parse(strings.TrimSpace(raw))
+	if err != nil {
+		return nil, fmt.Errorf("endpoint %q: %w", raw, err)
+	}
+	u.Scheme, u.Host = strings.ToLower(u.Scheme), strings.ToLower(u.Host)
+	switch {
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, fmt.Errorf("endpoint %q must begin with http:// or https://", raw)
+	case u.Hostname() == "":
+		return nil, fmt.Errorf("endpoint %q has no host", raw)
+	case u.RawQuery != "" || u.Fragment != "":
+		return nil, fmt.Errorf("endpoint %q must not have a query or a fragment", raw)
+	case u.User != nil:
+		return nil, fmt.Errorf("endpoint %q must not hold a user or password", u.Redacted())
+	}
+	if u.Port() == "80" && u.Scheme == "http" || u.Port() == "443" && u.Scheme == "https" {
+		u.Host = strings.TrimSuffix(u.Host, ":"+u.Port())
+	}
+	u.Path = strings.TrimSuffix(u.Path, "/")
+	return u, nil
+}
+
+// SetMembers replaces the addresses of one origin. The pool is the union of all
+// origins; changes closer than the debounce time are applied together. A
+// learned list without an address is refused with ErrEmptyList, and one bad
+// address refuses the whole list.
+func (b *Balancer) SetMembers(origin Origin, urls []string) error {
+	switch origin {
+	case OriginJoin, OriginLearned, OriginCached:
+	default:
+		return fmt.Errorf("unknown origin %q", origin)
+	}
+	if len(urls) == 0 && origin != OriginCached {
+		return fmt.Errorf("%s: %s: %w", b.cfg.Name, origin, ErrEmptyList)
+	}
+	var names []string
+	var errs []error
+	for _, raw := range urls {
+		u, err := ParseEndpoint(raw)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if !slices.Contains(names, u.String()) {
+			names = append(names, u.String())
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	b.setMembers(origin, names, time.Now())
+	return nil
+}
+
+func (b *Balancer) setMembers(origin Origin, names []string, now time.Time) {
+	b.mu.Lock()
+	if slices.Equal(b.members[origin], names) {
+		b.mu.Unlock()
+		return
+	}
+	first := b.members[origin] == nil
+	b.members[origin] = names
+	if origin == OriginLearned {
+		b.members[OriginCached] = nil // the cloud's word replaces its old one
+		b.unsaved = true
+	}
+	var removed []*endpoint
+	if first || !b.running || now.Sub(b.applied) >= b.cfg.Debounce {
+		removed = b.applyLocked(now)
+	} else {
+		b.pending = true
+	}
+	b.mu.Unlock()
+	release(removed)
+	b.wakeProber()
+}
+
+// applyMembers applies a list that waited for the debounce, and saves it.
+func (b *Balancer) applyMembers(now time.Time) {
+	b.mu.Lock()
+	var removed []*endpoint
+	if b.pending && now.Sub(b.applied) >= b.cfg.Debounce {
+		removed = b.applyLocked(now)
+	}
+	b.mu.Unlock()
+	release(removed)
+	b.saveCache()
+}
+
+// applyLocked makes and removes endpoints. A removed endpoint's running
+// requests go on; the caller closes its idle connections.
+func (b *Balancer) applyLocked(now time.Time) (removed []*endpoint) {
+	b.pending, b.applied = false, now
+	names := b.members.order()
+	for name, ep := range b.eps {
+		if !slices.Contains(names, name) {
+			delete(b.eps, name)
+			removed = append(removed, ep)
+		}
+	}
+	for _, name := range names {
+		ep := b.eps[name]
+		if ep == nil {
+			u, _ := url.Parse(name) // parsed before
+			ep = newEndpoint(&b.cfg, u, newTransport(&b.cfg), now)
+			b.eps[name] = ep
+		}
+		ep.mu.Lock()
+		ep.origins = b.members.originsOf(name)
+		ep.mu.Unlock()
+	}
+	b.leaving = append(b.leaving, removed...)
+	b.publishLocked(now)
+	return removed
+}
+
+// release closes the idle connections of removed endpoints at once. Those of
+// running requests become idle later; tick comes back for them.
+func release(removed []*endpoint) {
+	for _, ep := range removed {
+		ep.transport.CloseIdleConnections()
+	}
+}
+
+// sweep lets go of removed endpoints whose last request has ended.
+func (b *Balancer) sweep() {
+	b.mu.Lock()
+	leaving := b.leaving
+	b.leaving = nil
+	b.mu.Unlock()
+	var busy []*endpoint
+	for _, ep := range leaving {
+		if ep.inFlight.Load()+ep.waiting.Load()+ep.transfers.Load() > 0 {
+			busy = append(busy, ep)
+		}
+		ep.transport.CloseIdleConnections()
+	}
+	b.mu.Lock()
+	b.leaving = append(b.leaving, busy...)
+	b.mu.Unlock()
+}
+
+// member finds an endpoint by any spelling of its URL.
+func (b *Balancer) member(name string) (*endpoint, error) {
+	u, err := ParseEndpoint(name)
+	if err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ep := b.eps[u.String()]
+	if ep == nil {
+		return nil, fmt.Errorf("%s: %s is not a member", b.cfg.Name, u)
+	}
+	return ep, nil
+}
+
+// SetDrain takes an endpoint out of rotation, or lets it back in, at run time.
+// Its running requests go on.
+func (b *Balancer) SetDrain(endpoint string, drain bool) error {
+	ep, err := b.member(endpoint)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	b.transition(ep, now, func(h health) (health, bool) {
+		if drain {
+			return h.drain("drained by request", now)
+		}
+		return h.undrain(now)
+	})
+	return nil
+}
+
+// SetWeight gives an endpoint a part of its fair share, above 0 and at most 1,
+// at run time.
+func (b *Balancer) SetWeight(endpoint string, weight float64) error {
+	ep, err := b.member(endpoint)
+	if err != nil {
+		return err
+	}
+	if !(weight > 0 && weight <= 1) {
+		return fmt.Errorf("weight %g of %s must be above 0 and at most 1; drain an endpoint to take it out", weight, ep.name)
+	}
+	ep.share.Store(math.Float64bits(weight))
+	b.mu.Lock()
+	b.publishLocked(time.Now())
+	b.mu.Unlock()
+	return nil
+}

@@ -1,0 +1,344 @@
+package balancer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-retryablehttp"
+	"go.uber.org/zap"
+)
+
+// passes repeats whole passes over the pool with go-retryablehttp. The first
+// pass costs nothing extra; only a request that failed enters the library.
+//
+// Four of the library's ways are wrong inside a balancer, and kept away here:
+// it reads every request body into memory (so it never sees the body), its
+// policy repeats any POST (so ours decides), it sleeps however long a server's
+// Retry-After says (so ours is bounded), and at a final failure it closes the
+// idle connections of every endpoint (so its client's transport cannot).
+type passes struct {
+	b     *Balancer
+	retry *retryablehttp.Client
+}
+
+func newPasses(b *Balancer) *passes {
+	p := &passes{b: b}
+	p.retry = &retryablehttp.Client{
+		HTTPClient: &http.Client{
+			Transport:     onlyRoundTrip{b},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		Logger:       leveled{b.log},
+		RetryWaitMin: b.cfg.Retry.WaitMin,
+		RetryWaitMax: b.cfg.Retry.WaitMax,
+		RetryMax:     1 << 20, // the deadline bounds it
+		CheckRetry:   p.checkRetry,
+		Backoff:      backoff,
+		ErrorHandler: retryablehttp.PassthroughErrorHandler,
+	}
+	return p
+}
+
+// RoundTrip makes passes until one gives an answer or the time is over.
+func (p *passes) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := p.b.RoundTrip(req)
+	if !again(req, resp, err) {
+		return resp, err
+	}
+	deadline := p.deadline(req.Context())
+	// The context outlives the wait: it is that of the answer's body too.
+	ctx, cancel := context.WithCancelCause(req.Context())
+	timer := time.AfterFunc(time.Until(deadline), func() { cancel(context.DeadlineExceeded) })
+	first := &firstPass{resp: resp, err: err, deadline: deadline}
+	repeat := req.WithContext(context.WithValue(ctx, firstPassKey{}, first))
+	repeat.RequestURI = "" // a proxy's requests carry one, and http.Client refuses those
+	resp, err = p.retry.Do(&retryablehttp.Request{Request: repeat})
+	timer.Stop()
+	if err == nil {
+		resp.Body = endWith(resp.Body, cancel)
+		return resp, nil
+	}
+	err = p.explain(err, context.Cause(ctx))
+	cancel(nil)
+	return nil, err
+}
+
+func (p *passes) deadline(ctx context.Context) time.Time {
+	deadline, ok := ctx.Deadline()
+	if patience, set := ctx.Value(patienceKey{}).(time.Duration); set {
+		if at := time.Now().Add(patience); !ok || at.Before(deadline) {
+			return at
+		}
+	}
+	if !ok {
+		return time.Now().Add(p.b.cfg.Retry.MaxElapsed)
+	}
+	return deadline
+}
+
+// endWith ends a context with an answer's body.
+func endWith(body io.ReadCloser, cancel context.CancelCauseFunc) io.ReadCloser {
+	switch b := body.(type) {
+	case *readBody:
+		cancel(nil)
+		return body
+	case *upgradedBody:
+		return &cancelWriter{cancelBody{b, cancel}, b}
+	}
+	return &cancelBody{body, cancel}
+}
+
+// explain takes the library's wrapping off, and says of a request that ran out
+// of time what it waited for.
+func (p *passes) explain(err, cause error) error {
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) {
+		err = wrapped.Err
+	}
+	var pass *PassError
+	if err == nil || errors.As(err, &pass) {
+		return err
+	}
+	if cause != nil {
+		err = cause
+	}
+	return &PassError{Pool: p.b.cfg.Name, Reason: err, Attempts: p.b.stateOfAll(), Repeatable: true}
+}
+
+// firstPass carries the pass that was already made into the library, whose
+// first attempt it becomes.
+type firstPass struct {
+	used     bool
+	resp     *http.Response
+	err      error
+	deadline time.Time
+	after    time.Time // what a server's Retry-After asks for
+}
+
+type firstPassKey struct{}
+
+// onlyRoundTrip hides the pool's CloseIdleConnections from the library, and
+// waits while nothing can be tried.
+type onlyRoundTrip struct{ b *Balancer }
+
+func (o onlyRoundTrip) RoundTrip(req *http.Request) (*http.Response, error) {
+	if first, _ := req.Context().Value(firstPassKey{}).(*firstPass); first != nil && !first.used {
+		first.used = true
+		return first.resp, first.err
+	}
+	if req.Body != nil && req.Body != http.NoBody && req.GetBody != nil {
+		body, err := req.GetBody()
+		if err != nil {
+			return nil, err
+		}
+		again := *req
+		again.Body = body
+		req = &again
+	}
+	first, _ := req.Context().Value(firstPassKey{}).(*firstPass)
+	o.b.waitAsked(req.Context(), first)
+	ep := o.b.waitUsable(req.Context())
+	if err := req.Context().Err(); err != nil {
+		return nil, err
+	}
+	defer o.b.takePlace(req.Context())()
+	return o.b.roundTrip(req, ep)
+}
+
+// placeTime is how long a request that waited keeps its place at most: what is
+// stuck must not hold the others up.
+const placeTime = 250 * time.Millisecond
+
+// takePlace lets the requests that waited go a few at a time: thousands of them
+// at once would put down the endpoint that has just come back.
+func (b *Balancer) takePlace(ctx context.Context) func() {
+	select {
+	case <-ctx.Done():
+		return func() {}
+	case b.returning <- struct{}{}:
+	}
+	leave := sync.OnceFunc(func() { <-b.returning })
+	timer := time.AfterFunc(placeTime, leave)
+	return func() {
+		timer.Stop()
+		leave()
+	}
+}
+
+// waitAsked waits as long as the last answer's Retry-After asked for, or until
+// the pool changes: another endpoint may answer sooner.
+func (b *Balancer) waitAsked(ctx context.Context, first *firstPass) {
+	if first == nil || first.after.IsZero() {
+		return
+	}
+	changed := b.whenChanged()
+	timer := time.NewTimer(time.Until(first.after))
+	defer timer.Stop()
+	first.after = time.Time{}
+	select {
+	case <-ctx.Done():
+	case <-changed:
+	case <-timer.C:
+	}
+}
+
+// askedAfter notes a server's Retry-After for the next pass: at most the limit,
+// and never so long that no pass is left before the deadline.
+func (p *passes) askedAfter(ctx context.Context, resp *http.Response) {
+	first, _ := ctx.Value(firstPassKey{}).(*firstPass)
+	if first == nil || resp == nil {
+		return
+	}
+	now := time.Now()
+	wait := retryAfter(resp.Header.Get("Retry-After"), now)
+	wait = min(wait, p.b.cfg.Retry.RetryAfterMax, first.deadline.Sub(now)/2)
+	if wait > 0 {
+		first.after = now.Add(wait)
+	}
+}
+
+func retryAfter(value string, now time.Time) time.Duration {
+	if secs, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return time.Duration(secs) * time.Second
+	}
+	if at, err := http.ParseTime(value); err == nil {
+		return max(0, at.Sub(now))
+	}
+	return 0
+}
+
+// waitUsable returns when an endpoint may be tried, or ctx ends. While all are
+// out it hands the right to try one to a single request at a time, and returns
+// that endpoint; thousands of others go on waiting without any work.
+func (b *Balancer) waitUsable(ctx context.Context) *endpoint {
+	for {
+		changed := b.whenChanged()
+		now := time.Now()
+		snap := b.snap.Load()
+		if len(snap.usable) > 0 || len(snap.resort) == 0 {
+			return nil
+		}
+		due := now.Add(b.cfg.Retry.TrialInterval)
+		for _, ep := range snap.resort {
+			if ep.answers() || ep.mayTry(now) {
+				return ep
+			}
+			if at := ep.trialDue(); at.Before(due) {
+				due = at
+			}
+		}
+		// A random part of a second keeps the waiting from waking together.
+		timer := time.NewTimer(max(0, due.Sub(now)) + rand.N(time.Second))
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		case <-timer.C:
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// again says whether another pass may help.
+func again(req *http.Request, resp *http.Response, err error) bool {
+	if req.Context().Err() != nil {
+		return false
+	}
+	if req.Body != nil && req.Body != http.NoBody && req.GetBody == nil {
+		return false // the first pass has used it up
+	}
+	if err != nil {
+		var pass *PassError
+		return errors.As(err, &pass) && pass.Repeatable
+	}
+	return repeatable(req) && againStatus(resp.StatusCode)
+}
+
+// againStatus: what every endpoint answered may be different in a moment. A 500
+// of all of them is the request's own.
+func againStatus(code int) bool {
+	o := classifyStatus(code)
+	return o == outcomeBusy || o == outcomeGateway
+}
+
+func (p *passes) checkRetry(ctx context.Context, resp *http.Response, err error) (bool, error) {
+	if ctx.Err() != nil {
+		return false, nil
+	}
+	if err != nil {
+		var pass *PassError
+		return errors.As(err, &pass) && pass.Repeatable, nil
+	}
+	if first, ok := ctx.Value(firstPassKey{}).(*firstPass); ok && time.Until(first.deadline) < lastPassTime {
+		return false, nil // the answer there is serves better than none
+	}
+	if !againStatus(resp.StatusCode) {
+		return false, nil
+	}
+	p.askedAfter(ctx, resp)
+	return true, nil
+}
+
+// lastPassTime is how long before the deadline no further pass is begun when
+// there is an answer to return.
+const lastPassTime = 300 * time.Millisecond
+
+// backoff doubles with full jitter. The first wait is nearly fixed: one pass
+// just failed everywhere, and most faults of all endpoints at once are short.
+func backoff(low, high time.Duration, n int, resp *http.Response) time.Duration {
+	if n == 0 {
+		return time.Duration(float64(low) * (0.9 + 0.2*rand.Float64()))
+	}
+	limit := high
+	if n < 16 && low<<n < high {
+		limit = low << n
+	}
+	return low + time.Duration(rand.Float64()*float64(limit-low))
+}
+
+// cancelBody ends a context when the body is closed.
+type cancelBody struct {
+	io.ReadCloser
+	cancel context.CancelCauseFunc
+}
+
+func (c *cancelBody) Close() error {
+	defer c.cancel(nil)
+	return c.ReadCloser.Close()
+}
+
+type cancelWriter struct {
+	cancelBody
+	io.Writer
+}
+
+// leveled hands the library's log to zap, all of it as debug: what matters is
+// logged as transitions.
+type leveled struct{ log *zap.Logger }
+
+func (l leveled) Error(msg string, kv ...any) { l.write(msg, kv) }
+func (l leveled) Info(msg string, kv ...any)  { l.write(msg, kv) }
+func (l leveled) Debug(msg string, kv ...any) { l.write(msg, kv) }
+func (l leveled) Warn(msg string, kv ...any)  { l.write(msg, kv) }
+
+func (l leveled) write(msg string, kv []any) {
+	entry := l.log.Check(zap.DebugLevel, msg)
+	if entry == nil {
+		return
+	}
+	var fields []zap.Field
+	for i := 0; i+1 < len(kv); i += 2 {
+		fields = append(fields, zap.Any(fmt.Sprint(kv[i]), kv[i+1]))
+	}
+	entry.Write(fields...)
+}

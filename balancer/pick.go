@@ -1,0 +1,137 @@
+package balancer
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// snapshot is an immutable view of the pool. Its lists never change; what an
+// endpoint knows of itself (weight, trouble) is read from its atomics.
+type snapshot struct {
+	// all are the members in a stable order.
+	all []*endpoint
+	// usable are those that may be chosen, in the same order.
+	usable []*endpoint
+	// resort are the others, the least recently failed first: they are tried
+	// after the usable ones when the pool has failed open.
+	resort []*endpoint
+	// failedOpen: fewer than the configured part of all is usable.
+	failedOpen bool
+	// least: the policy is LeastInFlight.
+	least bool
+	// uneven: at least one usable endpoint takes less than a fair share.
+	uneven bool
+}
+
+// want is what kind of endpoint a request asks for.
+type want struct {
+	now time.Time
+	// careful requests cannot be repeated once sent: they avoid an endpoint
+	// with any fresh sign of trouble while there is one without.
+	careful bool
+}
+
+// first picks the endpoint for a request's first attempt; turn is the pool's
+// request number. It returns nil when nothing is usable. It does not allocate.
+func (s *snapshot) first(turn uint64, w want) *endpoint {
+	n := uint32(len(s.usable))
+	if n == 0 {
+		return nil
+	}
+	ep := s.usable[uint32(turn)%n] // 32 bits divide in half the time
+	if s.least {
+		ep = s.leastInFlight(turn)
+	}
+	switch {
+	case n == 1:
+	case w.careful:
+		return s.careful(ep, turn, w.now)
+	case s.uneven:
+		return s.yield(ep)
+	}
+	return ep
+}
+
+// careful passes over endpoints with any sign of trouble while there is one
+// without.
+func (s *snapshot) careful(ep *endpoint, turn uint64, now time.Time) *endpoint {
+	if ep.trusted(now) {
+		return ep
+	}
+	n := uint64(len(s.usable))
+	for i := uint64(1); i < n; i++ {
+		if other := s.usable[(turn+i)%n]; other.trusted(now) {
+			return other
+		}
+	}
+	return ep
+}
+
+// leastInFlight breaks ties in turn, so that idle endpoints share evenly.
+func (s *snapshot) leastInFlight(turn uint64) *endpoint {
+	n := uint64(len(s.usable))
+	best := s.usable[turn%n]
+	least := best.inFlight.Load()
+	for i := uint64(1); i < n && least > 0; i++ {
+		ep := s.usable[(turn+i)%n]
+		if load := ep.inFlight.Load(); load < least {
+			best, least = ep, load
+		}
+	}
+	return best
+}
+
+// yield lets an endpoint with less than a full weight pass turns on, to a random
+// other one: the next in line would otherwise get a double share.
+func (s *snapshot) yield(ep *endpoint) *endpoint {
+	if weight := ep.weight(); weight >= 1 || rand.Float64() < weight {
+		return ep
+	}
+	n := len(s.usable)
+	start := rand.IntN(n)
+	best, most := ep, 0.0
+	for i := range n {
+		other := s.usable[(start+i)%n]
+		if weight := other.weight(); other != ep && weight > most {
+			best, most = other, weight
+		}
+	}
+	return best
+}
+
+// next picks an endpoint that tried does not hold: a usable one while there is,
+// then, if the pool has failed open, one of the resort whose trial is due.
+func (s *snapshot) next(turn uint64, w want, tried []*endpoint) *endpoint {
+	var fallback *endpoint
+	n := uint64(len(s.usable))
+	for i := range n {
+		ep := s.usable[(turn+i)%n]
+		if contains(tried, ep) {
+			continue
+		}
+		if ep.trusted(w.now) {
+			return ep
+		}
+		if fallback == nil {
+			fallback = ep
+		}
+	}
+	if fallback != nil || !s.failedOpen {
+		return fallback
+	}
+	for _, ep := range s.resort {
+		if !contains(tried, ep) && ep.mayTry(w.now) {
+			return ep
+		}
+	}
+	return nil
+}
+
+func contains(eps []*endpoint, ep *endpoint) bool {
+	for _, e := range eps {
+		if e == ep {
+			return true
+		}
+	}
+	return false
+}

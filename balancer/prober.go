@@ -1,0 +1,363 @@
+package balancer
+
+import (
+	"context"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+)
+
+// schedule is when an endpoint is probed. Guarded by the endpoint's mu.
+type schedule struct {
+	due     time.Time
+	stretch time.Duration // what the server asked for
+	skipped bool          // the last round was left out for real traffic
+	round   uint64
+	done    uint64 // newest round with a result; older results are dropped
+}
+
+// sample is a recent request that can be copied without harm: reading, small,
+// answered well. A copy of it tells whether an endpoint that was taken out with
+// good readiness works again; user traffic never has to find out.
+type sample struct {
+	req  *http.Request
+	at   time.Time
+	took time.Duration
+}
+
+// sampleEvery bounds how often a sample is kept while an endpoint is out.
+const sampleEvery = 100 * time.Millisecond
+
+func (b *Balancer) keepSample(a *attempt, resp *http.Response, now time.Time) {
+	r := a.p.req
+	if b.cfg.Class != Control || r.Method != http.MethodGet || resp.StatusCode != http.StatusOK || a.p.wait > 0 || a.late.Load() {
+		return
+	}
+	if _, small := resp.Body.(*readBody); !small && resp.Body != http.NoBody {
+		return
+	}
+	if old := b.sample.Load(); old != nil && now.Sub(old.at) < sampleEvery {
+		return
+	}
+	copied := r.Clone(context.WithoutCancel(context.Background()))
+	copied.Body, copied.GetBody = nil, nil
+	b.sample.Store(&sample{req: copied, at: now, took: now.Sub(a.sent)})
+}
+
+// lookAgain has an endpoint probed now.
+func (b *Balancer) lookAgain(ep *endpoint) {
+	now := time.Now()
+	soon := now.Add(b.cfg.Probe.Fast / 10)
+	ep.mu.Lock()
+	sooner := ep.probe.due.After(soon) && ep.health.usable()
+	if sooner {
+		ep.probe.due = soon
+		ep.probe.skipped = true // real traffic is no reason to leave it out
+	}
+	ep.mu.Unlock()
+	if sooner {
+		b.wakeProber()
+	}
+}
+
+func (b *Balancer) wakeProber() {
+	select {
+	case b.reread <- struct{}{}:
+	default:
+	}
+}
+
+// prober probes all endpoints from one goroutine that keeps the time and one
+// short goroutine per probe.
+type prober struct {
+	b      *Balancer
+	probes sync.WaitGroup
+}
+
+func newProber(b *Balancer) *prober { return &prober{b: b} }
+
+func (p *prober) run(ctx context.Context) {
+	defer p.probes.Wait()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.b.reread:
+		case <-timer.C:
+		}
+		now := time.Now()
+		p.b.applyMembers(now)
+		p.b.tick(now)
+		next := now.Add(time.Second) // exported states follow their clocks within this
+		for _, ep := range p.b.snap.Load().all {
+			if due := p.probeIfDue(ctx, ep, now); due.Before(next) {
+				next = due
+			}
+		}
+		timer.Reset(time.Until(next))
+	}
+}
+
+// probeIfDue starts a round of probing when it is time, and returns when the
+// next is.
+func (p *prober) probeIfDue(ctx context.Context, ep *endpoint, now time.Time) time.Time {
+	b := p.b
+	ep.mu.Lock()
+	defer ep.mu.Unlock()
+	if now.Before(ep.probe.due) {
+		return ep.probe.due
+	}
+	interval := probeInterval(b.cfg.Probe, ep.health, ep.probe.stretch, now)
+	jitter := b.cfg.Probe.Jitter
+	if interval == b.cfg.Probe.Down {
+		jitter = min(jitter, 0.1) // more would break the bound on attempts
+	}
+	interval = jittered(interval, jitter)
+	ep.probe.due = now.Add(interval)
+	if standsIn(ep.health, ep.lastGood.Load(), ep.probe.skipped, interval, now) {
+		ep.probe.skipped = true
+		return ep.probe.due
+	}
+	ep.probe.skipped = false
+	ep.probed.Store(now.UnixNano())
+	ep.probe.round++
+	round := ep.probe.round
+	var report func(error)
+	if ep.breaker.State() == gobreaker.StateHalfOpen {
+		report, _ = ep.breaker.Allow() // nil when another probe holds the slot
+	}
+	p.probes.Go(func() { p.probe(ctx, ep, round, report) })
+	return ep.probe.due
+}
+
+// standsIn says that real traffic makes a probe unnecessary. It never does so
+// twice in a row: a server that wants to leave says so in its readiness only.
+func standsIn(h health, lastGood int64, skipped bool, interval time.Duration, now time.Time) bool {
+	return h.state == Healthy && h.fails == 0 && !skipped && now.UnixNano()-lastGood < int64(interval)
+}
+
+// probeInterval is the pace for an endpoint in a state.
+func probeInterval(cfg ProbeConfig, h health, stretch time.Duration, now time.Time) time.Duration {
+	switch {
+	case h.state == Down || h.state == Ejected:
+		out := now.Sub(h.since)
+		if out < time.Minute {
+			return cfg.Down
+		}
+		// From the pace of the first minute to the slow one over ten minutes.
+		part := min(1, float64(out-time.Minute)/float64(10*time.Minute))
+		return cfg.Down + time.Duration(part*float64(max(0, cfg.Slow-cfg.Down)))
+	case h.inTransition():
+		return cfg.Fast
+	}
+	return max(cfg.Interval, stretch)
+}
+
+func jittered(d time.Duration, jitter float64) time.Duration {
+	return time.Duration(float64(d) * (1 + jitter*(2*rand.Float64()-1)))
+}
+
+// probe asks one endpoint and applies what it says.
+func (p *prober) probe(ctx context.Context, ep *endpoint, round uint64, report func(error)) {
+	b := p.b
+	var e evidence
+	reported := false
+	settle := func(err error) {
+		if report != nil && !reported {
+			reported = true
+			report(err)
+		}
+	}
+	defer func() { settle(errTripped) }() // a panic must not keep the slot
+	var stretch time.Duration
+	var err error
+	began := time.Now()
+	e.ready, stretch, err = b.askReady(ctx, ep, report != nil)
+	if e.ready == verdictFail {
+		e.reason = short(err)
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	now := time.Now()
+	if e.ready == verdictPass {
+		ep.lastProbe.Store(now.UnixNano())
+		if b.needsProof(ep) {
+			e.proof = b.askProof(ctx, ep)
+		}
+	}
+	if e.ready == verdictFail && (b.probeFault(ep, err, now) || isTimeout(err) && b.excused(ep, began)) {
+		e.ready = verdictNone
+	}
+	good := e.ready == verdictPass && e.proof != verdictFail
+	if good {
+		settle(nil)
+	}
+	e.halfOpen = report != nil && good
+	p.apply(ep, round, stretch, e)
+}
+
+func (p *prober) apply(ep *endpoint, round uint64, stretch time.Duration, e evidence) {
+	b := p.b
+	now := time.Now()
+	e.alone = len(b.snap.Load().usable) == 0
+	ep.mu.Lock()
+	stale := round < ep.probe.done && e.ready == verdictFail // a newer answer is known
+	if !stale {
+		ep.probe.done = max(ep.probe.done, round)
+		ep.probe.stretch = stretch
+		if e.ready == verdictPass && ep.health.state != Healthy && !e.alone {
+			ep.probe.due = now.Add(b.cfg.Probe.Fast / 10) // the second pass decides
+		}
+	}
+	ep.mu.Unlock()
+	if stale {
+		return
+	}
+	b.transition(ep, now, func(h health) (health, bool) { return h.probed(b.cfg.Probe, e, now) })
+	b.wakeProber()
+}
+
+// needsProof: readiness was good all the time that the endpoint is out, so it
+// does not tell whether it works again.
+func (b *Balancer) needsProof(ep *endpoint) bool {
+	ep.mu.Lock()
+	defer ep.mu.Unlock()
+	return ep.health.state == Ejected && !ep.health.spoke
+}
+
+// askReady sends the readiness request.
+func (b *Balancer) askReady(ctx context.Context, ep *endpoint, halfOpen bool) (verdict, time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Probe.Timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(ep.name, "/")+b.cfg.Probe.Path, nil)
+	if err != nil {
+		return verdictNone, 0, err
+	}
+	for k, v := range b.cfg.Probe.Header {
+		req.Header.Set(k, v)
+	}
+	resp, err := ep.transport.RoundTrip(req)
+	if err != nil {
+		return verdictFail, 0, err
+	}
+	_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
+	resp.Body.Close()
+	if err != nil {
+		return verdictFail, 0, err
+	}
+	return judgeReady(resp.StatusCode, halfOpen), askedStretch(resp.Header), statusError(resp.StatusCode)
+}
+
+// judgeReady: a server without readiness (404 and its like) tells nothing by
+// it, and 429 fails only the probe that decides about an open breaker.
+func judgeReady(code int, halfOpen bool) verdict {
+	switch {
+	case code >= 200 && code < 300:
+		return verdictPass
+	case code == http.StatusTooManyRequests && !halfOpen:
+		return verdictNone
+	case code >= 400 && code < 500 && code != http.StatusTooManyRequests:
+		return verdictNone
+	}
+	return verdictFail
+}
+
+// askedStretch is how long a server wants to be left alone: "Cache-Control:
+// max-age=N" of its readiness answer, up to a minute.
+func askedStretch(h http.Header) time.Duration {
+	for part := range strings.SplitSeq(h.Get("Cache-Control"), ",") {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(part), "max-age="); ok {
+			if secs, err := strconv.Atoi(value); err == nil && secs > 0 {
+				return min(time.Duration(secs)*time.Second, time.Minute)
+			}
+		}
+	}
+	return 0
+}
+
+// askProof sends a copy of a recent harmless request, if there is one, and
+// compares the answer with what the peers gave.
+func (b *Balancer) askProof(ctx context.Context, ep *endpoint) verdict {
+	s := b.sample.Load()
+	if s == nil || time.Since(s.at) > 10*time.Second {
+		return verdictNone
+	}
+	limit := max(2*b.cfg.Hedge.Min, 4*s.took)
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	resp, err := ep.transport.RoundTrip(addressed(s.req.WithContext(ctx), ep))
+	if err != nil {
+		return verdictFail
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	resp.Body.Close()
+	if err != nil || resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests {
+		return verdictFail
+	}
+	return verdictPass
+}
+
+// excused says that a probe which got no answer tells nothing about its
+// endpoint: real requests were answered there meanwhile, or nobody answered
+// anything meanwhile, which is this machine's or the network's doing. Peers are
+// then asked as well, so that the next probe can be compared with theirs.
+func (b *Balancer) excused(ep *endpoint, began time.Time) bool {
+	if ep.lastGood.Load() >= began.UnixNano() {
+		return true
+	}
+	if b.anyAnswerSince(ep, began) {
+		return false
+	}
+	peers := b.snap.Load().all
+	for _, peer := range peers {
+		if peer != ep {
+			b.lookAgain(peer)
+		}
+	}
+	return len(peers) > 1
+}
+
+// anyAnswerSince says that another endpoint gave a good answer since a time.
+func (b *Balancer) anyAnswerSince(ep *endpoint, since time.Time) bool {
+	for _, peer := range b.snap.Load().all {
+		if peer != ep && peer.lastAlive() >= since.UnixNano() {
+			return true
+		}
+	}
+	return false
+}
+
+// tick moves what changes by time alone.
+func (b *Balancer) tick(now time.Time) {
+	republish := false
+	for _, ep := range b.snap.Load().all {
+		ep.mu.Lock()
+		ep.breaker.State() // an open breaker becomes half-open when asked
+		if h := ep.health; h.state == Healthy {
+			if ep.opens > 0 && now.Sub(h.since) > ep.openFor {
+				ep.opens = 0
+				ep.resetBreakerLocked()
+			}
+			if ep.ramp.Load() != 0 && h.weight(b.cfg, now) >= 1 {
+				ep.ramp.Store(0)
+				republish = true
+			}
+		}
+		ep.mu.Unlock()
+	}
+	b.sweep()
+	if republish {
+		b.mu.Lock()
+		b.publishLocked(now)
+		b.mu.Unlock()
+	}
+}

@@ -1,0 +1,206 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	stdlog "log"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/balancer"
+)
+
+// Config is what a Proxy serves.
+type Config struct {
+	// Control carries small requests.
+	Control *balancer.Balancer
+	// Blob carries large transfers of a registry; nil sends all over Control.
+	Blob *balancer.Balancer
+	// Fail writes an answer of the proxy's own; nil writes plain text.
+	Fail func(w http.ResponseWriter, r *http.Request, status int, reason string)
+	// FirstContact bounds how long a request waits for an endpoint while none
+	// has ever answered; 0 is 2 s. Afterwards the pool's own limit holds.
+	FirstContact time.Duration
+}
+
+// keepBody is the size up to which a request's body is kept, so that it can be
+// sent again. A request that may not be repeated is streamed.
+const keepBody = 1 << 20
+
+// Proxy is an http.Handler.
+type Proxy struct {
+	cfg     Config
+	log     *zap.Logger
+	control *httputil.ReverseProxy
+	blob    *httputil.ReverseProxy
+	pushes  pushes
+}
+
+// New returns a proxy. It starts nothing; the pools' Run is the caller's.
+func New(cfg Config, log *zap.Logger) *Proxy {
+	if log == nil {
+		log = zap.NewNop()
+	}
+	if cfg.Fail == nil {
+		cfg.Fail = failText
+	}
+	if cfg.FirstContact == 0 {
+		cfg.FirstContact = 2 * time.Second
+	}
+	p := &Proxy{cfg: cfg, log: log.Named("proxy")}
+	p.control = p.reverse(cfg.Control)
+	if cfg.Blob != nil {
+		p.blob = p.reverse(cfg.Blob)
+	}
+	return p
+}
+
+func (p *Proxy) reverse(b *balancer.Balancer) *httputil.ReverseProxy {
+	return &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL.Scheme, r.Out.URL.Host = "http", "pool"
+			r.Out.Trailer = r.In.Trailer // filled in when the body has been read
+			r.SetXForwarded()
+		},
+		Transport:      b.Client().Transport,
+		ModifyResponse: p.localLocation,
+		ErrorHandler:   p.failed,
+		ErrorLog:       stdlog.New(io.Discard, "", 0), // broken copies are logged by the balancer
+		BufferPool:     &buffers,
+	}
+}
+
+// ServeHTTP passes r on to an endpoint of the right pool.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	next, pool := p.control, p.cfg.Control
+	if p.blob != nil {
+		step := registryStep(r)
+		if step.large {
+			next, pool = p.blob, p.cfg.Blob
+		}
+		r = p.pushes.route(r, step, pool)
+	}
+	if !pool.EverAnswered() {
+		r = r.WithContext(balancer.WithPatience(r.Context(), p.cfg.FirstContact))
+	}
+	if pool == p.cfg.Blob && r.Method == http.MethodGet {
+		next = direct(next, w)
+	}
+	if err := keepSmallBody(r); err != nil {
+		p.cfg.Fail(w, r, http.StatusBadRequest, fmt.Sprintf("request body could not be read: %v", err))
+		return
+	}
+	next.ServeHTTP(w, r)
+}
+
+// direct returns next for one request whose answer's body, if it can, writes
+// itself to w: a large download then need not pass through this process.
+func direct(next *httputil.ReverseProxy, w http.ResponseWriter) *httputil.ReverseProxy {
+	once := *next
+	once.ModifyResponse = func(resp *http.Response) error {
+		if err := next.ModifyResponse(resp); err != nil {
+			return err
+		}
+		if body, ok := resp.Body.(io.WriterTo); ok {
+			resp.Body = &directBody{ReadCloser: resp.Body, body: body, w: w}
+		}
+		return nil
+	}
+	return &once
+}
+
+// directBody writes everything at its first Read. The reverse proxy reads when
+// it has written the header, and writes nothing else to w meanwhile.
+type directBody struct {
+	io.ReadCloser
+	body io.WriterTo
+	w    http.ResponseWriter
+}
+
+func (d *directBody) Read([]byte) (int, error) {
+	if _, err := d.body.WriteTo(d.w); err != nil {
+		return 0, err
+	}
+	return 0, io.EOF
+}
+
+// keepSmallBody makes a request that may be repeated repeatable. A body that
+// waits for "100 Continue" is left alone: whether it is wanted is the
+// endpoint's word.
+func keepSmallBody(r *http.Request) error {
+	if r.ContentLength <= 0 || r.ContentLength > keepBody || r.Header.Get("Expect") != "" || !balancer.Repeatable(r) {
+		return nil
+	}
+	data := make([]byte, r.ContentLength)
+	if _, err := io.ReadFull(r.Body, data); err != nil {
+		return err
+	}
+	r.Body.Close()
+	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
+	r.Body, _ = r.GetBody()
+	return nil
+}
+
+// localLocation keeps redirects to the serving endpoint inside the proxy: the
+// client may not even be able to reach the endpoint itself.
+func (p *Proxy) localLocation(resp *http.Response) error {
+	p.pushes.learn(resp)
+	loc := resp.Header.Get("Location")
+	if loc == "" || resp.Request == nil {
+		return nil
+	}
+	u, err := url.Parse(loc)
+	if err != nil || u.Host == "" || !strings.EqualFold(u.Host, resp.Request.URL.Host) {
+		return nil
+	}
+	u.Scheme, u.Host = "", ""
+	resp.Header.Set("Location", u.String())
+	return nil
+}
+
+// failed answers for an endpoint that could not.
+func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
+		panic(http.ErrAbortHandler) // the client is gone: nobody reads an answer
+	}
+	status := http.StatusBadGateway
+	var pass *balancer.PassError
+	if errors.As(err, &pass) && pass.Repeatable {
+		status = http.StatusServiceUnavailable
+		w.Header().Set("Retry-After", "1")
+	}
+	p.log.Warn("request not answered", zap.String("method", r.Method), zap.String("path", r.URL.Path), zap.Error(err))
+	p.cfg.Fail(w, r, status, err.Error())
+}
+
+func failText(w http.ResponseWriter, _ *http.Request, status int, reason string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	fmt.Fprintln(w, reason)
+}
+
+// buffers are what transfers are copied through: memory does not grow with the
+// size of a blob.
+var buffers bufferPool
+
+const bufferSize = 128 << 10
+
+type bufferPool struct{ pool sync.Pool }
+
+func (b *bufferPool) Get() []byte {
+	if buf, ok := b.pool.Get().(*[]byte); ok {
+		return *buf
+	}
+	return make([]byte, bufferSize)
+}
+
+func (b *bufferPool) Put(buf []byte) { b.pool.Put(&buf) }

@@ -1,0 +1,429 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/textproto"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/zap/zaptest"
+
+	"github.com/ankacluster/ankacluster/balancer"
+)
+
+func startPool(t *testing.T, cfg balancer.Config, urls []string) *balancer.Balancer {
+	t.Helper()
+	b, err := balancer.New(cfg, zaptest.NewLogger(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.SetMembers(balancer.OriginJoin, urls); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- b.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	return b
+}
+
+// startProxy serves a proxy over the urls and returns its address.
+func startProxy(t *testing.T, registry bool, urls ...string) string {
+	t.Helper()
+	if registry {
+		return startRegistryProxy(t, balancer.BlobConfig(), urls...)
+	}
+	return serve(t, Config{Control: startPool(t, balancer.DefaultConfig(), urls)})
+}
+
+func startRegistryProxy(t *testing.T, blob balancer.Config, urls ...string) string {
+	t.Helper()
+	return serve(t, Config{Control: startPool(t, balancer.DefaultConfig(), urls), Blob: startPool(t, blob, urls)})
+}
+
+func serve(t *testing.T, cfg Config) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := Server{Listener: ln, Handler: New(cfg, zaptest.NewLogger(t)), Grace: time.Second}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- srv.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	return "http://" + ln.Addr().String()
+}
+
+func backend(t *testing.T, h http.HandlerFunc) *httptest.Server {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/readyz" {
+			h(w, r)
+		}
+	}))
+	t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
+	return s
+}
+
+func read(t *testing.T, resp *http.Response, err error) string {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func TestHeadersPassBothWays(t *testing.T) {
+	t.Parallel()
+	s := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header()["X-Many"] = []string{"1", "2"}
+		w.Header().Set("X-Saw", r.Header.Get("X-Custom")+"|"+r.URL.RequestURI()+"|"+r.Host)
+		w.WriteHeader(http.StatusTeapot)
+	})
+	addr := startProxy(t, false, s.URL)
+	req, _ := http.NewRequest(http.MethodGet, addr+"/api/v1/vm?id=a%2Fb&tag=x+y", nil)
+	req.Header.Set("X-Custom", "v")
+	resp, err := http.DefaultClient.Do(req)
+	read(t, resp, err)
+	want := "v|/api/v1/vm?id=a%2Fb&tag=x+y|" + strings.TrimPrefix(s.URL, "http://")
+	if got := resp.Header.Get("X-Saw"); got != want {
+		t.Errorf("the endpoint saw %q, want %q", got, want)
+	}
+	if resp.StatusCode != http.StatusTeapot || len(resp.Header["X-Many"]) != 2 {
+		t.Errorf("got %d %v, want 418 and both values", resp.StatusCode, resp.Header["X-Many"])
+	}
+}
+
+func TestHeadHasLengthAndNoBody(t *testing.T) {
+	t.Parallel()
+	s := backend(t, func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Content-Length", "1234567") })
+	resp, err := http.Head(startProxy(t, false, s.URL) + "/x")
+	if body := read(t, resp, err); body != "" || resp.ContentLength != 1234567 {
+		t.Errorf("got length %d and body %q, want 1234567 and none", resp.ContentLength, body)
+	}
+}
+
+func TestRangePasses(t *testing.T) {
+	t.Parallel()
+	s := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		http.ServeContent(w, r, "x", time.Time{}, strings.NewReader("0123456789"))
+	})
+	req, _ := http.NewRequest(http.MethodGet, startProxy(t, true, s.URL)+"/v2/a/blobs/x", nil)
+	req.Header.Set("Range", "bytes=2-4")
+	resp, err := http.DefaultClient.Do(req)
+	if got := read(t, resp, err); got != "234" || resp.StatusCode != http.StatusPartialContent {
+		t.Errorf("got %d %q, want 206 and 234", resp.StatusCode, got)
+	}
+}
+
+func TestChunkedBodiesAndTrailersPass(t *testing.T) {
+	t.Parallel()
+	s := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		data, _ := io.ReadAll(r.Body)
+		w.Header().Set("Trailer", "X-Sum")
+		w.WriteHeader(http.StatusOK)
+		w.(http.Flusher).Flush()
+		fmt.Fprintf(w, "%s %d %s", data, r.ContentLength, r.Trailer.Get("X-Up"))
+		w.Header().Set("X-Sum", "s")
+	})
+	req, _ := http.NewRequest(http.MethodPost, startProxy(t, false, s.URL)+"/x", io.MultiReader(strings.NewReader("ab"), strings.NewReader("cd")))
+	req.Trailer = http.Header{"X-Up": {"t"}}
+	resp, err := http.DefaultClient.Do(req)
+	if got := read(t, resp, err); got != "abcd -1 t" {
+		t.Errorf("got %q, want the chunked body with its trailer", got)
+	}
+	if got := resp.Trailer.Get("X-Sum"); got != "s" {
+		t.Errorf("trailer %q, want s", got)
+	}
+}
+
+// A server that refuses must be able to do so before the body is sent.
+func TestExpectContinueIsTheEndpointsWord(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Bool
+	s := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/refuse" {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		asked.Store(r.Header.Get("Expect") != "")
+		data, _ := io.ReadAll(r.Body)
+		w.Write(data)
+	})
+	addr := strings.TrimPrefix(startProxy(t, false, s.URL), "http://")
+	for _, test := range []struct{ path, first string }{{"/take", "HTTP/1.1 100 Continue"}, {"/refuse", "HTTP/1.1 403 Forbidden"}} {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "PUT %s HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n", test.path)
+		br := bufio.NewReader(conn)
+		line, err := textproto.NewReader(br).ReadLine()
+		if err != nil || line != test.first {
+			t.Fatalf("%s: got %q, %v, want %q before any body", test.path, line, err, test.first)
+		}
+		if test.path != "/take" {
+			continue
+		}
+		textproto.NewReader(br).ReadLine()
+		io.WriteString(conn, "body")
+		resp, err := http.ReadResponse(br, nil)
+		if got := read(t, resp, err); got != "body" || !asked.Load() {
+			t.Errorf("got %q, endpoint saw Expect: %v", got, asked.Load())
+		}
+	}
+}
+
+func TestUpgradePasses(t *testing.T) {
+	t.Parallel()
+	s := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		conn, rw, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+		io.Copy(conn, rw)
+	})
+	conn, err := net.Dial("tcp", strings.TrimPrefix(startProxy(t, false, s.URL), "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, "GET /x HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+	br := bufio.NewReader(conn)
+	resp, err := http.ReadResponse(br, nil)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("got %v, %v", resp, err)
+	}
+	io.WriteString(conn, "ping")
+	buf := make([]byte, 4)
+	if _, err := io.ReadFull(br, buf); err != nil || string(buf) != "ping" {
+		t.Errorf("got %q, %v", buf, err)
+	}
+}
+
+// T15: the proxy answers before any endpoint has been reachable, and says why.
+func TestT15AnswersBeforeAnyEndpointIsReachable(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := ln.Addr().String()
+	ln.Close()
+	cfg := Config{Control: startPool(t, balancer.DefaultConfig(), []string{"http://" + dead}), FirstContact: 50 * time.Millisecond}
+	srv := httptest.NewServer(New(cfg, zaptest.NewLogger(t)))
+	defer srv.Close()
+	resp, err := http.Get(srv.URL + "/api/v1/status")
+	body := read(t, resp, err)
+	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("got %d, Retry-After %q, want 503 with one", resp.StatusCode, resp.Header.Get("Retry-After"))
+	}
+	if !strings.Contains(body, dead) || !strings.Contains(body, "refused") {
+		t.Errorf("got %q, want the address and the reason", body)
+	}
+}
+
+// A request that finds no endpoint waits for one: it is passed on in a second
+// pass, which goes through http.Client.
+func TestRequestWaitsForAnEndpointToReturn(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := ln.Addr().String()
+	back := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "back") })
+	first := &http.Server{Handler: back}
+	go first.Serve(ln)
+	proxied := startProxy(t, false, "http://"+addr)
+	resp, err := http.Get(proxied + "/x")
+	read(t, resp, err)
+	first.Close()
+
+	answered := make(chan string, 1) // one answer, whether or not it is waited for
+	go func() {
+		resp, err := http.Get(proxied + "/x")
+		if err != nil {
+			answered <- err.Error()
+			return
+		}
+		defer resp.Body.Close()
+		body, _ := io.ReadAll(resp.Body)
+		answered <- string(body)
+	}()
+	time.Sleep(100 * time.Millisecond) // the request is to meet the dead endpoint; if it does not, the test is only easier
+	ln, err = net.Listen("tcp", addr)
+	if err != nil {
+		t.Skipf("the port was taken meanwhile: %v", err)
+	}
+	second := &http.Server{Handler: back}
+	t.Cleanup(func() { second.Close() })
+	go second.Serve(ln)
+	if got := <-answered; got != "back" {
+		t.Errorf("got %q, want the answer of the endpoint that returned", got)
+	}
+}
+
+func blob(size int) (data []byte, path string) {
+	data = make([]byte, size)
+	rand.New(rand.NewSource(1)).Read(data)
+	sum := sha256.Sum256(data)
+	return data, "/v2/lib/mac/blobs/sha256:" + hex.EncodeToString(sum[:])
+}
+
+// blobServer serves data; cut, if above 0, breaks each answer after that many bytes.
+func blobServer(t *testing.T, data []byte, cut int64, served *atomic.Int64) *httptest.Server {
+	return backend(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"`+strings.TrimPrefix(r.URL.Path, "/v2/lib/mac/blobs/")+`"`)
+		cw := &cutWriter{ResponseWriter: w, left: cut, cut: cut > 0, served: served}
+		http.ServeContent(cw, r, "", time.Time{}, bytes.NewReader(data))
+	})
+}
+
+type cutWriter struct {
+	http.ResponseWriter
+	left   int64
+	cut    bool
+	served *atomic.Int64
+}
+
+func (c *cutWriter) Write(p []byte) (int, error) {
+	if c.cut && c.left < int64(len(p)) {
+		c.ResponseWriter.Write(p[:c.left])
+		panic(http.ErrAbortHandler)
+	}
+	c.left -= int64(len(p))
+	n, err := c.ResponseWriter.Write(p)
+	c.served.Add(int64(n))
+	return n, err
+}
+
+// T13, for both ways in which bytes pass: through this process, where they are
+// hashed, and from one connection to the other.
+func TestT13DownloadContinuesAtAnotherRegistry(t *testing.T) {
+	t.Parallel()
+	for _, verify := range []bool{true, false} {
+		data, path := blob(8 << 20)
+		var a, b atomic.Int64
+		cfg := balancer.BlobConfig()
+		cfg.VerifyDigests = verify
+		addr := startRegistryProxy(t, cfg, blobServer(t, data, 3<<20, &a).URL, blobServer(t, data, 3<<20, &b).URL)
+		for range 3 {
+			resp, err := http.Get(addr + path)
+			if got := read(t, resp, err); got != string(data) {
+				t.Fatalf("verify %v: got %d bytes that differ, want the blob", verify, len(got))
+			}
+		}
+		if total := a.Load() + b.Load(); total > int64(len(data))*3*101/100 {
+			t.Errorf("verify %v: registries served %d bytes for three blobs of %d: too much twice", verify, total, len(data))
+		}
+	}
+}
+
+func TestLaggingReplicaIsPassedOver(t *testing.T) {
+	t.Parallel()
+	data, path := blob(1 << 10)
+	var n atomic.Int64
+	lagging := backend(t, func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) })
+	addr := startProxy(t, true, lagging.URL, blobServer(t, data, 0, &n).URL)
+	for range 4 {
+		resp, err := http.Get(addr + path)
+		if got := read(t, resp, err); got != string(data) {
+			t.Fatalf("got %d %q", resp.StatusCode, got)
+		}
+	}
+	resp, err := http.Get(startProxy(t, true, lagging.URL) + path)
+	read(t, resp, err)
+	if resp.StatusCode != http.StatusNotFound {
+		t.Errorf("with no registry that has it: got %d, want 404", resp.StatusCode)
+	}
+}
+
+func TestPushStaysOnOneRegistry(t *testing.T) {
+	t.Parallel()
+	var hits [3]atomic.Int64
+	var urls []string
+	for i := range hits {
+		s := backend(t, func(w http.ResponseWriter, r *http.Request) {
+			hits[i].Add(1)
+			io.Copy(io.Discard, r.Body)
+			switch r.Method {
+			case http.MethodHead:
+				w.WriteHeader(http.StatusNotFound)
+			case http.MethodPost, http.MethodPatch:
+				w.Header().Set("Location", "http://"+r.Host+"/v2/a/b/blobs/uploads/1")
+				w.WriteHeader(http.StatusAccepted)
+			default:
+				w.WriteHeader(http.StatusCreated)
+			}
+		})
+		urls = append(urls, s.URL)
+	}
+	addr := startProxy(t, true, urls...)
+	do := func(method, url string) *http.Response {
+		req, _ := http.NewRequest(method, url, strings.NewReader("x"))
+		resp, err := http.DefaultClient.Do(req)
+		read(t, resp, err)
+		return resp
+	}
+	for range 4 {
+		loc := do(http.MethodPost, addr+"/v2/a/b/blobs/uploads/").Header.Get("Location")
+		if loc != "/v2/a/b/blobs/uploads/1" {
+			t.Fatalf("location %q, want it to lead through the proxy", loc)
+		}
+		do(http.MethodPatch, addr+loc)
+		do(http.MethodPut, addr+loc+"?digest=sha256:x")
+	}
+	do(http.MethodPut, addr+"/v2/a/b/manifests/latest")
+	used := 0
+	for i := range hits {
+		if hits[i].Load() > 0 {
+			used++
+		}
+	}
+	if used != 1 {
+		t.Errorf("the push went to %d registries, want one", used)
+	}
+}
+
+func TestWrongBytesNeverArriveWhole(t *testing.T) {
+	t.Parallel()
+	data, path := blob(1 << 20)
+	wrong := bytes.Clone(data)
+	wrong[len(wrong)/2] ^= 1
+	var n atomic.Int64
+	cfg := balancer.BlobConfig()
+	cfg.VerifyDigests = true
+	addr := startRegistryProxy(t, cfg, blobServer(t, wrong, 0, &n).URL)
+	resp, err := http.Get(addr + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	got, err := io.ReadAll(resp.Body)
+	if !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("got %d of %d bytes and %v, want a broken connection", len(got), len(data), err)
+	}
+}

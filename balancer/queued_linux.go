@@ -1,0 +1,5 @@
+package balancer
+
+import "golang.org/x/sys/unix"
+
+const inputQueue = unix.SIOCINQ

@@ -1,0 +1,69 @@
+package balancer
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// route is what the pool knows of one kind of request: how long its answers
+// take, and so when a missing one is late. A list that always takes 300 ms must
+// not be hedged by the measure of a status call.
+type route struct {
+	delay atomic.Int64 // ns; 0 until there are enough samples
+
+	mu        sync.Mutex
+	latency   histogram
+	unsettled int // samples since delay was computed
+}
+
+// routeCount is the number of routes told apart. Two kinds of requests that
+// share one are only hedged a little too early or too late.
+const routeCount = 32
+
+// minSamples is how many answers a route's delay needs.
+const minSamples = 20
+
+// routeOf hashes the method and the first four segments of a path: ids come later.
+func routeOf(method, path string) int {
+	h := uint32(2166136261)
+	for i := range len(method) {
+		h = (h ^ uint32(method[i])) * 16777619
+	}
+	slashes := 0
+	for i := range len(path) {
+		if path[i] == '/' {
+			if slashes++; slashes > 4 {
+				break
+			}
+		}
+		h = (h ^ uint32(path[i])) * 16777619
+	}
+	return int(h % routeCount)
+}
+
+// observe adds an answer's latency and renews the delay now and then.
+func (r *route) observe(cfg HedgeConfig, d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.latency.add(d)
+	if r.unsettled++; r.latency.n >= minSamples && (r.unsettled >= minSamples || r.delay.Load() == 0) {
+		r.unsettled = 0
+		r.delay.Store(int64(hedgeDelay(cfg, r.latency.quantile(0.95), r.latency.quantile(0.5))))
+	}
+}
+
+// hedgeDelay is the 95th percentile, at least the least delay, and at most a
+// multiple of the median: one slow endpoint of three must not make slow normal.
+func hedgeDelay(cfg HedgeConfig, p95, p50 time.Duration) time.Duration {
+	limit := max(cfg.Min, time.Duration(cfg.Multiple)*p50)
+	return min(max(cfg.Min, p95), limit)
+}
+
+// wait is how long an answer may take before it is late.
+func (r *route) wait(cfg HedgeConfig) time.Duration {
+	if d := r.delay.Load(); d > 0 {
+		return time.Duration(d)
+	}
+	return cfg.Initial
+}

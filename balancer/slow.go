@@ -1,0 +1,74 @@
+package balancer
+
+import "time"
+
+// punctuality is how late an endpoint's answers are. A request is late when its
+// hedge delay passed without an answer; it is judged while it is still
+// unanswered, because a hung endpoint never completes anything.
+type punctuality struct {
+	// lateRun counts late requests since the last answer on time; lateSince is
+	// when the first of them was sent.
+	lateRun   int
+	lateSince time.Time
+	// onTimeRun counts answers on time since the last late one; onTimeSent is
+	// when the newest of those requests was sent.
+	onTimeRun  int
+	onTimeSent time.Time
+	// recent holds the last requests as bits, 1 for late, newest lowest.
+	recent uint64
+	seen   int
+}
+
+// recentWindow is how many of the last requests the mixed rule looks at.
+const recentWindow = 20
+
+func (p punctuality) late(sent time.Time) punctuality {
+	if p.lateRun == 0 || sent.Before(p.lateSince) {
+		p.lateSince = sent
+	}
+	p.lateRun++
+	p.onTimeRun = 0
+	p.recent = p.recent<<1 | 1
+	p.seen++
+	return p
+}
+
+func (p punctuality) onTime(sent time.Time) punctuality {
+	p.lateRun = 0
+	p.onTimeRun++
+	if sent.After(p.onTimeSent) {
+		p.onTimeSent = sent
+	}
+	p.recent <<= 1
+	p.seen++
+	return p
+}
+
+// lateOfRecent is how many of the last recentWindow requests were late.
+func (p punctuality) lateOfRecent() int {
+	n := 0
+	for i := range recentWindow {
+		n += int(p.recent >> i & 1)
+	}
+	return n
+}
+
+// tooLate says whether an endpoint is to be taken out for being late beside its
+// peers. It is when its late answers come in a row, or make up most of the
+// recent ones, while at least one usable peer answered requests that were sent
+// after the trouble began, and no peer is in the same trouble: when all are
+// late at once, the machine or the network is slow, not they.
+func tooLate(cfg SlowConfig, p punctuality, peers []punctuality) bool {
+	inRow := p.lateRun >= cfg.Late
+	mostly := p.seen >= recentWindow && p.lateOfRecent()*2 >= recentWindow
+	if !inRow && !mostly {
+		return false
+	}
+	good := 0
+	for _, peer := range peers {
+		if peer.lateRun == 0 && peer.onTimeRun >= cfg.Peers && (p.lateRun == 0 || peer.onTimeSent.After(p.lateSince)) {
+			good++
+		}
+	}
+	return good > 0 && good*2 >= len(peers)
+}

@@ -1,0 +1,89 @@
+package balancer
+
+import (
+	"math/bits"
+	"time"
+)
+
+// histogram holds durations in buckets a quarter of a power of two wide, and
+// forgets by halving, so that old answers fade as new ones come. It is not safe
+// for concurrent use. The zero value is empty.
+type histogram struct {
+	n       uint32
+	buckets [128]uint32
+}
+
+// histogramLimit is how many samples there are before the old ones are halved.
+const histogramLimit = 1024
+
+func bucketOf(d time.Duration) int {
+	us := uint64(max(d/time.Microsecond, 4))
+	e := bits.Len64(us) - 3 // us>>e is 4 to 7
+	return min(e*4+int(us>>e)-4, len(histogram{}.buckets)-1)
+}
+
+// bucketTop is the upper bound of bucket i.
+func bucketTop(i int) time.Duration {
+	return time.Duration((uint64(i%4)+5)<<(i/4)) * time.Microsecond
+}
+
+func (h *histogram) add(d time.Duration) {
+	h.buckets[bucketOf(d)]++
+	if h.n++; h.n < histogramLimit {
+		return
+	}
+	h.n = 0
+	for i := range h.buckets {
+		h.buckets[i] /= 2
+		h.n += h.buckets[i]
+	}
+}
+
+// quantile returns an upper bound of the q-th quantile, 0 when empty.
+func (h *histogram) quantile(q float64) time.Duration {
+	if h.n == 0 {
+		return 0
+	}
+	rank := uint32(q * float64(h.n))
+	var seen uint32
+	for i, c := range h.buckets {
+		if seen += c; seen > rank {
+			return bucketTop(i)
+		}
+	}
+	return bucketTop(len(h.buckets) - 1)
+}
+
+// minute counts requests of the last minute in twelve slots of five seconds.
+// It is not safe for concurrent use. The zero value is empty.
+type minute struct {
+	slots [12]minuteSlot
+}
+
+type minuteSlot struct {
+	epoch              int64
+	sent, good, failed uint32
+}
+
+const minuteSlotLength = 5 * time.Second
+
+func (m *minute) at(now time.Time) *minuteSlot {
+	epoch := now.UnixNano() / int64(minuteSlotLength)
+	s := &m.slots[epoch%int64(len(m.slots))]
+	if s.epoch != epoch {
+		*s = minuteSlot{epoch: epoch}
+	}
+	return s
+}
+
+func (m *minute) totals(now time.Time) (sent, good, failed uint64) {
+	oldest := now.UnixNano()/int64(minuteSlotLength) - int64(len(m.slots))
+	for _, s := range m.slots {
+		if s.epoch > oldest {
+			sent += uint64(s.sent)
+			good += uint64(s.good)
+			failed += uint64(s.failed)
+		}
+	}
+	return sent, good, failed
+}

@@ -1,0 +1,384 @@
+package balancer
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// transfer is the body of a download that continues at another endpoint, from
+// the byte it had reached, when the serving one breaks, stalls or crawls. What
+// it continues with must be the same content: same strong ETag, a 206 with
+// exactly the range asked for. It never starts again from zero, and ends in an
+// error rather than in a wrong byte. It is used by one reader.
+type transfer struct {
+	b   *Balancer
+	req *http.Request
+	cur *watchedBody // nil between endpoints
+	raw *rawBody     // cur's connection, once it is taken from the transport
+
+	off, end, total int64
+	etag            string
+	sum             hash.Hash // nil when there is nothing to compare with
+	digest          string
+	failed          error
+
+	watchdog *time.Timer
+	pace     pace
+}
+
+// makeResumable replaces the body of a whole or partial download that can be
+// continued. Others pass through as they are.
+func (b *Balancer) makeResumable(p *pass, resp *http.Response) {
+	body, ok := resp.Body.(*watchedBody)
+	if !ok || p.req.Method != http.MethodGet || resp.Header.Get("Content-Encoding") != "" {
+		return
+	}
+	t := &transfer{b: b, req: p.req, cur: body, etag: strongETag(resp.Header.Get("ETag"))}
+	switch {
+	case resp.StatusCode == http.StatusOK && resp.ContentLength > 0:
+		t.end, t.total = resp.ContentLength, resp.ContentLength
+	case resp.StatusCode == http.StatusPartialContent:
+		first, last, total, err := parseContentRange(resp.Header.Get("Content-Range"))
+		if err != nil || resp.ContentLength != last-first+1 {
+			return
+		}
+		t.off, t.end, t.total = first, last+1, total
+	default:
+		return
+	}
+	t.digest = digestOf(p.req.URL.Path)
+	if t.etag == "" && t.digest == "" {
+		return // nothing says that another endpoint's bytes are the same
+	}
+	// What is too small to be left to the kernel is hashed in any case.
+	if (b.cfg.VerifyDigests || t.total < handoverMin) && t.digest != "" && t.off == 0 && t.end == t.total {
+		t.sum = sha256.New()
+	}
+	resp.Body = t
+}
+
+// strongETag returns tag if it promises equal bytes, else "".
+func strongETag(tag string) string {
+	if len(tag) >= 2 && tag[0] == '"' {
+		return tag
+	}
+	return ""
+}
+
+// digestOf returns the hex sum that names the content of a path, or "".
+func digestOf(p string) string {
+	sum, ok := strings.CutPrefix(path.Base(p), "sha256:")
+	if !ok || len(sum) != 2*sha256.Size {
+		return ""
+	}
+	if _, err := hex.DecodeString(sum); err != nil {
+		return ""
+	}
+	return strings.ToLower(sum)
+}
+
+// parseContentRange reads "bytes FIRST-LAST/TOTAL" and nothing looser.
+func parseContentRange(s string) (first, last, total int64, err error) {
+	bad := fmt.Errorf("content range %q", s)
+	rest, ok := strings.CutPrefix(s, "bytes ")
+	if !ok {
+		return 0, 0, 0, bad
+	}
+	span, size, ok := strings.Cut(rest, "/")
+	from, to, ok2 := strings.Cut(span, "-")
+	if !ok || !ok2 {
+		return 0, 0, 0, bad
+	}
+	for _, f := range []struct {
+		text string
+		to   *int64
+	}{{from, &first}, {to, &last}, {size, &total}} {
+		n, err := strconv.ParseUint(f.text, 10, 63)
+		if err != nil {
+			return 0, 0, 0, bad
+		}
+		*f.to = int64(n)
+	}
+	if first > last || last >= total {
+		return 0, 0, 0, bad
+	}
+	return first, last, total, nil
+}
+
+func (t *transfer) Read(p []byte) (int, error) {
+	for t.failed == nil {
+		if t.off == t.end {
+			return 0, io.EOF
+		}
+		if t.cur == nil {
+			if t.failed = t.resume(); t.failed != nil {
+				break
+			}
+		}
+		if left := t.end - t.off; int64(len(p)) > left {
+			p = p[:left]
+		}
+		n, err := t.readCurrent(p)
+		if errors.Is(err, errHandedOver) {
+			t.takeOver()
+		}
+		if n > 0 {
+			return t.took(p[:n], err)
+		}
+		if t.raw != nil {
+			return 0, errHandedOver
+		}
+		if err != nil {
+			t.leave(err)
+		}
+	}
+	return 0, t.failed
+}
+
+// took accounts for bytes about to reach the reader. The last of them are held
+// back when the sum is wrong: a download that is not whole is never mistaken
+// for one that is.
+func (t *transfer) took(p []byte, err error) (int, error) {
+	t.off += int64(len(p))
+	if t.sum != nil {
+		t.sum.Write(p)
+	}
+	if t.off == t.end {
+		if t.sum != nil && hex.EncodeToString(t.sum.Sum(nil)) != t.digest {
+			t.failed = fmt.Errorf("%s: %w", t.req.URL.Path, ErrDigest)
+			t.b.log.Error("download has a wrong digest", zap.String("path", t.req.URL.Path), zap.String("endpoint", t.cur.a.ep.name))
+			t.leave(nil)
+			return 0, t.failed
+		}
+		t.cur.finish(io.EOF)
+		return len(p), io.EOF
+	}
+	if err != nil && t.raw == nil {
+		t.leave(err)
+	}
+	return len(p), nil
+}
+
+// readCurrent reads under the stall watchdog: it runs only while the endpoint
+// is waited for, so that a slow reader is never taken for a slow endpoint.
+func (t *transfer) readCurrent(p []byte) (int, error) {
+	a := t.cur.a
+	if t.watchdog == nil {
+		t.watchdog = time.AfterFunc(t.b.cfg.Stall.Timeout, func() { a.cancel(errStalled) })
+	} else {
+		t.watchdog.Reset(t.b.cfg.Stall.Timeout)
+	}
+	began := time.Now()
+	n, err := t.cur.ReadCloser.Read(p)
+	t.watchdog.Stop()
+	if t.pace.add(n, began, time.Now()) && t.b.crawls(a.ep, &t.pace) {
+		a.cancel(errCrawling)
+		if err == nil {
+			err = errCrawling
+		}
+	}
+	if errors.Is(err, context.Canceled) {
+		if cause := context.Cause(a.ctx); cause != nil {
+			err = cause
+		}
+	}
+	return n, err
+}
+
+// leave gives the current endpoint up.
+func (t *transfer) leave(err error) {
+	cur := t.cur
+	t.cur = nil
+	if t.raw != nil {
+		t.raw.close()
+		t.raw = nil
+	}
+	t.watchdog.Stop()
+	t.watchdog = nil // it is bound to the attempt that ended
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF // the answer was shorter than it said
+	}
+	if err != nil {
+		cur.finish(err)
+	}
+	cur.Close()
+	if err != nil {
+		t.b.log.Info("download interrupted", zap.String("endpoint", cur.a.ep.name), zap.String("path", t.req.URL.Path),
+			zap.Int64("offset", t.off), zap.Int64("size", t.total), zap.Error(err))
+	}
+	t.pace = pace{left: cur.a.ep}
+}
+
+// resume opens the rest of the content at another endpoint, or at the same one
+// when there is no other.
+func (t *transfer) resume() error {
+	ctx := t.req.Context()
+	giveUp := time.Now().Add(t.b.cfg.Retry.MaxElapsed)
+	var first *endpoint
+	for round := 0; ; round++ {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		p := t.b.newPass(t.rest())
+		p.accept = t.fits
+		if round == 0 && t.pace.left != nil && len(p.snap.usable) > 1 {
+			p.tried = append(p.tried, t.pace.left)
+		}
+		resp, err := p.run(first)
+		if err == nil {
+			if body, ok := resp.Body.(*watchedBody); ok {
+				t.cur = body
+				t.b.resumes.Add(1)
+				t.b.log.Info("download continued", zap.String("endpoint", body.a.ep.name), zap.String("path", t.req.URL.Path), zap.Int64("offset", t.off))
+				return nil
+			}
+			resp.Body.Close()
+			err = errors.New("an empty answer")
+		}
+		if time.Now().After(giveUp) {
+			return fmt.Errorf("download of %s stopped at byte %d of %d: %w", t.req.URL.Path, t.off, t.total, err)
+		}
+		wait := t.b.cfg.Retry
+		select {
+		case <-ctx.Done():
+		case <-time.After(backoff(wait.WaitMin, wait.WaitMax, round, nil)):
+		}
+		first = t.b.waitUsable(ctx)
+	}
+}
+
+// rest is the request for what is missing.
+func (t *transfer) rest() *http.Request {
+	r := t.req.Clone(t.req.Context())
+	r.Body, r.GetBody = nil, nil
+	for _, h := range []string{"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range"} {
+		r.Header.Del(h)
+	}
+	r.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", t.off, t.end-1))
+	if t.etag != "" {
+		r.Header.Set("If-Range", t.etag)
+	}
+	return r
+}
+
+// fits says why an answer cannot continue the download.
+func (t *transfer) fits(resp *http.Response) error {
+	if resp.StatusCode != http.StatusPartialContent {
+		return fmt.Errorf("answered %d where 206 was asked for", resp.StatusCode)
+	}
+	first, last, total, err := parseContentRange(resp.Header.Get("Content-Range"))
+	if err != nil {
+		return err
+	}
+	if first != t.off || last != t.end-1 || total != t.total {
+		return fmt.Errorf("answered bytes %d-%d of %d where %d-%d of %d was asked for", first, last, total, t.off, t.end-1, t.total)
+	}
+	if resp.ContentLength >= 0 && resp.ContentLength != last-first+1 {
+		return fmt.Errorf("answered %d bytes for %d", resp.ContentLength, last-first+1)
+	}
+	if resp.Header.Get("Content-Encoding") != "" {
+		return errors.New("answered with an encoding")
+	}
+	if tag := resp.Header.Get("ETag"); t.etag != "" && tag != t.etag {
+		return fmt.Errorf("answered other content: ETag %s, not %s", tag, t.etag)
+	}
+	return nil
+}
+
+// Close ends the download.
+func (t *transfer) Close() error {
+	if t.failed == nil {
+		t.failed = http.ErrBodyReadAfterClose
+	}
+	if t.watchdog != nil {
+		t.watchdog.Stop()
+	}
+	if t.raw != nil {
+		t.raw.close()
+		t.raw = nil
+	}
+	if t.cur == nil {
+		return nil
+	}
+	return t.cur.Close()
+}
+
+// pace measures how fast an endpoint gives, second by second, counting only the
+// time spent waiting for it.
+type pace struct {
+	left *endpoint // the endpoint that was given up last
+
+	since     time.Time // start of the running second
+	bytes     int64
+	waited    time.Duration
+	rate      float64 // of the last second, 0 when the reader was the slow one
+	slowSince time.Time
+}
+
+// add accounts for one read, and says whether a second is full.
+func (p *pace) add(n int, began, now time.Time) bool {
+	if p.since.IsZero() {
+		p.since = began
+	}
+	p.bytes += int64(n)
+	p.waited += now.Sub(began)
+	length := now.Sub(p.since)
+	if length < time.Second {
+		return false
+	}
+	p.rate = 0
+	if p.waited > length/10 {
+		p.rate = float64(p.bytes) / p.waited.Seconds()
+	}
+	p.since, p.bytes, p.waited = now, 0, 0
+	return true
+}
+
+// rateMemory is how long a peer's rate is worth comparing with.
+const rateMemory = 10 * time.Minute
+
+// crawls records a second's rate and says whether the transfer has been several
+// times slower than the best peer for long enough to be moved.
+func (b *Balancer) crawls(ep *endpoint, p *pace) bool {
+	now := p.since
+	if p.rate == 0 {
+		p.slowSince = time.Time{}
+		return false
+	}
+	ep.mu.Lock()
+	ep.rate, ep.rateAt = p.rate, now
+	ep.mu.Unlock()
+	best := 0.0
+	for _, peer := range b.snap.Load().usable {
+		if peer == ep {
+			continue
+		}
+		peer.mu.Lock()
+		if now.Sub(peer.rateAt) < rateMemory {
+			best = max(best, peer.rate)
+		}
+		peer.mu.Unlock()
+	}
+	if best <= p.rate*b.cfg.Stall.CrawlFactor {
+		p.slowSince = time.Time{}
+		return false
+	}
+	if p.slowSince.IsZero() {
+		p.slowSince = now
+	}
+	// Chance keeps many transfers from leaving in the same second.
+	return now.Sub(p.slowSince) >= b.cfg.Stall.CrawlFor && rand.IntN(2) == 0
+}

@@ -1,0 +1,48 @@
+package balancer
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"time"
+)
+
+// newTransport returns the connections of one endpoint. Each endpoint has its
+// own, so that removing one closes its idle connections and no other's.
+func newTransport(cfg *Config) *http.Transport {
+	dial := cfg.DialContext
+	if dial == nil {
+		dialer := &net.Dialer{
+			Timeout: cfg.ConnectTimeout,
+			// A dead peer behind an idle connection is noticed in some ten seconds.
+			KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3},
+		}
+		dial = dialer.DialContext
+	}
+	return &http.Transport{
+		Proxy: nil, // endpoints are addressed directly; a proxy would be one more thing that fails
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, cfg.ConnectTimeout)
+			defer cancel()
+			conn, err := dial(ctx, network, addr)
+			if err != nil {
+				return nil, &dialError{err}
+			}
+			if tcp, ok := conn.(*net.TCPConn); ok && cfg.Class == Blob {
+				return &handover{TCPConn: tcp}, nil
+			}
+			return conn, nil
+		},
+		TLSClientConfig:       cfg.TLS.Clone(), // the transport writes to it, and there is one per endpoint
+		TLSHandshakeTimeout:   cfg.ConnectTimeout,
+		MaxIdleConnsPerHost:   cfg.MaxIdleConns,
+		IdleConnTimeout:       cfg.IdleTimeout,
+		ExpectContinueTimeout: time.Second,
+		// Bytes pass through as the server sent them.
+		DisableCompression: true,
+		ForceAttemptHTTP2:  true,
+		// A silent HTTP/2 connection is pinged, so that a dead one is not given
+		// to the next request.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 1500 * time.Millisecond, PingTimeout: time.Second},
+	}
+}

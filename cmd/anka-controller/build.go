@@ -1,0 +1,99 @@
+package main
+
+import (
+	"crypto/rand"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/ankacluster/ankacluster/controllerapi/etcdmember"
+	controller "github.com/ankacluster/ankacluster/controllerapi/server"
+	"github.com/ankacluster/ankacluster/internal/buildinfo"
+	registry "github.com/ankacluster/ankacluster/registryapi/server"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+)
+
+// newController makes the controller from the settings.
+func (c *config) newController(etcd *etcdmember.Client, log *zap.Logger, metrics prometheus.Registerer) (controllerServer, error) {
+	cfg := controller.DefaultConfig()
+	cfg.ID = c.controllerID()
+	cfg.URL = c.AdvertiseURL
+	cfg.Version = buildinfo.Version
+	cfg.CloudID = c.knownCloudID()
+	cfg.RegistryURL, cfg.LocalRegistryURL = c.AnkaRegistry, c.LocalRegistry
+	cfg.PushRegistries = c.PushRegistries
+	cfg.AllowEmptyRegistry = c.AllowEmptyRegistry
+	cfg.RegistryListCacheTTL = c.VMListCacheTTL
+	cfg.RegistryHTTP = c.registryClient()
+	cfg.RegistryPool.ConnectTimeout = min(c.DialTimeout, cfg.RegistryPool.ConnectTimeout)
+	cfg.RegistryPool.MaxIdleConns = max(c.IdlePerHost, 1)
+	if c.SkipTLSVerify {
+		cfg.RegistryPool.TLS = &tls.Config{InsecureSkipVerify: true}
+	}
+	cfg.NodeActiveTimeout = c.NodeActive
+	cfg.InstanceActiveTimeout = c.InstanceActive
+	cfg.InstanceTimeOut = c.InstanceTimeout
+	cfg.UnknownVMThreshold = c.UnknownVMThreshold
+	cfg.EtcdTimeout = min(c.EtcdRequestTimeout, cfg.EtcdTimeout) // callers of the API give up earlier than etcd would
+	cfg.ManageMACAddresses, cfg.MACRange, cfg.MACRangeMaxRetries = c.ManageMAC, c.MACRange, c.MACRangeMaxRetries
+	cfg.NoNodeUpgrades = c.NoNodeUpgrades
+	cfg.EnableEventLogging, cfg.EventLogURL = c.EventLogging, c.EventLogURL
+	cfg.AllowCORS = c.AllowCORS
+	cfg.Metrics = metrics
+	return controller.New(cfg, etcd.Client, log.Named("controller"))
+}
+
+// newRegistry makes the built-in registry; its listener is ours.
+func (c *config) newRegistry(log *zap.Logger, metrics prometheus.Registerer) (registryServer, error) {
+	if err := os.MkdirAll(c.RegistryBasePath, 0o755); err != nil {
+		return nil, fmt.Errorf("%s: %w", c.name("ANKA_REGISTRY_BASE_PATH"), err)
+	}
+	cfg := registry.DefaultConfig()
+	cfg.Root = c.RegistryBasePath
+	cfg.GracefulShutdownTimeout = c.GracefulShutdown
+	cfg.Metrics = metrics
+	return registry.New(cfg, log.Named("registry"))
+}
+
+// registryClient carries this controller's calls to the registry. Idle
+// connections end by number and by age: a firewall that was closed meanwhile must
+// not be passed through an old one (F27).
+func (c *config) registryClient() *http.Client {
+	t := &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: c.DialTimeout, KeepAlive: 15 * time.Second}).DialContext,
+		TLSHandshakeTimeout:   c.TLSHandshakeTimeout,
+		MaxIdleConnsPerHost:   c.IdlePerHost,
+		DisableKeepAlives:     c.IdlePerHost == 0,
+		IdleConnTimeout:       90 * time.Second,
+		ResponseHeaderTimeout: c.RequestTimeout,
+		ForceAttemptHTTP2:     true,
+	}
+	if c.SkipTLSVerify {
+		t.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
+	}
+	return &http.Client{Transport: t, Timeout: c.RequestTimeout}
+}
+
+// controllerID names this controller in the list of controllers. With a data
+// directory it survives a restart; a controller without one is the same as long
+// as it has the same address, which is what the list is about.
+func (c *config) controllerID() string {
+	if !c.Standalone {
+		return strings.NewReplacer("://", "-", ":", "-", "/", "-").Replace(c.AdvertiseURL)
+	}
+	path := filepath.Join(c.DataDir, "controller-id")
+	if data, err := os.ReadFile(path); err == nil && len(strings.TrimSpace(string(data))) > 0 {
+		return strings.TrimSpace(string(data))
+	}
+	id := strings.ToLower(rand.Text())
+	// A failure means a new id next time, and an old entry that its lease removes.
+	_ = os.WriteFile(path, []byte(id+"\n"), 0o600)
+	return id
+}

@@ -1,0 +1,31 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// lockDataDir makes the data directory and holds it for this process alone.
+func (c *config) lockDataDir() (unlock func(), err error) {
+	advice := "choose another with --data-dir DIR"
+	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("--data-dir %s cannot be made (%w); %s", c.DataDir, err, advice)
+	}
+	path := filepath.Join(c.DataDir, "lock")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("--data-dir %s cannot be written (%w); %s", c.DataDir, err, advice)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("--data-dir %s is in use by another anka-controller; stop that one or %s", c.DataDir, advice)
+		}
+		return nil, fmt.Errorf("--data-dir %s cannot be locked (%w); %s", c.DataDir, err, advice)
+	}
+	return func() { f.Close() }, nil
+}

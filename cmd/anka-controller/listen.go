@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"go.uber.org/zap"
+)
+
+// listener is an address that serves from the first moment: what is behind it
+// may come later.
+type listener struct {
+	flag    string
+	net     net.Listener
+	http    *http.Server
+	handler atomic.Pointer[http.Handler]
+}
+
+// newListener takes the address. flag names the setting for messages. Until a
+// handler is set it answers that the process lives and is not ready.
+func newListener(flag, addr string, tc *tls.Config, log *zap.Logger) (*listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", flag, addr, err)
+	}
+	if tc != nil {
+		tc.NextProtos = []string{"h2", "http/1.1"}
+		l = tls.NewListener(l, tc)
+	}
+	ln := &listener{flag: flag, net: l}
+	ln.http = &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*ln.handler.Load()).ServeHTTP(w, r) }),
+		// No limit on a whole request: pushes and long polls take as long as they take.
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       3 * time.Minute, // longer than what proxies keep, so that the proxy closes first
+		ErrorLog:          zap.NewStdLog(log.Named("http").WithOptions(zap.IncreaseLevel(zap.WarnLevel))),
+	}
+	ln.set(starting())
+	return ln, nil
+}
+
+func (l *listener) set(h http.Handler) { l.handler.Store(&h) }
+
+// serve returns when shutdown has been called, or with the reason why it cannot
+// go on.
+func (l *listener) serve() error {
+	if err := l.http.Serve(l.net); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("%s: %w", l.flag, err)
+	}
+	return nil
+}
+
+// shutdown waits for the requests in flight until ctx ends, and cuts the rest.
+func (l *listener) shutdown(ctx context.Context) {
+	if err := l.http.Shutdown(ctx); err != nil {
+		_ = l.http.Close()
+	}
+}
+
+// starting answers while etcd is being found: alive, not ready.
+func starting() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/livez" {
+			w.WriteHeader(http.StatusOK)
+			return
+		}
+		w.Header().Set("Retry-After", "1")
+		httpapi.WriteJSON(w, http.StatusServiceUnavailable, httpapi.Envelope{Status: httpapi.StatusFail, Message: "the controller is starting: waiting for etcd"})
+	})
+}
+
+// nodesOnly lets the agent wire and the probes through.
+func nodesOnly(next http.Handler) http.Handler {
+	prefix := controllerapi.PathAgentRegister[:strings.LastIndex(controllerapi.PathAgentRegister, "/")+1]
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.HasPrefix(r.URL.Path, prefix), r.URL.Path == "/livez", r.URL.Path == "/readyz", r.URL.Path == "/api/v1/status", r.URL.Path == "/api/v1/cluster":
+			next.ServeHTTP(w, r)
+		default:
+			httpapi.WriteJSON(w, http.StatusNotFound, httpapi.Envelope{Status: httpapi.StatusFail, Message: "this address serves nodes only"})
+		}
+	})
+}

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"io"
+	"path/filepath"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"gopkg.in/natefinch/lumberjack.v2"
+)
+
+// logFiles is over how many files a log's size is spread: rotation drops one of
+// them at a time.
+const logFiles = 7
+
+// newLogger logs to stderr and, with --log-dir, to rotated files: one with
+// everything and one with errors only, which lives by its own limits.
+func (c *config) newLogger(stderr io.Writer) *zap.Logger {
+	level := zapcore.InfoLevel
+	if c.Verbosity > 0 {
+		level = zapcore.DebugLevel
+	}
+	ec := zap.NewProductionEncoderConfig()
+	ec.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	ec.EncodeDuration = zapcore.StringDurationEncoder
+	enc := zapcore.NewJSONEncoder(ec)
+	cores := []zapcore.Core{zapcore.NewCore(enc, zapcore.Lock(zapcore.AddSync(stderr)), level)}
+	if c.LogDir != "" {
+		rotated := func(name string, megabytes, days int) zapcore.WriteSyncer {
+			return zapcore.AddSync(&lumberjack.Logger{Filename: filepath.Join(c.LogDir, name),
+				MaxSize: max(1, megabytes/logFiles), MaxBackups: logFiles - 1, MaxAge: days, Compress: false})
+		}
+		cores = append(cores,
+			zapcore.NewCore(enc, rotated("anka-controller.log", c.LogMaxMB, c.LogMaxDays), level),
+			zapcore.NewCore(enc, rotated("anka-controller-error.log", c.ErrorLogMaxMB, c.ErrorLogMaxDays), zapcore.ErrorLevel))
+	}
+	return zap.New(zapcore.NewTee(cores...))
+}

@@ -1,0 +1,175 @@
+// Command anka-controller is the controller of a build cloud: it takes start
+// requests from CI systems and gives tasks to the nodes. It keeps everything in
+// etcd; with --standalone it brings etcd and a registry along.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/ankacluster/ankacluster/internal/buildinfo"
+	"github.com/urfave/cli/v2"
+)
+
+const program = "anka-controller"
+
+// Exit codes.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// usageError is a mistake in how the program was called.
+type usageError struct{ error }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	// A second signal ends the process at once: whoever sends it does not want to wait.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args, os.LookupEnv, os.Stdout, os.Stderr))
+}
+
+func run(ctx context.Context, args []string, lookupEnv func(string) (string, bool), stdout, stderr io.Writer) int {
+	app := newApp(lookupEnv, stdout, stderr)
+	err := app.RunContext(ctx, args)
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &usage):
+		printErrors(stderr, err)
+		return exitUsage
+	default:
+		printErrors(stderr, err)
+		return exitFailed
+	}
+}
+
+// printErrors prints one line for each thing that is wrong.
+func printErrors(w io.Writer, err error) {
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintf(w, "%s: error: %s\n", program, strings.TrimSuffix(line, "\n"))
+	}
+}
+
+// output is where the program prints: data to stdout, everything else to stderr.
+type output struct{ stdout, stderr io.Writer }
+
+func newApp(lookupEnv func(string) (string, bool), stdout, stderr io.Writer) *cli.App {
+	out := &output{stdout, stderr}
+	app := &cli.App{
+		Name:                  program,
+		Usage:                 "the controller of a build cloud",
+		Writer:                stdout,
+		ErrWriter:             stderr,
+		HideVersion:           true,
+		HideHelpCommand:       true,
+		ExitErrHandler:        func(*cli.Context, error) {},
+		OnUsageError:          onUsageError,
+		CustomAppHelpTemplate: helpTemplate,
+		Flags: append(flags((&config{}).table()),
+			&cli.StringFlag{Name: "env-file", Usage: "`FILE` of ANKA_NAME=value lines, for secrets; readable by its owner only", Category: groupStart},
+			&cli.BoolFlag{Name: "version", Usage: "print version, commit and Go version", Category: groupStart, DisableDefaultText: true}),
+		Action: func(cc *cli.Context) error {
+			if cc.Bool("version") {
+				fmt.Fprintln(stdout, buildinfo.Line(program))
+				return nil
+			}
+			if cc.Args().Present() {
+				return usageError{fmt.Errorf("unknown command %q; see %s --help", cc.Args().First(), program)}
+			}
+			env := lookupEnv
+			if file := cc.String("env-file"); file != "" {
+				var err error
+				if env, err = withEnvFile(file, lookupEnv); err != nil {
+					return usageError{err}
+				}
+			}
+			c, err := newConfig(cc, env)
+			if err != nil {
+				return usageError{err}
+			}
+			log := c.newLogger(stderr)
+			defer func() { _ = log.Sync() }()
+			return c.serve(cc.Context, log)
+		},
+		Commands: []*cli.Command{etcdCommand(lookupEnv, out), serviceCommand(lookupEnv, out), readyCommand(lookupEnv, stdout)},
+	}
+	return app
+}
+
+func onUsageError(_ *cli.Context, err error, _ bool) error { return usageError{err} }
+
+// newConfig reads flags and environment, and reports everything that is wrong.
+func newConfig(cc *cli.Context, lookupEnv func(string) (string, bool)) (*config, error) {
+	c, errs := loadConfig(cc, lookupEnv)
+	c.complete()
+	if err := c.validate(); err != nil {
+		errs = append(errs, err)
+	}
+	return c, errors.Join(errs...)
+}
+
+// loadConfig reads flags and environment without looking at how they fit.
+func loadConfig(cc *cli.Context, lookupEnv func(string) (string, bool)) (*config, []error) {
+	c := &config{}
+	given, errs := load(c.table(), func(name string) (string, bool) {
+		if !cc.IsSet(name) {
+			return "", false
+		}
+		return fmt.Sprint(cc.Value(name)), true
+	}, lookupEnv)
+	c.given = given
+	return c, errs
+}
+
+// only returns the settings with these names.
+func only(envs ...string) []setting {
+	return slices.DeleteFunc((&config{}).table(), func(s setting) bool { return !slices.Contains(envs, s.env) })
+}
+
+// flags makes the command line's flags. They read no environment: load does, so
+// that a wrong value is reported by the name under which it was given.
+func flags(table []setting) []cli.Flag {
+	var out []cli.Flag
+	for _, s := range table {
+		switch {
+		case s.secret:
+		case s.isBool:
+			out = append(out, &cli.BoolFlag{Name: s.flag(), Usage: s.usage, Category: s.group, Hidden: s.hidden, DisableDefaultText: true})
+		default:
+			out = append(out, &cli.StringFlag{Name: s.flag(), Usage: s.usage, Category: s.group, Hidden: s.hidden, DefaultText: s.def})
+		}
+	}
+	return out
+}
+
+const helpTemplate = `{{.Name}} - {{.Usage}}
+
+A cloud on this machine, with its own etcd and registry; nodes join http://THIS-HOST:8090:
+   anka-controller --standalone
+
+A cloud on three machines that survives the loss of one; the same line on each of them:
+   anka-controller --standalone --cluster 10.0.1.4,10.0.1.5,10.0.1.6
+
+A controller with etcd servers and a registry of your own; start as many as you like:
+   anka-controller --etcd-endpoints http://10.0.1.4:2379,http://10.0.1.5:2379 --anka-registry http://10.0.1.9:8089
+
+Every flag --some-name can be given as ANKA_SOME_NAME in the environment; the flag wins.
+Secrets are read from the environment only: ANKA_ROOT_TOKEN, ANKA_ETCD_PASSWORD, ANKA_OIDC_CLIENT_SECRET.
+{{if .VisibleCommands}}
+COMMANDS:{{range .VisibleCommands}}
+   {{join .Names ", "}}{{"\t"}}{{.Usage}}{{end}}
+{{end}}
+OPTIONS:{{range .VisibleFlagCategories}}
+   {{.Name}}{{range .Flags}}
+     {{.}}{{end}}
+{{end}}`

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ankacluster/ankacluster/internal/readiness"
+)
+
+// readyCommand is the health check of a container that holds nothing but this
+// program: no shell, no curl.
+func readyCommand(env func(string) (string, bool), stdout io.Writer) *cli.Command {
+	return &cli.Command{
+		Name: "ready", Usage: "exit with 0 if the controller of this machine is ready", HideHelpCommand: true, OnUsageError: onUsageError,
+		Description: "Takes the settings of the controller that it asks. Example: anka-controller ready --listen-addr :8090",
+		Flags:       flags(only("ANKA_LISTEN_ADDR", "ANKA_STANDALONE", "ANKA_USE_HTTPS")),
+		Action: func(cc *cli.Context) error {
+			c, errs := loadConfig(cc, env)
+			if err := errors.Join(errs...); err != nil {
+				return usageError{err}
+			}
+			c.complete()
+			if err := readiness.Ask(cc.Context, c.localURL()); err != nil {
+				return err
+			}
+			fmt.Fprintln(stdout, "ready")
+			return nil
+		},
+	}
+}
+
+// localURL is the controller's address as this machine reaches it.
+func (c *config) localURL() string {
+	return c.advertised("127.0.0.1", c.ListenAddr)
+}

@@ -1,0 +1,303 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ankacluster/ankacluster/controllerapi/etcdmember"
+	"github.com/ankacluster/ankacluster/internal/buildinfo"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+)
+
+// controllerServer is what a controller does for its process.
+type controllerServer interface {
+	Handler() http.Handler
+	// Run works in the background until ctx ends.
+	Run(ctx context.Context) error
+	// Drain fails /readyz, leaves the cloud's list of controllers and ends long
+	// polls. Requests are still served.
+	Drain(ctx context.Context) error
+	// CloudID is "" until the cloud is known.
+	CloudID() string
+}
+
+// registryServer is the built-in registry.
+type registryServer interface {
+	Handler() http.Handler
+	Run(ctx context.Context) error
+	// Drain fails /readyz. Requests are still served.
+	Drain()
+}
+
+// process is one anka-controller with all that runs in it.
+type process struct {
+	cfg *config
+	log *zap.Logger
+
+	api, queue, registry, metrics *listener // nil when not wanted
+	member                        *etcdmember.Member
+	drainRegistry                 func()
+	gathered                      *prometheus.Registry
+}
+
+// serve runs until ctx ends and everything has been finished, or something
+// cannot go on.
+func (c *config) serve(ctx context.Context, log *zap.Logger) error {
+	p := &process{cfg: c, log: log, drainRegistry: func() {}, gathered: prometheus.NewRegistry()}
+	if c.Standalone || c.RunRegistry && !c.isGiven("ANKA_REGISTRY_BASE_PATH") {
+		unlock, err := c.lockDataDir()
+		if err != nil {
+			return err
+		}
+		defer unlock()
+	}
+	if err := p.listen(); err != nil {
+		return err
+	}
+	log.Info("anka-controller starts", zap.String("version", buildinfo.Version), zap.String("commit", buildinfo.Commit()),
+		zap.String("address", p.api.net.Addr().String()), zap.String("url", c.AdvertiseURL), zap.Bool("standalone", c.Standalone))
+
+	for _, env := range withoutEffect {
+		if c.isGiven(env) {
+			log.Warn("this setting has no effect", zap.String("setting", c.name(env)))
+		}
+	}
+
+	// Two lives: requests end first, what they need ends after them.
+	front, closeFront := context.WithCancel(context.WithoutCancel(ctx))
+	defer closeFront()
+	back, closeBack := context.WithCancel(context.WithoutCancel(ctx))
+	defer closeBack()
+
+	g, failed := errgroup.WithContext(front)
+	for _, l := range []*listener{p.api, p.queue, p.registry, p.metrics} {
+		if l != nil {
+			g.Go(l.serve)
+		}
+	}
+	var etcdGroup errgroup.Group
+	client, err := p.connectEtcd(ctx, back, &etcdGroup, closeFront)
+	var controller controllerServer
+	if err == nil && client != nil {
+		controller, err = p.start(g, failed, client)
+	}
+	if err == nil {
+		select {
+		case <-ctx.Done():
+		case <-failed.Done():
+		}
+	}
+	p.stop(ctx, controller, closeFront)
+	err = errors.Join(err, g.Wait())
+	if client != nil {
+		_ = client.Close()
+	}
+	closeBack()
+	err = errors.Join(err, etcdGroup.Wait())
+	if err == nil {
+		log.Info("anka-controller ended")
+	}
+	return err
+}
+
+// withoutEffect are settings of existing configurations that are accepted, so
+// that these start, and do nothing here.
+var withoutEffect = []string{
+	"ANKA_NUM_WORKERS", "ANKA_BATCH_TASK_COUNT", "ANKA_SCHEDULER_INTERVAL", "ANKA_CLEAN_QUEUES_INTERVAL", "ANKA_QUERY_TASK_TIMEOUT",
+	"ANKA_RESERVE_TASK_TIMEOUT", "ANKA_NUM_HTTP_RETRIES", "ANKA_FILL_MAC_ADDRESS_RANGE_INTERVAL", "ANKA_CLEAN_MAC_ADDRESS_INTERVAL",
+	"ANKA_ENABLE_CENTRAL_LOGGING", "ANKA_CMD_LOG_MAX_DAYS", "ANKA_CMD_LOG_MAX_MB",
+}
+
+// listen takes all addresses before anything else happens: a taken port is the
+// commonest mistake and must not leave anything half started.
+func (p *process) listen() error {
+	c := p.cfg
+	var errs []error
+	open := func(env, addr string, https bool, cert, key, ca string, demand bool) *listener {
+		var err error
+		var l *listener
+		if !https {
+			l, err = newListener(c.name(env), addr, nil, p.log)
+		} else if tc, tlsErr := c.serverTLS(cert, key, ca, demand); tlsErr != nil {
+			err = tlsErr
+		} else {
+			l, err = newListener(c.name(env), addr, tc, p.log)
+		}
+		if err != nil {
+			errs = append(errs, err)
+		}
+		return l
+	}
+	p.api = open("ANKA_LISTEN_ADDR", c.ListenAddr, c.HTTPS, c.ServerCert, c.ServerKey, c.CACert, false)
+	if c.QueueAddr != "" {
+		p.queue = open("ANKA_QUEUE_ADDR", c.QueueAddr, c.QueueTLS, c.QueueCert, c.QueueKey, c.QueueCA, c.QueueAuth)
+	}
+	if c.RunRegistry {
+		p.registry = open("ANKA_REGISTRY_LISTEN_ADDRESS", c.RegistryListenAddr, c.HTTPS, c.ServerCert, c.ServerKey, c.CACert, false)
+	}
+	if c.EnableMetrics {
+		p.metrics = open("ANKA_METRICS_PORT", net.JoinHostPort("", strconv.Itoa(c.MetricsPort)), false, "", "", "", false)
+	}
+	if err := errors.Join(errs...); err != nil {
+		for _, l := range []*listener{p.api, p.queue, p.registry, p.metrics} {
+			if l != nil {
+				l.net.Close()
+			}
+		}
+		return err
+	}
+	if p.metrics != nil {
+		mux := http.NewServeMux()
+		mux.Handle("GET "+c.MetricsPath, promhttp.HandlerFor(prometheus.Gatherers{prometheus.DefaultGatherer, p.gathered}, promhttp.HandlerOpts{}))
+		p.metrics.set(mux)
+	}
+	return nil
+}
+
+// connectEtcd starts the embedded member, if there is one, and returns a client.
+// Both live until back ends. It returns nil, nil when ctx ends meanwhile.
+func (p *process) connectEtcd(ctx, back context.Context, g *errgroup.Group, fail func()) (*etcdmember.Client, error) {
+	cc := etcdmember.ClientConfig{}
+	if p.cfg.Standalone {
+		mc, err := p.cfg.memberConfig()
+		if err != nil {
+			return nil, err
+		}
+		if p.member, err = etcdmember.New(mc, p.log); err != nil {
+			return nil, err
+		}
+		starting, giveUp := context.WithCancelCause(ctx)
+		g.Go(func() error {
+			defer fail() // a controller without its etcd member ends, and its service manager starts both
+			err := p.member.Run(back)
+			giveUp(err)
+			return err
+		})
+		select {
+		case <-p.member.Ready():
+		case <-starting.Done():
+			return nil, nil // the reason comes from g.Wait, or there is none
+		}
+		if cc.TLS, err = mc.TLS.ClientConfig(); err != nil {
+			return nil, err
+		}
+		cc.Endpoints, cc.Follow = p.member.Endpoints(), len(mc.Cluster) > 0
+	} else {
+		var err error
+		if cc.TLS, err = p.cfg.etcdTLSConfig(); err != nil {
+			return nil, err
+		}
+		cc.Endpoints = withScheme(p.cfg.EtcdEndpoints, p.cfg.EtcdTLS)
+		if p.cfg.EtcdLogin {
+			cc.Username, cc.Password = p.cfg.EtcdUser, p.cfg.EtcdPassword
+		}
+	}
+	client, err := etcdmember.Connect(cc, p.log)
+	if err != nil {
+		return nil, err
+	}
+	g.Go(func() error { return client.Run(back) })
+	return client, nil
+}
+
+// start puts the servers behind the listeners.
+func (p *process) start(g *errgroup.Group, ctx context.Context, client *etcdmember.Client) (controllerServer, error) {
+	if p.registry != nil {
+		reg, err := p.cfg.newRegistry(p.log, p.gathered)
+		if err != nil {
+			return nil, fmt.Errorf("built-in registry: %w", err)
+		}
+		p.registry.set(reg.Handler())
+		p.drainRegistry = reg.Drain
+		g.Go(func() error { return reg.Run(ctx) })
+	}
+	ctrl, err := p.cfg.newController(client, p.log, p.gathered)
+	if err != nil {
+		return nil, err
+	}
+	g.Go(func() error { return ctrl.Run(ctx) })
+	if p.cfg.Standalone {
+		g.Go(func() error { p.rememberCloud(ctx, ctrl); return nil })
+	}
+	p.api.set(ctrl.Handler())
+	if p.queue != nil {
+		p.queue.set(nodesOnly(ctrl.Handler()))
+	}
+	return ctrl, nil
+}
+
+// stop leaves politely: out of the list, then out of the requests, then out.
+func (p *process) stop(ctx context.Context, ctrl controllerServer, closeFront func()) {
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.cfg.GracefulShutdown)
+	defer cancel()
+	if ctrl != nil {
+		p.log.Info("draining", zap.Duration("at_most", p.cfg.GracefulShutdown))
+		if err := ctrl.Drain(grace); err != nil {
+			p.log.Warn("could not leave the list of controllers; it forgets this one by itself", zap.Error(err))
+		}
+	}
+	p.drainRegistry()
+	if ctx.Err() != nil { // as asked; after a failure nobody needs to be told gently
+		wait := time.NewTimer(p.cfg.DrainDelay)
+		defer wait.Stop()
+		select {
+		case <-wait.C:
+		case <-grace.Done():
+		}
+	}
+	var g errgroup.Group
+	for _, l := range []*listener{p.api, p.queue, p.registry} {
+		if l != nil {
+			g.Go(func() error { l.shutdown(grace); return nil })
+		}
+	}
+	_ = g.Wait()
+	if p.metrics != nil {
+		p.metrics.shutdown(grace)
+	}
+	closeFront()
+}
+
+// cloudIDFile remembers which cloud this data directory belongs to, apart from
+// etcd's data: if those are lost, somebody must notice (F28).
+func (c *config) cloudIDFile() string { return filepath.Join(c.DataDir, "cloud-id") }
+
+// rememberCloud writes the cloud's id down as soon as it is known.
+func (p *process) rememberCloud(ctx context.Context, ctrl controllerServer) {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for ctrl.CloudID() == "" {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+	id := ctrl.CloudID()
+	if old, err := os.ReadFile(p.cfg.cloudIDFile()); err == nil && strings.TrimSpace(string(old)) == id {
+		return
+	}
+	if err := os.WriteFile(p.cfg.cloudIDFile(), []byte(id+"\n"), 0o600); err != nil {
+		p.log.Warn("the cloud's id could not be written down; a loss of etcd's data would go unnoticed", zap.Error(err))
+	}
+}
+
+// knownCloudID returns the remembered id, or "".
+func (c *config) knownCloudID() string {
+	data, err := os.ReadFile(c.cloudIDFile())
+	if err != nil || !c.Standalone || c.AllowEmptyEtcd {
+		return ""
+	}
+	return strings.TrimSpace(string(data))
+}

@@ -1,0 +1,86 @@
+// Command anka-registry stores VM templates and serves them over the OCI
+// distribution API and the template REST API.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/internal/buildinfo"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// errUsage marks a command line that cannot be understood.
+var errUsage = errors.New("wrong usage")
+
+// run is the whole program: 0 done, 1 failed, 2 used wrongly.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	err := newApp(stdout, stderr).RunContext(ctx, args)
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errUsage):
+		fmt.Fprintf(stderr, "anka-registry: error: %s\nhint: anka-registry --help lists the commands and settings\n", strings.ReplaceAll(strings.TrimPrefix(err.Error(), errUsage.Error()+": "), "\n", "\n  "))
+		return 2
+	}
+	fmt.Fprintf(stderr, "anka-registry: error: %v\n", err)
+	return 1
+}
+
+func newApp(stdout, stderr io.Writer) *cli.App {
+	usage := func(_ *cli.Context, err error, _ bool) error { return fmt.Errorf("%w: %w", errUsage, err) }
+	app := &cli.App{
+		Name:            "anka-registry",
+		Usage:           "store VM templates and serve them to nodes",
+		UsageText:       "anka-registry [options]            serve\n   anka-registry [options] COMMAND    look after the store\n\n   anka-registry --base-path /var/lib/anka-registry --listen-addr :8089",
+		Writer:          stdout,
+		ErrWriter:       stderr,
+		HideHelpCommand: true,
+		HideVersion:     true,
+		ExitErrHandler:  func(*cli.Context, error) {},
+		OnUsageError:    usage,
+		Flags:           append(flags(), replicaFlags()...),
+		Commands:        commands(),
+		Action: func(c *cli.Context) error {
+			switch {
+			case c.Bool("version"):
+				fmt.Fprintln(c.App.Writer, buildinfo.Line("anka-registry"))
+				return nil
+			case c.Args().Present():
+				return fmt.Errorf("%w: no command %q", errUsage, c.Args().First())
+			}
+			return serve(c)
+		},
+	}
+	for _, cmd := range app.Commands {
+		cmd.OnUsageError = usage
+	}
+	return app
+}
+
+// newLogger writes JSON lines to standard error.
+func newLogger(verbose bool) (*zap.Logger, error) {
+	cfg := zap.NewProductionConfig()
+	cfg.EncoderConfig.EncodeTime = timeEncoder
+	cfg.Sampling = nil
+	cfg.DisableStacktrace = true
+	if verbose {
+		cfg.Level = zap.NewAtomicLevelAt(zap.DebugLevel)
+	}
+	return cfg.Build()
+}

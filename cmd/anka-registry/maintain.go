@@ -1,0 +1,292 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/urfave/cli/v2"
+
+	"github.com/ankacluster/ankacluster/registryapi"
+	"github.com/ankacluster/ankacluster/registryapi/storage"
+)
+
+// commands look after a store on disk, beside running servers.
+func commands() []*cli.Command {
+	jsonFlag := &cli.BoolFlag{Name: "machine-readable", Aliases: []string{"json", "j"}, Usage: "print JSON"}
+	return []*cli.Command{
+		readyCommand(),
+		{
+			Name: "verify", Usage: "hash all content again and check that every tag can be pulled",
+			Description: "Exit status 1 means that damage was found and is not repaired.\n\nanka-registry --base-path /var/lib/anka-registry verify --repair --from http://10.0.1.5:8089",
+			Flags: []cli.Flag{jsonFlag,
+				&cli.BoolFlag{Name: "repair", Usage: "fetch what is damaged from --from, and move what cannot be fetched to the quarantine directory"},
+				&cli.StringSliceFlag{Name: "from", Usage: "`URL` of a registry with the same content; may be given several times"}},
+			Action: verify,
+		},
+		{
+			Name: "gc", Usage: "remove content that nothing refers to",
+			Description: "Safe beside running servers as long as --grace is longer than a push pauses.\n\nanka-registry --base-path /var/lib/anka-registry gc --grace 1h --dry-run",
+			Flags: []cli.Flag{jsonFlag,
+				&cli.DurationFlag{Name: "grace", Value: 2 * time.Hour, Usage: "keep unreferenced content for `DURATION`; 0 only while nobody pushes"},
+				&cli.DurationFlag{Name: "untagged", Value: 24 * time.Hour, Usage: "keep manifests without a tag for `DURATION`; 0 is for ever"},
+				&cli.BoolFlag{Name: "dry-run", Usage: "only count"}},
+			Action: collect,
+		},
+		{
+			Name: "stats", Usage: "count what is stored",
+			Description: "anka-registry --base-path /var/lib/anka-registry stats",
+			Flags:       []cli.Flag{jsonFlag}, Action: stats,
+		},
+		{
+			Name: "export", Usage: "write a repository as an OCI image layout", ArgsUsage: "REPOSITORY DIR [TAG ...]",
+			Description: "anka-registry --base-path /var/lib/anka-registry export team/sonoma /backup/sonoma",
+			Action:      export,
+		},
+		{
+			Name: "import", Usage: "store an OCI image layout as a repository", ArgsUsage: "DIR REPOSITORY",
+			Description: "anka-registry --base-path /var/lib/anka-registry import /backup/sonoma team/sonoma",
+			Action:      importLayout,
+		},
+	}
+}
+
+// openStore opens the store of the global options. A directory that is none is
+// refused rather than made: the option was left out or mistyped.
+func openStore(c *cli.Context) (*storage.Store, error) {
+	if _, err := os.Stat(filepath.Join(c.String("base-path"), "repos")); err != nil {
+		return nil, usageErrorf("%s holds no registry; --base-path (ANKA_BASE_PATH) names the directory", c.String("base-path"))
+	}
+	return storage.Open(c.String("base-path"), storage.Limits{})
+}
+
+func usageErrorf(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", errUsage, fmt.Errorf(format, args...))
+}
+
+func printJSON(c *cli.Context, v any) error {
+	enc := json.NewEncoder(c.App.Writer)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+func verify(c *cli.Context) error {
+	if c.Args().Present() {
+		return usageErrorf("verify takes no argument, got %q", c.Args().First())
+	}
+	opt := storage.VerifyOptions{Quarantine: c.Bool("repair")}
+	peers := c.StringSlice("from")
+	if len(peers) > 0 && !c.Bool("repair") {
+		return usageErrorf("--from needs --repair")
+	}
+	store, err := openStore(c)
+	if err != nil {
+		return err
+	}
+	if len(peers) > 0 {
+		opt.Fetch = func(ctx context.Context, repo string, d digest.Digest, manifest bool) error {
+			return fetchFrom(ctx, store, peers, repo, d, manifest)
+		}
+	}
+	last := time.Now()
+	opt.Progress = func(done int64) {
+		if now := time.Now(); now.Sub(last) > 5*time.Second {
+			last = now
+			fmt.Fprintf(c.App.ErrWriter, "verified %.1f GiB so far\n", float64(done)/(1<<30))
+		}
+	}
+	v, err := store.Verify(c.Context, opt)
+	if err != nil {
+		return err
+	}
+	left := 0
+	for _, d := range v.Damage {
+		if d.Outcome != "repaired" {
+			left++
+		}
+	}
+	if c.Bool("machine-readable") {
+		err = printJSON(c, v)
+	} else {
+		for _, d := range v.Damage {
+			fmt.Fprintf(c.App.Writer, "%s\t%s %s %s: %s\n", d.Outcome, d.Repository, d.Tag, d.Digest, d.Problem)
+		}
+		fmt.Fprintf(c.App.Writer, "%d blobs, %d bytes, %d tags: %d damaged, %d repaired\n", v.Blobs, v.Bytes, v.Tags, len(v.Damage), len(v.Damage)-left)
+	}
+	if err == nil && left > 0 {
+		err = fmt.Errorf("%d damaged; verify --repair --from URL fetches from another registry, and what is quarantined comes back with the next push", left)
+	}
+	return err
+}
+
+func collect(c *cli.Context) error {
+	store, err := openStore(c)
+	if err != nil {
+		return err
+	}
+	got, err := store.Collect(c.Context, storage.CollectOptions{
+		Grace: c.Duration("grace"), KeepUntagged: c.Duration("untagged"), DryRun: c.Bool("dry-run"),
+	})
+	if err != nil {
+		return err
+	}
+	if c.Bool("machine-readable") {
+		return printJSON(c, got)
+	}
+	word := "removed"
+	if c.Bool("dry-run") {
+		word = "would remove"
+	}
+	_, err = fmt.Fprintf(c.App.Writer, "%s %d blobs (%d bytes), %d links, %d manifests\n", word, got.Blobs, got.Bytes, got.Links, got.Manifests)
+	return err
+}
+
+func stats(c *cli.Context) error {
+	store, err := openStore(c)
+	if err != nil {
+		return err
+	}
+	st, err := store.Stats(c.Context)
+	if err != nil {
+		return err
+	}
+	if c.Bool("machine-readable") {
+		return printJSON(c, st)
+	}
+	_, err = fmt.Fprintf(c.App.Writer, `repositories  %d
+tags          %d
+manifests     %d
+blobs         %d
+bytes         %d
+  unreferenced %d
+  saved by sharing %d
+uploads       %d (%d bytes)
+quarantined   %d
+`, st.Repositories, st.Tags, st.Manifests, st.Blobs, st.Bytes, st.Unreferenced, st.Shared, st.Uploads, st.UploadBytes, st.Quarantined)
+	return err
+}
+
+func export(c *cli.Context) error {
+	if c.NArg() < 2 {
+		return usageErrorf("export needs REPOSITORY and DIR")
+	}
+	store, err := openStore(c)
+	if err != nil {
+		return err
+	}
+	args := c.Args().Slice()
+	return store.Export(c.Context, args[0], args[1], args[2:]...)
+}
+
+func importLayout(c *cli.Context) error {
+	if c.NArg() != 2 {
+		return usageErrorf("import needs DIR and REPOSITORY")
+	}
+	store, err := storage.Open(c.String("base-path"), storage.Limits{}) // the first import makes the store
+	if err != nil {
+		return err
+	}
+	tags, err := store.Import(c.Context, c.Args().Get(0), c.Args().Get(1))
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(c.App.Writer, "imported %s: %s\n", c.Args().Get(1), strings.Join(tags, ", "))
+	return err
+}
+
+// fetchFrom brings content from the first peer that has it.
+func fetchFrom(ctx context.Context, store *storage.Store, peers []string, repo string, d digest.Digest, manifest bool) error {
+	var errs []error
+	for _, peer := range peers {
+		fetch := fetchBlob
+		if manifest {
+			fetch = fetchManifest
+		}
+		err := fetch(ctx, store, strings.TrimRight(peer, "/"), repo, d)
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", peer, err))
+	}
+	return errors.Join(errs...)
+}
+
+func fetchManifest(ctx context.Context, store *storage.Store, peer, repo string, d digest.Digest) error {
+	resp, err := get(ctx, peer+"/v2/"+repo+"/manifests/"+d.String(), 0)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, storage.MaxManifest+1))
+	if err != nil {
+		return err
+	}
+	return store.PutManifest(repo, storage.Manifest{Digest: d, MediaType: resp.Header.Get("Content-Type"), Raw: raw})
+}
+
+// fetchTries is how often a broken transfer is gone on with.
+const fetchTries = 5
+
+func fetchBlob(ctx context.Context, store *storage.Store, peer, repo string, d digest.Digest) error {
+	u, err := store.NewUpload(repo, d.Algorithm())
+	if err != nil {
+		return err
+	}
+	defer u.Cancel() //nolint:errcheck // after Commit there is nothing left to remove
+	for try := 1; ; try++ {
+		if err = fetchRest(ctx, u, peer+"/v2/"+repo+"/blobs/"+d.String()); err == nil {
+			return u.Commit(d)
+		}
+		if try == fetchTries || errors.Is(err, errNotServed) {
+			return err
+		}
+		select {
+		case <-time.After(time.Duration(try) * 200 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func fetchRest(ctx context.Context, u *storage.Upload, url string) error {
+	resp, err := get(ctx, url, u.Offset())
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, err = u.Append(resp.Body)
+	return err
+}
+
+// errNotServed: the peer answered, and does not have it.
+var errNotServed = errors.New("not served there")
+
+func get(ctx context.Context, url string, offset int64) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set(registryapi.HeaderNoPull, "repair")
+	want := http.StatusOK
+	if offset > 0 {
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
+		want = http.StatusPartialContent
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != want {
+		resp.Body.Close()
+		return nil, fmt.Errorf("%w: %s", errNotServed, resp.Status)
+	}
+	return resp, nil
+}

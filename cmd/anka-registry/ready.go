@@ -1,0 +1,36 @@
+package main
+
+import (
+	"fmt"
+	"net"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ankacluster/ankacluster/internal/readiness"
+)
+
+// readyCommand is the health check of a container.
+func readyCommand() *cli.Command {
+	return &cli.Command{
+		Name: "ready", Usage: "exit with 0 if the registry of this machine is ready",
+		Description: "Asks at --listen-addr (ANKA_LISTEN_ADDR).\n\nanka-registry --listen-addr :8089 ready",
+		Action: func(c *cli.Context) error {
+			host, port, err := net.SplitHostPort(c.String("listen-addr"))
+			if err != nil {
+				return fmt.Errorf("%w: ANKA_LISTEN_ADDR (--listen-addr) %q must be HOST:PORT", errUsage, c.String("listen-addr"))
+			}
+			if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+				host = "127.0.0.1"
+			}
+			scheme := "http"
+			if c.Bool("use-https") {
+				scheme = "https"
+			}
+			if err := readiness.Ask(c.Context, scheme+"://"+net.JoinHostPort(host, port)); err != nil {
+				return err
+			}
+			fmt.Fprintln(c.App.Writer, "ready")
+			return nil
+		},
+	}
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ankacluster/ankacluster/agent/tap"
+	"github.com/ankacluster/ankacluster/balancer"
+	"github.com/ankacluster/ankacluster/balancer/proxy"
+)
+
+// door is the loopback address at which the hypervisor's command finds the
+// registries. It signs what passes, and counts it by repository.
+type door struct {
+	pools    *pools
+	listener net.Listener
+	handler  http.Handler
+
+	mu    sync.Mutex
+	moved map[string]*atomic.Int64 // guarded by mu
+}
+
+func newDoor(p *pools) (*door, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("loopback listener for the registries: %w", err)
+	}
+	return &door{
+		pools: p, listener: l, moved: make(map[string]*atomic.Int64),
+		handler: authorized(p.toRegistries, proxy.New(proxy.Config{Control: p.registries, Blob: p.blobs}, p.log)),
+	}, nil
+}
+
+// authorized adds the node's token to what passes. A pushed blob cannot be sent
+// again after a 401, so that the token is seen to before.
+func authorized(sign http.RoundTripper, next http.Handler) http.Handler {
+	t, ok := sign.(*tap.Transport)
+	if !ok {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if token := t.Token(r.Context(), "/v2/"); token != "" && r.Header.Get("Authorization") == "" {
+			r.Header.Set("Authorization", "Bearer "+token)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// URL is what the hypervisor's command is given.
+func (d *door) URL() string { return "http://" + d.listener.Addr().String() }
+
+// Moved counts bytes of a repository.
+func (d *door) Moved(repository string) int64 { return d.counter(repository).Load() }
+
+func (d *door) counter(repository string) *atomic.Int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := d.moved[repository]
+	if c == nil {
+		c = new(atomic.Int64)
+		d.moved[repository] = c
+	}
+	return c
+}
+
+// serve answers until ctx ends.
+func (d *door) serve(ctx context.Context) error { return d.serveOn(ctx, d.listener, d.handler) }
+
+func (d *door) serveOn(ctx context.Context, l net.Listener, h http.Handler) error {
+	srv := &proxy.Server{Listener: l, Handler: d.counting(h), Grace: time.Second, Log: d.pools.log}
+	if err := srv.Run(ctx); ctx.Err() == nil {
+		return err
+	}
+	return nil // what was cut off belonged to commands that have ended
+}
+
+// Push opens a door to other registries until done is called.
+func (d *door) Push(registries []string) (url string, done func(), err error) {
+	const base = "http://push"
+	small, err := d.pools.pool("push", balancer.DefaultConfig())
+	if err != nil {
+		return "", nil, err
+	}
+	blobs, err := d.pools.pool("push-blobs", balancer.BlobConfig())
+	if err != nil {
+		return "", nil, err
+	}
+	for _, b := range []*balancer.Balancer{small, blobs} {
+		if err := b.SetMembers(balancer.OriginJoin, registries); err != nil {
+			return "", nil, err
+		}
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, fmt.Errorf("loopback listener for the push: %w", err)
+	}
+	sign := signed(base, small.Client().Transport, d.pools.cfg.Credentials)
+	h := authorized(sign, proxy.New(proxy.Config{Control: small, Blob: blobs}, d.pools.log))
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = small.Run(ctx) })
+	wg.Go(func() { _ = blobs.Run(ctx) })
+	wg.Go(func() { _ = d.serveOn(ctx, l, h) })
+	return "http://" + l.Addr().String(), func() { cancel(); wg.Wait() }, nil
+}
+
+func (d *door) counting(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if repo, ok := repositoryOf(r.URL.Path); ok {
+			c := d.counter(repo)
+			w = &countingWriter{w, c}
+			r.Body = &countingBody{r.Body, c}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// repositoryOf reads the name out of /v2/NAME/blobs/... and the like.
+func repositoryOf(path string) (string, bool) {
+	rest, ok := strings.CutPrefix(path, "/v2/")
+	if !ok {
+		return "", false
+	}
+	for _, kind := range []string{"/blobs/", "/manifests/"} {
+		if i := strings.LastIndex(rest, kind); i > 0 {
+			return rest[:i], true
+		}
+	}
+	return "", false
+}

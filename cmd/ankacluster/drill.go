@@ -1,0 +1,142 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ankacluster/ankacluster/test/drill"
+)
+
+// drillFakeCommand is one of the drill's fakes: never typed by a person.
+func drillFakeCommand() *cli.Command {
+	return &cli.Command{
+		Name:            drill.FakeCommand,
+		Hidden:          true,
+		SkipFlagParsing: true,
+		Action: func(c *cli.Context) error {
+			return drill.FakeMain(c.Context, c.Args().Slice(), os.Stdin, c.App.Writer)
+		},
+	}
+}
+
+func drillCommand() *cli.Command {
+	d := drill.DefaultConfig()
+	return &cli.Command{
+		Name:  "drill",
+		Usage: "break fake controllers and registries and show what a caller notices",
+		UsageText: `ankacluster drill [options]
+
+Starts three fake controllers and registries as processes on this machine, puts
+the node's balancer in front of them, sends a steady load, breaks something, and
+judges what the callers saw. Nothing outside this machine is touched.
+
+Example: ankacluster drill --scenario hang,kill --rate 500`,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "list", Usage: "list the scenarios and end"},
+			&cli.StringSliceFlag{Name: "scenario", Aliases: []string{"s"}, Usage: "`NAME`s to run, with commas or repeated (default: all)"},
+			&cli.IntFlag{Name: "rate", Value: d.Rate, Usage: "`REQUESTS` a second of each of the two clients"},
+			&cli.StringFlag{Name: "duration", Value: d.Duration.String(), Usage: "how long a fault lasts"},
+			&cli.StringFlag{Name: "heal", Value: d.Heal.String(), Usage: "how long to go on after healing; 35s sees the whole ramp"},
+			&cli.Uint64Flag{Name: "seed", Value: d.Seed, Usage: "chooses what breaks and the order of requests"},
+			&cli.StringFlag{Name: "posts", Value: d.Posts, Usage: "`KIND` of POSTs: keyed, unkeyed or both"},
+			&cli.StringFlag{Name: "against", Usage: "drill the load balancer at `URL` instead of the node's own"},
+			&cli.StringSliceFlag{Name: "backends", Usage: "three `ADDRESS`es for the fakes to listen on (default: free ports)"},
+			&cli.BoolFlag{Name: "json", Aliases: []string{"j", "machine-readable"}, Usage: "write one JSON object per scenario"},
+		},
+		Action: runDrill,
+	}
+}
+
+func runDrill(c *cli.Context) error {
+	out, errOut := c.App.Writer, c.App.ErrWriter
+	if c.NArg() > 0 {
+		return usagef("unexpected argument %q; scenarios are chosen with --scenario", c.Args().First())
+	}
+	if c.Bool("list") {
+		for _, name := range drill.Names() {
+			fmt.Fprintf(out, "%-14s %s\n", name, drill.About(name))
+		}
+		return nil
+	}
+	cfg := drill.DefaultConfig()
+	cfg.Scenarios, cfg.Rate, cfg.Seed = c.StringSlice("scenario"), c.Int("rate"), c.Uint64("seed")
+	cfg.Posts = c.String("posts")
+	if err := errors.Join(durationFlag(c, "duration", &cfg.Duration), durationFlag(c, "heal", &cfg.Heal)); err != nil {
+		return usageError{err}
+	}
+	if b := c.StringSlice("backends"); len(b) > 0 {
+		cfg.Listen = b
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	cfg.Program = []string{exe, drill.FakeCommand}
+	cfg.Open = drill.BalancerDoor
+	cfg.OpenDownload = func() drill.Door { return drill.ProxyDoor([]string{exe}, "registry") }
+	if against := c.String("against"); against != "" {
+		base, err := drill.CheckURL(against)
+		if err != nil {
+			return usagef("--against %q: %w", against, err)
+		}
+		cfg.Open = func() drill.Door { return drill.URLDoor(base, base) }
+		cfg.OpenDownload = cfg.Open
+		cfg.Fixed, cfg.Patience = true, 5*time.Minute // a person is configuring the other side meanwhile
+		cfg.Ready = func(backends []string) {
+			fmt.Fprintf(errOut, "backends: %s\nwaiting until %s sends to all of them\n", strings.Join(backends, " "), base)
+		}
+	}
+	if err := cfg.Validate(); err != nil {
+		return usageError{err}
+	}
+	if isTerminal(errOut) {
+		cfg.Live = errOut
+	}
+	begun := time.Now()
+	var rows []*drill.Row
+	broken := 0
+	err = drill.Run(c.Context, cfg, func(r *drill.Row) {
+		rows = append(rows, r)
+		if len(r.Broken) > 0 {
+			broken++
+		}
+		if c.Bool("json") {
+			_ = json.NewEncoder(out).Encode(r)
+		} else {
+			fmt.Fprintf(errOut, "%-14s %s\n", r.Scenario, r.Verdict())
+		}
+	})
+	if c.Context.Err() != nil {
+		return errors.New("interrupted; nothing was left running")
+	}
+	if err != nil {
+		return err
+	}
+	if !c.Bool("json") {
+		if err := drill.Table(out, rows); err != nil {
+			return err
+		}
+		fmt.Fprintf(errOut, "%d scenarios in %v, seed %d\n", len(rows), time.Since(begun).Round(time.Second), cfg.Seed)
+	}
+	if broken > 0 {
+		return fmt.Errorf("%d of %d scenarios broke a promise", broken, len(rows))
+	}
+	return nil
+}
+
+// isTerminal reports whether w is a character device: a person watches.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

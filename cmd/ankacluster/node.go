@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"net/http"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ankacluster/ankacluster/agent"
+	"github.com/ankacluster/ankacluster/balancer"
+	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/registryapi"
+)
+
+// poolBase is the URL that stands for a pool: the balancer replaces its host.
+const (
+	controllersBase = "http://controllers"
+	registriesBase  = "http://registries"
+)
+
+// pools are the node's balancers.
+type pools struct {
+	controllers *balancer.Balancer
+	registries  *balancer.Balancer // small requests
+	blobs       *balancer.Balancer // the same registries, large transfers
+
+	cfg agent.Config
+	tls *tls.Config
+	log *zap.Logger
+	// toControllers and toRegistries sign what goes to each pool.
+	toControllers, toRegistries http.RoundTripper
+}
+
+// newPools builds the pools for a join list and what was announced before.
+func newPools(cfg agent.Config, cached controllerapi.Cluster, log *zap.Logger) (*pools, error) {
+	p := &pools{cfg: cfg, log: log}
+	var err error
+	if p.tls, err = clientTLS(cfg.Credentials); err != nil {
+		return nil, err
+	}
+	if p.controllers, err = p.pool("controllers", balancer.DefaultConfig()); err != nil {
+		return nil, err
+	}
+	if p.registries, err = p.pool("registries", balancer.DefaultConfig()); err != nil {
+		return nil, err
+	}
+	if p.blobs, err = p.pool("blobs", balancer.BlobConfig()); err != nil {
+		return nil, err
+	}
+	p.toControllers = signed(controllersBase, p.controllers.Client().Transport, cfg.Credentials)
+	p.toRegistries = signed(registriesBase, p.registries.Client().Transport, cfg.Credentials)
+	if err := p.controllers.SetMembers(balancer.OriginJoin, cfg.Controllers); err != nil {
+		return nil, err
+	}
+	p.setCluster(balancer.OriginCached, cached, log)
+	return p, nil
+}
+
+func (p *pools) pool(name string, c balancer.Config) (*balancer.Balancer, error) {
+	c.Name, c.TLS = name, p.tls
+	if c.Class == balancer.Control {
+		c.MaxIdleConns = p.cfg.MaxIdlePerHost
+	}
+	return balancer.New(c, p.log)
+}
+
+// learn returns what takes announced servers over.
+func (p *pools) learn(log *zap.Logger) func(controllerapi.Cluster) {
+	return func(c controllerapi.Cluster) { p.setCluster(balancer.OriginLearned, c, log) }
+}
+
+func (p *pools) setCluster(origin balancer.Origin, c controllerapi.Cluster, log *zap.Logger) {
+	set := func(b *balancer.Balancer, servers []controllerapi.Server) {
+		urls := serverURLs(servers)
+		if len(urls) == 0 {
+			return // an empty list is never taken over
+		}
+		if err := b.SetMembers(origin, urls); err != nil {
+			log.Warn("announced servers not taken over", zap.Strings("urls", urls), zap.Error(err))
+		}
+	}
+	set(p.controllers, c.Controllers)
+	set(p.registries, c.Registries)
+	set(p.blobs, c.Registries)
+}
+
+func serverURLs(servers []controllerapi.Server) []string {
+	urls := make([]string, 0, len(servers))
+	for _, s := range servers {
+		urls = append(urls, s.URL)
+	}
+	return urls
+}
+
+// run keeps the pools alive until ctx ends.
+func (p *pools) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return p.controllers.Run(ctx) })
+	g.Go(func() error { return p.registries.Run(ctx) })
+	g.Go(func() error { return p.blobs.Run(ctx) })
+	return g.Wait()
+}
+
+// client calls the controllers, whichever is well.
+func (p *pools) client() *controllerapi.Client {
+	return controllerapi.NewClient(controllersBase, &http.Client{Transport: p.toControllers})
+}
+
+// registryClient calls the registries' REST API, whichever is well.
+func (p *pools) registryClient() *registryapi.Client {
+	return registryapi.NewClient(registriesBase, &http.Client{Transport: p.toRegistries})
+}

@@ -1,0 +1,243 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/urfave/cli/v2"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ankacluster/ankacluster/agent"
+	"github.com/ankacluster/ankacluster/balancer"
+	"github.com/ankacluster/ankacluster/balancer/proxy"
+)
+
+// proxyCommand runs the loopback proxy alone, on any machine, joined or not.
+func proxyCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "proxy",
+		Usage: "balance controllers and registries for programs on this machine that take one URL",
+		UsageText: `ankacluster proxy --controllers URL,URL --controller-listen ADDRESS [options]
+
+Listens on this machine and passes each request to a server that works. Needs
+no agent: a Jenkins or GitLab host gets the balancing of a node. Any HTTP server
+that answers GET /readyz can be behind it.
+
+Example: ankacluster proxy --controllers http://10.0.1.4:8090,http://10.0.1.5:8090 --controller-listen 127.0.0.1:8090`,
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "controllers", Usage: "`URL`s of the controllers, with commas or repeated"},
+			&cli.StringFlag{Name: "controller-listen", Usage: "`ADDRESS` to serve the controllers on, such as 127.0.0.1:8090"},
+			&cli.StringSliceFlag{Name: "registries", Usage: "`URL`s of the registries, with commas or repeated"},
+			&cli.StringFlag{Name: "registry-listen", Usage: "`ADDRESS` to serve the registries on, such as 127.0.0.1:8089"},
+			&cli.StringFlag{Name: "metrics-listen", Usage: "`ADDRESS` for Prometheus metrics under /metrics (default: none)"},
+			&cli.StringFlag{Name: "status-socket", Usage: "`PATH` for 'ankacluster endpoints' to ask (default: one per process in a private directory)"},
+			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "log each request that is repeated", DisableDefaultText: true},
+		},
+		Action: runProxy,
+	}
+}
+
+func runProxy(c *cli.Context) error {
+	if c.NArg() > 0 {
+		return usagef("unexpected argument %q; servers are named with --controllers and --registries", c.Args().First())
+	}
+	log, err := proxyLog(c.Bool("verbose"))
+	if err != nil {
+		return err
+	}
+	pr := &proxyProcess{log: log, pools: make(map[string]*balancer.Balancer)}
+	defer pr.close()
+	if err := pr.controllers(c.StringSlice("controllers"), c.String("controller-listen")); err != nil {
+		return err
+	}
+	if err := pr.registries(c.StringSlice("registries"), c.String("registry-listen")); err != nil {
+		return err
+	}
+	if len(pr.servers) == 0 {
+		return usagef("nothing to balance: give --controllers with --controller-listen, --registries with --registry-listen, or both")
+	}
+	if err := pr.metrics(c.String("metrics-listen")); err != nil {
+		return err
+	}
+	socket := c.String("status-socket")
+	if socket == "" {
+		socket = filepath.Join(proxySocketDir(), strconv.Itoa(os.Getpid())+".sock")
+	}
+	return pr.run(c.Context, socket)
+}
+
+func proxyLog(verbose bool) (*zap.Logger, error) {
+	cfg := zap.NewProductionConfig()
+	cfg.Encoding, cfg.EncoderConfig = "console", zap.NewDevelopmentEncoderConfig()
+	cfg.EncoderConfig.EncodeTime = zapcore.ISO8601TimeEncoder
+	cfg.DisableCaller, cfg.DisableStacktrace = true, true
+	if verbose {
+		cfg.Level.SetLevel(zap.DebugLevel)
+	}
+	return cfg.Build()
+}
+
+// proxySocketDir holds the status sockets of this user's proxies.
+func proxySocketDir() string {
+	return filepath.Join(os.TempDir(), "ankacluster-proxy-"+strconv.Itoa(os.Getuid()))
+}
+
+// proxyProcess is what one `ankacluster proxy` runs.
+type proxyProcess struct {
+	log     *zap.Logger
+	pools   map[string]*balancer.Balancer
+	servers []*proxy.Server
+}
+
+func (p *proxyProcess) controllers(urls []string, listen string) error {
+	if len(urls) == 0 && listen == "" {
+		return nil
+	}
+	ctl, err := p.pool("controllers", balancer.DefaultConfig(), "--controllers", urls, "--controller-listen", listen)
+	if err != nil {
+		return err
+	}
+	return p.serve("--controller-listen", listen, proxy.Config{Control: ctl, Fail: failEnvelope})
+}
+
+func (p *proxyProcess) registries(urls []string, listen string) error {
+	if len(urls) == 0 && listen == "" {
+		return nil
+	}
+	// Small calls to a registry have their own pool, which a slow transfer
+	// cannot starve.
+	calls := balancer.DefaultConfig()
+	calls.NotFoundAsksNext = true
+	ctl, err := p.pool("registry-calls", calls, "--registries", urls, "--registry-listen", listen)
+	if err != nil {
+		return err
+	}
+	blob, err := p.pool("registries", balancer.BlobConfig(), "--registries", urls, "--registry-listen", listen)
+	if err != nil {
+		return err
+	}
+	return p.serve("--registry-listen", listen, proxy.Config{Control: ctl, Blob: blob, Fail: failRegistry})
+}
+
+func (p *proxyProcess) pool(name string, cfg balancer.Config, flag string, urls []string, listenFlag, listen string) (*balancer.Balancer, error) {
+	if len(urls) == 0 {
+		return nil, usagef("%s needs %s with the servers to balance", listenFlag, flag)
+	}
+	if listen == "" {
+		return nil, usagef("%s needs %s with the address to listen on", flag, listenFlag)
+	}
+	for _, u := range urls {
+		if _, err := balancer.ParseEndpoint(u); err != nil {
+			return nil, usagef("%s: %w", flag, err)
+		}
+	}
+	cfg.Name = name
+	b, err := balancer.New(cfg, p.log)
+	if err != nil {
+		return nil, err
+	}
+	p.pools[name] = b
+	return b, b.SetMembers(balancer.OriginJoin, urls)
+}
+
+func (p *proxyProcess) serve(flag, listen string, cfg proxy.Config) error {
+	ln, err := net.Listen("tcp", listen)
+	if err != nil {
+		return fmt.Errorf("%s: %w", flag, err)
+	}
+	p.servers = append(p.servers, &proxy.Server{Listener: ln, Handler: proxy.New(cfg, p.log), Log: p.log})
+	p.log.Info("proxy listens", zap.String("address", "http://"+ln.Addr().String()), zap.String("pool", strings.TrimSuffix(strings.TrimPrefix(flag, "--"), "-listen")))
+	return nil
+}
+
+func (p *proxyProcess) metrics(listen string) error {
+	if listen == "" {
+		return nil
+	}
+	ln, err := net.Listen("tcp", listen)
+	if err != nil {
+		return fmt.Errorf("--metrics-listen: %w", err)
+	}
+	reg := prometheus.NewRegistry()
+	for _, b := range p.pools {
+		reg.MustRegister(b.Collector())
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	p.servers = append(p.servers, &proxy.Server{Listener: ln, Handler: mux, Log: p.log})
+	return nil
+}
+
+// close frees the addresses of a proxy that did not get to run.
+func (p *proxyProcess) close() {
+	for _, s := range p.servers {
+		s.Listener.Close()
+	}
+}
+
+// run serves until ctx ends; running requests then have a moment to finish.
+func (p *proxyProcess) run(ctx context.Context, socket string) error {
+	// The pools outlive the listeners, for the requests that are finishing.
+	poolCtx, stopPools := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopPools()
+	var pools errgroup.Group
+	for _, b := range p.pools {
+		pools.Go(func() error { return b.Run(poolCtx) })
+	}
+	g, serveCtx := errgroup.WithContext(ctx)
+	for _, s := range p.servers {
+		g.Go(func() error { return s.Run(serveCtx) })
+	}
+	g.Go(func() error {
+		defer os.Remove(socket)
+		err := agent.ServeSocket(serveCtx, socket, map[string]func() any{
+			"GET /endpoints": func() any { return p.status() },
+		})
+		if err != nil {
+			// Requests matter more than being looked at.
+			p.log.Warn("status not served", zap.Error(err))
+		}
+		return nil
+	})
+	err := g.Wait()
+	stopPools()
+	return errors.Join(err, pools.Wait())
+}
+
+func (p *proxyProcess) status() map[string]balancer.Status {
+	all := make(map[string]balancer.Status, len(p.pools))
+	for name, b := range p.pools {
+		all[name] = b.Status()
+	}
+	return all
+}
+
+// failEnvelope answers in the words of the controller's API.
+func failEnvelope(w http.ResponseWriter, _ *http.Request, status int, reason string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]string{"status": "FAIL", "message": reason}) // the client may be gone
+}
+
+// failRegistry answers in the words of the distribution API.
+func failRegistry(w http.ResponseWriter, r *http.Request, status int, reason string) {
+	if !strings.HasPrefix(r.URL.Path, "/v2/") {
+		failEnvelope(w, r, status, reason)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]any{"errors": []map[string]string{{"code": "UNAVAILABLE", "message": reason}}}) // the client may be gone
+}

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/urfave/cli/v2"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ankacluster/ankacluster/agent"
+	"github.com/ankacluster/ankacluster/agent/anka"
+	"github.com/ankacluster/ankacluster/agent/command"
+	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/agent/logship"
+	"github.com/ankacluster/ankacluster/balancer"
+	"github.com/ankacluster/ankacluster/internal/buildinfo"
+	"github.com/ankacluster/ankacluster/launchd"
+)
+
+// runCommand is the agent's process, as join and the system's service start it.
+func runCommand() *cli.Command {
+	return &cli.Command{
+		Name:   "run",
+		Usage:  "run the node agent in the foreground (join starts it)",
+		Hidden: true,
+		Flags:  placeFlags(),
+		Action: func(c *cli.Context) error {
+			dir, err := place(c)
+			if err != nil {
+				return err
+			}
+			err = launchd.Run(c.Context, serviceName, func(ctx context.Context) error { return runAgent(ctx, dir) })
+			if errors.Is(err, agent.ErrRestart) {
+				return becomeNewVersion()
+			}
+			return err
+		},
+	}
+}
+
+// runAgent is the life of the agent's process. It ends well when ctx ends it.
+func runAgent(ctx context.Context, dir agent.Dir) error {
+	cfg, err := dir.Config()
+	if err != nil {
+		return err
+	}
+	if err := dir.Make(); err != nil {
+		return err
+	}
+	lock, err := dir.Lock()
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	logs, err := openLogs(dir, cfg.Verbosity)
+	if err != nil {
+		return err
+	}
+	defer logs.close()
+	log := logs.agent
+	if err := upgradeDir(dir).Started(buildinfo.Version); err != nil {
+		log.Error("upgrade", zap.Error(err))
+		return errors.Join(agent.ErrRestart, err)
+	}
+	log.Info("agent starting", zap.String("build", buildinfo.Line("ankacluster")), zap.Int("pid", os.Getpid()), zap.Strings("controllers", cfg.Controllers))
+	if err := serveNode(ctx, dir, cfg, logs); err != nil {
+		log.Error("agent ended", zap.Error(err))
+		return err
+	}
+	log.Info("agent stopped")
+	return nil
+}
+
+// newRuntime is the hypervisor of this node.
+func newRuntime(dir agent.Dir, cfg agent.Config, log *zap.Logger, obs command.Observer) (hypervisor.Runtime, *command.Runner) {
+	runner := command.New(dir.CommandNotes(), log, obs)
+	return anka.New(cfg.AnkaPath, runner, anka.DefaultTimeouts()), runner
+}
+
+// serveNode runs the agent with all that it stands on.
+func serveNode(ctx context.Context, dir agent.Dir, cfg agent.Config, logs *logs) error {
+	id, err := dir.Identity("")
+	if err != nil {
+		return err
+	}
+	// Lines are shipped once there is an agent that knows whether the cloud
+	// wants them.
+	var central central
+	shipper := logship.New(central.send(id), central.wanted)
+	log := logs.shippedTo(shipper)
+	pools, err := newPools(cfg, dir.Cluster(), log)
+	if err != nil {
+		return err
+	}
+	door, err := newDoor(pools)
+	if err != nil {
+		return err
+	}
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		pools.controllers.Collector(), pools.registries.Collector(), pools.blobs.Collector())
+	rt, runner := newRuntime(dir, cfg, logs.commands, agent.ObserveCommands(reg))
+	if n, err := runner.KillLeftovers(); err != nil {
+		log.Warn("commands of an earlier run", zap.Error(err))
+	} else if n > 0 {
+		log.Info("ended commands of an earlier run", zap.Int("commands", n))
+	}
+	a, err := agent.New(cfg, dir, id, agent.Deps{
+		Cloud: pools.client(), Runtime: rt, Registry: door,
+		Host:      agent.NewMachine(string(dir), func() []string { return cfg.Controllers }),
+		OnCluster: pools.learn(log), Metrics: reg, Log: log, Upgrade: newUpgrader(dir, pools),
+	})
+	if err != nil {
+		return err
+	}
+	central.begin(a, pools)
+	metrics, err := net.Listen("tcp", cfg.MetricsAddr)
+	if err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	status := func() any {
+		s := a.Status()
+		s.PID = os.Getpid()
+		s.MetricsURL = "http://" + metrics.Addr().String() + "/metrics"
+		s.Endpoints = pools.status()
+		return s
+	}
+	// The servers around the agent outlive it by a moment: while it finishes,
+	// its commands still need the registries, and people its status.
+	around, stopAround := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopAround()
+	g, around := errgroup.WithContext(around)
+	g.Go(func() error { return pools.run(around) })
+	g.Go(func() error { return door.serve(around) })
+	g.Go(func() error { return shipper.Run(around) })
+	g.Go(func() error { return serveHTTP(around, metrics, promhttp.HandlerFor(reg, promhttp.HandlerOpts{})) })
+	g.Go(func() error {
+		return agent.ServeSocket(around, dir.Socket(), map[string]func() any{
+			"GET /status":    status,
+			"GET /endpoints": func() any { return pools.status() },
+		})
+	})
+	g.Go(func() error { confirmUpgrade(around, dir, a, log); return nil })
+	g.Go(func() error {
+		defer stopAround()
+		// What is around the agent and fails takes it along.
+		agentCtx, stop := context.WithCancel(ctx)
+		defer context.AfterFunc(around, stop)()
+		return a.Run(agentCtx)
+	})
+	return g.Wait()
+}
+
+// status is what the pools know of their endpoints.
+func (p *pools) status() poolStatus {
+	return poolStatus{Controllers: p.controllers.Status(), Registries: p.registries.Status(), Blobs: p.blobs.Status()}
+}
+
+type poolStatus struct {
+	Controllers balancer.Status `json:"controllers"`
+	Registries  balancer.Status `json:"registries"`
+	Blobs       balancer.Status `json:"blobs"` // the registries, for large transfers
+}
+
+func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	stop := context.AfterFunc(ctx, func() { srv.Close() })
+	defer stop()
+	if err := srv.Serve(l); err != http.ErrServerClosed {
+		return err
+	}
+	return nil
+}

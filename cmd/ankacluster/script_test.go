@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMain lets the scripts call the command under its own name.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"ankacluster": func() {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		code := run(ctx, os.Args, os.Stdout, os.Stderr)
+		stop()
+		os.Exit(code)
+	}})
+}
+
+// TestScripts runs testdata/script/*.txtar. Besides testscript's own, a script
+// has these commands:
+//
+//	cloud VAR [clock=DURATION] [registry=FAIL] [code=NNN]   serve a controller and registry that answer what doctor and join ask, and set VAR to the URL
+//	closed VAR    set VAR to a URL where nothing listens
+//	silent VAR    set VAR to a URL that takes connections and never answers
+//	web VAR       set VAR to a URL of a web server that is no controller
+//	greeter VAR   set VAR to a URL of a server that is no web server
+//	wire VAR [refuse=MESSAGE]   serve a cloud that a node can join, and set VAR to its URL
+//	quiet URL     nobody calls that cloud
+//	nobody CMD …  exec as a user without rights; what it prints is in nobody.out
+//	exits N CMD … exec and compare the exit code
+//	tinydisk DIR  mount a full file system, or set NO_TINY_DISK
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata/script",
+		UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("ANKA_STATE_DIR", env.WorkDir+"/state")
+			env.Setenv("ANKA_PATH", env.WorkDir+"/bin/anka")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"cloud": scriptCloud, "closed": scriptClosed, "silent": scriptSilent, "greeter": scriptGreeter, "web": scriptWeb, "wire": scriptWire,
+			"quiet": scriptQuiet, "nobody": scriptNobody, "exits": scriptExit, "tinydisk": scriptTinyDisk,
+		},
+	})
+}
+
+func scriptCloud(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: cloud VAR [clock=DURATION] [registry=FAIL] [code=NNN]")
+	}
+	clock, registryStatus, code := time.Duration(0), "Running", http.StatusOK
+	for _, a := range args[1:] {
+		k, v, _ := strings.Cut(a, "=")
+		var err error
+		switch k {
+		case "clock":
+			clock, err = time.ParseDuration(v)
+		case "registry":
+			registryStatus = v
+		case "code":
+			_, err = fmt.Sscan(v, &code)
+		default:
+			err = fmt.Errorf("unknown argument %s", a)
+		}
+		ts.Check(err)
+	}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Date", time.Now().Add(clock).UTC().Format(http.TimeFormat))
+		self := "http://" + r.Host
+		switch {
+		case code != http.StatusOK:
+			w.WriteHeader(code)
+			fmt.Fprint(w, `{"status":"FAIL","message":"Authentication Required"}`)
+		case r.URL.Path == "/api/v1/status":
+			fmt.Fprintf(w, `{"status":"OK","message":"","body":{"status":"Running","version":"1.2.3","registry_address":%q,"registry_status":%q,"license":"enterprise plus"}}`, self, registryStatus)
+		case r.URL.Path == "/api/v1/cluster":
+			fmt.Fprintf(w, `{"status":"OK","message":"","body":{"cloud_id":"c","generation":1,"controllers":[],"registries":[{"id":"r","url":%q,"state":"ready"}]}}`, self)
+		case r.URL.Path == "/registry/status":
+			fmt.Fprint(w, `{"status":"OK","message":"","body":{"status":"Running","version":"1.2.3"}}`)
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	ts.Defer(srv.Close)
+	ts.Setenv(args[0], srv.URL)
+}
+
+func scriptClosed(ts *testscript.TestScript, _ bool, args []string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Setenv(args[0], "http://"+l.Addr().String())
+	ts.Check(l.Close())
+}
+
+func scriptSilent(ts *testscript.TestScript, _ bool, args []string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts for us
+	ts.Check(err)
+	ts.Defer(func() { _ = l.Close() })
+	ts.Setenv(args[0], "http://"+l.Addr().String())
+}

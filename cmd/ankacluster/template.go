@@ -1,0 +1,283 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ankacluster/ankacluster/registryapi"
+	"github.com/ankacluster/ankacluster/registryapi/transfer"
+)
+
+// templateCommand is for people without the anka command: it speaks to the
+// registry itself.
+func templateCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "template",
+		Usage: "list, move, tag and delete VM templates",
+		UsageText: `ankacluster template COMMAND ... [--url URL[,URL...]]
+
+A template is named by its name, its id or its repository; a version of it by
+NAME:TAG. --url is a controller or a registry; without it, the controllers that
+this node joined are asked.
+
+Example: ankacluster template list --url http://10.0.1.4:8090`,
+		Subcommands: []*cli.Command{
+			sub("list", "list the templates", "template list [--url URL] [--json]", nil, listTemplates),
+			sub("show", "show a template's versions", "template show NAME [--url URL] [--json]", nil, showTemplate),
+			sub("pull", "fetch a version's files into a directory",
+				`template pull NAME[:TAG] DIR [--url URL[,URL...]]
+
+Without TAG the latest version is fetched. Of several registries, large files are
+read from all at once. A pull that was interrupted goes on where it stopped.
+
+Example: ankacluster template pull sonoma:v1 ./sonoma --url http://10.0.1.4:8089`, nil, pullTemplate),
+			sub("push", "push the files of a directory as a version",
+				`template push DIR NAME:TAG [--description TEXT] [--force] [--url URL]
+
+DIR holds the VM's files, and its configuration in config.json; without that a
+new VM begins. What the registry has is not sent
+again. The version is listed once all of it is stored.
+
+Example: ankacluster template push ./sonoma sonoma:v2 --url http://10.0.1.4:8089`,
+				[]cli.Flag{
+					&cli.StringFlag{Name: "description", Aliases: []string{"d"}, Usage: "the version's description, `TEXT`"},
+					&cli.BoolFlag{Name: "force", Usage: "replace a tag that exists", DisableDefaultText: true},
+				}, pushTemplate),
+			sub("tag", "give a version another tag", "template tag NAME:TAG NEWTAG [--force] [--url URL]",
+				[]cli.Flag{&cli.BoolFlag{Name: "force", Usage: "replace a tag that exists", DisableDefaultText: true}}, tagTemplate),
+			sub("revert", "remove a version and all later ones",
+				`template revert NAME[:TAG] --yes [--url URL]
+
+Without TAG the latest version is removed.
+
+Example: ankacluster template revert sonoma:v3 --yes`, yesFlag(), revertTemplate),
+			sub("delete", "delete a template, or one tag of it",
+				`template delete NAME[:TAG] --yes [--url URL]
+
+Without TAG the template goes with all its versions.
+
+Example: ankacluster template delete sonoma --yes`, yesFlag(), deleteTemplate),
+		},
+		Action: func(c *cli.Context) error {
+			if name := c.Args().First(); name != "" {
+				return usagef("unknown command %q; run 'ankacluster template --help' for the list", "template "+name)
+			}
+			return cli.ShowSubcommandHelp(c)
+		},
+	}
+}
+
+func sub(name, usage, text string, flags []cli.Flag, action cli.ActionFunc) *cli.Command {
+	return &cli.Command{
+		Name: name, Usage: usage, UsageText: "ankacluster " + text, Action: action,
+		Flags: append(append(flags,
+			&cli.StringFlag{Name: "url", EnvVars: []string{"ANKA_TEMPLATE_URL"}, Usage: "controller or registry `URL[,URL...]`; default: the controllers this node joined"},
+			&cli.BoolFlag{Name: "json", Aliases: []string{"j", "machine-readable"}, Usage: "print JSON", DisableDefaultText: true}),
+			placeFlags()...),
+	}
+}
+
+func yesFlag() []cli.Flag {
+	return []cli.Flag{&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do it: there is no way back", DisableDefaultText: true}}
+}
+
+// want checks the number of arguments.
+func want(c *cli.Context, names ...string) error {
+	if c.NArg() < len(names) {
+		return usagef("%s is missing; run '%s --help'", names[c.NArg()], c.Command.HelpName)
+	}
+	if c.NArg() > len(names) {
+		return usagef("unexpected argument %q", c.Args().Get(len(names)))
+	}
+	return nil
+}
+
+func listTemplates(c *cli.Context) error {
+	if err := want(c); err != nil {
+		return err
+	}
+	p, err := findPlace(c)
+	if err != nil {
+		return err
+	}
+	list, err := p.rest.Templates(c.Context)
+	if err != nil {
+		return fmt.Errorf("list templates of %s: %w", p.url, err)
+	}
+	if c.Bool("json") {
+		if list == nil {
+			list = []registryapi.Template{}
+		}
+		return printJSON(c.App.Writer, list)
+	}
+	w := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "NAME\tID\tARCH\tSIZE\tPUSHED\tPULLED")
+	now := time.Now()
+	for _, t := range list {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", t.Name, t.ID, dash(t.Arch), size(t.Size), ago(unix(t.LastPush), now), ago(unix(t.LastPull), now))
+	}
+	return w.Flush()
+}
+
+func showTemplate(c *cli.Context) error {
+	if err := want(c, "NAME"); err != nil {
+		return err
+	}
+	p, err := findPlace(c)
+	if err != nil {
+		return err
+	}
+	t, _, err := p.find(c.Context, c.Args().First())
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, t)
+	}
+	return printTemplate(c.App.Writer, t, time.Now())
+}
+
+func printTemplate(out io.Writer, t registryapi.Template, now time.Time) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "name\t%s\nid\t%s\nrepository\t%s\narch\t%s\nsize\t%s, each file counted once\n\n", t.Name, t.ID, dash(t.Repository), dash(t.Arch), size(t.Size))
+	fmt.Fprintln(w, "NUMBER\tTAG\tSIZE\tFILES\tPUSHED\tPULLED\tDESCRIPTION")
+	for _, v := range t.Versions {
+		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%s\t%s\t%s\n", v.Number, v.Tag, size(v.Size), len(v.Images)+len(v.StateFiles),
+			ago(unix(v.LastPush), now), ago(unix(v.LastPull), now), v.Description)
+	}
+	return w.Flush()
+}
+
+func tagTemplate(c *cli.Context) error {
+	if err := want(c, "NAME:TAG", "NEWTAG"); err != nil {
+		return err
+	}
+	p, err := findPlace(c)
+	if err != nil {
+		return err
+	}
+	t, tag, err := p.find(c.Context, c.Args().First())
+	if err != nil {
+		return err
+	}
+	oci, err := p.pushClient()
+	if err != nil {
+		return err
+	}
+	m, err := oci.Manifest(c.Context, t.Repository, tag)
+	if err != nil {
+		return explainTransfer(t.Name, tag, err)
+	}
+	to := c.Args().Get(1)
+	if err := p.keepTag(c, oci, t.Repository, to, m.Digest.String()); err != nil {
+		return err
+	}
+	if err := oci.PutManifest(c.Context, t.Repository, to, m.MediaType, m.Raw); err != nil {
+		return explainTransfer(t.Name, to, err)
+	}
+	return done(c, map[string]string{"id": t.ID, "tag": to, "digest": m.Digest.String()}, "%s:%s is now %s:%s as well", t.Name, tag, t.Name, to)
+}
+
+func revertTemplate(c *cli.Context) error {
+	return destroy(c, "revert", func(p *templatePlace, t registryapi.Template, tag string) (string, error) {
+		if err := p.rest.Revert(c.Context, t.ID, registryapi.RevertTarget{Tag: tag}); err != nil {
+			return "", err
+		}
+		if tag == "" {
+			return fmt.Sprintf("the latest version of %s is removed", t.Name), nil
+		}
+		return fmt.Sprintf("version %s of %s and all later ones are removed", tag, t.Name), nil
+	})
+}
+
+func deleteTemplate(c *cli.Context) error {
+	return destroy(c, "delete", func(p *templatePlace, t registryapi.Template, tag string) (string, error) {
+		if tag == "" {
+			return fmt.Sprintf("template %s is deleted", t.Name), p.rest.Delete(c.Context, t.ID)
+		}
+		oci, err := p.pushClient()
+		if err != nil {
+			return "", err
+		}
+		if err := oci.DeleteManifest(c.Context, t.Repository, tag); err != nil {
+			return "", explainTransfer(t.Name, tag, err)
+		}
+		return fmt.Sprintf("tag %s of %s is deleted", tag, t.Name), nil
+	})
+}
+
+// destroy is what revert and delete have in common: they ask for --yes.
+func destroy(c *cli.Context, what string, act func(*templatePlace, registryapi.Template, string) (string, error)) error {
+	if err := want(c, "NAME"); err != nil {
+		return err
+	}
+	p, err := findPlace(c)
+	if err != nil {
+		return err
+	}
+	name, tag := splitRef(c.Args().First())
+	t, _, err := p.find(c.Context, c.Args().First())
+	if err != nil {
+		return err
+	}
+	if tag != "" && !hasTag(t, tag) {
+		return noTag(t, tag)
+	}
+	if !c.Bool("yes") {
+		return usagef("%s %s: repeat it with --yes, there is no way back", what, name)
+	}
+	said, err := act(p, t, tag)
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", what, c.Args().First(), err)
+	}
+	return done(c, map[string]string{"id": t.ID, "tag": tag, "done": what}, "%s", said)
+}
+
+// done says the result to people, or to a program.
+func done(c *cli.Context, body any, format string, args ...any) error {
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, body)
+	}
+	fmt.Fprintf(c.App.ErrWriter, format+"\n", args...)
+	return nil
+}
+
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+func unix(s int64) time.Time {
+	if s <= 0 {
+		return time.Time{}
+	}
+	return time.Unix(s, 0)
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// explainTransfer gives errors of a transfer a hint.
+func explainTransfer(name, tag string, err error) error {
+	switch {
+	case errors.Is(err, transfer.ErrNotFound):
+		return hintf(fmt.Errorf("%s:%s is not in the registry", name, tag), "ankacluster template show %s lists what is there", name)
+	case errors.Is(err, transfer.ErrNoSpace):
+		return hintf(err, "delete templates that nobody needs, or give the registry more space; ankacluster template list shows their sizes")
+	case errors.Is(err, os.ErrPermission):
+		return hintf(err, "choose a directory that you may write to")
+	}
+	return err
+}

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ankacluster/ankacluster/agent"
+	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/registryapi"
+	"github.com/ankacluster/ankacluster/registryapi/transfer"
+)
+
+// templatePlace is where templates are: a registry, or a controller and the
+// registries it names.
+type templatePlace struct {
+	url  string
+	rest *registryapi.Client
+	push []string // registries that take pushes
+	pull []string // registries that serve pulls
+}
+
+// askTimeout bounds one question about what a URL is.
+const askTimeout = 10 * time.Second
+
+// findPlace asks each URL what it is; the first that answers is used, and all
+// that answer serve pulls.
+func findPlace(c *cli.Context) (*templatePlace, error) {
+	urls, err := placeURLs(c)
+	if err != nil {
+		return nil, err
+	}
+	var p *templatePlace
+	var errs []error
+	for _, u := range urls {
+		q, err := askPlace(c.Context, u)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", u, err))
+			continue
+		}
+		if p == nil {
+			p = q
+			continue
+		}
+		for _, r := range q.pull {
+			if !slices.Contains(p.pull, r) {
+				p.pull = append(p.pull, r)
+			}
+		}
+	}
+	if p == nil {
+		return nil, hintf(errors.Join(errs...), "--url takes a controller, usually at port 8090, or a registry, usually at port 8089")
+	}
+	return p, nil
+}
+
+func placeURLs(c *cli.Context) ([]string, error) {
+	var urls []string
+	for u := range strings.SplitSeq(c.String("url"), ",") {
+		if u = strings.TrimSpace(u); u == "" {
+			continue
+		}
+		if err := agent.CheckURL(u); err != nil {
+			return nil, usagef("--url %q %w", u, err)
+		}
+		urls = append(urls, strings.TrimRight(u, "/"))
+	}
+	if len(urls) > 0 {
+		return urls, nil
+	}
+	dir, err := stateDir(c)
+	if err != nil {
+		return nil, err
+	}
+	joined, err := dir.Config()
+	if err != nil || len(joined.Controllers) == 0 {
+		return nil, usagef("--url is not set, and this node has joined no cloud")
+	}
+	return joined.Controllers, nil
+}
+
+func askPlace(ctx context.Context, u string) (*templatePlace, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	hc := http.DefaultClient
+	reg := registryapi.NewClient(u, hc)
+	_, rerr := reg.Status(ctx)
+	if rerr == nil {
+		return &templatePlace{url: u, rest: reg, push: []string{u}, pull: []string{u}}, nil
+	}
+	if !registryapi.IsAPIError(rerr) {
+		return nil, rerr // nothing answers: no need to ask again
+	}
+	ctl := controllerapi.NewClient(u, hc)
+	st, err := ctl.Status(ctx)
+	if err != nil {
+		return nil, errors.New("answers, but is neither a registry nor a controller; is the port right?")
+	}
+	p := &templatePlace{url: u, rest: registryapi.NewClientOfController(u, hc)}
+	if cl, err := ctl.Cluster(ctx); err == nil {
+		p.push = cl.PushRegistries
+		for _, r := range cl.Registries {
+			if r.State == controllerapi.ServerReady {
+				p.pull = append(p.pull, r.URL)
+			}
+		}
+	}
+	if len(p.pull) == 0 && st.RegistryAddress != "" {
+		p.pull = []string{st.RegistryAddress}
+	}
+	if len(p.push) == 0 {
+		p.push = p.pull
+	}
+	return p, nil
+}
+
+func transferClient(base string) (*transfer.Client, error) {
+	return transfer.New(transfer.Config{Base: base})
+}
+
+// pushClient returns a client for the first registry that takes pushes.
+func (p *templatePlace) pushClient() (*transfer.Client, error) {
+	if len(p.push) == 0 {
+		return nil, hintf(fmt.Errorf("the controller %s names no registry", p.url), "pass the registry itself as --url")
+	}
+	return transferClient(p.push[0])
+}
+
+// pullClients returns a client for each registry that serves pulls.
+func (p *templatePlace) pullClients() ([]*transfer.Client, error) {
+	if len(p.pull) == 0 {
+		return nil, hintf(fmt.Errorf("the controller %s names no registry", p.url), "pass the registry itself as --url")
+	}
+	var list []*transfer.Client
+	for _, u := range p.pull {
+		c, err := transferClient(u)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, c)
+	}
+	return list, nil
+}
+
+// splitRef takes NAME:TAG apart. Tags may have colons, names have none.
+func splitRef(ref string) (name, tag string) {
+	name, tag, _ = strings.Cut(ref, ":")
+	return name, tag
+}
+
+// find returns the template that ref names, with its versions, and the tag; the
+// latest one when ref has none.
+func (p *templatePlace) find(ctx context.Context, ref string) (registryapi.Template, string, error) {
+	name, tag := splitRef(ref)
+	list, err := p.rest.Templates(ctx)
+	if err != nil {
+		return registryapi.Template{}, "", fmt.Errorf("list templates of %s: %w", p.url, err)
+	}
+	var found []registryapi.Template
+	for _, t := range list {
+		if t.ID == name || t.Name == name || t.Repository == name {
+			found = append(found, t)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return registryapi.Template{}, "", hintf(fmt.Errorf("there is no template %q at %s", name, p.url), "ankacluster template list shows what there is")
+	case 1:
+	default:
+		var ids []string
+		for _, t := range found {
+			ids = append(ids, t.ID+" ("+t.Repository+")")
+		}
+		return registryapi.Template{}, "", usagef("%q names %d templates: use one of the ids %s", name, len(found), strings.Join(ids, ", "))
+	}
+	t, err := p.rest.Template(ctx, found[0].ID)
+	if err != nil {
+		return t, "", fmt.Errorf("template %s: %w", name, err)
+	}
+	if t.Repository == "" { // a controller may leave it out
+		t.Repository = found[0].Repository
+	}
+	if tag == "" && len(t.Versions) > 0 {
+		tag = t.Versions[len(t.Versions)-1].Tag
+	}
+	return t, tag, nil
+}
+
+func hasTag(t registryapi.Template, tag string) bool {
+	return slices.ContainsFunc(t.Versions, func(v registryapi.Version) bool { return v.Tag == tag })
+}
+
+func noTag(t registryapi.Template, tag string) error {
+	return hintf(fmt.Errorf("%s has no tag %q", t.Name, tag), "ankacluster template show %s lists its tags", t.Name)
+}

@@ -1,0 +1,131 @@
+package etcdstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"go.etcd.io/etcd/client/v3"
+)
+
+// ErrUnavailable wraps what kept etcd from answering in time.
+var ErrUnavailable = errors.New("etcd does not answer")
+
+type waiter struct {
+	rev  int64
+	done chan struct{}
+}
+
+// freshRound is one read of etcd's revision, shared by all who asked before it
+// began.
+type freshRound struct {
+	done chan struct{}
+	rev  int64
+	err  error
+}
+
+// Fresh returns once the view holds every write that was acknowledged, by any
+// Store, before the call.
+func (s *Store) Fresh(ctx context.Context) error {
+	s.freshMu.Lock()
+	if s.freshNext == nil {
+		s.freshNext = &freshRound{done: make(chan struct{})}
+	}
+	round := s.freshNext
+	s.freshMu.Unlock()
+	select {
+	case s.freshKick <- struct{}{}:
+	default:
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout)
+	defer cancel()
+	select {
+	case <-round.done:
+	case <-ctx.Done():
+		return fmt.Errorf("read revision: %w (%w)", ErrUnavailable, ctx.Err())
+	}
+	if round.err != nil {
+		return fmt.Errorf("read revision: %w", round.err)
+	}
+	return s.WaitRevision(ctx, round.rev)
+}
+
+// readRevisions serves Fresh, one read at a time.
+func (s *Store) readRevisions(ctx context.Context) {
+	for {
+		select {
+		case <-s.freshKick:
+		case <-ctx.Done():
+			return
+		}
+		s.freshMu.Lock()
+		round := s.freshNext
+		s.freshNext = nil
+		s.freshMu.Unlock()
+		if round == nil {
+			continue
+		}
+		resp, err := hedged(ctx, readPolicy(s.cfg.RequestTimeout), func(ctx context.Context) (*clientv3.GetResponse, error) {
+			return s.etcd.Get(ctx, keyClock, clientv3.WithKeysOnly())
+		})
+		if err != nil {
+			round.err = err
+		} else {
+			round.rev = resp.Header.Revision
+		}
+		close(round.done)
+	}
+}
+
+// Revision returns the revision of etcd up to which the view is complete.
+func (s *Store) Revision() int64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.rev
+}
+
+// WaitRevision returns once the view is complete up to rev.
+func (s *Store) WaitRevision(ctx context.Context, rev int64) error {
+	s.mu.Lock()
+	if s.rev >= rev {
+		s.mu.Unlock()
+		return nil
+	}
+	w := waiter{rev: rev, done: make(chan struct{})}
+	s.waiters = append(s.waiters, w)
+	s.mu.Unlock()
+	select {
+	case s.lagging <- struct{}{}:
+	default:
+	}
+	select {
+	case <-w.done:
+		return nil
+	case <-ctx.Done():
+		s.mu.Lock()
+		s.waiters = slices.DeleteFunc(s.waiters, func(o waiter) bool { return o.done == w.done })
+		s.mu.Unlock()
+		return fmt.Errorf("wait for revision %d: %w (%w)", rev, ErrUnavailable, ctx.Err())
+	}
+}
+
+// advanceLocked notes that the view is complete up to rev. A load after a
+// restore of etcd may go back; the view is then what etcd has.
+func (s *Store) advanceLocked(rev int64) {
+	s.rev = rev
+	s.waiters = slices.DeleteFunc(s.waiters, func(w waiter) bool {
+		if w.rev > rev {
+			return false
+		}
+		close(w.done)
+		return true
+	})
+}
+
+// awaited reports whether somebody waits for the watch.
+func (s *Store) awaited() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.waiters) > 0
+}

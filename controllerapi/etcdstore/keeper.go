@@ -1,0 +1,259 @@
+package etcdstore
+
+import (
+	"context"
+	"time"
+
+	api "github.com/ankacluster/ankacluster/controllerapi"
+	"go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+)
+
+const (
+	keeperTick = time.Second
+	// clockTick is how often keyClock moves. A creation that was sent before a
+	// move fails after it.
+	clockTick = 20 * time.Second
+	// buriedFor is how long the record of an instance that has left the lists is
+	// kept: longer than a creation that arrives late can be late.
+	buriedFor = 3 * clockTick
+	// unconfirmedFor is how long the record of an instance whose node never
+	// confirmed its end is kept, so that its VM is removed when the node returns.
+	unconfirmedFor = 24 * time.Hour
+	// silentFor is how long a start may go without a report, from an agent that
+	// does not list its tasks.
+	silentFor = 15 * time.Minute
+)
+
+// keeper does what one Store of the cloud has to do: it moves the clock, buries
+// and forgets ended instances, and settles those whose node is gone. All of it is
+// compare-and-set, so that two keepers at a time only cost conflicts.
+func (s *Store) keeper(ctx context.Context) {
+	tick := time.NewTicker(keeperTick)
+	defer tick.Stop()
+	var since time.Time // of being keeper
+	var ticked time.Time
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if !s.elected(ctx, "keeper") {
+			since = time.Time{}
+			s.keeping.Store(false)
+			continue
+		}
+		now := time.Now().UTC()
+		if since.IsZero() {
+			s.log.Info("this controller is the keeper now")
+			since = now
+			s.keeping.Store(true)
+		}
+		if now.Sub(ticked) >= clockTick {
+			c := new(change)
+			c.put(keyClock, now)
+			if _, err := s.commit(ctx, c); err != nil {
+				s.log.Warn("clock not moved", zap.Error(err))
+				continue // nothing may be forgotten while the clock stands still
+			}
+			ticked = now
+		}
+		s.keep(ctx, now, since)
+	}
+}
+
+// Keeping reports whether this Store is the keeper.
+func (s *Store) Keeping() bool { return s.keeping.Load() }
+
+// elected reports whether this Store has the duty, and takes it if it is free.
+func (s *Store) elected(ctx context.Context, duty string) bool {
+	lease := clientv3.LeaseID(s.lease.Load())
+	if lease == 0 {
+		return false
+	}
+	leader := record(s, func(v *View) map[string]*Leader { return v.Leaders }, duty)
+	if leader != nil {
+		return leader.ID == s.leaderID(lease)
+	}
+	c := new(change)
+	c.must(dirLeader+duty, 0)
+	c.put(dirLeader+duty, Leader{ID: s.leaderID(lease)}, clientv3.WithLease(lease))
+	res, err := s.commit(ctx, c)
+	return err == nil && s.WaitRevision(ctx, res.rev) == nil
+}
+
+// leaderID differs between two leases of one Store, so that a duty under an old
+// lease is not taken for one that lasts.
+func (s *Store) leaderID(lease clientv3.LeaseID) string {
+	return s.cfg.ID + "/" + time.Duration(lease).String()
+}
+
+// keep does one round. The view may be behind; every change compares.
+func (s *Store) keep(ctx context.Context, now, since time.Time) {
+	type job struct {
+		id   api.InstanceID
+		node api.NodeID
+		do   func(ctx context.Context, id api.InstanceID, node api.NodeID) error
+	}
+	var jobs []job
+	// After an outage of ours, nodes get one full timeout to come back.
+	patient := now.Sub(since) < s.cfg.NodeActiveTimeout
+	s.Read(func(v *View) {
+		for id, i := range v.Instances {
+			var node api.NodeID
+			if i.Claim != nil {
+				node = i.Claim.Node
+			}
+			switch {
+			case i.forgettable(now):
+				jobs = append(jobs, job{id, node, s.forget})
+			case i.Buried == nil && i.Ended() && now.Sub(i.Public.TS) >= s.cfg.InstanceTimeout:
+				jobs = append(jobs, job{id, node, s.buryEnded})
+			case node == "" || i.Public.InstanceState == api.Terminated:
+			case v.Nodes[node] == nil:
+				jobs = append(jobs, job{id, node, s.settleOrphan})
+			case v.Lives[node] == nil && !patient && !i.Ended() && i.Public.InstanceState != api.Error:
+				jobs = append(jobs, job{id, node, s.settleOffline})
+			case !i.Claim.Done && !i.Ended() && now.Sub(i.Claim.Seen) > silentFor && v.States[node] != nil && v.States[node].TasksHash == "":
+				jobs = append(jobs, job{id, node, s.settleSilent})
+			}
+		}
+	})
+	s.keepRequests(ctx, now)
+	s.keepBatches(ctx)
+	for _, j := range jobs {
+		if ctx.Err() != nil {
+			return
+		}
+		if err := ignoreGone(j.do(ctx, j.id, j.node)); err != nil {
+			s.log.Warn("instance not kept", zap.String("instance_id", string(j.id)), zap.Error(err))
+		}
+	}
+}
+
+// keepRequests ends what is stuck of save-image requests, and forgets old ones
+// and old jobs.
+func (s *Store) keepRequests(ctx context.Context, now time.Time) {
+	stuck := make(map[string]string)
+	var oldImages, oldJobs []string
+	s.Read(func(v *View) {
+		for id, img := range v.Images {
+			if img.Status != ImagePending {
+				if now.Sub(img.Seen) > recordsFor {
+					oldImages = append(oldImages, id)
+				}
+			} else if why := v.stuckImage(img, now); why != "" {
+				stuck[id] = why
+			}
+		}
+		for id, j := range v.Jobs {
+			if now.Sub(j.Created) > jobLimit+recordsFor {
+				oldJobs = append(oldJobs, id)
+			}
+		}
+	})
+	for id, why := range stuck {
+		if err := s.endImage(ctx, id, why); err != nil {
+			s.log.Warn("stuck save-image request not ended", zap.String("request", id), zap.Error(err))
+		}
+	}
+	for _, id := range oldImages {
+		c := new(change)
+		c.delete(dirImage + id)
+		c.delete(outputKey(id, "stdout"))
+		c.delete(outputKey(id, "stderr"))
+		if _, err := s.commit(ctx, c); err != nil {
+			s.log.Warn("old save-image request not forgotten", zap.String("request", id), zap.Error(err))
+		}
+	}
+	for _, id := range oldJobs {
+		if err := s.forgetJob(ctx, id); err != nil {
+			s.log.Warn("old job not forgotten", zap.String("job", id), zap.Error(err))
+		}
+	}
+}
+
+// forgettable reports whether the record of an ended instance has done its duty.
+func (i *Instance) forgettable(now time.Time) bool {
+	if i.Buried == nil {
+		return false
+	}
+	if i.Public.InstanceState == api.Terminated {
+		return now.Sub(*i.Buried) >= buriedFor
+	}
+	return now.Sub(*i.Buried) >= unconfirmedFor
+}
+
+func (s *Store) buryEnded(ctx context.Context, id api.InstanceID, _ api.NodeID) error {
+	return s.updateInstance(ctx, id, nil, func(_ *View, i *Instance, now time.Time) error {
+		if i.Buried != nil || !i.Ended() {
+			return errNoChange
+		}
+		i.bury(now)
+		return nil
+	})
+}
+
+// forget deletes the record, and the start request if it is the last of it.
+func (s *Store) forget(ctx context.Context, id api.InstanceID, _ api.NodeID) error {
+	return s.decide(ctx, func(v *View, now time.Time) (*change, bool, error) {
+		i := v.Instances[id]
+		if i == nil || !i.forgettable(now) || v.batches[i.Batch] != nil {
+			return nil, true, errNoChange
+		}
+		c := new(change)
+		c.must(instanceKey(id), i.rev)
+		c.delete(instanceKey(id))
+		last := true
+		for other, o := range v.Instances {
+			if other != id && o.Batch == i.Batch {
+				last = false
+				break
+			}
+		}
+		if last {
+			c.delete(dirRequest + i.Batch)
+		}
+		if i.LongOutput {
+			c.delete(outputKey(string(id), "stdout"))
+			c.delete(outputKey(string(id), "stderr"))
+		}
+		if addr := i.Public.MACAddress; v.MACs[addr] != nil && v.MACs[addr].Instance == id {
+			c.delete(dirMAC + addr)
+		}
+		return c, false, nil
+	})
+}
+
+// settleOffline settles an instance whose node has been away for its timeout.
+func (s *Store) settleOffline(ctx context.Context, id api.InstanceID, node api.NodeID) error {
+	return s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {
+		if i.Ended() || i.Claim == nil || i.Claim.Node != node || v.Lives[node] != nil {
+			return errNoChange
+		}
+		if !i.Claim.Done {
+			i.requeue("node is offline", now)
+			return nil
+		}
+		if i.Public.InstanceState == api.Error {
+			return errNoChange
+		}
+		i.fail("node is offline", now)
+		return nil
+	})
+}
+
+func (s *Store) settleSilent(ctx context.Context, id api.InstanceID, node api.NodeID) error {
+	return s.updateInstance(ctx, id, nil, func(_ *View, i *Instance, now time.Time) error {
+		if i.Ended() || i.Claim == nil || i.Claim.Node != node || i.Claim.Done || now.Sub(i.Claim.Seen) <= silentFor {
+			return errNoChange
+		}
+		if i.Attempt >= maxAttempts {
+			i.fail("no report from the node", now)
+			return nil
+		}
+		i.requeue("no report from the node", now)
+		return nil
+	})
+}

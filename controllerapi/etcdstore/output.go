@@ -1,0 +1,77 @@
+package etcdstore
+
+import (
+	"context"
+	"fmt"
+	"unicode/utf8"
+
+	api "github.com/ankacluster/ankacluster/controllerapi"
+	"go.etcd.io/etcd/client/v3"
+)
+
+const (
+	// keptOutput is how much is kept of each output of a script: the end of it.
+	keptOutput = 1 << 20
+	// shownOutput is how much of that is in the instance's record, which every
+	// Store has in memory and every change of state writes.
+	shownOutput = 16 << 10
+)
+
+func outputKey(id, which string) string { return dirOutput + id + "/" + which }
+
+// tail returns the end of s, at most n bytes, beginning with a whole character.
+func tail(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	s = s[len(s)-n:]
+	for len(s) > 0 && !utf8.RuneStart(s[0]) {
+		s = s[1:]
+	}
+	return s
+}
+
+// shorten returns a script's result as records hold it, and whether there is more.
+func shorten(r *api.ScriptResult) (short *api.ScriptResult, long bool) {
+	out := *r
+	out.Stdout, out.Stderr = tail(r.Stdout, shownOutput), tail(r.Stderr, shownOutput)
+	return &out, len(out.Stdout) < len(r.Stdout) || len(out.Stderr) < len(r.Stderr)
+}
+
+// storeOutput keeps a script's outputs that records do not hold, before the record
+// says so. Repeating it is no error.
+func (s *Store) storeOutput(ctx context.Context, id string, r *api.ScriptResult) error {
+	if r == nil {
+		return nil
+	}
+	if _, long := shorten(r); !long {
+		return nil
+	}
+	for which, text := range map[string]string{"stdout": r.Stdout, "stderr": r.Stderr} {
+		_, err := hedged(ctx, writePolicy(s.cfg.RequestTimeout), func(ctx context.Context) (*clientv3.PutResponse, error) {
+			return s.etcd.Put(ctx, outputKey(id, which), tail(text, keptOutput))
+		})
+		if err != nil {
+			return fmt.Errorf("store %s of %s: %w", which, id, err)
+		}
+	}
+	return nil
+}
+
+// FullOutput returns the result with all that is kept of its outputs.
+func (s *Store) FullOutput(ctx context.Context, id string, r *api.ScriptResult) (*api.ScriptResult, error) {
+	if r == nil {
+		return nil, nil
+	}
+	out := *r
+	for which, text := range map[string]*string{"stdout": &out.Stdout, "stderr": &out.Stderr} {
+		kv, err := s.get(ctx, outputKey(id, which))
+		if err != nil {
+			return nil, fmt.Errorf("read %s of %s: %w", which, id, err)
+		}
+		if kv != nil {
+			*text = string(kv.Value)
+		}
+	}
+	return &out, nil
+}

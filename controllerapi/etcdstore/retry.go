@@ -1,0 +1,133 @@
+package etcdstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// ErrNoSpace is etcd's alarm that its database is full.
+var ErrNoSpace = errors.New("etcd: database space exceeded")
+
+const (
+	minBackoff = 20 * time.Millisecond
+	maxBackoff = time.Second
+)
+
+// policy says how a call to etcd is repeated. A member that is paused keeps its
+// connections, and the client spreads calls over all members, so a call that is
+// late is sent again, to the next one, while the first is still awaited.
+type policy struct {
+	total time.Duration // for everything
+	hedge time.Duration // until the second call; doubles from there
+	calls int           // awaited at a time, at most
+}
+
+// readPolicy: reads are cheap, and an election takes a second or more.
+func readPolicy(total time.Duration) policy {
+	return policy{total: total, hedge: 150 * time.Millisecond, calls: 4}
+}
+
+// writePolicy: a write waits for a disk, and a repeat makes it busier.
+func writePolicy(total time.Duration) policy {
+	return policy{total: total, hedge: 400 * time.Millisecond, calls: 4}
+}
+
+// hedged calls until one call succeeds, fails for good, or the time is over.
+// Every call may have had its effect, whatever was returned for it.
+func hedged[T any](ctx context.Context, p policy, call func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.total)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	type result struct {
+		val T
+		err error
+	}
+	results := make(chan result, p.calls) // one place for each call awaited
+	awaited, backoff, wait := 0, minBackoff, p.hedge
+	launch := func() {
+		awaited++
+		wg.Go(func() {
+			val, err := call(ctx)
+			results <- result{val, err}
+		})
+	}
+	launch()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	var zero T
+	var last error
+	for {
+		select {
+		case r := <-results:
+			awaited--
+			if r.err == nil {
+				return r.val, nil
+			}
+			if err := permanent(r.err); err != nil && ctx.Err() == nil {
+				return zero, err
+			}
+			if ctx.Err() == nil {
+				last = r.err
+			}
+			if awaited == 0 {
+				timer.Reset(jitter(backoff))
+				backoff = min(2*backoff, maxBackoff)
+			}
+		case <-timer.C:
+			if awaited < p.calls {
+				launch()
+			}
+			wait = min(2*wait, maxBackoff)
+			timer.Reset(wait)
+		case <-ctx.Done():
+			if last == nil {
+				last = ctx.Err()
+			}
+			return zero, fmt.Errorf("%w: %w", ErrUnavailable, last)
+		}
+	}
+}
+
+// permanent returns what err means when a repeat would not help, or nil.
+func permanent(err error) error {
+	if errors.Is(err, rpctypes.ErrNoSpace) {
+		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	}
+	code := status.Code(err)
+	var etcdErr rpctypes.EtcdError
+	if errors.As(err, &etcdErr) {
+		code = etcdErr.Code()
+	}
+	switch code {
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Unknown, codes.Aborted, codes.Internal:
+		return nil
+	}
+	// A member that lags behind the revision asked for will have it soon, and one
+	// that is not leader, or too busy, passes too.
+	for _, passing := range []error{rpctypes.ErrFutureRev, rpctypes.ErrNotLeader, rpctypes.ErrTooManyRequests} {
+		if errors.Is(err, passing) {
+			return nil
+		}
+	}
+	return err
+}
+
+func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
+
+// sleepBackoff sleeps for about d, or until ctx ends, and returns the next wait.
+func sleepBackoff(ctx context.Context, d time.Duration) time.Duration {
+	select {
+	case <-time.After(jitter(d)):
+	case <-ctx.Done():
+	}
+	return min(2*d, maxBackoff)
+}

@@ -1,0 +1,193 @@
+package server
+
+import (
+	"errors"
+	"net/http"
+	"regexp"
+	"strconv"
+	"time"
+
+	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/controllerapi/etcdstore"
+	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"go.uber.org/zap"
+)
+
+// maxReserveWait keeps long polls below the idle limits of proxies.
+const maxReserveWait = 50 * time.Second
+
+// nodeIDs become parts of keys.
+var nodeIDs = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$`)
+
+func (s *Server) register(r *http.Request) (any, error) {
+	req, err := httpapi.Decode[api.RegisterRequest](r)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case !nodeIDs.MatchString(string(req.NodeID)):
+		return nil, httpapi.Failf("node_id %q: letters, digits, and . _ : - are possible, up to 128", req.NodeID)
+	case req.Session == "":
+		return nil, required("session")
+	case req.Facts.HostArch != "arm64" && req.Facts.HostArch != "amd64":
+		return nil, httpapi.Failf("facts.host_arch %q: it must be arm64 or amd64", req.Facts.HostArch)
+	}
+	if err := checkSeed(req.Seed); err != nil {
+		return nil, err
+	}
+	if err := s.fresh(r); err != nil {
+		return nil, err
+	}
+	if own := s.store.CloudID(); req.CloudID != "" && req.CloudID != own {
+		s.log.Error("a node of another cloud registers: has etcd lost its data?", zap.String("node_id", string(req.NodeID)),
+			zap.String("cloud_id", own), zap.String("node_cloud_id", req.CloudID))
+	}
+	if err := s.store.Register(r.Context(), req); err != nil {
+		return nil, err
+	}
+	if err := s.fresh(r); err != nil {
+		return nil, err
+	}
+	out := api.RegisterResponse{NodeID: req.NodeID, Cluster: s.lists(), HeartbeatIntervalMS: s.cfg.HeartbeatInterval.Milliseconds()}
+	s.store.Read(func(v *etcdstore.View) {
+		if n := v.Nodes[req.NodeID]; n != nil {
+			out.Settings = v.SettingsOf(n)
+		}
+	})
+	return out, nil
+}
+
+func checkSeed(seed api.SeedSettings) error {
+	switch {
+	case seed.MaxVMCount != nil && *seed.MaxVMCount < 0:
+		return httpapi.Failf("max_vm_count %d: it must not be negative", *seed.MaxVMCount)
+	case seed.CapacityMode != nil && *seed.CapacityMode != "number" && *seed.CapacityMode != "resource":
+		return httpapi.Failf("capacity_mode %q: it must be number or resource", *seed.CapacityMode)
+	case seed.VCPUOverride != nil && *seed.VCPUOverride < 0:
+		return httpapi.Failf("vcpu_override %d: it must not be negative", *seed.VCPUOverride)
+	case seed.RAMOverride != nil && *seed.RAMOverride < 0:
+		return httpapi.Failf("ram_override %d: it must not be negative", *seed.RAMOverride)
+	case seed.Name != nil && *seed.Name == "":
+		return httpapi.Fail("name must not be empty")
+	}
+	return nil
+}
+
+func (s *Server) unregister(r *http.Request) (any, error) {
+	req, err := httpapi.Decode[api.UnregisterRequest](r)
+	if err != nil {
+		return nil, err
+	}
+	err = s.store.RemoveNode(r.Context(), req.NodeID, req.Session)
+	if errors.Is(err, etcdstore.ErrNotFound) {
+		return nil, nil // repeated
+	}
+	return nil, err
+}
+
+func (s *Server) sync(r *http.Request) (any, error) {
+	req, err := httpapi.DecodeMax[api.SyncRequest](r, api.MaxReport)
+	if err != nil {
+		return nil, err
+	}
+	if at, ok := parseToken(req.Token); ok {
+		s.store.NoteRenewed(req.NodeID, at)
+	}
+	synced, err := s.store.Sync(r.Context(), &req)
+	if err != nil {
+		return nil, err
+	}
+	out := api.SyncResponse{
+		Resync: synced.Resync, HeartbeatIntervalMS: s.cfg.HeartbeatInterval.Milliseconds(),
+		Token: makeToken(s.store.Renewed(req.NodeID)),
+	}
+	if synced.Settings.Generation != req.SettingsGeneration {
+		out.Settings = &synced.Settings
+	}
+	if lists := s.lists(); lists.Generation != req.ClusterGeneration {
+		out.Cluster = &lists
+	}
+	if synced.Assignments.Generation != req.AssignmentGeneration {
+		out.Assignments = &synced.Assignments
+	}
+	return out, nil
+}
+
+// The token tells the next controller when the node's lease was renewed last, so
+// that three controllers do not renew it three times as often.
+func makeToken(renewed time.Time) string { return "1." + strconv.FormatInt(renewed.UnixMilli(), 36) }
+
+func parseToken(token string) (time.Time, bool) {
+	if len(token) < 3 || token[:2] != "1." {
+		return time.Time{}, false
+	}
+	ms, err := strconv.ParseInt(token[2:], 36, 64)
+	if err != nil {
+		return time.Time{}, false
+	}
+	return time.UnixMilli(ms), true
+}
+
+// reserve waits for a task for the node.
+func (s *Server) reserve(r *http.Request) (any, error) {
+	req, err := httpapi.Decode[api.ReserveRequest](r)
+	if err != nil {
+		return nil, err
+	}
+	if req.ReservationID == "" {
+		return nil, required("reservation_id")
+	}
+	ctx := r.Context()
+	res := etcdstore.Reservation{ID: req.ReservationID, Node: req.NodeID, Session: req.Session, Kinds: req.Kinds}
+	if err := s.store.CheckSession(ctx, req.NodeID, req.Session); err != nil {
+		return nil, err
+	}
+	w := s.disp.join(&req)
+	defer s.disp.leave(w)
+	timeout := time.NewTimer(min(max(time.Duration(req.WaitMS)*time.Millisecond, 0), maxReserveWait))
+	defer timeout.Stop()
+	for {
+		task, err := s.store.HandedTask(ctx, res)
+		if err == nil && task == nil {
+			task, err = s.store.HandOut(ctx, res)
+		}
+		if err != nil || task != nil {
+			return api.ReserveResponse{Task: task}, err
+		}
+		select {
+		case <-w.wake:
+			if err := s.store.CheckSession(ctx, req.NodeID, req.Session); err != nil {
+				return nil, err
+			}
+		case id := <-w.offer:
+			task, err := s.store.Claim(ctx, res, id)
+			s.disp.answered(w, id, err == nil && task != nil)
+			if errors.Is(err, etcdstore.ErrTaken) {
+				continue
+			}
+			if err != nil || task != nil {
+				return api.ReserveResponse{Task: task}, err
+			}
+		case <-timeout.C:
+			return api.ReserveResponse{}, nil
+		case <-s.draining:
+			return api.ReserveResponse{}, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (s *Server) report(r *http.Request) (any, error) {
+	req, err := httpapi.DecodeMax[api.ReportRequest](r, api.MaxReport)
+	if err != nil {
+		return nil, err
+	}
+	switch req.Phase {
+	case api.PhaseProgress, api.PhaseDone, api.PhaseFailed, api.PhaseReturned:
+	default:
+		return nil, httpapi.Failf("phase %q is not known", req.Phase)
+	}
+	abandon, err := s.store.Report(r.Context(), &req)
+	return api.ReportResponse{Abandon: abandon}, err
+}

@@ -1,0 +1,309 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/registryapi"
+	"go.uber.org/zap"
+)
+
+const (
+	probeEvery = 3 * time.Second
+	probeLimit = 2 * time.Second
+)
+
+// catalog is the registry's templates as the controller needs them. Answers are
+// live; while the registry does not answer, the last one is given if it is not
+// too old.
+type catalog struct {
+	cfg  Config
+	log  *zap.Logger
+	regs *registries
+
+	mu        sync.Mutex
+	list      []registryapi.Template          // guarded by mu
+	listAt    time.Time                       // guarded by mu
+	templates map[string]registryapi.Template // guarded by mu; with versions, last known
+	next      map[string]*flight              // guarded by mu; look-ups that have not begun
+	inFlight  map[string]*flight              // guarded by mu
+	status    *registryapi.Status             // guarded by mu; nil while it does not answer
+	draining  bool                            // guarded by mu
+}
+
+// flight is one look-up that several requests share.
+type flight struct {
+	done  chan struct{}
+	val   registryapi.Template
+	stale bool // val is from memory: no registry answered
+	err   error
+}
+
+func newCatalog(cfg Config, log *zap.Logger) (*catalog, error) {
+	regs, err := newRegistries(cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	return &catalog{
+		cfg: cfg, log: log, regs: regs,
+		templates: make(map[string]registryapi.Template),
+		next:      make(map[string]*flight),
+		inFlight:  make(map[string]*flight),
+	}, nil
+}
+
+// watchRegistry keeps the registry's condition known and announced.
+func (s *Server) watchRegistry(ctx context.Context) {
+	if s.cfg.registry() == "" {
+		return
+	}
+	tick := time.NewTicker(probeEvery)
+	defer tick.Stop()
+	var told []string
+	for {
+		var urls []string
+		for _, r := range s.lists().Registries {
+			urls = append(urls, r.URL)
+		}
+		s.catalog.regs.follow(urls)
+		healthy := s.catalog.regs.healthy()
+		if s.catalog.probe(ctx) || !slices.Equal(healthy, told) {
+			s.store.Announce(s.announcement())
+			told = healthy
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// probe asks the registry how it is, and reports whether that differs from before.
+func (c *catalog) probe(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, probeLimit)
+	defer cancel()
+	status, err := c.regs.own.Status(ctx)
+	if ctx.Err() != nil && err == nil {
+		err = ctx.Err()
+	}
+	var answered *registryapi.APIError
+	draining := errors.As(err, &answered) && answered.HTTPStatus == http.StatusServiceUnavailable
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	was, wasDraining := c.status, c.draining
+	c.status, c.draining = nil, draining
+	if err == nil {
+		c.status = &status
+	}
+	if (was == nil) != (c.status == nil) {
+		c.log.Info("registry changed", zap.Bool("running", c.status != nil), zap.Error(err))
+	}
+	return wasDraining != draining || (was == nil) != (c.status == nil) || was != nil && *was != *c.status
+}
+
+func (c *catalog) running() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.status != nil
+}
+
+// announced is the registry as the cloud's list shows it. One that does not
+// answer us stays listed: nodes may reach it, and judge for themselves.
+func (c *catalog) announced() api.Server {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := api.Server{ID: c.cfg.RegistryURL, URL: c.cfg.RegistryURL, State: api.ServerReady}
+	if c.draining {
+		out.State = api.ServerDraining
+	}
+	if c.status != nil {
+		out.Version = c.status.Version
+	}
+	return out
+}
+
+// errNoTemplate: the registry has no such template.
+var errNoTemplate = errors.New("template is not in the registry")
+
+// errNoRegistry is the answer to a call that needs the registry and has none.
+func errNoRegistry(err error) error {
+	return httpapi.Unavailable("the registry does not answer", err)
+}
+
+// all returns the list of templates.
+func (c *catalog) all(ctx context.Context) ([]registryapi.Template, error) {
+	if c.cfg.registry() == "" {
+		return nil, nil
+	}
+	list, err := retryRegistry(ctx, c.regs.any.Templates)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil {
+		c.list, c.listAt = list, time.Now()
+		return list, nil
+	}
+	if registryapi.IsAPIError(err) {
+		return nil, errNoRegistry(err)
+	}
+	if !c.listAt.IsZero() && time.Since(c.listAt) < c.cfg.RegistryListCacheTTL {
+		return c.list, nil
+	}
+	return nil, errNoRegistry(err)
+}
+
+// template returns one template with its versions, live where a registry answers.
+func (c *catalog) template(ctx context.Context, id string) (registryapi.Template, error) {
+	return c.templateWith(ctx, id, func(registryapi.Template) bool { return true })
+}
+
+// templateWith is template for a caller that looks for something in it: what the
+// registry that answered lacks, another may have. Absence is told only when it
+// is certain; a stale memory or a registry that does not answer proves none.
+func (c *catalog) templateWith(ctx context.Context, id string, good func(registryapi.Template) bool) (registryapi.Template, error) {
+	if c.cfg.registry() == "" {
+		return registryapi.Template{}, errNoTemplate
+	}
+	f, err := c.look(ctx, id)
+	if err != nil {
+		return registryapi.Template{}, err
+	}
+	if f.err == nil && good(f.val) || f.err != nil && !errors.Is(f.err, errNoTemplate) {
+		return f.val, f.err
+	}
+	if found, absent := c.regs.elsewhere(ctx, id, good); found != nil {
+		return *found, nil
+	} else if absent != nil || f.stale {
+		return registryapi.Template{}, errNoRegistry(absent)
+	}
+	return f.val, f.err
+}
+
+// look shares one look-up among the requests that ask for the same template
+// before it begins.
+func (c *catalog) look(ctx context.Context, id string) (*flight, error) {
+	c.mu.Lock()
+	f := c.next[id]
+	first := f == nil
+	var before *flight
+	if first {
+		f, before = &flight{done: make(chan struct{})}, c.inFlight[id]
+		c.next[id] = f
+	}
+	c.mu.Unlock()
+	if !first {
+		select {
+		case <-f.done:
+			return f, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	if before != nil {
+		<-before.done
+	}
+	// Others wait for this look-up: it must not end with this request.
+	c.lookUp(context.WithoutCancel(ctx), id, f)
+	return f, nil
+}
+
+// lookUp asks the registry. Who comes after it has begun may have pushed
+// meanwhile, and shares the next one.
+func (c *catalog) lookUp(ctx context.Context, id string, f *flight) {
+	defer close(f.done)
+	c.mu.Lock()
+	delete(c.next, id)
+	c.inFlight[id] = f
+	c.mu.Unlock()
+	f.val, f.err = retryRegistry(ctx, func(ctx context.Context) (registryapi.Template, error) { return c.regs.any.Template(ctx, id) })
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.inFlight[id] == f {
+		delete(c.inFlight, id)
+	}
+	var answered *registryapi.APIError
+	switch {
+	case f.err == nil:
+		c.templates[id] = f.val
+	case errors.As(f.err, &answered) && answered.HTTPStatus == http.StatusOK:
+		delete(c.templates, id)
+		f.err = errNoTemplate
+	default:
+		if known, ok := c.templates[id]; ok {
+			c.log.Warn("registry does not answer, using what is known of the template", zap.String("template_id", id), zap.Error(f.err))
+			f.val, f.stale, f.err = known, true, nil
+			return
+		}
+		f.err = errNoRegistry(f.err)
+	}
+}
+
+// retryRegistry repeats a read while the registry does not answer, because no CI
+// client does.
+func retryRegistry[T any](ctx context.Context, call func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, registryTimeout)
+	defer cancel()
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		attempt, done := context.WithTimeout(ctx, registryTimeout/3)
+		val, err := call(attempt)
+		done()
+		var answered *registryapi.APIError
+		if err == nil || errors.As(err, &answered) && answered.HTTPStatus < 500 {
+			return val, err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return val, err
+		}
+	}
+}
+
+// resolve finds the version of a template that a start request asks for.
+func (c *catalog) resolve(ctx context.Context, id api.TemplateID, tag string, version *int) (api.TemplateRef, string, error) {
+	t, err := c.templateWith(ctx, string(id), func(t registryapi.Template) bool { return findVersion(&t, tag, version) != nil })
+	if errors.Is(err, errNoTemplate) {
+		return api.TemplateRef{}, "", httpapi.Fail(api.MsgNoSuchTemplate)
+	}
+	if err != nil {
+		return api.TemplateRef{}, "", err
+	}
+	v := findVersion(&t, tag, version)
+	if v == nil {
+		return api.TemplateRef{}, "", noVersion(tag, version)
+	}
+	arch := v.Arch
+	if arch == "" {
+		arch = t.Arch
+	}
+	return api.TemplateRef{ID: id, Name: t.Name, Repository: t.Repository, Tag: v.Tag, Digest: v.Digest, Size: v.Size}, arch, nil
+}
+
+// findVersion returns the version with the tag or, without a tag, the number, or
+// the latest; nil if there is none.
+func findVersion(t *registryapi.Template, tag string, version *int) *registryapi.Version {
+	for k := len(t.Versions) - 1; k >= 0; k-- {
+		v := &t.Versions[k]
+		if tag != "" && v.Tag == tag || tag == "" && (version == nil || v.Number == *version) {
+			return v
+		}
+	}
+	return nil
+}
+
+// noVersion is the answer when findVersion found none.
+func noVersion(tag string, version *int) error {
+	switch {
+	case tag != "":
+		return httpapi.Fail(api.MsgNoSuchTagPrefix + tag)
+	case version != nil:
+		return httpapi.Failf("No such version %d", *version)
+	}
+	return httpapi.Fail("the template has no version")
+}

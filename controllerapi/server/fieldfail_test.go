@@ -1,0 +1,568 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/google/uuid"
+	"go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+)
+
+// The tests of this file are named after the failures that users met in the
+// field; docs/requirements.md lists them.
+
+// brisk makes the cloud's timeouts as short as etcd's leases allow.
+func brisk(cfg *Config) {
+	cfg.HeartbeatInterval = 200 * time.Millisecond
+	cfg.NodeActiveTimeout = 2 * time.Second
+	cfg.InstanceActiveTimeout = 2 * time.Second
+	cfg.InstanceTimeOut = time.Second
+}
+
+func mustStart(t testing.TB, c *controller, req api.StartRequest) api.InstanceID {
+	t.Helper()
+	if req.VMID == "" {
+		req.VMID = "tpl-1"
+	}
+	ids, err := c.client().Start(t.Context(), req)
+	if err != nil {
+		t.Fatalf("start: %v", err)
+	}
+	return ids[0]
+}
+
+func state(t testing.TB, c *controller, id api.InstanceID) api.Instance {
+	t.Helper()
+	got, err := c.client().Instance(t.Context(), id)
+	if err != nil {
+		t.Fatalf("instance %s: %v", id, err)
+	}
+	return got
+}
+
+// beat syncs the nodes until the test ends.
+func beat(t testing.TB, nodes ...*fakeNode) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	for _, n := range nodes {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				resp, err := n.trySync(ctx, n.last.Resync)
+				_, _ = resp, err // a controller may be down; the next beat asks another
+				select {
+				case <-time.After(200 * time.Millisecond):
+				case <-ctx.Done():
+				}
+			}
+		})
+	}
+	stop = sync.OnceFunc(func() { cancel(); wg.Wait() })
+	t.Cleanup(stop)
+	return stop
+}
+
+func TestF2TwoNodesAskAndOneRuns(t *testing.T) {
+	c := startCloud(t, 3, nil)
+	a, b := newNode(t, "n1", c.controllers...), newNode(t, "n2", c.controllers...)
+	a.register()
+	b.register()
+	for range 20 {
+		var wg sync.WaitGroup
+		tasks := make([]*api.Task, 2)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		id := mustStart(t, c.controllers[0], api.StartRequest{})
+		for k, n := range []*fakeNode{a, b} {
+			wg.Go(func() {
+				tasks[k], _ = n.tryReserve(ctx, uuid.NewString(), 15*time.Second, api.TaskStart)
+				if tasks[k] != nil {
+					cancel() // the other would wait for nothing
+				}
+			})
+		}
+		wg.Wait()
+		cancel()
+		if (tasks[0] == nil) == (tasks[1] == nil) {
+			t.Fatalf("instance %s: tasks %v and %v: exactly one node must have it", id, tasks[0], tasks[1])
+		}
+		if err := c.controllers[1].client().Terminate(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		n := a
+		if tasks[1] != nil {
+			n = b
+		}
+		n.terminate(n.reserve(api.TaskTerminate))
+	}
+}
+
+func TestF2VMOfASupersededAttemptIsRemoved(t *testing.T) {
+	c := startCloud(t, 2, brisk)
+	a, b := newNode(t, "n1", c.controllers...), newNode(t, "n2", c.controllers...)
+	a.register()
+	id := mustStart(t, c.controllers[0], api.StartRequest{})
+	first := a.reserve(api.TaskStart) // and then a is cut off from the cloud
+	b.register()
+	stop := beat(t, b)
+	second := b.reserve(api.TaskStart)
+	stop()
+	if second.InstanceID != id || second.Attempt != 2 {
+		t.Fatalf("after the first node was lost: %+v", second)
+	}
+	if b.start(second) {
+		t.Fatal("second attempt was abandoned")
+	}
+	if !a.start(first) {
+		t.Error("the first node may still report the instance as its own")
+	}
+	info := vmInfo("n1", string(id))
+	a.vms[id] = &api.VMReport{InstanceID: id, Attempt: 1, Managed: true, Info: info}
+	a.sync()
+	if len(a.remove) != 1 || a.remove[0] != info.UUID {
+		t.Errorf("VMs to remove at the first node: %v", a.remove)
+	}
+	if got := state(t, c.controllers[1], id); got.InstanceState != api.Started || got.NodeID != "n2" {
+		t.Errorf("instance is %s on %s", got.InstanceState, got.NodeID)
+	}
+}
+
+func TestF3TerminateDuringPullLeavesNoVM(t *testing.T) {
+	c := startCloud(t, 3, nil)
+	n := newNode(t, "n1", c.controllers...)
+	n.seed.MaxVMCount, n.seed.IgnoreARMVMLimit = new(50), new(true)
+	n.register()
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	var wg sync.WaitGroup
+	stages := []string{api.StagePulling, api.StageCloning, api.StageStarting, api.StageScript}
+	for k := range 60 {
+		id := mustStart(t, c.controllers[k%3], api.StartRequest{})
+		delay := time.Duration(rng.Int64N(int64(30 * time.Millisecond)))
+		wg.Go(func() {
+			time.Sleep(delay) // the random moment is the subject
+			if err := c.controllers[(k+1)%3].client().Terminate(t.Context(), id); err != nil {
+				t.Errorf("terminate: %v", err)
+			}
+		})
+		if task, err := n.tryReserve(t.Context(), uuid.NewString(), 50*time.Millisecond, api.TaskStart); err == nil && task != nil {
+			gone := false
+			for seq, stage := range stages {
+				if gone = n.report(api.ReportRequest{TaskID: task.ID, Attempt: task.Attempt, Seq: int64(seq + 1), Phase: api.PhaseProgress, Stage: stage}); gone {
+					break
+				}
+			}
+			if !gone {
+				info := vmInfo(n.id, string(task.InstanceID))
+				n.mu.Lock()
+				n.vms[task.InstanceID] = &api.VMReport{InstanceID: task.InstanceID, Attempt: task.Attempt, Managed: true, Info: info}
+				n.mu.Unlock()
+				if n.report(api.ReportRequest{TaskID: task.ID, Attempt: task.Attempt, Seq: 9, Phase: api.PhaseDone, VM: &info}) {
+					n.kill(task.InstanceID)
+				}
+			}
+		}
+	}
+	wg.Wait()
+	for {
+		task, err := n.tryReserve(t.Context(), uuid.NewString(), 300*time.Millisecond, api.TaskTerminate)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if task == nil {
+			break
+		}
+		n.terminate(task)
+	}
+	if len(n.vms) != 0 {
+		t.Errorf("%d VMs are left", len(n.vms))
+	}
+	list, err := c.controllers[0].client().Instances(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range list {
+		if i.VM.InstanceState != api.Terminated {
+			t.Errorf("instance %s is %s", i.InstanceID, i.VM.InstanceState)
+		}
+	}
+}
+
+func TestF4NothingLeadsBackFromTerminating(t *testing.T) {
+	c := startCloud(t, 2, nil)
+	n := newNode(t, "n1", c.controllers...)
+	n.register()
+	id := mustStart(t, c.controllers[0], api.StartRequest{})
+	task := n.reserve(api.TaskStart)
+	if err := c.controllers[1].client().Terminate(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	info := vmInfo("n1", string(id))
+	for seq, phase := range []api.TaskPhase{api.PhaseProgress, api.PhaseDone, api.PhaseFailed, api.PhaseReturned} {
+		if !n.report(api.ReportRequest{TaskID: task.ID, Seq: int64(seq + 1), Phase: phase, VM: &info}) {
+			t.Errorf("report %s after the terminate: must be told to abandon", phase)
+		}
+	}
+	n.vms[id] = &api.VMReport{InstanceID: id, Attempt: 1, Managed: true, Info: info}
+	n.sync()
+	if got := state(t, c.controllers[0], id).InstanceState; got != api.Terminating {
+		t.Errorf("state is %s", got)
+	}
+}
+
+func TestF5F6UnknownVMIsRemovedAfterTheThresholdAndNotBefore(t *testing.T) {
+	const threshold = 5
+	c := startCloud(t, 3, func(cfg *Config) { cfg.UnknownVMThreshold = threshold })
+	n := newNode(t, "n1", c.controllers...)
+	n.register()
+	id := mustStart(t, c.controllers[0], api.StartRequest{})
+	task := n.reserve(api.TaskStart)
+	// A VM whose start is not yet reported is known (F6).
+	known := vmInfo("n1", string(id))
+	n.vms[id] = &api.VMReport{InstanceID: id, Attempt: task.Attempt, Managed: true, Info: known}
+	stray, foreign := vmInfo("n1", "stray"), vmInfo("n1", "foreign")
+	n.vms["stray"] = &api.VMReport{Managed: true, Info: stray}
+	n.vms["foreign"] = &api.VMReport{Managed: false, Info: foreign}
+	for k := 1; k < threshold; k++ {
+		if n.sync(); len(n.remove) != 0 {
+			t.Fatalf("after %d reports: remove %v", k, n.remove)
+		}
+	}
+	n.sync()
+	if len(n.remove) != 1 || n.remove[0] != stray.UUID {
+		t.Fatalf("after %d reports: remove %v, want only %s", threshold, n.remove, stray.UUID)
+	}
+	n.kill("stray")
+	if n.start(task) {
+		t.Fatal("start was abandoned")
+	}
+	if err := c.controllers[0].client().Terminate(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	n.report(api.ReportRequest{TaskID: api.TerminateTaskID(id), Seq: 1, Phase: api.PhaseDone})
+	// The VM that was just terminated is still in this report.
+	for range threshold + 2 {
+		if n.sync(); len(n.remove) != 0 {
+			t.Fatalf("just terminated: remove %v", n.remove)
+		}
+	}
+}
+
+func TestF7ClaimOfADeadNodeIsFreeAgain(t *testing.T) {
+	c := startCloud(t, 2, brisk)
+	dead, alive := newNode(t, "n1", c.controllers...), newNode(t, "n2", c.controllers...)
+	dead.register()
+	id := mustStart(t, c.controllers[0], api.StartRequest{})
+	dead.reserve(api.TaskStart)
+	alive.register()
+	beat(t, alive)
+	task := alive.reserve(api.TaskStart)
+	if task.InstanceID != id || task.Attempt != 2 {
+		t.Fatalf("got %+v", task)
+	}
+	if alive.start(task) {
+		t.Fatal("abandoned")
+	}
+	eventually(t, "the queue is empty and the dead node is Offline", func() bool {
+		n, err := c.controllers[1].client().Node(t.Context(), "n1")
+		_, body := do(t, "GET", c.controllers[1].URL+"/api/v1/stats", "")
+		return err == nil && n.State == api.NodeOffline && strings.Contains(body, `"queue_length":0`)
+	})
+}
+
+func TestF7TaskThatTheNodeLostGoesBackToTheQueue(t *testing.T) {
+	c := startCloud(t, 2, nil)
+	n := newNode(t, "n1", c.controllers...)
+	n.register()
+	id := mustStart(t, c.controllers[0], api.StartRequest{})
+	n.reserve(api.TaskStart)
+	// The agent's process dies and comes back without the task.
+	n.session, n.seq = uuid.NewString(), 0
+	n.register()
+	eventually(t, "the instance waits again, under another attempt", func() bool {
+		n.sync()
+		return state(t, c.controllers[1], id).NodeID == ""
+	})
+}
+
+func TestF8JoinAndDisjoinLeaveNothingBehind(t *testing.T) {
+	c := startCloud(t, 1, nil)
+	n := newNode(t, "n1", c.controllers...)
+	cycle := func() {
+		n.session, n.seq = uuid.NewString(), 0
+		n.register()
+		if err := n.call().Unregister(t.Context(), api.UnregisterRequest{NodeID: n.id, Session: n.session}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keys := func() int {
+		resp, err := c.etcd.Get(t.Context(), "/ankacluster/", clientv3.WithPrefix(), clientv3.WithKeysOnly())
+		if err != nil {
+			t.Fatal(err)
+		}
+		own := 0 // the controllers' own keys come and go
+		for _, kv := range resp.Kvs {
+			if strings.HasPrefix(string(kv.Key), "/ankacluster/s/load/") || strings.HasPrefix(string(kv.Key), "/ankacluster/s/leader/") {
+				own++
+			}
+		}
+		return len(resp.Kvs) - own
+	}
+	cycle()
+	before := keys()
+	for range 200 {
+		cycle()
+	}
+	if after := keys(); after != before {
+		t.Errorf("%d keys before 200 cycles, %d after", before, after)
+	}
+	if err := n.call().Unregister(t.Context(), api.UnregisterRequest{NodeID: n.id, Session: n.session}); err != nil {
+		t.Errorf("second disjoin: %v", err)
+	}
+}
+
+func TestF9FullEtcdIsToldAndPasses(t *testing.T) {
+	e := startEtcd(t, func(cfg *embed.Config) { cfg.QuotaBackendBytes = 12 << 20 })
+	etcd := dialEtcd(t, e)
+	ctl := startController(t, etcd, startRegistry(t).URL, nil)
+	big := `{"vmid":"tpl-1","startup_script":"` + strings.Repeat("eHh4", 220_000) + `"}`
+	code, body := 0, ""
+	eventually(t, "etcd is full", func() bool {
+		code, body = do(t, "POST", ctl.URL+"/api/v1/vm", big)
+		return code != 200
+	})
+	if code != http.StatusServiceUnavailable || body != `{"status":"FAIL","message":"etcd: database space exceeded"}` {
+		t.Errorf("answer %d %s", code, body)
+	}
+	eventually(t, "readyz tells the alarm", func() bool {
+		code, body := do(t, "GET", ctl.URL+"/readyz", "")
+		return code == 503 && strings.Contains(body, "NOSPACE")
+	})
+	// The operator makes room and clears the alarm.
+	ctx := t.Context()
+	if _, err := etcd.Delete(ctx, "/ankacluster/u/", clientv3.WithPrefix()); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := etcd.Delete(ctx, "/ankacluster/s/instance/", clientv3.WithPrefix())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := etcd.Compact(ctx, resp.Header.Revision, clientv3.WithCompactPhysical()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := etcd.Defragment(ctx, etcd.Endpoints()[0]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := etcd.AlarmDisarm(ctx, &clientv3.AlarmMember{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "starts work again without a restart", func() bool {
+		code, _ := do(t, "POST", ctl.URL+"/api/v1/vm", `{"vmid":"tpl-1"}`)
+		ready, _ := do(t, "GET", ctl.URL+"/readyz", "")
+		return code == 200 && ready == 200
+	})
+}
+
+func TestF10LastMegabyteOfOutputIsKept(t *testing.T) {
+	c := startCloud(t, 2, nil)
+	n := newNode(t, "n1", c.controllers...)
+	n.register()
+	id := mustStart(t, c.controllers[0], api.StartRequest{ScriptMonitoring: true, StartupScript: "eA=="})
+	task := n.reserve(api.TaskStart)
+	long := strings.Repeat("0123456789abcde\n", 2<<20/16)
+	info := vmInfo("n1", string(id))
+	n.report(api.ReportRequest{TaskID: task.ID, Seq: 1, Phase: api.PhaseFailed, VM: &info, Message: "script failed",
+		Script: &api.ScriptResult{ReturnCode: 3, Stdout: long + "end", Stderr: "short"}})
+	got := state(t, c.controllers[1], id)
+	if got.StartupScript == nil || len(got.StartupScript.Stdout) != 1<<20 || !strings.HasSuffix(got.StartupScript.Stdout, "\nend") || got.StartupScript.Stderr != "short" {
+		t.Fatalf("script result: %d bytes of stdout", len(got.StartupScript.Stdout))
+	}
+	list, err := c.controllers[0].client().Instances(t.Context())
+	if err != nil || len(list[0].VM.StartupScript.Stdout) > 16<<10 {
+		t.Errorf("list carries %d bytes of output (%v)", len(list[0].VM.StartupScript.Stdout), err)
+	}
+}
+
+func TestF12StatusIsTheSameOnEveryController(t *testing.T) {
+	c := startCloud(t, 2, nil)
+	for _, ctl := range c.controllers {
+		eventually(t, "the registry is known to run", ctl.catalog.running)
+	}
+	_, want := do(t, "GET", c.controllers[0].URL+"/api/v1/status", "")
+	for k := range 1000 {
+		if _, got := do(t, "GET", c.controllers[k%2].URL+"/api/v1/status", ""); got != want {
+			t.Fatalf("answer %d: %s, first was %s", k, got, want)
+		}
+	}
+}
+
+func TestF13ListsAreTheSameOnAllReplicasAtOnce(t *testing.T) {
+	c := startCloud(t, 3, nil)
+	for k := range 60 {
+		name := fmt.Sprintf("group-%d", k)
+		if code, body := do(t, "POST", c.controllers[k%3].URL+"/api/v1/group", `{"name":"`+name+`"}`); code != 200 {
+			t.Fatal(body)
+		}
+		for _, ctl := range c.controllers {
+			if _, body := do(t, "GET", ctl.URL+"/api/v1/group", ""); !strings.Contains(body, `"`+name+`"`) {
+				t.Fatalf("%s is missing right after it was made", name)
+			}
+		}
+	}
+}
+
+func TestF16F17NoInstanceIsEverMissing(t *testing.T) {
+	c := startCloud(t, 3, nil)
+	var mu sync.Mutex
+	known := make(map[api.InstanceID]string)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for w := range 3 {
+		wg.Go(func() {
+			for k := 0; ctx.Err() == nil && k < 60; k++ {
+				ext := fmt.Sprintf("%d-%d", w, k)
+				ids, err := c.controllers[w].client().Start(context.WithoutCancel(ctx), api.StartRequest{VMID: "tpl-1", ExternalID: ext})
+				if err != nil {
+					t.Errorf("start: %v", err)
+					return
+				}
+				mu.Lock()
+				known[ids[0]] = ext
+				mu.Unlock()
+			}
+		})
+	}
+	lists := 0
+	for k := 0; k < 300; k++ {
+		mu.Lock()
+		want := make(map[api.InstanceID]string, len(known))
+		for id, ext := range known {
+			want[id] = ext
+		}
+		mu.Unlock()
+		list, err := c.controllers[k%3].client().Instances(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range list {
+			if i.VM.Tag == "" || i.VM.VMID == "" || i.VM.ExternalID == "" || i.VM.Arch == "" {
+				t.Fatalf("fields are missing: %+v", i.VM)
+			}
+			delete(want, i.InstanceID)
+		}
+		if len(want) > 0 {
+			t.Fatalf("list %d lacks %d acknowledged instances", k, len(want))
+		}
+		lists++
+	}
+	cancel()
+	wg.Wait()
+}
+
+func TestF19F20VMFieldsStayThroughErrorAndRestart(t *testing.T) {
+	c := startCloud(t, 2, nil)
+	n := newNode(t, "n1", c.controllers...)
+	n.register()
+	id := mustStart(t, c.controllers[0], api.StartRequest{})
+	n.start(n.reserve(api.TaskStart))
+	if code, body := do(t, "POST", c.controllers[0].URL+"/api/v1/rpc/vm/restart", `{"instance_id":"`+string(id)+`"}`); code != 200 || !strings.Contains(body, `"OK"`) {
+		t.Fatal(body)
+	}
+	task := n.reserve(api.TaskRestart)
+	stopped := vmInfo("n1", string(id))
+	stopped.Status = "stopped"
+	n.vms[id].Info = stopped
+	n.sync()
+	if got := state(t, c.controllers[1], id); got.InstanceState != api.Started || got.VMInfo.Status != "stopped" {
+		t.Errorf("in the middle of a restart: %s, VM %s", got.InstanceState, got.VMInfo.Status)
+	}
+	n.report(api.ReportRequest{TaskID: task.ID, Seq: 1, Phase: api.PhaseFailed, Message: "start failed"})
+	got := state(t, c.controllers[1], id)
+	if got.InstanceState != api.Error || got.Message != "start failed" || got.VMInfo == nil || got.VMInfo.HostIP == "" {
+		t.Errorf("after the failure: %+v", got)
+	}
+}
+
+func TestF21NodeIsListedWithStateAndArchOrNotAtAll(t *testing.T) {
+	c := startCloud(t, 1, nil)
+	n := newNode(t, "n1", c.controllers...)
+	n.facts.HostArch = ""
+	_, err := n.call().Register(t.Context(), api.RegisterRequest{NodeID: "n1", Session: "s", Facts: n.facts})
+	var refused *api.APIError
+	if !errors.As(err, &refused) || !strings.Contains(refused.Message, "host_arch") {
+		t.Errorf("register without an architecture: %v", err)
+	}
+	n.facts.HostArch = "arm64"
+	if _, err := n.call().Register(t.Context(), api.RegisterRequest{NodeID: "n1", Session: "s", SessionStarted: time.Now(), Facts: n.facts}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := c.controllers[0].client().Node(t.Context(), "n1")
+	if err != nil || got.State != api.NodeActive || got.HostArch != "arm64" || got.NodeName == "" {
+		t.Errorf("before its first report: %+v %v", got, err)
+	}
+}
+
+func TestF22WrongSettingNamesItsVariable(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.ID = "x"
+	cfg.LocalRegistryURL = "registry:8089"
+	cfg.ManageMACAddresses, cfg.MACRange = true, "02:00"
+	_, err := New(cfg, nil, zap.NewNop())
+	for _, name := range []string{"ANKA_ANKA_REGISTRY", "ANKA_LOCAL_ANKA_REGISTRY", "ANKA_MAC_ADDR_RANGE"} {
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s is not named in: %v", name, err)
+		}
+	}
+}
+
+func TestF25StuckPushEndsInError(t *testing.T) {
+	c := startCloud(t, 1, nil)
+	ctl := c.controllers[0]
+	n := newNode(t, "n1", c.controllers...)
+	n.register()
+	id := mustStart(t, ctl, api.StartRequest{})
+	n.start(n.reserve(api.TaskStart))
+	save := func(body string) string {
+		_, got := do(t, "POST", ctl.URL+"/api/v1/image", body)
+		return got
+	}
+	if got := save(`{"id":"` + string(id) + `","tag":"x","target_vm_id":"none"}`); !strings.Contains(got, "VM not in the registry") {
+		t.Errorf("unknown target: %s", got)
+	}
+	if got := state(t, ctl, id).InstanceState; got != api.Started {
+		t.Errorf("after a refused request: %s", got)
+	}
+	if got := save(`{"id":"` + string(id) + `","tag":"x","target_vm_id":"tpl-1"}`); !strings.Contains(got, `"OK"`) {
+		t.Fatal(got)
+	}
+	n.reserve(api.TaskSaveImage)
+	if err := ctl.client().Terminate(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the request ends in error", func() bool {
+		_, got := do(t, "GET", ctl.URL+"/api/v1/image", "")
+		return strings.Contains(got, `"status":"error"`) && strings.Contains(got, "the instance was terminated")
+	})
+}
+
+func TestF28EmptyEtcdUnderAKnownCloudIsRefused(t *testing.T) {
+	etcd := dialEtcd(t, startEtcd(t, nil))
+	cfg := DefaultConfig()
+	cfg.ID, cfg.AllowEmptyRegistry, cfg.CloudID = "x", true, "the-old-cloud"
+	srv, err := New(cfg, etcd, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := srv.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "data is lost") {
+		t.Errorf("run on an empty etcd: %v", err)
+	}
+}

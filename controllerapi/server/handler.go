@@ -1,0 +1,69 @@
+package server
+
+import (
+	"net/http"
+
+	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/httpapi"
+)
+
+// Handler returns the whole API. It may be called before Run; calls wait until
+// the state is loaded.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	read := func(pattern string, h httpapi.HandlerFunc) { mux.Handle("GET "+pattern, s.protected(s.read(h))) }
+	write := func(pattern string, h writeFunc) { mux.Handle(pattern, s.protected(s.write(h))) }
+	agent := func(path string, h httpapi.HandlerFunc) { mux.Handle("POST "+path, s.protected(s.agent(h))) }
+
+	// Public.
+	mux.HandleFunc("GET /livez", s.livez)
+	mux.HandleFunc("GET /readyz", s.readyz)
+
+	mux.Handle("GET /config/v1/auth", s.read(s.authConfig))
+
+	// CI systems.
+	read("/api/v1/status", s.status)
+	read("/api/v1/stats", s.stats)
+	read("/api/v1/cluster", s.cluster)
+	read("/api/v1/vm", s.instances)
+	write("POST /api/v1/vm", s.startInstances)
+	write("PUT /api/v1/vm", s.updateInstance)
+	write("DELETE /api/v1/vm", s.terminateInstance)
+	write("POST /api/v1/rpc/vm/restart", s.restartInstance)
+	read("/api/v1/node", s.nodes)
+	write("DELETE /api/v1/node", s.deleteNode)
+	write("POST /api/v1/node/config", s.configureNode)
+	write("PUT /api/v1/node/update", s.upgradeNodes)
+	write("POST /api/v1/node/group", s.addToGroups)
+	write("DELETE /api/v1/node/group", s.removeFromGroups)
+	read("/api/v1/group", s.groups)
+	write("POST /api/v1/group", s.createGroup)
+	write("PUT /api/v1/group", s.updateGroup)
+	write("DELETE /api/v1/group", s.deleteGroup)
+	read("/api/v1/registry/vm", s.templates)
+	write("DELETE /api/v1/registry/vm", s.deleteTemplate)
+	write("DELETE /api/v1/registry/revert", s.revertTemplate)
+	write("DELETE /api/v1/registry/vm/remove", s.removeFromNodes)
+	read("/api/v1/registry/vm/distribute", s.distributions)
+	write("POST /api/v1/registry/vm/distribute", s.distribute)
+	write("DELETE /api/v1/registry/vm/distribute", s.cancelDistribution)
+	read("/api/v1/registry/disk", s.registryDisk)
+	read("/api/v1/image", s.images)
+	write("POST /api/v1/image", s.saveImage)
+	read("/api/v1/usb", s.usb)
+	read("/api/v1/vlan", s.vlans)
+	read("/api/v1/macaddr", s.macs)
+	write("PUT /api/v1/macaddr", s.fillMACs)
+	write("DELETE /api/v1/macaddr", s.purgeMACs)
+	mux.Handle("GET /pkg/{name}", s.protected(http.HandlerFunc(s.packageFile)))
+
+	// Node agents.
+	agent(api.PathAgentRegister, s.register)
+	agent(api.PathAgentUnregister, s.unregister)
+	agent(api.PathAgentSync, s.sync)
+	agent(api.PathAgentReserve, s.reserve)
+	agent(api.PathAgentReport, s.report)
+
+	mux.HandleFunc("/", s.notFound)
+	return s.outermost(s.metrics.observe(mux, mux))
+}

@@ -1,0 +1,125 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.uber.org/zap"
+)
+
+const (
+	// healthEvery is how often readiness is found out. Thousands of agents ask
+	// for it; they all get the last finding.
+	healthEvery = time.Second
+	// healthStale is how old a finding may be; one that hangs is bad news too.
+	healthStale = 5 * time.Second
+)
+
+// health is the last finding about this controller.
+type health struct{ last atomic.Pointer[finding] }
+
+type finding struct {
+	at     time.Time
+	reason string // why it is not ready, "" when it is
+	alarm  bool   // etcd has one
+}
+
+// watchHealth finds out whether this controller can serve.
+func (s *Server) watchHealth(ctx context.Context) {
+	tick := time.NewTicker(healthEvery)
+	defer tick.Stop()
+	was := "starting"
+	for {
+		reason, alarm := s.examine(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		s.health.last.Store(&finding{at: time.Now(), reason: reason, alarm: alarm})
+		if reason != was {
+			if reason == "" {
+				s.log.Info("ready")
+			} else {
+				s.log.Warn("not ready", zap.String("reason", reason))
+			}
+			was = reason
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// examine returns why this controller cannot serve, and whether that is an alarm
+// of etcd.
+func (s *Server) examine(ctx context.Context) (reason string, alarm bool) {
+	ctx, cancel := context.WithTimeout(ctx, healthStale-healthEvery)
+	defer cancel()
+	select {
+	case <-s.store.Loaded():
+	default:
+		return "state is not loaded from etcd yet", false
+	}
+	if err := s.store.Fresh(ctx); err != nil {
+		return fmt.Sprintf("etcd does not answer: %v", err), false
+	}
+	ctx, cancelAlarms := context.WithTimeout(ctx, healthEvery)
+	defer cancelAlarms()
+	alarms, err := s.etcd.AlarmList(ctx)
+	if err != nil {
+		// Reads work; the call may have gone to a member that is paused. What was
+		// known of alarms holds.
+		if last := s.health.last.Load(); last != nil && last.alarm {
+			return last.reason, true
+		}
+		return "", false
+	}
+	for _, a := range alarms.Alarms {
+		if a.Alarm == etcdserverpb.AlarmType_NOSPACE || a.Alarm == etcdserverpb.AlarmType_CORRUPT {
+			return fmt.Sprintf("etcd alarm %s at member %x", a.Alarm, a.MemberID), true
+		}
+	}
+	return "", false
+}
+
+// alarmed reports whether etcd has an alarm.
+func (s *Server) alarmed() bool {
+	last := s.health.last.Load()
+	return last != nil && last.alarm
+}
+
+func (s *Server) notReady() string {
+	if s.isDraining() {
+		return "draining"
+	}
+	last := s.health.last.Load()
+	switch {
+	case last == nil:
+		return "starting"
+	case last.reason == "" && time.Since(last.at) > healthStale:
+		return "etcd does not answer"
+	}
+	return last.reason
+}
+
+func (s *Server) livez(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") }
+
+func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+	if reason := s.notReady(); reason != "" {
+		plain(w, http.StatusServiceUnavailable, reason)
+		return
+	}
+	plain(w, http.StatusOK, "ok")
+}
+
+func plain(w http.ResponseWriter, code int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	_, _ = fmt.Fprintln(w, text)
+}

@@ -1,0 +1,83 @@
+package server
+
+import (
+	"strings"
+	"sync"
+	"testing"
+
+	api "github.com/ankacluster/ankacluster/controllerapi"
+)
+
+func TestKeyedWriteSentManyTimesRunsOnce(t *testing.T) {
+	c := startCloud(t, 3, nil)
+	for round := range 10 {
+		key := "key-" + string(rune('a'+round))
+		answers := make([]string, 9)
+		var wg sync.WaitGroup
+		for k := range answers {
+			wg.Go(func() {
+				_, answers[k] = do(t, "POST", c.controllers[k%3].URL+"/api/v1/vm", `{"vmid":"tpl-1","count":3,"external_id":"`+key+`"}`, api.IdempotencyHeader, key)
+			})
+		}
+		wg.Wait()
+		for _, a := range answers {
+			if a != answers[0] || !strings.Contains(a, `"OK"`) {
+				t.Fatalf("answers differ: %s and %s", a, answers[0])
+			}
+		}
+		_, list := do(t, "GET", c.controllers[0].URL+"/api/v1/vm", "")
+		if n := strings.Count(list, `"external_id":"`+key+`","name"`); n != 3 {
+			t.Fatalf("%d instances of one request for 3", n)
+		}
+	}
+}
+
+func TestFirstAnswerIsKept(t *testing.T) {
+	c := startCloud(t, 2, nil)
+	a, b := c.controllers[0].URL, c.controllers[1].URL
+	for _, tc := range []struct{ name, method, path, body string }{
+		{"a failure", "POST", "/api/v1/vm", `{"vmid":"not-yet"}`},
+		{"a group", "POST", "/api/v1/group", `{"name":"g"}`},
+		{"a terminate of nothing", "DELETE", "/api/v1/vm", `{"id":"none"}`},
+		{"a revert of the latest", "DELETE", "/api/v1/registry/revert?id=tpl-1", ``},
+	} {
+		_, first := do(t, tc.method, a+tc.path, tc.body, api.IdempotencyHeader, tc.name)
+		c.registry.set(func(f *fakeRegistry) { f.templates[0].Versions = f.templates[0].Versions[:1] })
+		_, again := do(t, tc.method, b+tc.path, tc.body, api.IdempotencyHeader, tc.name)
+		if first != again {
+			t.Errorf("%s: first %s, then %s", tc.name, first, again)
+		}
+	}
+	c.registry.set(func(f *fakeRegistry) {
+		reverts := 0
+		for _, call := range f.calls {
+			if strings.HasPrefix(call, "DELETE /registry/revert") {
+				reverts++
+			}
+		}
+		if reverts != 1 {
+			t.Errorf("the registry was asked to revert %d times", reverts)
+		}
+	})
+	code, body := do(t, "POST", a+"/api/v1/group", `{"name":"other"}`, api.IdempotencyHeader, "a group")
+	if code != 422 || !strings.Contains(body, "another request") {
+		t.Errorf("key used for another request: %d %s", code, body)
+	}
+}
+
+func TestLargeStartIsWholeAndOnce(t *testing.T) {
+	c := startCloud(t, 2, nil)
+	body := `{"vmid":"tpl-1","count":400}`
+	_, first := do(t, "POST", c.controllers[0].URL+"/api/v1/vm", body, api.IdempotencyHeader, "big")
+	_, again := do(t, "POST", c.controllers[1].URL+"/api/v1/vm", body, api.IdempotencyHeader, "big")
+	if first != again {
+		t.Error("answers differ")
+	}
+	list, err := c.controllers[1].client().Instances(t.Context())
+	if err != nil || len(list) != 400 {
+		t.Errorf("%d instances, %v", len(list), err)
+	}
+	if _, got := do(t, "POST", c.controllers[0].URL+"/api/v1/vm", `{"vmid":"tpl-1","count":1001}`); !strings.Contains(got, "from 1 to 1000") {
+		t.Error(got)
+	}
+}

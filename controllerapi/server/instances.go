@@ -1,0 +1,180 @@
+package server
+
+import (
+	"net/http"
+	"time"
+
+	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/controllerapi/etcdstore"
+	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/google/uuid"
+)
+
+func (s *Server) instances(r *http.Request) (any, error) {
+	if err := s.fresh(r); err != nil {
+		return nil, err
+	}
+	if id := api.InstanceID(r.URL.Query().Get("id")); id != "" {
+		return s.instance(r, id)
+	}
+	var all []*etcdstore.Instance
+	s.store.Read(func(v *etcdstore.View) { all = v.Visible() })
+	return encodedList(all), nil
+}
+
+func (s *Server) instance(r *http.Request, id api.InstanceID) (any, error) {
+	var found *etcdstore.Instance
+	s.store.Read(func(v *etcdstore.View) { found = v.Instances[id] })
+	if found == nil || found.Buried != nil {
+		return nil, etcdstore.ErrNotFound
+	}
+	out := found.Public
+	if found.LongOutput {
+		script, err := s.store.FullOutput(r.Context(), string(id), out.StartupScript)
+		if err != nil {
+			return nil, err
+		}
+		out.StartupScript = script
+	}
+	return out, nil
+}
+
+// encodedList is a list whose elements are encoded: each instance keeps its
+// encoding until it changes.
+type encodedList []*etcdstore.Instance
+
+func (l encodedList) write(w http.ResponseWriter) {
+	const head, tail = `{"status":"OK","message":"","body":[`, `]}`
+	size := len(head) + len(tail)
+	for _, i := range l {
+		size += len(i.ListedJSON()) + 1
+	}
+	data := append(make([]byte, 0, size), head...)
+	for k, i := range l {
+		if k > 0 {
+			data = append(data, ',')
+		}
+		data = append(data, i.ListedJSON()...)
+	}
+	writeRaw(w, append(data, tail...))
+}
+
+func (s *Server) startInstances(r *http.Request) (any, error) {
+	req, err := httpapi.Decode[api.StartRequest](r)
+	if err != nil {
+		return nil, err
+	}
+	count, err := checkStart(&req)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkMAC(&req, count); err != nil {
+		return nil, err
+	}
+	ref, arch, err := s.catalog.resolve(r.Context(), req.VMID, req.Tag, req.Version)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkPlaces(r, &req); err != nil {
+		return nil, err
+	}
+	now := time.Now().UTC()
+	batch := etcdstore.Batch{ID: uuid.NewString(), Request: req}
+	list := make([]*etcdstore.Instance, count)
+	ids := make([]api.InstanceID, count)
+	for k := range list {
+		ids[k] = api.InstanceID(uuid.NewString())
+		list[k] = newInstance(ids[k], &req, ref, arch, s.cfg.RegistryURL, now)
+	}
+	if err := s.store.Create(r.Context(), batch, list, ids); err != nil {
+		return nil, err
+	}
+	s.events.api(r, api.EventStartVM, map[string]any{"vmid": req.VMID, "tag": ref.Tag, "instance_ids": ids, "external_id": req.ExternalID})
+	return ids, nil
+}
+
+// newInstance fills in all that is asked for, so that the first read shows it.
+func newInstance(id api.InstanceID, req *api.StartRequest, ref api.TemplateRef, arch, registry string, now time.Time) *etcdstore.Instance {
+	if arch != "arm64" && arch != "amd64" {
+		arch = "" // any other word crashes the exporter
+	}
+	return &etcdstore.Instance{
+		Public: api.Instance{
+			InstanceID: id, InstanceState: api.Scheduling, VMID: req.VMID, AnkaRegistry: registry, TS: now, CRTime: now,
+			VLAN: req.VLANTag, GroupID: req.GroupID, USBDevice: req.USBDevice, Arch: arch, Tag: ref.Tag,
+			Name: req.Name, ExternalID: req.ExternalID, MACAddress: req.MACAddress, Version: req.Version, Metadata: req.Metadata,
+		},
+		Template: ref, Priority: *req.Priority, PinNode: req.NodeID, VCPU: req.VCPU, RAM: req.VRAM,
+	}
+}
+
+// checkPlaces checks the node and group that a request names.
+func (s *Server) checkPlaces(r *http.Request, req *api.StartRequest) error {
+	if req.NodeID == "" && req.GroupID == "" {
+		return nil
+	}
+	if err := s.fresh(r); err != nil {
+		return err
+	}
+	var err error
+	s.store.Read(func(v *etcdstore.View) {
+		if req.NodeID != "" && v.Nodes[req.NodeID] == nil {
+			err = httpapi.Failf("No such node %s", req.NodeID)
+		}
+		if req.GroupID != "" && v.Groups[req.GroupID] == nil {
+			err = httpapi.Failf("No such group %s", req.GroupID)
+		}
+	})
+	return err
+}
+
+func (s *Server) terminateInstance(r *http.Request) (any, error) {
+	req, err := httpapi.Decode[struct {
+		ID api.InstanceID `json:"id"`
+	}](r)
+	if err != nil {
+		return nil, err
+	}
+	if req.ID == "" {
+		return nil, required("id")
+	}
+	if err := s.store.Terminate(r.Context(), req.ID); err != nil {
+		return nil, err
+	}
+	s.events.api(r, api.EventTerminateVM, map[string]any{"instance_id": req.ID})
+	return nil, nil
+}
+
+func (s *Server) updateInstance(r *http.Request) (any, error) {
+	req, err := httpapi.Decode[struct {
+		Name       *string        `json:"name"`
+		ExternalID *string        `json:"external_id"`
+		Metadata   map[string]any `json:"metadata"`
+	}](r)
+	if err != nil {
+		return nil, err
+	}
+	id := api.InstanceID(r.URL.Query().Get("id"))
+	if id == "" {
+		return nil, required("id")
+	}
+	if err := checkMetadata(req.Metadata); err != nil {
+		return nil, err
+	}
+	return nil, s.store.UpdateInstance(r.Context(), id, etcdstore.InstanceUpdate{Name: req.Name, ExternalID: req.ExternalID, Metadata: req.Metadata})
+}
+
+func (s *Server) restartInstance(r *http.Request) (any, error) {
+	req, err := httpapi.Decode[struct {
+		InstanceID  api.InstanceID `json:"instance_id"`
+		USBDevice   string         `json:"usb_device"`
+		VNCPassword string         `json:"vnc_password"`
+	}](r)
+	if err != nil {
+		return nil, err
+	}
+	if req.InstanceID == "" {
+		return nil, required("instance_id")
+	}
+	return nil, s.store.RestartInstance(r.Context(), req.InstanceID, uuid.NewString(), api.RestartTask{USBDevice: req.USBDevice, VNCPassword: req.VNCPassword})
+}

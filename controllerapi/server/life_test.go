@@ -1,0 +1,118 @@
+package server
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/google/uuid"
+)
+
+func TestInstanceLivesAndEndsAcrossControllers(t *testing.T) {
+	c := startCloud(t, 3, func(cfg *Config) { cfg.InstanceTimeOut = time.Second })
+	a, b := c.controllers[0].client(), c.controllers[1].client()
+	n := newNode(t, "n1", c.controllers...)
+	reg := n.register()
+	if reg.Settings.MaxVMCount != 2 || reg.Cluster.CloudID == "" {
+		t.Fatalf("register answered %+v", reg)
+	}
+	ids, err := a.Start(t.Context(), api.StartRequest{VMID: "tpl-1", Name: "one", ExternalID: "x1"})
+	if err != nil || len(ids) != 1 {
+		t.Fatalf("start: %v %v", ids, err)
+	}
+	id := ids[0]
+	got, err := b.Instance(t.Context(), id)
+	if err != nil || got.InstanceState != api.Scheduling || got.Tag != "v2" || got.Arch != "arm64" || got.ExternalID != "x1" {
+		t.Fatalf("first read through another controller: %+v %v", got, err)
+	}
+	task := n.reserve(api.TaskStart)
+	if task.InstanceID != id || task.Start.Template.Digest != "sha256:2" || task.Start.Request.Name != "one" {
+		t.Fatalf("task %+v", task)
+	}
+	if n.start(task) {
+		t.Fatal("start was abandoned")
+	}
+	n.sync()
+	got, err = b.Instance(t.Context(), id)
+	if err != nil || got.InstanceState != api.Started || got.VMInfo == nil || got.NodeID != "n1" {
+		t.Fatalf("after start: %+v %v", got, err)
+	}
+	if err := b.Terminate(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := a.Instance(t.Context(), id); got.InstanceState != api.Terminating {
+		t.Fatalf("after terminate: %s", got.InstanceState)
+	}
+	n.terminate(n.reserve(api.TaskTerminate))
+	if got, _ := a.Instance(t.Context(), id); got.InstanceState != api.Terminated {
+		t.Fatalf("after its report: %s", got.InstanceState)
+	}
+	if err := a.Terminate(t.Context(), id); err != nil {
+		t.Fatalf("second terminate: %v", err)
+	}
+	eventually(t, "the instance is out of the list", func() bool {
+		_, err := a.Instance(t.Context(), id)
+		return errors.Is(err, api.ErrNotFound)
+	})
+	list, err := b.Instances(t.Context())
+	if err != nil || len(list) != 0 {
+		t.Fatalf("list %v %v", list, err)
+	}
+}
+
+func TestReservationRepeatedAtAnotherControllerReturnsTheSameTask(t *testing.T) {
+	c := startCloud(t, 3, nil)
+	n := newNode(t, "n1", c.controllers...)
+	n.register()
+	ids, err := c.controllers[0].client().Start(t.Context(), api.StartRequest{VMID: "tpl-1", Count: new(2)})
+	if err != nil || len(ids) != 2 {
+		t.Fatal(ids, err)
+	}
+	rid := uuid.NewString()
+	var first *api.Task
+	for range 6 {
+		task, err := n.tryReserve(t.Context(), rid, 20*time.Second)
+		if err != nil || task == nil {
+			t.Fatalf("reserve: %v %v", task, err)
+		}
+		if first == nil {
+			first = task
+		}
+		if task.ID != first.ID || task.Start == nil {
+			t.Fatalf("repeat returned %s, first was %s", task.ID, first.ID)
+		}
+	}
+}
+
+func TestReadinessAndClusterList(t *testing.T) {
+	c := startCloud(t, 2, nil)
+	for _, ctl := range c.controllers {
+		if code, body := do(t, "GET", ctl.URL+"/readyz", ""); code != 200 {
+			t.Errorf("readyz %d %s", code, body)
+		}
+		eventually(t, "both controllers and the registry are listed", func() bool {
+			cl, err := ctl.client().Cluster(t.Context())
+			return err == nil && len(cl.Controllers) == 2 && len(cl.Registries) == 1 && cl.Registries[0].Version == "test"
+		})
+	}
+	if err := c.controllers[0].Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if code, _ := do(t, "GET", c.controllers[0].URL+"/readyz", ""); code != 503 {
+		t.Errorf("readyz of a draining controller: %d", code)
+	}
+	states := map[string]string{}
+	cl, err := c.controllers[1].client().Cluster(t.Context())
+	for _, s := range cl.Controllers {
+		states[s.URL] = s.State
+	}
+	if err != nil || states[c.controllers[0].URL] != api.ServerDraining || states[c.controllers[1].URL] != api.ServerReady {
+		t.Errorf("list while draining: %v %v", states, err)
+	}
+	c.controllers[0].stop()
+	cl, err = c.controllers[1].client().Cluster(t.Context())
+	if err != nil || len(cl.Controllers) != 1 {
+		t.Errorf("list after the stop: %+v %v", cl, err)
+	}
+}

@@ -1,0 +1,137 @@
+package server
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/controllerapi/etcdstore"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics of a controller. Figures of the cloud are the same on every
+// controller: take one of them, or the maximum.
+type metrics struct {
+	srv      *Server
+	requests *prometheus.HistogramVec
+
+	instances, nodes, queue, queueAge *prometheus.Desc
+	revision, ready, waiting, dropped *prometheus.Desc
+	controllers, alarm                *prometheus.Desc
+}
+
+// newMetrics registers the metrics; with a nil registerer they go nowhere.
+func newMetrics(reg prometheus.Registerer, srv *Server) *metrics {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("anka_controller_"+name, help, labels, nil)
+	}
+	m := &metrics{
+		srv: srv,
+		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "anka_controller_request_seconds", Help: "How long calls took; long polls count from the task's arrival only at their end.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10},
+		}, []string{"call", "code"}),
+		instances:   desc("instances", "Instances of the cloud by state.", "state"),
+		nodes:       desc("nodes", "Nodes of the cloud by state.", "state"),
+		queue:       desc("queue_length", "Instances that wait for a node."),
+		queueAge:    desc("queue_oldest_seconds", "How long the oldest waiting instance has waited; goes up when nothing fits it."),
+		revision:    desc("etcd_revision", "Revision of etcd that this controller's view has reached."),
+		ready:       desc("ready", "1 while this controller can serve, 0 while /readyz tells a reason why not."),
+		alarm:       desc("etcd_alarm", "1 while etcd has an alarm, such as NOSPACE: writes fail until it is cleared."),
+		waiting:     desc("long_polls", "Agents' long polls that wait at this controller."),
+		dropped:     desc("events_dropped_total", "Events that were not delivered; goes up when a receiver does not answer."),
+		controllers: desc("controllers", "Controllers in the cloud's list by state.", "state"),
+	}
+	if reg != nil {
+		reg.MustRegister(m.requests, m)
+	}
+	return m
+}
+
+// Describe implements prometheus.Collector.
+func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{m.instances, m.nodes, m.queue, m.queueAge, m.revision, m.ready, m.waiting, m.dropped, m.controllers, m.alarm} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, val float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, val, labels...)
+	}
+	instances, nodes, servers := map[api.InstanceState]int{}, map[api.NodeState]int{}, map[string]int{}
+	queue, oldest := 0, time.Duration(0)
+	m.srv.store.Read(func(v *etcdstore.View) {
+		for _, i := range v.Instances {
+			if i.Buried == nil {
+				instances[i.Public.InstanceState]++
+			}
+		}
+		for _, n := range v.Nodes {
+			nodes[v.NodeState(n)]++
+		}
+		queue = len(v.Pending())
+		for _, i := range v.Pending() {
+			oldest = max(oldest, time.Since(i.Public.CRTime))
+		}
+		if v.Cluster != nil {
+			for _, c := range v.Cluster.Controllers {
+				servers[c.State]++
+			}
+		}
+	})
+	for _, st := range []api.InstanceState{api.Scheduling, api.Pulling, api.Started, api.Stopping, api.Stopped, api.Pushing, api.Error, api.Terminating, api.Terminated} {
+		gauge(m.instances, float64(instances[st]), string(st))
+	}
+	for _, st := range []api.NodeState{api.NodeOffline, api.NodeInactive, api.NodeActive, api.NodeUpdating, api.NodeUnhealthy, api.NodeDrain} {
+		gauge(m.nodes, float64(nodes[st]), string(st))
+	}
+	for _, st := range []string{api.ServerReady, api.ServerDraining} {
+		gauge(m.controllers, float64(servers[st]), st)
+	}
+	gauge(m.queue, float64(queue))
+	gauge(m.queueAge, oldest.Seconds())
+	gauge(m.revision, float64(m.srv.store.Revision()))
+	gauge(m.ready, boolean(m.srv.notReady() == ""))
+	gauge(m.alarm, boolean(m.srv.alarmed()))
+	gauge(m.waiting, float64(m.srv.disp.waitingPolls()))
+	dropped := int64(0)
+	for _, s := range m.srv.events.sinks {
+		dropped += s.dropped.Load()
+	}
+	ch <- prometheus.MustNewConstMetric(m.dropped, prometheus.CounterValue, float64(dropped))
+}
+
+func boolean(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// statusWriter notes the code of an answer.
+type statusWriter struct {
+	http.ResponseWriter
+	code int
+}
+
+func (w *statusWriter) WriteHeader(code int) {
+	w.code = code
+	w.ResponseWriter.WriteHeader(code)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// observe measures calls. The label is the route, of which there are few.
+func (m *metrics) observe(mux *http.ServeMux, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		begun := time.Now()
+		_, call := mux.Handler(r)
+		sw := &statusWriter{ResponseWriter: w, code: http.StatusOK}
+		next.ServeHTTP(sw, r)
+		m.requests.WithLabelValues(call, strconv.Itoa(sw.code)).Observe(time.Since(begun).Seconds())
+	})
+}

@@ -1,0 +1,179 @@
+package server
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/controllerapi/etcdstore"
+	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+)
+
+// outermost stands around every call, public ones too.
+func (s *Server) outermost(h http.Handler) http.Handler {
+	return httpapi.WithRequestID(httpapi.Recover(s.log, httpapi.CleanPath(s.cors(h))))
+}
+
+// protected is the one place where authentication stands.
+func (s *Server) protected(h http.Handler) http.Handler {
+	if s.cfg.Auth == nil {
+		return h
+	}
+	return s.cfg.Auth(h)
+}
+
+func (s *Server) cors(h http.Handler) http.Handler {
+	if !s.cfg.AllowCORS {
+		return h
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		head := w.Header()
+		head.Set("Access-Control-Allow-Origin", "*")
+		head.Set("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE, OPTIONS")
+		head.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, "+api.IdempotencyHeader)
+		if r.Method == http.MethodOptions {
+			w.WriteHeader(http.StatusOK)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// read serves a call that changes nothing.
+func (s *Server) read(h httpapi.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := h(r)
+		switch list, encoded := body.(encodedList); {
+		case err != nil:
+			s.api.WriteError(w, r, answer(err))
+		case encoded:
+			list.write(w)
+		default:
+			writeRaw(w, envelope(body))
+		}
+	})
+}
+
+// agent serves a call of the agent wire, which is idempotent by ids of its own.
+func (s *Server) agent(h httpapi.HandlerFunc) http.Handler { return s.read(h) }
+
+// writeFunc answers a request that changes something.
+type writeFunc = httpapi.HandlerFunc
+
+// write serves a call of the CI side that changes something. With an idempotency
+// key it has its effect once, and every repeat is given the first answer.
+func (s *Server) write(h writeFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if key := r.Header.Get(api.IdempotencyHeader); key != "" {
+			body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, httpapi.MaxBody+1))
+			if err != nil {
+				s.api.WriteError(w, r, &httpapi.Error{Code: http.StatusRequestEntityTooLarge, Message: "request body is larger than 1 MB"})
+				return
+			}
+			if len(key) > 255 {
+				s.api.WriteError(w, r, httpapi.BadRequest("header %s is longer than 255 bytes", api.IdempotencyHeader))
+				return
+			}
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			request := append([]byte(r.Method+" "+r.URL.RequestURI()+"\n"), body...)
+			ctx, _ := etcdstore.WithIdem(r.Context(), key, request, envelope)
+			r = r.WithContext(ctx)
+		}
+		body, err := h(r)
+		err = s.settle(r, body, answer(err))
+		var replay *etcdstore.Replay
+		switch {
+		case errors.As(err, &replay):
+			writeRaw(w, replay.Answer)
+		case err != nil:
+			s.api.WriteError(w, r, err)
+		default:
+			writeRaw(w, envelope(body))
+		}
+	})
+}
+
+// settle keeps the answer of a call that changed nothing, so that its repeat is
+// told the same. Faults of ours and requests that could not be read are not kept.
+func (s *Server) settle(r *http.Request, body any, err error) error {
+	if err == nil {
+		return answer(s.store.Settle(r.Context(), body))
+	}
+	var fail *httpapi.Error
+	if errors.As(err, &fail) && fail.Code == http.StatusOK {
+		if kept := s.store.Settle(r.Context(), failure(fail.Message)); kept != nil {
+			return answer(kept)
+		}
+	}
+	return err
+}
+
+// failure is an answer that is not OK, to be kept under an idempotency key.
+type failure string
+
+// envelope encodes an answer.
+func envelope(body any) json.RawMessage {
+	env := httpapi.Envelope{Status: httpapi.StatusOK, Body: body}
+	if f, ok := body.(failure); ok {
+		env = httpapi.Envelope{Status: httpapi.StatusFail, Message: string(f)}
+	}
+	data, err := json.Marshal(env)
+	if err != nil {
+		panic(fmt.Sprintf("server: an answer does not encode: %v", err))
+	}
+	return data
+}
+
+func writeRaw(w http.ResponseWriter, data []byte) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	_, _ = w.Write(data) // the client went away; there is nobody to tell
+}
+
+func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {
+	s.api.WriteError(w, r, &httpapi.Error{Code: http.StatusNotFound, Message: fmt.Sprintf("no such call: %s %s", r.Method, r.URL.Path)})
+}
+
+// lastWords is an error's text without the operations that it was wrapped with.
+func lastWords(err error) string {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil || !strings.HasSuffix(err.Error(), inner.Error()) {
+			return err.Error()
+		}
+		err = inner
+	}
+}
+
+// answer turns the store's errors into answers: the one table of them.
+func answer(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, etcdstore.ErrNotFound), errors.Is(err, errNoTemplate):
+		return httpapi.Fail(api.MsgNotFound)
+	case errors.Is(err, etcdstore.ErrUnknownNode):
+		return httpapi.Fail(api.MsgUnknownNode)
+	case errors.Is(err, etcdstore.ErrSessionEnded):
+		return httpapi.Fail(api.MsgSessionEnded)
+	case errors.Is(err, etcdstore.ErrNoSuchGroup), errors.Is(err, etcdstore.ErrNoSuchNode), errors.Is(err, etcdstore.ErrGroupExists),
+		errors.Is(err, etcdstore.ErrFallbackCycle), errors.Is(err, etcdstore.ErrBadState), errors.Is(err, etcdstore.ErrNoMAC):
+		return httpapi.Fail(lastWords(err))
+	case errors.Is(err, etcdstore.ErrKeyReused):
+		return &httpapi.Error{Code: http.StatusUnprocessableEntity, Message: "the idempotency key was used for another request"}
+	case errors.Is(err, rpctypes.ErrRequestTooLarge):
+		return httpapi.Fail("the request makes records that are too large to be stored")
+	case errors.Is(err, etcdstore.ErrNoSpace):
+		return httpapi.Unavailable("etcd: database space exceeded", err)
+	case errors.Is(err, etcdstore.ErrUnavailable):
+		return httpapi.Unavailable("etcd does not answer", err)
+	}
+	return err
+}

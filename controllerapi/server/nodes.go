@@ -1,0 +1,125 @@
+package server
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/controllerapi/etcdstore"
+	"github.com/ankacluster/ankacluster/controllerapi/schedule"
+	"github.com/ankacluster/ankacluster/internal/httpapi"
+)
+
+func (s *Server) nodes(r *http.Request) (any, error) {
+	if err := s.fresh(r); err != nil {
+		return nil, err
+	}
+	id := api.NodeID(r.URL.Query().Get("id"))
+	out := []api.Node{}
+	s.store.Read(func(v *etcdstore.View) {
+		if id != "" {
+			if n := v.Nodes[id]; n != nil {
+				out = append(out, s.describe(v, n))
+			}
+			return
+		}
+		for _, n := range v.Nodes {
+			out = append(out, s.describe(v, n))
+		}
+	})
+	if id != "" && len(out) == 0 {
+		return nil, etcdstore.ErrNotFound
+	}
+	slices.SortFunc(out, func(a, b api.Node) int { return strings.Compare(string(a.NodeID), string(b.NodeID)) })
+	return out, nil
+}
+
+// describe is the one place where a node becomes what the API shows.
+func (s *Server) describe(v *etcdstore.View, n *etcdstore.Node) api.Node {
+	total, used := v.Capacity(n)
+	out := api.Node{
+		NodeID: n.ID, NodeName: n.Settings.Name, CPUCount: n.Facts.CPUCount, RAM: n.Facts.RAM,
+		VMCount: unsigned(used.VMs), VCPUCount: unsigned(used.VCPU), VRAM: unsigned(used.RAM),
+		IPAddress: n.Host(), State: v.NodeState(n), Capacity: unsigned(total.VMs),
+		CapacityMode: n.Settings.CapacityMode, VCPUOverride: n.Settings.VCPUOverride, RAMOverride: n.Settings.RAMOverride,
+		DiskSize: n.Facts.DiskSize, HostArch: n.Facts.HostArch, AnkaVersion: n.Facts.AnkaVersion,
+		USBDevices: n.Facts.USBDevices, Templates: []api.NodeImage{}, AgentVersion: n.Facts.AgentVersion,
+		VLANs: n.Facts.VLANs, DisableLogging: n.Settings.DisableCentralLogging, LastUpdated: n.Registered,
+	}
+	if n.Settings.CapacityMode == schedule.ByResource {
+		out.Capacity = unsigned(total.VCPU)
+	}
+	for _, id := range v.GroupsOf(n.ID) {
+		if g := v.Groups[id]; g != nil {
+			out.Groups = append(out.Groups, g.Group)
+		}
+	}
+	if state := v.States[n.ID]; state != nil {
+		out.LastUpdated = state.At
+		if len(state.Images) > 0 {
+			out.Templates = state.Images
+		}
+	}
+	load := v.Loads[n.ID]
+	out.CPUUtil, out.RAMUtil, out.FreeDiskSpace, out.AnkaDiskUsage = load.CPUUtil, load.RAMUtil, load.FreeDiskSpace, load.AnkaDiskUsage
+	if seen := s.store.Renewed(n.ID).UTC(); seen.After(out.LastUpdated) {
+		out.LastUpdated = seen
+	}
+	out.Timestamp = out.LastUpdated.Unix()
+	return out
+}
+
+func unsigned(n int) uint { return uint(max(n, 0)) }
+
+func (s *Server) deleteNode(r *http.Request) (any, error) {
+	req, err := httpapi.Decode[struct {
+		NodeID api.NodeID `json:"node_id"`
+	}](r)
+	if err != nil {
+		return nil, err
+	}
+	if req.NodeID == "" {
+		return nil, required("node_id")
+	}
+	if err := s.store.RemoveNode(r.Context(), req.NodeID, ""); err != nil {
+		return nil, err
+	}
+	s.events.api(r, api.EventDeleteNode, map[string]any{"node_id": req.NodeID})
+	return nil, nil
+}
+
+func (s *Server) configureNode(r *http.Request) (any, error) {
+	req, err := httpapi.Decode[struct {
+		NodeID         api.NodeID `json:"node_id"`
+		MaxVMCount     *int       `json:"max_vm_count"`
+		Name           *string    `json:"name"`
+		Host           *string    `json:"host"`
+		CapacityMode   *string    `json:"capacity_mode"`
+		VCPUOverride   *int       `json:"vcpu_override"`
+		RAMOverride    *int       `json:"ram_override"`
+		DisableLogging *bool      `json:"disable_central_logging"`
+		DrainMode      *bool      `json:"drain_mode"`
+	}](r)
+	if err != nil {
+		return nil, err
+	}
+	if req.NodeID == "" {
+		return nil, required("node_id")
+	}
+	set := api.SeedSettings{
+		Name: req.Name, MaxVMCount: req.MaxVMCount, CapacityMode: req.CapacityMode, VCPUOverride: req.VCPUOverride,
+		RAMOverride: req.RAMOverride, DrainMode: req.DrainMode, DisableCentralLogging: req.DisableLogging,
+	}
+	if err := checkSeed(set); err != nil {
+		return nil, err
+	}
+	if err := s.store.ConfigureNode(r.Context(), req.NodeID, set, req.Host); err != nil {
+		return nil, err
+	}
+	s.events.api(r, api.EventConfigNode, map[string]any{"node_id": req.NodeID})
+	return nil, nil
+}
+
+// required is the answer to a request that lacks a field.
+func required(field string) error { return httpapi.Failf("%s is required", field) }

@@ -1,0 +1,136 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ankacluster/ankacluster/balancer"
+	"github.com/ankacluster/ankacluster/registryapi"
+	"go.uber.org/zap"
+)
+
+// elsewhereLimit bounds the question whether another registry has what the one
+// that was asked has not.
+const elsewhereLimit = 2 * time.Second
+
+// registries are the registries of the cloud behind one balancer: the
+// controller's own, and those that other controllers announce. Any may answer a
+// read; changes go to the push registries where there are some, because replicas
+// only follow.
+type registries struct {
+	ownURL string
+	alias  string // what nodes call the own one
+	own    *registryapi.Client
+	any    *registryapi.Client
+	pool   *balancer.Balancer
+	direct *http.Client
+	push   []string
+
+	mu   sync.Mutex
+	urls []string // guarded by mu; own first
+}
+
+func newRegistries(cfg Config, log *zap.Logger) (*registries, error) {
+	direct := cfg.RegistryHTTP
+	if direct == nil {
+		direct = &http.Client{Timeout: registryTimeout}
+	}
+	pool, err := balancer.New(cfg.RegistryPool, log)
+	if err != nil {
+		return nil, err
+	}
+	r := &registries{
+		ownURL: cfg.registry(), alias: cfg.RegistryURL, own: registryapi.NewClient(cfg.registry(), direct),
+		any: registryapi.NewClient("http://registries", pool.Client()), pool: pool, direct: direct, push: cfg.PushRegistries,
+	}
+	if r.ownURL == "" {
+		return r, nil
+	}
+	r.urls = []string{r.ownURL}
+	return r, pool.SetMembers(balancer.OriginJoin, r.urls)
+}
+
+// follow makes the announced registries known. The own one may be announced
+// under another address than this controller's.
+func (r *registries) follow(announced []string) {
+	others := slices.DeleteFunc(slices.Clone(announced), func(u string) bool { return u == r.ownURL || u == r.alias })
+	urls := append([]string{r.ownURL}, others...)
+	r.mu.Lock()
+	same := slices.Equal(urls, r.urls)
+	r.urls = urls
+	r.mu.Unlock()
+	if !same && len(others) > 0 {
+		// Only a malformed URL is refused, and that one could not be used anyway.
+		_ = r.pool.SetMembers(balancer.OriginLearned, others)
+	}
+}
+
+// healthy returns the other registries that this controller can reach now. It
+// announces them too: a registry must not leave the cloud's list because the
+// one controller that is configured with it is dead or hung.
+func (r *registries) healthy() []string {
+	var urls []string
+	for _, ep := range r.pool.Status().Endpoints {
+		if ep.URL != r.ownURL && ep.State == balancer.Healthy {
+			urls = append(urls, ep.URL)
+		}
+	}
+	return urls
+}
+
+// change runs do on the first push registry that answers, or, without push
+// registries, on any registry.
+func (r *registries) change(ctx context.Context, do func(context.Context, *registryapi.Client) error) error {
+	if len(r.push) == 0 {
+		return do(ctx, r.any)
+	}
+	var errs []error
+	for _, url := range r.push {
+		err := do(ctx, registryapi.NewClient(url, r.direct))
+		if err == nil || registryapi.IsAPIError(err) {
+			return err
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// elsewhere asks every registry for a template, because the one that was asked
+// first may be a replica that lags. It returns the first answer that satisfies
+// good. Without one, absent says whether that is certain: every push registry,
+// or without push registries every registry, has answered or is known to be write-only.
+func (r *registries) elsewhere(ctx context.Context, id string, good func(registryapi.Template) bool) (found *registryapi.Template, absent error) {
+	ctx, cancel := context.WithTimeout(ctx, elsewhereLimit)
+	defer cancel()
+	r.mu.Lock()
+	urls := slices.Compact(slices.Sorted(slices.Values(slices.Concat(r.urls, r.push))))
+	r.mu.Unlock()
+	type answer struct {
+		url string
+		t   registryapi.Template
+		err error
+	}
+	answers := make(chan answer, len(urls)) // every asker can end, also unheard
+	for _, url := range urls {
+		go func() { // ends with its call, which ctx bounds
+			t, err := registryapi.NewClient(url, r.direct).Template(ctx, id)
+			answers <- answer{url, t, err}
+		}()
+	}
+	for range urls {
+		a := <-answers
+		var answered *registryapi.APIError
+		switch {
+		case a.err == nil && good(a.t):
+			return &a.t, nil
+		case a.err == nil, errors.As(a.err, &answered) && answered.HTTPStatus < 500:
+		case len(r.push) == 0 || slices.Contains(r.push, a.url):
+			absent = a.err
+		}
+	}
+	return nil, absent
+}

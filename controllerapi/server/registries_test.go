@@ -1,0 +1,95 @@
+package server
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"testing"
+
+	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/controllerapi/etcdstore"
+	"github.com/ankacluster/ankacluster/registryapi"
+)
+
+// withVersion is the fake registry's template with one more tag.
+func withVersion(f *fakeRegistry, tag string) {
+	f.set(func(f *fakeRegistry) {
+		t := &f.templates[0]
+		t.Versions = append(t.Versions, registryapi.Version{Tag: tag, Number: len(t.Versions), Images: []string{}, StateFiles: []string{}, Digest: "sha256:" + tag})
+	})
+}
+
+// twoRegistries is a cloud whose first controller has the first registry as its
+// own, and knows the other one from the second controller.
+func twoRegistries(t *testing.T) (first *controller, own, other *fakeRegistry) {
+	etcd := dialEtcd(t, startEtcd(t, nil))
+	own, other = startRegistry(t), startRegistry(t)
+	first = startController(t, etcd, own.URL, nil)
+	startController(t, etcd, other.URL, nil)
+	eventually(t, "both registries are known", func() bool { return len(first.lists().Registries) == 2 })
+	first.catalog.regs.follow([]string{own.URL, other.URL})
+	eventually(t, "both registries are in the pool", func() bool { return len(first.catalog.regs.pool.Status().Endpoints) == 2 })
+	return first, own, other
+}
+
+func TestStartGoesOnWhenTheOwnRegistryDies(t *testing.T) {
+	first, own, other := twoRegistries(t)
+	withVersion(other, "v3")
+	own.Close()
+	if _, err := api.NewClient(first.URL, http.DefaultClient).Start(t.Context(), api.StartRequest{VMID: "tpl-1", Tag: "v3"}); err != nil {
+		t.Errorf("start with the own registry dead: %v, want none: another registry has the tag", err)
+	}
+}
+
+func TestTagThatAReplicaLacksIsAskedElsewhere(t *testing.T) {
+	first, _, other := twoRegistries(t)
+	withVersion(other, "v3")
+	for range 4 { // whichever registry is asked first
+		if _, err := api.NewClient(first.URL, http.DefaultClient).Start(t.Context(), api.StartRequest{VMID: "tpl-1", Tag: "v3"}); err != nil {
+			t.Errorf("start with a tag that one of two registries has: %v, want none", err)
+		}
+	}
+}
+
+func TestAbsenceIsNotToldFromMemory(t *testing.T) {
+	c := startCloud(t, 1, nil)
+	client := api.NewClient(c.controllers[0].URL, http.DefaultClient)
+	if _, err := client.Start(t.Context(), api.StartRequest{VMID: "tpl-1", Tag: "v2"}); err != nil {
+		t.Fatalf("start while the registry answers: %v", err)
+	}
+	c.registry.set(func(f *fakeRegistry) { f.down = true })
+	_, err := client.Start(t.Context(), api.StartRequest{VMID: "tpl-1", Tag: "v3"})
+	var answered *api.APIError
+	if !errors.As(err, &answered) || answered.HTTPStatus != http.StatusServiceUnavailable {
+		t.Errorf("start with an unknown tag while no registry answers: %v, want a 503: the tag may exist", err)
+	}
+	if _, err := client.Start(t.Context(), api.StartRequest{VMID: "tpl-1", Tag: "v2"}); err != nil {
+		t.Errorf("start with a known tag while no registry answers: %v, want none: the pull verifies it", err)
+	}
+}
+
+func TestRegistryStaysListedWhenItsControllerDies(t *testing.T) {
+	etcd := dialEtcd(t, startEtcd(t, nil))
+	own, other := startRegistry(t), startRegistry(t)
+	first := startController(t, etcd, own.URL, nil)
+	second := startController(t, etcd, other.URL, nil)
+	eventually(t, "the first controller reaches the other's registry", func() bool {
+		return slices.Contains(first.catalog.regs.healthy(), other.URL)
+	})
+	eventually(t, "and announces it", func() bool {
+		announced := 0
+		first.store.Read(func(v *etcdstore.View) {
+			for _, srv := range v.Servers {
+				if srv.URL == other.URL {
+					announced++
+				}
+			}
+		})
+		return announced == 2
+	})
+	second.stop()
+	eventually(t, "the second controller is gone", func() bool { return len(first.lists().Controllers) == 1 })
+	if got := len(first.lists().Registries); got != 2 {
+		t.Errorf("%d registries are listed after a controller ended, want 2: its registry lives", got)
+	}
+}

@@ -1,0 +1,233 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/registryapi"
+	"github.com/google/uuid"
+	"go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest"
+)
+
+// startEtcd runs a member in this process, on a free port.
+func startEtcd(t testing.TB, change func(*embed.Config)) *embed.Etcd {
+	t.Helper()
+	cfg := embed.NewConfig()
+	cfg.Dir = t.TempDir()
+	cfg.LogLevel = "fatal"
+	cfg.LogOutputs = []string{os.DevNull}
+	cfg.UnsafeNoFsync = true // the machine does not crash in these tests
+	free := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
+	cfg.ListenClientUrls, cfg.ListenPeerUrls = free, free
+	if change != nil {
+		change(cfg)
+	}
+	e, err := embed.StartEtcd(cfg)
+	if err != nil {
+		t.Fatalf("start etcd: %v", err)
+	}
+	t.Cleanup(e.Close)
+	select {
+	case <-e.Server.ReadyNotify():
+	case <-time.After(60 * time.Second):
+		t.Fatal("etcd is not ready after 60s")
+	}
+	return e
+}
+
+func dialEtcd(t testing.TB, e *embed.Etcd) *clientv3.Client {
+	t.Helper()
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{e.Clients[0].Addr().String()}, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatalf("dial etcd: %v", err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// fakeRegistry answers as the registry's REST API does.
+type fakeRegistry struct {
+	*httptest.Server
+	mu        sync.Mutex
+	templates []registryapi.Template // guarded by mu
+	down      bool                   // guarded by mu; answers 503
+	calls     []string               // guarded by mu
+}
+
+func startRegistry(t testing.TB) *fakeRegistry {
+	f := &fakeRegistry{templates: []registryapi.Template{{
+		ID: "tpl-1", Name: "macos", Size: 20 << 30, Arch: "arm64", LastPush: 1700000000, Repository: "anka/macos",
+		Versions: []registryapi.Version{
+			{Tag: "v1", Number: 0, Images: []string{"a.ank"}, StateFiles: []string{}, Size: 10 << 30, Arch: "arm64", Digest: "sha256:1"},
+			{Tag: "v2", Number: 1, Images: []string{"b.ank"}, StateFiles: []string{}, Size: 20 << 30, Arch: "arm64", Digest: "sha256:2"},
+		},
+	}}}
+	f.Server = httptest.NewServer(http.HandlerFunc(f.serve))
+	t.Cleanup(f.Close)
+	return f
+}
+
+func (f *fakeRegistry) serve(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	body, _ := io.ReadAll(r.Body)
+	f.calls = append(f.calls, strings.TrimSpace(r.Method+" "+r.URL.RequestURI()+" "+string(body)))
+	answer := func(body any) {
+		_ = json.NewEncoder(w).Encode(map[string]any{"status": "OK", "message": "", "body": body})
+	}
+	fail := func(msg string) { _ = json.NewEncoder(w).Encode(map[string]any{"status": "FAIL", "message": msg}) }
+	if f.down {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fail("down")
+		return
+	}
+	id := r.URL.Query().Get("id")
+	switch r.Method + " " + r.URL.Path {
+	case "GET /registry/status":
+		answer(registryapi.Status{Status: "Running", Version: "test"})
+	case "GET /registry/disk":
+		answer(registryapi.Disk{Free: 5, Total: 10})
+	case "GET /registry/v2/vm":
+		if id == "" {
+			list := []registryapi.Template{}
+			for _, tpl := range f.templates {
+				tpl.Versions = nil
+				list = append(list, tpl)
+			}
+			answer(list)
+			return
+		}
+		for _, tpl := range f.templates {
+			if tpl.ID == id {
+				answer(tpl)
+				return
+			}
+		}
+		fail("Not found")
+	default:
+		answer(nil)
+	}
+}
+
+func (f *fakeRegistry) set(change func(f *fakeRegistry)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(f)
+}
+
+// controller is a Server with its listener.
+type controller struct {
+	*Server
+	URL  string
+	stop func() // ends it as SIGTERM would
+}
+
+// startController runs a controller on etcd until the test ends.
+func startController(t testing.TB, etcd *clientv3.Client, registry string, change func(*Config)) *controller {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := DefaultConfig()
+	cfg.ID = uuid.NewString()[:8]
+	cfg.URL = "http://" + ln.Addr().String()
+	cfg.RegistryURL = registry
+	cfg.AllowEmptyRegistry = registry == ""
+	if change != nil {
+		change(&cfg)
+	}
+	log := zap.NewNop()
+	if os.Getenv("TEST_LOG") != "" {
+		log = zaptest.NewLogger(t)
+	}
+	srv, err := New(cfg, etcd, log)
+	if err != nil {
+		t.Fatalf("new server: %v", err)
+	}
+	c := &controller{Server: srv, URL: cfg.URL}
+	hs := &http.Server{Handler: srv.Handler()}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = hs.Serve(ln) })
+	wg.Go(func() {
+		if err := srv.Run(ctx); err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
+	c.stop = sync.OnceFunc(func() {
+		_ = hs.Close()
+		cancel()
+		wg.Wait()
+		http.DefaultClient.CloseIdleConnections()
+	})
+	t.Cleanup(c.stop)
+	eventually(t, "controller ready", func() bool { return srv.notReady() == "" })
+	return c
+}
+
+func (c *controller) client() *api.Client { return api.NewClient(c.URL, http.DefaultClient) }
+
+// cloud is etcd, a registry and n controllers.
+type cloud struct {
+	etcd        *clientv3.Client
+	registry    *fakeRegistry
+	controllers []*controller
+}
+
+func startCloud(t testing.TB, n int, change func(*Config)) *cloud {
+	t.Helper()
+	c := &cloud{etcd: dialEtcd(t, startEtcd(t, nil)), registry: startRegistry(t)}
+	for range n {
+		c.controllers = append(c.controllers, startController(t, c.etcd, c.registry.URL, change))
+	}
+	return c
+}
+
+// eventually waits for a condition, for as long as a loaded machine may take.
+func eventually(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(60 * time.Second)
+	for !cond() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 60s: %s", what)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+// do calls the API as curl would, and returns the code and the body.
+func do(t testing.TB, method, url, body string, header ...string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequest(method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k := 0; k+1 < len(header); k += 2 {
+		req.Header.Set(header[k], header[k+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, url, err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(data)
+}

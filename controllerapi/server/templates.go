@@ -1,0 +1,238 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+
+	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/controllerapi/etcdstore"
+	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/registryapi"
+	"github.com/google/uuid"
+)
+
+// templates serves the registry's templates.
+func (s *Server) templates(r *http.Request) (any, error) {
+	q := r.URL.Query()
+	if id := q.Get("id"); id != "" {
+		return s.catalog.template(r.Context(), id)
+	}
+	list, err := s.catalog.all(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	if strings.EqualFold(q.Get("apiVer"), "v1") {
+		return quick(list), nil
+	}
+	if list == nil {
+		list = []registryapi.Template{}
+	}
+	return list, nil
+}
+
+// quickTemplate is an element of the list without sizes.
+type quickTemplate struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+}
+
+func quick(list []registryapi.Template) []quickTemplate {
+	out := make([]quickTemplate, 0, len(list))
+	for _, t := range list {
+		out = append(out, quickTemplate{ID: t.ID, Name: t.Name})
+	}
+	return out
+}
+
+func (s *Server) registryDisk(r *http.Request) (any, error) {
+	if s.cfg.registry() == "" {
+		return nil, httpapi.Fail("no registry is configured")
+	}
+	disk, err := retryRegistry(r.Context(), s.catalog.regs.any.Disk)
+	if err != nil {
+		return nil, registryAnswer(err)
+	}
+	return disk, nil
+}
+
+// registryAnswer passes on what the registry said, if it said anything.
+func registryAnswer(err error) error {
+	var answered *registryapi.APIError
+	if errors.As(err, &answered) && answered.HTTPStatus == http.StatusOK {
+		return httpapi.Fail(answered.Message)
+	}
+	return errNoRegistry(err)
+}
+
+func (s *Server) deleteTemplate(r *http.Request) (any, error) {
+	id := r.URL.Query().Get("id")
+	if id == "" {
+		return nil, required("id")
+	}
+	if err := s.changeRegistry(r, id, func(*registryapi.Template) (string, error) { return "", nil }, func(ctx context.Context, _ string) error {
+		return s.catalog.regs.change(ctx, func(ctx context.Context, registry *registryapi.Client) error {
+			return registry.Delete(ctx, id)
+		})
+	}); err != nil {
+		return nil, err
+	}
+	s.events.api(r, api.EventDeleteRegistryVM, map[string]any{"vmid": id})
+	return nil, nil
+}
+
+// revertTemplate removes a tag and every later one.
+func (s *Server) revertTemplate(r *http.Request) (any, error) {
+	type target struct {
+		Tag     string `json:"tag"`
+		Version *int   `json:"version"`
+		Number  *int   `json:"number"`
+	}
+	req, err := httpapi.Decode[target](r)
+	if err != nil {
+		return nil, err
+	}
+	q := r.URL.Query()
+	if q.Get("tag") != "" {
+		req.Tag = q.Get("tag")
+	}
+	for _, name := range []string{"version", "number"} {
+		if text := q.Get(name); text != "" {
+			n, err := strconv.Atoi(text)
+			if err != nil {
+				return nil, httpapi.BadRequest("%s %q is not a number", name, text)
+			}
+			req.Version = &n
+		}
+	}
+	if req.Version == nil {
+		req.Version = req.Number
+	}
+	id := q.Get("id")
+	if id == "" {
+		return nil, required("id")
+	}
+	err = s.changeRegistry(r, id, func(t *registryapi.Template) (string, error) {
+		return revertTag(t, req.Tag, req.Version)
+	}, func(ctx context.Context, tag string) error {
+		return s.catalog.regs.change(ctx, func(ctx context.Context, registry *registryapi.Client) error {
+			return registry.Revert(ctx, id, registryapi.RevertTarget{Tag: tag})
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return httpapi.NullBody, nil
+}
+
+// revertTag names the tag that a revert begins with: without the name, a repeat
+// of "the latest" would remove one more.
+func revertTag(t *registryapi.Template, tag string, version *int) (string, error) {
+	if v := findVersion(t, tag, version); v != nil {
+		return v.Tag, nil
+	}
+	return "", noVersion(tag, version)
+}
+
+// changeRegistry changes the registry once, though it is asked several times and
+// the registry may have done it though it did not answer: what is to be done is
+// named exactly, and noted, before it is done.
+func (s *Server) changeRegistry(r *http.Request, id string, name func(*registryapi.Template) (string, error), do func(context.Context, string) error) error {
+	ctx := r.Context()
+	var plan struct {
+		Target string `json:"target"`
+	}
+	t, err := s.catalog.template(ctx, id)
+	named := err
+	if err == nil {
+		plan.Target, named = name(&t)
+	}
+	if named != nil && !isAnswer(named) {
+		return named
+	}
+	if named != nil {
+		// Perhaps it is no more because an earlier sending of this request did it:
+		// then the key holds an answer, or a plan.
+		plan.Target = ""
+	}
+	again, err := etcdstore.Plan(ctx, s.store, &plan)
+	if err != nil {
+		return err
+	}
+	if named != nil {
+		if again && plan.Target != "" {
+			return nil
+		}
+		return named
+	}
+	first := true
+	_, err = retryRegistry(ctx, func(ctx context.Context) (struct{}, error) {
+		err := do(ctx, plan.Target)
+		var answered *registryapi.APIError
+		if (again || !first) && errors.As(err, &answered) && answered.HTTPStatus == http.StatusOK {
+			err = nil // it is no more: an earlier attempt did it
+		}
+		first = false
+		return struct{}{}, err
+	})
+	if err != nil {
+		return registryAnswer(err)
+	}
+	return nil
+}
+
+// isAnswer reports whether err says that something is not there, and not that
+// something went wrong.
+func isAnswer(err error) bool {
+	var e *httpapi.Error
+	return errors.Is(err, errNoTemplate) || errors.As(err, &e) && e.Code == http.StatusOK
+}
+
+// removeFromNodes asks nodes to remove a template from their local stores.
+func (s *Server) removeFromNodes(r *http.Request) (any, error) {
+	req, err := httpapi.Decode[struct {
+		NodeIDs []api.NodeID `json:"node_ids"`
+	}](r)
+	if err != nil {
+		return nil, err
+	}
+	id := api.TemplateID(r.URL.Query().Get("id"))
+	if id == "" {
+		return nil, required("id")
+	}
+	if err := s.fresh(r); err != nil {
+		return nil, err
+	}
+	nodes := req.NodeIDs
+	if len(nodes) == 0 {
+		nodes = s.nodesWith(id)
+	}
+	if nodes == nil {
+		nodes = []api.NodeID{}
+	}
+	body := map[string]any{"requests_sent": len(nodes), "node_ids": nodes}
+	if len(nodes) == 0 {
+		return body, nil
+	}
+	job := etcdstore.Job{ID: uuid.NewString(), Kind: api.TaskRemove, Template: api.TemplateRef{ID: id}, Nodes: nodes}
+	return body, s.store.CreateJob(r.Context(), job, body)
+}
+
+// nodesWith returns the nodes that hold any tag of a template.
+func (s *Server) nodesWith(id api.TemplateID) (out []api.NodeID) {
+	s.store.Read(func(v *etcdstore.View) {
+		for _, n := range sortedNodes(v) {
+			if state := v.States[n.ID]; state != nil {
+				for _, img := range state.Images {
+					if img.UUID == id {
+						out = append(out, n.ID)
+						break
+					}
+				}
+			}
+		}
+	})
+	return out
+}

@@ -1,0 +1,82 @@
+package server
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/controllerapi/etcdstore"
+	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/google/uuid"
+)
+
+// packages are the agent packages by host architecture.
+var packages = map[string]string{"amd64": "AnkaAgent.pkg", "arm64": "AnkaAgentArm.pkg"}
+
+// packageFile serves an agent package.
+func (s *Server) packageFile(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("name")
+	for _, known := range packages {
+		if name == known && s.cfg.PackageDir != "" {
+			http.ServeFile(w, r, filepath.Join(s.cfg.PackageDir, known))
+			return
+		}
+	}
+	s.notFound(w, r)
+}
+
+// upgradeNodes asks every node that has another version for an upgrade of its
+// agent.
+func (s *Server) upgradeNodes(r *http.Request) (any, error) {
+	switch {
+	case s.cfg.NoNodeUpgrades:
+		return nil, httpapi.Fail("node upgrades are turned off (ANKA_NO_NODE_UPGRADES)")
+	case s.cfg.PackageDir == "":
+		return nil, httpapi.Fail("the controller has no agent packages")
+	}
+	job := etcdstore.Job{ID: uuid.NewString(), Kind: api.TaskUpgrade, Upgrade: make(map[string]*api.UpgradeTask)}
+	for arch, name := range packages {
+		sum, err := fileSum(filepath.Join(s.cfg.PackageDir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("agent package: %w", err)
+		}
+		job.Upgrade[arch] = &api.UpgradeTask{Version: s.cfg.Version, Path: "/pkg/" + name, SHA256: sum}
+	}
+	if err := s.fresh(r); err != nil {
+		return nil, err
+	}
+	s.store.Read(func(v *etcdstore.View) {
+		for _, n := range sortedNodes(v) {
+			if n.Facts.AgentVersion != s.cfg.Version && job.Upgrade[n.Facts.HostArch] != nil {
+				job.Nodes = append(job.Nodes, n.ID)
+			}
+		}
+	})
+	if len(job.Nodes) == 0 {
+		return nil, nil
+	}
+	return nil, s.store.CreateJob(r.Context(), job, nil)
+}
+
+func fileSum(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}

@@ -1,0 +1,14 @@
+// Package httpapi is what the controller's and the registry's REST APIs have in
+// common: the envelope, request decoding, the mapping of errors to answers, and
+// the middleware around every handler.
+//
+// A handler is a function from a request to a body or an error:
+//
+//	mux.Handle("GET /api/v1/status", api.Handle(s.status))
+//
+//	func (s *Server) status(r *http.Request) (any, error) { ... }
+//
+// Handlers that stream data are plain http.Handlers and do not pass through
+// Handle; the middleware around them keeps io.ReaderFrom intact so that
+// http.ServeContent can reach sendfile(2).
+package httpapi

@@ -1,0 +1,122 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"path"
+	"runtime/debug"
+	"strings"
+
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+)
+
+// HandlerFunc answers a request with a body for the envelope, or an error.
+type HandlerFunc func(r *http.Request) (body any, err error)
+
+// API adapts HandlerFuncs to http.Handlers. The zero value is not usable: Log
+// must be set.
+type API struct {
+	Log *zap.Logger
+	// EmptyBody is the body when a handler returns nil: nil leaves the field
+	// out (controller), NullBody writes null (registry).
+	EmptyBody any
+}
+
+// Handle wraps h with the envelope and the error table.
+func (a *API) Handle(h HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := h(r)
+		if err != nil {
+			a.WriteError(w, r, err)
+			return
+		}
+		if body == nil {
+			body = a.EmptyBody
+		}
+		WriteJSON(w, http.StatusOK, Envelope{Status: StatusOK, Body: body})
+	})
+}
+
+// WriteError answers with err's code and message and logs causes that are our
+// fault.
+func (a *API) WriteError(w http.ResponseWriter, r *http.Request, err error) {
+	e := AsError(err)
+	if r.Context().Err() != nil {
+		return // the caller went away: nobody reads an answer, and it is no fault of ours
+	}
+	if e.Code >= 500 {
+		a.Log.Error("request failed", zap.String("method", r.Method), zap.String("path", r.URL.Path),
+			zap.String("request_id", RequestID(r.Context())), zap.Error(err))
+	}
+	WriteJSON(w, e.Code, Envelope{Status: StatusFail, Message: e.Message, Body: a.EmptyBody})
+}
+
+// WriteJSON writes v with the headers that the contract asks for.
+func WriteJSON(w http.ResponseWriter, code int, v any) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		code, data = http.StatusInternalServerError, []byte(`{"status":"FAIL","message":"internal error"}`)
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	_, _ = w.Write(data) // the client went away; there is nobody to tell
+}
+
+// CleanPath serves `//api/v1/x/` as `/api/v1/x` without a redirect, which would
+// turn a POST or DELETE into a GET at some clients.
+func CleanPath(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p := r.URL.Path; strings.Contains(p, "//") || (len(p) > 1 && strings.HasSuffix(p, "/")) {
+			r2 := r.Clone(r.Context())
+			r2.URL.Path = path.Clean("/" + p)
+			r2.URL.RawPath = ""
+			r = r2
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Recover turns a panic of a handler into a 500 and a log line; the process
+// goes on. http.ErrAbortHandler passes through, as net/http expects.
+func Recover(log *zap.Logger, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			switch p := recover(); p {
+			case nil:
+			case http.ErrAbortHandler:
+				panic(p)
+			default:
+				log.Error("handler panicked", zap.Any("panic", p), zap.String("path", r.URL.Path), zap.ByteString("stack", debug.Stack()))
+				WriteJSON(w, http.StatusInternalServerError, Envelope{Status: StatusFail, Message: "internal error"})
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+type requestIDKey struct{}
+
+// RequestIDHeader carries an id that ties log lines of several servers together.
+const RequestIDHeader = "X-Request-Id"
+
+// WithRequestID keeps the caller's X-Request-Id or makes one, and answers it.
+func WithRequestID(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := r.Header.Get(RequestIDHeader)
+		if id == "" || len(id) > 128 {
+			id = uuid.NewString()
+		}
+		w.Header().Set(RequestIDHeader, id)
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id)))
+	})
+}
+
+// RequestID returns the id that WithRequestID put into ctx, or "".
+func RequestID(ctx context.Context) string {
+	id, _ := ctx.Value(requestIDKey{}).(string)
+	return id
+}

@@ -1,0 +1,40 @@
+// Package readiness asks a server of this machine whether it is ready: the
+// health check of a container that holds one program, no shell and no curl.
+package readiness
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Timeout bounds one question.
+const Timeout = 2 * time.Second
+
+// Ask returns nil when GET base/readyz answers 200, and what the server said
+// otherwise. base is the server's own address on loopback, so that a certificate,
+// which names the host, is not checked.
+func Ask(ctx context.Context, base string) error {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+	url := strings.TrimRight(base, "/") + "/readyz"
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		why, _ := io.ReadAll(io.LimitReader(resp.Body, 512)) // only detail for the message
+		return fmt.Errorf("%s answers %s: %s", url, resp.Status, strings.TrimSpace(string(why)))
+	}
+	return nil
+}

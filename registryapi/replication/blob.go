@@ -1,0 +1,211 @@
+package replication
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ankacluster/ankacluster/registryapi/storage"
+	"github.com/ankacluster/ankacluster/registryapi/transfer"
+)
+
+// limiterBurst is the piece in which the bandwidth limit lets bytes pass.
+const limiterBurst = 64 << 10
+
+// flight is a blob on its way. Layers are shared by the tags of a template:
+// whoever else needs it waits for the one that fetches it.
+type flight struct {
+	done chan struct{}
+	err  error        // set before done is closed
+	path atomic.Value // string: the file that grows, once there is one
+}
+
+// session remembers the upload that a blob grows in, over restarts.
+type session struct {
+	Repository string `json:"repository"`
+	Upload     string `json:"upload"`
+}
+
+// copyBlob makes sure that the repository has the blob.
+func (r *Replicator) copyBlob(ctx context.Context, repo string, desc ocispec.Descriptor, from []*source, run *running) error {
+	for {
+		if size, err := r.store.StatBlob(repo, desc.Digest); err == nil && size == desc.Size {
+			return nil
+		}
+		if size, err := r.store.Mount(repo, "", desc.Digest); err == nil && size == desc.Size {
+			return nil
+		}
+		f, mine := r.join(desc.Digest)
+		if mine {
+			err := r.fetchBlob(ctx, repo, desc, from, run, f)
+			r.land(desc.Digest, f, err)
+			if err != nil {
+				return fmt.Errorf("blob %s: %w", desc.Digest, err)
+			}
+			continue // the session may have been of another repository
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-f.done:
+			if f.err != nil && !errors.Is(f.err, context.Canceled) {
+				return fmt.Errorf("blob %s: %w", desc.Digest, f.err)
+			}
+		}
+	}
+}
+
+// join returns the flight of a blob and whether the caller is to fly it.
+func (r *Replicator) join(d digest.Digest) (*flight, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if f := r.flights[d.String()]; f != nil {
+		return f, false
+	}
+	f := &flight{done: make(chan struct{})}
+	r.flights[d.String()] = f
+	return f, true
+}
+
+func (r *Replicator) land(d digest.Digest, f *flight, err error) {
+	r.mu.Lock()
+	delete(r.flights, d.String())
+	r.mu.Unlock()
+	f.err = err
+	close(f.done)
+}
+
+// fetchBlob fetches a blob into an upload session and commits it. What it has
+// when it fails is kept.
+func (r *Replicator) fetchBlob(ctx context.Context, repo string, desc ocispec.Descriptor, from []*source, run *running, f *flight) error {
+	u, err := r.openSession(ctx, repo, desc)
+	if err != nil {
+		return err
+	}
+	defer u.Close()
+	f.path.Store(filepath.Join(r.store.Root(), "uploads", u.ID(), "data"))
+	if run != nil {
+		run.done.Add(u.Offset())
+	}
+	var errs []error
+	for _, s := range from {
+		if err = r.stream(ctx, s, repo, desc, u, run); err == nil {
+			break
+		}
+		errs = append(errs, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if u.Offset() != desc.Size {
+		return errors.Join(errs...)
+	}
+	if err := u.Commit(desc.Digest); err != nil {
+		if errors.Is(err, storage.ErrDigestMismatch) { // no byte of it can be trusted
+			err = errors.Join(err, u.Cancel(), r.forgetSession(desc.Digest))
+		}
+		return err
+	}
+	return r.forgetSession(desc.Digest)
+}
+
+// stream appends the rest of the blob to u.
+func (r *Replicator) stream(ctx context.Context, s *source, repo string, desc ocispec.Descriptor, u *storage.Upload, run *running) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	pr, pw := io.Pipe()
+	sent := make(chan struct{})
+	offset := u.Offset()
+	go func() {
+		defer close(sent)
+		pw.CloseWithError(s.blobs.Blob(ctx, repo, desc, offset, &paced{ctx, pw, r, run}))
+	}()
+	_, err := u.Append(pr)
+	cancel()
+	pr.CloseWithError(err) // a full disk here ends the transfer there
+	<-sent
+	if err != nil && errors.Is(err, transfer.ErrNotFound) {
+		return fmt.Errorf("%s: %w", s.url, err)
+	}
+	return err
+}
+
+// paced is the way into the store: it keeps to the bandwidth and counts.
+type paced struct {
+	ctx context.Context
+	w   io.Writer
+	r   *Replicator
+	run *running
+}
+
+func (p *paced) Write(b []byte) (int, error) {
+	done := 0
+	for done < len(b) {
+		n := min(len(b)-done, limiterBurst)
+		if p.r.limiter == nil {
+			n = len(b) - done
+		} else if err := p.r.limiter.WaitN(p.ctx, n); err != nil {
+			return done, err
+		}
+		m, err := p.w.Write(b[done : done+n])
+		done += m
+		p.r.copied.Add(int64(m))
+		p.r.metrics.bytes.Add(float64(m))
+		if p.run != nil {
+			p.run.done.Add(int64(m))
+		}
+		if err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+func (r *Replicator) sessionPath(d digest.Digest) string {
+	return filepath.Join(r.dir, "blobs", d.Algorithm().String()+"-"+d.Encoded()+".json")
+}
+
+// openSession goes on with the upload that an earlier try began, or begins one.
+func (r *Replicator) openSession(ctx context.Context, repo string, desc ocispec.Descriptor) (*storage.Upload, error) {
+	path := r.sessionPath(desc.Digest)
+	var s session
+	if data, err := os.ReadFile(path); err == nil && json.Unmarshal(data, &s) == nil {
+		u, err := r.store.OpenUpload(ctx, s.Repository, s.Upload)
+		if err == nil && u.Offset() <= desc.Size {
+			return u, nil
+		}
+		if err == nil {
+			err = u.Cancel()
+		}
+		if err != nil && !errors.Is(err, storage.ErrUploadUnknown) {
+			return nil, err
+		}
+	}
+	u, err := r.store.NewUpload(repo, desc.Digest.Algorithm())
+	if err != nil {
+		return nil, err
+	}
+	data, err := json.Marshal(session{Repository: repo, Upload: u.ID()})
+	if err == nil {
+		err = replaceFile(path, data)
+	}
+	if err != nil {
+		return nil, errors.Join(err, u.Cancel())
+	}
+	return u, nil
+}
+
+func (r *Replicator) forgetSession(d digest.Digest) error {
+	if err := os.Remove(r.sessionPath(d)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}

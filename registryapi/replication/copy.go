@@ -1,0 +1,165 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ankacluster/ankacluster/registryapi/storage"
+)
+
+// job is a manifest to be copied with all that it names.
+type job struct{ repo, digest string }
+
+type running struct {
+	cancel      context.CancelFunc
+	done, total atomic.Int64
+}
+
+// startCopies makes the copies under way for repo those of digests: what is no
+// longer wanted stops, what is missing begins.
+func (r *Replicator) startCopies(ctx context.Context, repo string, digests []string, w wanted, holders map[string][]*source) {
+	want := make(map[string]bool)
+	for _, d := range digests {
+		want[d] = true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for j, run := range r.jobs {
+		if j.repo == repo && !want[j.digest] {
+			run.cancel()
+		}
+	}
+	for _, d := range digests {
+		j := job{repo, d}
+		if r.jobs[j] != nil {
+			continue
+		}
+		jctx, cancel := context.WithCancel(ctx)
+		run := &running{cancel: cancel}
+		r.jobs[j] = run
+		from := holders[d]
+		if len(from) == 0 { // a tag whose manifest the source does not list
+			from = r.sources
+		}
+		pushed := w.manifests[d].Pushed
+		r.copies.Go(func() {
+			defer cancel()
+			err := r.copyManifest(jctx, repo, digest.Digest(d), pushed, from, run)
+			r.mu.Lock()
+			delete(r.jobs, j)
+			r.mu.Unlock()
+			switch {
+			case jctx.Err() != nil && ctx.Err() == nil: // no longer wanted, or wanted again by now
+				r.queue.mark(repo, time.Now())
+			case err != nil:
+				r.note("replication of an image failed", repo, err)
+				r.queue.later(repo, r.sources)
+			default:
+				r.queue.mark(repo, time.Now())
+			}
+		})
+	}
+}
+
+// copyManifest copies one manifest: its content, the manifests it names, then
+// itself. run may be nil.
+func (r *Replicator) copyManifest(ctx context.Context, repo string, d digest.Digest, pushed time.Time, from []*source, run *running) error {
+	m, c, err := r.fetchManifest(ctx, repo, d, from)
+	if err != nil {
+		return err
+	}
+	var size int64
+	var blobs []ocispec.Descriptor
+	for _, b := range c.Blobs() {
+		if len(b.URLs) == 0 { // else it is fetched from elsewhere and never pushed
+			size += b.Size
+			blobs = append(blobs, b)
+		}
+	}
+	if run != nil {
+		run.total.Store(size)
+		slots := r.large
+		if size <= small {
+			slots = r.small
+		}
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	started := time.Now()
+	if err := r.copyBlobs(ctx, repo, blobs, from, run); err != nil {
+		return err
+	}
+	for _, child := range c.Manifests {
+		if r.complete(repo, child.Digest) {
+			continue
+		}
+		if err := r.copyManifest(ctx, repo, child.Digest, pushed, from, nil); err != nil {
+			return err
+		}
+	}
+	m.Pushed = pushed
+	if err := r.store.PutManifest(repo, m); err != nil {
+		return fmt.Errorf("manifest %s: %w", d, err)
+	}
+	r.log.Info("image copied", zap.String("repository", repo), zap.String("digest", d.String()),
+		zap.Int64("bytes", size), zap.Duration("duration", time.Since(started)))
+	return nil
+}
+
+func (r *Replicator) fetchManifest(ctx context.Context, repo string, d digest.Digest, from []*source) (storage.Manifest, storage.Content, error) {
+	var errs []error
+	for _, s := range from {
+		got, err := s.blobs.Manifest(ctx, repo, d.String())
+		if err == nil {
+			var c storage.Content
+			if c, err = storage.ParseManifest(got.MediaType, got.Raw); err == nil {
+				return storage.Manifest{Digest: d, MediaType: got.MediaType, Raw: got.Raw}, c, nil
+			}
+		}
+		errs = append(errs, err)
+	}
+	return storage.Manifest{}, storage.Content{}, errors.Join(errs...)
+}
+
+// copyBlobs copies blobs, some at a time. Those that are done are kept from the
+// collector for as long as the others take.
+func (r *Replicator) copyBlobs(ctx context.Context, repo string, blobs []ocispec.Descriptor, from []*source, run *running) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(3)
+	stop := make(chan struct{})
+	var keeper errgroup.Group
+	keeper.Go(func() error { r.keepFresh(repo, blobs, stop); return nil })
+	for _, b := range blobs {
+		g.Go(func() error { return r.copyBlob(gctx, repo, b, from, run) })
+	}
+	err := g.Wait()
+	close(stop)
+	return errors.Join(err, keeper.Wait())
+}
+
+func (r *Replicator) keepFresh(repo string, blobs []ocispec.Descriptor, stop <-chan struct{}) {
+	tick := time.NewTicker(5 * time.Minute) // half of the shortest grace period
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+			for _, b := range blobs {
+				_, _ = r.store.StatBlob(repo, b.Digest) // touches it if it is there
+			}
+		}
+	}
+}

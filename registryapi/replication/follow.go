@@ -1,0 +1,122 @@
+package replication
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/registryapi"
+)
+
+// follow reads the change feed of s and marks what changed. At the start, and
+// whenever the source no longer knows our place in the feed, all is marked.
+func (r *Replicator) follow(ctx context.Context, s *source) {
+	cursor, failures := "", 0
+	for ctx.Err() == nil {
+		asked := time.Now()
+		changes, err := r.poll(ctx, s, cursor)
+		if err == nil && changes.Reset {
+			err = r.compareAll(ctx, s)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		r.seen(s, err)
+		if err != nil {
+			failures++
+			_ = sleep(ctx, backoff(failures)) // the loop looks at ctx
+			continue
+		}
+		failures = 0
+		now := time.Now()
+		for _, c := range changes.Changes {
+			// By the source's clock alone: ours may differ.
+			r.queue.mark(c.Repository, now.Add(-changes.Time.Sub(c.Time)), s)
+		}
+		if len(changes.Changes) == 0 && cursor == changes.Cursor && now.Sub(asked) < 100*time.Millisecond {
+			// A source that drains answers at once.
+			_ = sleep(ctx, 200*time.Millisecond)
+		}
+		cursor = changes.Cursor
+	}
+}
+
+func (r *Replicator) poll(ctx context.Context, s *source, cursor string) (registryapi.Changes, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Poll+15*time.Second)
+	defer cancel()
+	return s.rest.Changes(ctx, cursor, r.cfg.Poll)
+}
+
+// compareAll marks every repository that the source has or had.
+func (r *Replicator) compareAll(ctx context.Context, s *source) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	list, err := s.rest.Repositories(ctx)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	had := make([]string, 0, len(s.known.repos))
+	for repo := range s.known.repos {
+		had = append(had, repo)
+	}
+	r.mu.Unlock()
+	if len(list) == 0 && len(had) > 0 {
+		return fmt.Errorf("the source lists no repository at all, and had %d: nothing is deleted here; if that is meant, remove %s and what was copied", len(had), s.known.dir)
+	}
+	now := time.Now()
+	for _, repo := range append(list, had...) {
+		r.queue.mark(repo, now, s)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.state.Compared = true
+	return nil
+}
+
+// seen records that s answered, or did not, and logs when that changes.
+func (r *Replicator) seen(s *source, err error) {
+	r.mu.Lock()
+	was := s.state
+	s.state.Connected, s.state.Error = err == nil, ""
+	if err == nil {
+		s.state.LastSeen = time.Now()
+	} else {
+		s.state.Error = err.Error()
+	}
+	r.mu.Unlock()
+	switch {
+	case err != nil && (was.Connected || was.LastSeen.IsZero() && was.Error == ""):
+		r.log.Warn("replication source lost", zap.String("endpoint", s.url), zap.Error(err))
+		r.metrics.errors.Inc()
+	case err == nil && !was.Connected:
+		r.log.Info("replication source followed", zap.String("endpoint", s.url))
+	}
+}
+
+// State tells how far the replication is.
+func (r *Replicator) State() registryapi.Replication {
+	pending, oldest := r.queue.waiting()
+	st := registryapi.Replication{
+		Active: r.active.Load(), Pending: pending, CopiedBytes: r.copied.Load(), Sources: []registryapi.ReplicationSource{},
+	}
+	if pending > 0 {
+		st.LagSeconds = max(time.Since(oldest).Seconds(), 0)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	st.Errors, st.LastError = r.errors, r.lastErr
+	st.InSync = st.Active && pending == 0
+	for _, s := range r.sources {
+		st.InSync = st.InSync && s.state.Compared && s.state.Connected
+		st.Sources = append(st.Sources, s.state)
+	}
+	for j, run := range r.jobs {
+		st.Copies = append(st.Copies, registryapi.ReplicationCopy{
+			Repository: j.repo, Digest: j.digest, Done: run.done.Load(), Total: run.total.Load(),
+		})
+	}
+	return st
+}

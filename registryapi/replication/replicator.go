@@ -1,0 +1,225 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"github.com/ankacluster/ankacluster/registryapi"
+	"github.com/ankacluster/ankacluster/registryapi/storage"
+	"github.com/ankacluster/ankacluster/registryapi/transfer"
+)
+
+// source is a registry that is followed.
+type source struct {
+	url   string
+	rest  *registryapi.Client
+	blobs *transfer.Client
+	known *known // guarded by Replicator.mu
+
+	state registryapi.ReplicationSource // guarded by Replicator.mu
+}
+
+// Replicator copies from the sources into a store.
+type Replicator struct {
+	cfg     Config
+	store   *storage.Store
+	log     *zap.Logger
+	dir     string
+	sources []*source
+	queue   *queue
+	limiter *rate.Limiter // nil: no limit
+	large   chan struct{} // slots
+	small   chan struct{}
+	metrics *metrics
+	fills   chan fill // blobs that somebody waits for; unbuffered
+
+	copied atomic.Int64
+	active atomic.Bool
+	copies sync.WaitGroup
+
+	mu      sync.Mutex
+	jobs    map[job]*running
+	flights map[string]*flight // blobs on the way, by digest
+	errors  int64
+	lastErr string
+}
+
+// New checks cfg and reads what earlier runs knew. It starts nothing.
+func New(cfg Config, store *storage.Store, log *zap.Logger) (*Replicator, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("replication: %w", err)
+	}
+	if log == nil {
+		log = zap.NewNop()
+	}
+	if cfg.Parallel == 0 {
+		cfg.Parallel = 3
+	}
+	if cfg.Poll == 0 {
+		cfg.Poll = 30 * time.Second
+	}
+	if cfg.HTTP == nil {
+		t := http.DefaultTransport.(*http.Transport).Clone()
+		t.MaxIdleConnsPerHost, t.DisableCompression = 16, true
+		cfg.HTTP = &http.Client{Transport: t}
+	}
+	r := &Replicator{
+		cfg: cfg, store: store, log: log, dir: filepath.Join(store.Root(), "replication"), queue: newQueue(),
+		large: make(chan struct{}, cfg.Parallel), small: make(chan struct{}, cfg.Parallel),
+		jobs: make(map[job]*running), flights: make(map[string]*flight), fills: make(chan fill),
+	}
+	if cfg.Bandwidth > 0 {
+		r.limiter = rate.NewLimiter(rate.Limit(cfg.Bandwidth), limiterBurst)
+	}
+	for _, base := range cfg.Sources {
+		s, err := r.newSource(strings.TrimRight(base, "/"))
+		if err != nil {
+			return nil, fmt.Errorf("replication: %w", err)
+		}
+		r.sources = append(r.sources, s)
+	}
+	r.metrics = newMetrics(cfg.Metrics, r)
+	return r, nil
+}
+
+func (r *Replicator) newSource(base string) (*source, error) {
+	blobs, err := transfer.New(transfer.Config{
+		Base: base, HTTP: r.cfg.HTTP, Log: r.log, Attempts: 4, MaxBackoff: 2 * time.Second,
+		// Copies are not pulls; and a push registry serves nobody else.
+		Authorize: func(req *http.Request) { req.Header.Set(registryapi.HeaderNoPull, "replica") },
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Join(r.dir, "blobs"), 0o755); err != nil {
+		return nil, err
+	}
+	k, err := openKnown(r.dir, base)
+	if err != nil {
+		return nil, err
+	}
+	return &source{url: base, rest: registryapi.NewClient(base, r.cfg.HTTP), blobs: blobs, known: k,
+		state: registryapi.ReplicationSource{URL: base}}, nil
+}
+
+// Run replicates until ctx ends. Nil means stopped as asked.
+func (r *Replicator) Run(ctx context.Context) error {
+	unlock, err := r.waitTurn(ctx)
+	if err != nil || unlock == nil {
+		return err
+	}
+	defer unlock()
+	r.active.Store(true)
+	defer r.active.Store(false)
+	g, ctx := errgroup.WithContext(ctx)
+	for _, s := range r.sources {
+		g.Go(func() error { r.follow(ctx, s); return nil })
+	}
+	g.Go(func() error { r.reconcileAll(ctx); return nil })
+	g.Go(func() error { r.fillAll(ctx); return nil })
+	err = g.Wait()
+	r.copies.Wait()
+	return err
+}
+
+// waitTurn takes the lock that one of the servers on a directory holds.
+func (r *Replicator) waitTurn(ctx context.Context) (func(), error) {
+	f, err := os.OpenFile(filepath.Join(r.dir, "lock"), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("replication: %w", err)
+	}
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
+			f.Close()
+			return nil, fmt.Errorf("replication: lock: %w", err)
+		}
+		if sleep(ctx, time.Second) != nil {
+			f.Close()
+			return nil, nil
+		}
+	}
+}
+
+// reconcileAll compares the repositories that are marked, some at a time.
+func (r *Replicator) reconcileAll(ctx context.Context) {
+	slots := make(chan struct{}, 8)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for ctx.Err() == nil {
+		slots <- struct{}{} // each holder has deadlines
+		repo, sources, wait := r.queue.take(time.Now())
+		if repo == "" {
+			<-slots
+			r.idle(ctx, wait)
+			continue
+		}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			copying, err := r.reconcile(ctx, repo, sources)
+			if err != nil {
+				r.note("replication of a repository failed", repo, err)
+				r.queue.failed(repo, sources)
+				return
+			}
+			r.queue.compared(repo, copying)
+		})
+	}
+}
+
+func (r *Replicator) idle(ctx context.Context, wait time.Duration) {
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-r.queue.wake:
+	case <-t.C:
+	}
+}
+
+// note counts and logs an error that the replication mends by itself.
+func (r *Replicator) note(what, repo string, err error) {
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	r.log.Warn(what, zap.String("repository", repo), zap.Error(err))
+	r.metrics.errors.Inc()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.errors++
+	r.lastErr = fmt.Sprintf("%s: %v", repo, err)
+}
+
+// backoff is 100 ms, doubling to 10 s, spread by half.
+func backoff(failures int) time.Duration {
+	d := min(100*time.Millisecond<<min(failures-1, 10), 10*time.Second)
+	return d/2 + rand.N(d/2+1)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

@@ -1,0 +1,53 @@
+package replication
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+
+	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/registryapi"
+)
+
+// ReadOnly refuses pushes and deletes at a replica and says where to go: what
+// changed here would be unknown to the source and could never be reconciled.
+func ReadOnly(sources []string) func(http.Handler) http.Handler {
+	message := "this registry is a replica: push to and delete at " + strings.Join(sources, " or ")
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			reading := r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions
+			switch {
+			case reading:
+			case strings.HasPrefix(r.URL.Path, "/v2/"):
+				denied(w, message)
+				return
+			case r.URL.Path == "/registry/vm", r.URL.Path == "/registry/revert", r.URL.Path == "/registry/vm/arch":
+				httpapi.WriteJSON(w, http.StatusOK, httpapi.Envelope{Status: httpapi.StatusFail, Message: message, Body: httpapi.NullBody})
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+}
+
+// WriteOnly keeps the downloads of nodes away from a push registry: it serves
+// blobs to replicas alone. Manifests and lists are small, and whoever pushes
+// needs them.
+func WriteOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/v2/") && strings.Contains(r.URL.Path, "/blobs/sha") &&
+			r.Header.Get(registryapi.HeaderNoPull) == "" {
+			denied(w, "this registry only takes pushes: pull from one of its replicas")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// denied answers as the distribution specification does.
+func denied(w http.ResponseWriter, message string) {
+	data, _ := json.Marshal(map[string]any{"errors": []any{map[string]string{"code": "DENIED", "message": message}}})
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusForbidden)
+	_, _ = w.Write(data) // the client went away; there is nobody to tell
+}

@@ -1,0 +1,137 @@
+package server
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ankacluster/ankacluster/registryapi"
+	"github.com/ankacluster/ankacluster/registryapi/storage"
+)
+
+// readEntry reads a repository as a template. What is damaged or unfinished is
+// left out with the reason, and never keeps the rest from being shown: not even
+// a bug here does.
+func readEntry(store *storage.Store, repo string) (e *entry) {
+	e = &entry{Tags: store.TagsChanged(repo)}
+	defer func() {
+		if p := recover(); p != nil {
+			e.Shown, e.Skipped = false, []string{fmt.Sprintf("panic: %v", p)}
+		}
+	}()
+	tags, err := store.Tags(repo)
+	if err != nil {
+		e.Skipped = []string{err.Error()}
+		return e
+	}
+	meta := store.Meta(repo)
+	e.Created = meta.Created
+	t := registryapi.Template{ID: meta.ID, Repository: repo, Name: path.Base(repo), Arch: meta.Arch}
+	files := make(map[digest.Digest]int64)
+	for _, tag := range withoutAlias(tags) {
+		v, name, err := readVersion(store, repo, tag, files)
+		if err != nil {
+			e.Skipped = append(e.Skipped, tag.Name+": "+err.Error())
+			continue
+		}
+		v.Number = len(t.Versions)
+		t.Versions = append(t.Versions, v)
+		if name != "" {
+			t.Name = name
+		}
+		if t.Arch == "" {
+			t.Arch = v.Arch
+		}
+		t.LastPush, t.LastPull = max(t.LastPush, v.LastPush), max(t.LastPull, v.LastPull)
+	}
+	for _, size := range files {
+		t.Size += uint64(size)
+	}
+	if t.Arch == "" {
+		t.Arch = "unknown"
+	}
+	e.Template, e.Shown = t, len(t.Versions) > 0
+	return e
+}
+
+// withoutAlias leaves out a pushed "latest" that only repeats another tag.
+func withoutAlias(tags []storage.Tag) []storage.Tag {
+	var out []storage.Tag
+	for _, t := range tags {
+		if t.Name == storage.LatestTag && repeated(tags, t) {
+			continue
+		}
+		out = append(out, t)
+	}
+	return out
+}
+
+func repeated(tags []storage.Tag, t storage.Tag) bool {
+	for _, other := range tags {
+		if other.Name != t.Name && other.Digest == t.Digest {
+			return true
+		}
+	}
+	return false
+}
+
+var (
+	imageFile = regexp.MustCompile(`(?i)\.(ank|img)$`)
+	stateFile = regexp.MustCompile(`(?i)\.sav$`)
+)
+
+// readVersion makes a version of a tag, adds its files to files, and returns
+// the VM's name too.
+func readVersion(store *storage.Store, repo string, tag storage.Tag, files map[digest.Digest]int64) (registryapi.Version, string, error) {
+	v := registryapi.Version{
+		Tag: tag.Name, Digest: tag.Digest.String(), Images: []string{}, StateFiles: []string{},
+		CreationDate: tag.Pushed.Unix(), LastPush: tag.Pushed.Unix(), LastPull: unix(store.LastPull(repo, tag.Name)),
+	}
+	m, err := store.Manifest(repo, tag.Digest)
+	if err != nil {
+		return v, "", err
+	}
+	if err := store.Complete(repo, m); err != nil {
+		return v, "", err
+	}
+	c, err := storage.ParseManifest(m.MediaType, m.Raw)
+	if err != nil {
+		return v, "", err
+	}
+	v.Description = c.Annotations[ispec.AnnotationDescription]
+	own := make(map[digest.Digest]int64)
+	for _, d := range c.Blobs() {
+		own[d.Digest], files[d.Digest] = d.Size, d.Size
+	}
+	for _, size := range own {
+		v.Size += uint64(size)
+	}
+	for _, l := range c.Layers {
+		addFile(&v, l.Annotations[ispec.AnnotationTitle])
+	}
+	cfg, err := store.ReadConfig(repo, c)
+	if err != nil {
+		return v, "", nil // an artefact that is no VM shows less
+	}
+	if cfg.UUID != "" {
+		v.ConfigFile = strings.ToLower(cfg.UUID) + ".yaml"
+	}
+	v.Arch = cfg.Arch
+	return v, cfg.Name, nil
+}
+
+func addFile(v *registryapi.Version, title string) {
+	switch {
+	case imageFile.MatchString(title):
+		v.Images = append(v.Images, title)
+	case stateFile.MatchString(title):
+		v.StateFiles = append(v.StateFiles, title)
+		v.StateFile = title
+	case strings.Contains(strings.ToLower(title), "nvram"):
+		v.NVRAM = title
+	}
+}

@@ -1,0 +1,356 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/ankacluster/ankacluster/registryapi/storage"
+)
+
+// mount makes a small file system of its own, where that is allowed.
+func mount(t *testing.T, dir, fstype string, flags uintptr, data string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root to mount")
+	}
+	if err := syscall.Mount("none", dir, fstype, flags, data); err != nil {
+		t.Skipf("mount is not allowed here: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Errorf("unmount: %v", err)
+		}
+	})
+}
+
+func TestFullDiskRefusesAndHarmsNothing(t *testing.T) {
+	dir := t.TempDir()
+	mount(t, dir, "tmpfs", 0, "size=4m")
+	g := newRegistry(t, testConfig(dir))
+	g.pushVM("vm", "v1", vmUUID, map[string][]byte{"a.ank": []byte("small")})
+	big := bytes.Repeat([]byte("x"), 8<<20)
+	loc := g.want(202, "POST", "/v2/vm/blobs/uploads/", nil).header.Get("Location")
+	a := g.want(507, "PATCH", loc, bytes.NewReader(big))
+	if !bytes.Contains(a.body, []byte("not enough space")) || bytes.Contains(a.body, []byte(dir)) {
+		t.Errorf("got %s", a.body)
+	}
+	if got := g.template(vmUUID); len(got.Versions) != 1 {
+		t.Errorf("got %+v", got)
+	}
+	g.want(200, "GET", "/v2/vm/manifests/v1", nil)
+	g.want(204, "DELETE", loc, nil)
+	g.pushVM("vm", "v2", vmUUID, map[string][]byte{"a.ank": []byte("fits again")})
+	v, err := g.srv.Store().Verify(t.Context(), storage.VerifyOptions{})
+	if err != nil || len(v.Damage) != 0 {
+		t.Errorf("verify: %+v, %v", v, err)
+	}
+}
+
+func TestFreeSpaceFloorRefusesAtTheFirstRequest(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t.TempDir())
+	g := newRegistry(t, cfg)
+	g.pushVM("vm", "v1", vmUUID, map[string][]byte{"a.ank": []byte("x")})
+	cfg.MinFree = 1 << 60
+	full := newRegistry(t, cfg)
+	for _, path := range []string{"/v2/vm/blobs/uploads/", "/v2/vm/blobs/uploads/?digest=" + digest.FromString("y").String()} {
+		if a := full.want(507, "POST", path, strings.NewReader("y")); !bytes.Contains(a.body, []byte("DENIED")) {
+			t.Errorf("got %s", a.body)
+		}
+	}
+	full.want(200, "GET", "/v2/vm/manifests/v1", nil)
+	if left, err := full.srv.Store().Uploads(); err != nil || len(left) != 0 {
+		t.Errorf("uploads: %+v, %v", left, err)
+	}
+}
+
+func TestReadOnlyDirectoryServesAndRefuses(t *testing.T) {
+	dir := t.TempDir()
+	mount(t, dir, "tmpfs", 0, "size=4m")
+	g := newRegistry(t, testConfig(dir))
+	g.pushVM("vm", "v1", vmUUID, map[string][]byte{"a.ank": []byte("x")})
+	if err := syscall.Mount("none", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	g = newRegistry(t, testConfig(dir)) // it also starts on one
+	g.want(200, "GET", "/readyz", nil)
+	g.want(200, "GET", "/v2/vm/manifests/v1", nil)
+	g.want(200, "GET", "/v2/vm/blobs/"+digest.FromString("x").String(), nil)
+	if got := g.template(vmUUID); len(got.Versions) != 1 {
+		t.Errorf("got %+v", got)
+	}
+	for _, tt := range []struct{ method, path, body string }{
+		{"POST", "/v2/vm/blobs/uploads/", ""},
+		{"DELETE", "/v2/vm/manifests/v1", ""},
+	} {
+		a := g.want(403, tt.method, tt.path, strings.NewReader(tt.body))
+		if !bytes.Contains(a.body, []byte("read-only")) {
+			t.Errorf("%s %s: got %s", tt.method, tt.path, a.body)
+		}
+	}
+	a := g.want(200, "DELETE", "/registry/vm?id="+vmUUID, nil)
+	if !bytes.Contains(a.body, []byte("read-only")) {
+		t.Errorf("delete: got %s", a.body)
+	}
+	g.want(200, "GET", "/v2/vm/manifests/v1", nil)
+}
+
+// Requirement R1: an upload that is slow and cut ten times resumes each time
+// where it stopped, without a limit on its whole.
+func TestR1CutUploadResumes(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t.TempDir())
+	g := newRegistry(t, cfg)
+	data := make([]byte, 1<<20)
+	rng := rand.New(rand.NewPCG(1, 2))
+	for i := range data {
+		data[i] = byte(rng.Uint32())
+	}
+	loc := g.want(202, "POST", "/v2/vm/blobs/uploads/", nil).header.Get("Location")
+	offset, sent := 0, 0
+	for cut := range 10 {
+		end := min(offset+1+rng.IntN(200_000), len(data))
+		req, err := http.NewRequest("PATCH", g.http.URL+loc, io.MultiReader(bytes.NewReader(data[offset:end]), brokenReader{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp, err := g.http.Client().Do(req); err == nil {
+			resp.Body.Close()
+			t.Fatalf("cut %d: a broken body was answered %d", cut, resp.StatusCode)
+		}
+		sent += end - offset
+		next := atoi(t, g.want(204, "GET", loc, nil).header.Get(headerUploadOffset))
+		if next < offset || next > end {
+			t.Fatalf("cut %d: offset %d after sending %d to %d", cut, next, offset, end)
+		}
+		offset = next
+	}
+	d := digest.FromBytes(data).String()
+	g.want(201, "PUT", loc+"?digest="+d, bytes.NewReader(data[offset:]), "Content-Range", fmt.Sprintf("%d-%d", offset, len(data)-1))
+	if a := g.want(200, "GET", "/v2/vm/blobs/"+d, nil); !bytes.Equal(a.body, data) {
+		t.Error("the content differs")
+	}
+}
+
+// Requirement R10: a download goes on where a proxy cut it.
+func TestR10CutDownloadResumesByRange(t *testing.T) {
+	t.Parallel()
+	g := newRegistry(t, testConfig(t.TempDir()))
+	data := bytes.Repeat([]byte("0123456789"), 10_000)
+	d := g.pushBlob("vm", data).Digest.String()
+	etag := g.want(200, "HEAD", "/v2/vm/blobs/"+d, nil).header.Get("ETag")
+	a := g.want(206, "GET", "/v2/vm/blobs/"+d, nil, "Range", "bytes=40000-", "If-Range", etag)
+	if !bytes.Equal(a.body, data[40000:]) {
+		t.Errorf("got %d bytes, want %d", len(a.body), len(data)-40000)
+	}
+}
+
+func TestDrainFailsReadinessAndFinishesRequests(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t.TempDir())
+	cfg.ListenAddr = "127.0.0.1:0"
+	cfg.DrainDelay = 300 * time.Millisecond
+	cfg.GracefulShutdownTimeout = 20 * time.Second
+	srv, err := New(cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Run(ctx) }()
+	for srv.Addr() == nil {
+		select {
+		case err := <-ended:
+			t.Fatal(err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	base := "http://" + srv.Addr().String()
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+
+	poll := make(chan error, 1)
+	go func() { // a long poll, which a drain ends at once
+		_, err := get(client, base+"/registry/v1/changes?since=0&wait=45s")
+		poll <- err
+	}()
+	body, writer := io.Pipe()
+	upload := make(chan error, 1)
+	d := digest.FromString("in flight").String()
+	go func() {
+		req, _ := http.NewRequest("POST", base+"/v2/vm/blobs/uploads/?digest="+d, body)
+		resp, err := client.Do(req)
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode != 201 {
+				err = fmt.Errorf("upload: %s", resp.Status)
+			}
+		}
+		upload <- err
+	}()
+	if _, err := writer.Write([]byte("in ")); err != nil {
+		t.Fatal(err)
+	}
+	for { // until the request has reached its handler
+		if ups, _ := os.ReadDir(filepath.Join(cfg.Root, "uploads")); len(ups) == 1 {
+			break
+		}
+		select {
+		case err := <-upload:
+			t.Fatal(err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	stop()
+	for {
+		status, err := get(client, base+"/readyz")
+		if err != nil || status == http.StatusServiceUnavailable {
+			break // said so, or went on to refuse connections before we asked
+		}
+	}
+	if _, err := writer.Write([]byte("flight")); err != nil {
+		t.Fatal(err)
+	}
+	writer.Close()
+	if err := <-upload; err != nil {
+		t.Errorf("request in flight: %v", err)
+	}
+	if err := <-poll; err != nil {
+		t.Errorf("long poll: %v", err)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("run: %v", err)
+	}
+}
+
+func get(c *http.Client, url string) (int, error) {
+	resp, err := c.Get(url)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode, err
+}
+
+func TestListenErrorNamesTheAddress(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t.TempDir())
+	cfg.ListenAddr = "256.0.0.1:1"
+	srv, err := New(cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := srv.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "256.0.0.1:1") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestChangesAreToldAtOnceThroughEveryServer(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t.TempDir())
+	a, b := newRegistry(t, cfg), newRegistry(t, cfg)
+	first, err := a.client().Changes(t.Context(), "", 0)
+	if err != nil || !first.Reset {
+		t.Fatalf("without a cursor: got %+v, %v", first, err)
+	}
+	a.pushVM("vm", "v1", vmUUID, map[string][]byte{"a.ank": []byte("1")})
+	second, err := a.client().Changes(t.Context(), first.Cursor, 10*time.Second)
+	if err != nil || !second.Reset {
+		t.Fatalf("the journal began after the cursor: got %+v, %v", second, err)
+	}
+	type result struct {
+		got any
+		err error
+	}
+	told := make(chan result, 2)
+	for _, g := range []*registry{a, b} {
+		go func() {
+			c, err := g.client().Changes(t.Context(), second.Cursor, 30*time.Second)
+			if err == nil && len(c.Changes) == 0 {
+				err = errors.New("told nothing")
+			}
+			told <- result{c, err}
+		}()
+	}
+	b.pushVM("vm", "v2", vmUUID, map[string][]byte{"a.ank": []byte("2")})
+	for range 2 {
+		if r := <-told; r.err != nil {
+			t.Errorf("got %+v, %v", r.got, r.err)
+		}
+	}
+	state, err := b.client().Repository(t.Context(), "vm")
+	if err != nil || len(state.Tags) != 2 || len(state.Manifests) != 2 || state.ID != vmUUID {
+		t.Errorf("state: got %+v, %v", state, err)
+	}
+}
+
+func TestAccessLogAndMetricsTellOfRequests(t *testing.T) {
+	t.Parallel()
+	core, logged := observer.New(zap.InfoLevel)
+	cfg := testConfig(t.TempDir())
+	cfg.AccessLog = true
+	reg := prometheus.NewRegistry()
+	cfg.Metrics = reg
+	srv, err := New(cfg, zap.New(core))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := serveRegistry(t, srv)
+	g.pushVM("vm", "v1", vmUUID, map[string][]byte{"a.ank": []byte("12345")})
+	g.want(200, "GET", "/v2/vm/blobs/"+digest.FromString("12345").String()+"?secret=x", nil)
+	g.template(vmUUID)
+	lines := logged.FilterMessage("request").FilterField(zap.Int64("sent_bytes", 5)).All()
+	if len(lines) != 1 || strings.Contains(fmt.Sprint(lines[0].ContextMap()), "secret") {
+		t.Errorf("access log: got %+v", lines)
+	}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(map[string]bool)
+	for _, f := range families {
+		got[f.GetName()] = true
+	}
+	for _, name := range []string{
+		"anka_registry_state_count", "anka_registry_disk_total_space", "anka_registry_disk_free_space", "anka_registry_disk_used_space",
+		"anka_registry_template_count", "anka_registry_template_tags_count", "anka_registry_template_disk_used",
+		"anka_registry_template_tag_disk_used", "anka_registry_requests_total",
+	} {
+		if !got[name] {
+			t.Errorf("no metric %s", name)
+		}
+	}
+}
+
+// Authentication, when it comes, sees every request but the probes.
+func TestAuthorizeIsAskedForAllButProbes(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t.TempDir())
+	cfg.Authorize = func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) })
+	}
+	g := newRegistry(t, cfg)
+	for _, path := range []string{"/v2/", "/v2/vm/tags/list", "/registry/vm", "/registry/v2/vm", "/registry/files", "/registry/v1/changes", "/", "/x"} {
+		g.want(401, "GET", path, nil)
+	}
+	g.want(200, "GET", "/livez", nil)
+	g.want(200, "GET", "/readyz", nil)
+}

@@ -1,0 +1,171 @@
+package server
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"net/http"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/internal/httpapi"
+)
+
+// The file and log servers. Their transfer is not documented by the original;
+// these calls are ours.
+
+func (s *Server) fileRoutes(mux *http.ServeMux) {
+	api := s.api.Handle
+	mux.Handle("GET /registry/files", api(func(*http.Request) (any, error) { return s.fileList("") }))
+	mux.Handle("PUT /registry/files/{name...}", api(s.uploadFile))
+	mux.Handle("GET /registry/files/{name...}", s.downloadFrom(""))
+	mux.Handle("GET /registry/logs", api(func(*http.Request) (any, error) { return s.fileList(s.logs.logs) }))
+	mux.Handle("POST /registry/logs/{name...}", api(s.sendLog))
+	mux.Handle("GET /registry/logs/{name...}", http.HandlerFunc(s.readLog))
+	mux.Handle("GET /registry/log-archive", http.HandlerFunc(s.logArchive))
+	mux.Handle("POST /registry/log-event", api(s.sendEvent))
+}
+
+func (s *Server) fileList(sub string) (any, error) {
+	files, err := s.logs.list(sub)
+	return files, fileError(err)
+}
+
+func (s *Server) uploadFile(r *http.Request) (any, error) {
+	return nil, fileError(s.logs.upload(r.PathValue("name"), r.Body))
+}
+
+func (s *Server) sendLog(r *http.Request) (any, error) {
+	return nil, fileError(s.logs.append(r.PathValue("name"), r.Body))
+}
+
+// sendEvent adds one event, on one line, to the event log.
+func (s *Server) sendEvent(r *http.Request) (any, error) {
+	event, err := httpapi.Decode[json.RawMessage](r)
+	if err != nil {
+		return nil, err
+	}
+	var line bytes.Buffer
+	if len(event) == 0 || json.Compact(&line, event) != nil {
+		return nil, httpapi.BadRequest("the body is not an event in JSON")
+	}
+	line.WriteByte('\n')
+	return nil, fileError(s.logs.append(eventLog, &line))
+}
+
+func fileError(err error) error {
+	switch {
+	case errors.Is(err, errFileName):
+		return httpapi.BadRequest("%v", err)
+	case errors.Is(err, fs.ErrNotExist):
+		return &httpapi.Error{Code: http.StatusNotFound, Message: "Not found", Cause: err}
+	case err != nil && strings.Contains(err.Error(), "escapes"): // os.Root has no sentinel for it
+		return httpapi.BadRequest("the file name leaves the directory")
+	}
+	return err
+}
+
+// downloadFrom serves files below a directory.
+func (s *Server) downloadFrom(sub string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f, err := s.logs.open(sub, r.PathValue("name"))
+		if err != nil {
+			s.api.WriteError(w, r, fileError(err))
+			return
+		}
+		defer f.Close()
+		info, err := f.Stat()
+		if err != nil {
+			s.api.WriteError(w, r, err)
+			return
+		}
+		w.Header().Set("Content-Type", "application/octet-stream")
+		http.ServeContent(s.paced(w), r, "", info.ModTime(), f)
+	})
+}
+
+// followEvery is how often a followed log is looked at for more.
+const followEvery = 500 * time.Millisecond
+
+// readLog serves a log; with ?follow=true it goes on with what is added, until
+// the client leaves or the server drains.
+func (s *Server) readLog(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Query().Get("follow") != "true" {
+		s.downloadFrom(s.logs.logs).ServeHTTP(w, r)
+		return
+	}
+	f, err := s.logs.open(s.logs.logs, r.PathValue("name"))
+	if err != nil {
+		s.api.WriteError(w, r, fileError(err))
+		return
+	}
+	defer f.Close()
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	out := s.paced(w)
+	rc := http.NewResponseController(w)
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	for {
+		if _, err := io.Copy(struct{ io.Writer }{out}, f); err != nil {
+			return
+		}
+		_ = rc.Flush()
+		select {
+		case <-tick.C:
+		case <-s.drained:
+			return
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+// logArchive streams all central logs as one compressed archive.
+func (s *Server) logArchive(w http.ResponseWriter, r *http.Request) {
+	files, err := s.logs.list(s.logs.logs)
+	if err != nil {
+		s.api.WriteError(w, r, fileError(err))
+		return
+	}
+	w.Header().Set("Content-Type", "application/gzip")
+	w.Header().Set("Content-Disposition", `attachment; filename="central-logs.tar.gz"`)
+	gz := gzip.NewWriter(struct{ io.Writer }{s.paced(w)})
+	tw := tar.NewWriter(gz)
+	for _, file := range files {
+		if err := s.archiveOne(tw, file.Name); err != nil {
+			// The header has gone out: only a cut connection can say it.
+			s.log.Warn("log archive was cut", zap.String("file", file.Name), zap.Error(err))
+			panic(http.ErrAbortHandler)
+		}
+	}
+	if err := errors.Join(tw.Close(), gz.Close()); err != nil {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func (s *Server) archiveOne(tw *tar.Writer, name string) error {
+	f, err := s.logs.open(s.logs.logs, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // rotated meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	err = tw.WriteHeader(&tar.Header{Name: "central-logs/" + name, Size: info.Size(), Mode: 0o644, ModTime: info.ModTime()})
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(tw, io.LimitReader(f, info.Size())) // it may grow meanwhile
+	return err
+}

@@ -1,0 +1,74 @@
+package server
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/ankacluster/ankacluster/internal/httpapi"
+)
+
+// routes is the whole API: the REST calls by the table below, and everything
+// under /v2/ by serveOCI, whose paths have names with slashes in the middle.
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	api := s.api.Handle
+	mux.Handle("GET /registry/status", api(s.status))
+	mux.Handle("GET /registry/disk", api(s.disk))
+	mux.Handle("GET /registry/vm", api(s.listTemplatesV1))
+	mux.Handle("GET /registry/v2/vm", api(s.listTemplates))
+	mux.Handle("DELETE /registry/vm", api(s.deleteTemplate))
+	mux.Handle("GET /registry/vm/info", api(s.vmInfo))
+	mux.Handle("PUT /registry/vm/arch", api(s.setArch))
+	mux.Handle("DELETE /registry/revert", api(s.revert))
+	mux.Handle("GET /registry/v1/changes", api(s.changes))
+	mux.Handle("GET /registry/v1/replication", api(s.replicationState))
+	mux.Handle("GET /registry/v1/repositories", api(s.repositories))
+	mux.Handle("GET /registry/v1/repository", api(s.repository))
+	s.fileRoutes(mux)
+	mux.Handle("/", api(func(r *http.Request) (any, error) {
+		return nil, &httpapi.Error{Code: http.StatusNotFound, Message: "Not found"}
+	}))
+	protected := httpapi.CleanPath(mux)
+
+	var all http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/") {
+			s.serveOCI(w, r)
+			return
+		}
+		protected.ServeHTTP(w, r)
+	})
+	for _, h := range s.around {
+		all = h(all)
+	}
+	if s.cfg.Authorize != nil {
+		all = s.cfg.Authorize(all)
+	}
+	all = s.observe(s.health(all))
+	return httpapi.WithRequestID(httpapi.Recover(s.log, all))
+}
+
+// health answers the probes, which need no authentication.
+func (s *Server) health(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/livez":
+			_, _ = w.Write([]byte("ok\n"))
+		case "/readyz":
+			s.readyz(w)
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+func (s *Server) readyz(w http.ResponseWriter) {
+	if s.draining() {
+		http.Error(w, "draining", http.StatusServiceUnavailable)
+		return
+	}
+	if _, err := s.store.Repositories(); err != nil {
+		http.Error(w, "the storage cannot be read", http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = w.Write([]byte("ok\n"))
+}

@@ -1,0 +1,85 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/registryapi/storage"
+)
+
+// ociError is an answer in the distribution specification's form.
+type ociError struct {
+	status  int
+	code    string
+	message string
+}
+
+func (e *ociError) Error() string { return e.code + ": " + e.message }
+
+// ociErrors maps what the store refuses to the specification's codes. The first
+// match wins.
+var ociErrors = []struct {
+	err    error
+	status int
+	code   string
+}{
+	{storage.ErrNameInvalid, http.StatusBadRequest, "NAME_INVALID"},
+	{storage.ErrTagInvalid, http.StatusBadRequest, "MANIFEST_INVALID"},
+	{storage.ErrDigestInvalid, http.StatusBadRequest, "DIGEST_INVALID"},
+	{storage.ErrDigestMismatch, http.StatusBadRequest, "DIGEST_INVALID"},
+	{storage.ErrBlobMissing, http.StatusBadRequest, "MANIFEST_BLOB_UNKNOWN"},
+	{storage.ErrManifestInvalid, http.StatusBadRequest, "MANIFEST_INVALID"},
+	{storage.ErrRepositoryUnknown, http.StatusNotFound, "NAME_UNKNOWN"},
+	{storage.ErrBlobUnknown, http.StatusNotFound, "BLOB_UNKNOWN"},
+	{storage.ErrManifestUnknown, http.StatusNotFound, "MANIFEST_UNKNOWN"},
+	{storage.ErrTagUnknown, http.StatusNotFound, "MANIFEST_UNKNOWN"},
+	{storage.ErrUploadUnknown, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN"},
+	// The specification has no word for "in use"; 405 is what it lets a
+	// registry say that does not delete.
+	{storage.ErrInUse, http.StatusMethodNotAllowed, "UNSUPPORTED"},
+	{storage.ErrUploadBusy, http.StatusConflict, "BLOB_UPLOAD_INVALID"},
+	{storage.ErrNoSpace, http.StatusInsufficientStorage, "DENIED"},
+	{storage.ErrReadOnly, http.StatusForbidden, "DENIED"},
+}
+
+func asOCIError(err error) *ociError {
+	var e *ociError
+	if errors.As(err, &e) {
+		return e
+	}
+	for _, m := range ociErrors {
+		if errors.Is(err, m.err) {
+			return &ociError{m.status, m.code, err.Error()}
+		}
+	}
+	return &ociError{http.StatusInternalServerError, "UNKNOWN", "internal error"}
+}
+
+func (s *Server) writeOCIError(w http.ResponseWriter, r *http.Request, err error) {
+	e := asOCIError(err)
+	if e.status >= 500 {
+		s.log.Error("request failed", zap.String("method", r.Method), zap.String("path", r.URL.Path),
+			zap.String("request_id", httpapi.RequestID(r.Context())), zap.Error(err))
+		e = &ociError{e.status, e.code, publicMessage(e, err)}
+	}
+	type item struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+	}
+	data, _ := json.Marshal(map[string][]item{"errors": {{e.code, e.message}}}) // strings always encode
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(e.status)
+	_, _ = w.Write(data)
+}
+
+// publicMessage leaves file names of our disk out of what a client reads.
+func publicMessage(e *ociError, err error) string {
+	if errors.Is(err, storage.ErrNoSpace) {
+		return storage.ErrNoSpace.Error()
+	}
+	return e.message
+}

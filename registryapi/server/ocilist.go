@@ -1,0 +1,108 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+
+	"github.com/opencontainers/image-spec/specs-go"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ankacluster/ankacluster/registryapi/storage"
+)
+
+func (s *Server) ociTags(w http.ResponseWriter, r *http.Request, req ociRequest) error {
+	if !s.store.RepositoryExists(req.repo) {
+		return fmt.Errorf("%w: %s", storage.ErrRepositoryUnknown, req.repo)
+	}
+	all, err := s.store.Tags(req.repo)
+	if err != nil {
+		return err
+	}
+	list := make([]string, 0, len(all))
+	for _, t := range all {
+		list = append(list, t.Name)
+	}
+	slices.Sort(list)
+	page, err := paginate(w, r, list)
+	if err != nil {
+		return err
+	}
+	return writeOCIJSON(w, "application/json", struct {
+		Name string   `json:"name"`
+		Tags []string `json:"tags"`
+	}{req.repo, page})
+}
+
+func (s *Server) ociCatalog(w http.ResponseWriter, r *http.Request, _ ociRequest) error {
+	repos, err := s.store.Repositories()
+	if err != nil {
+		return err
+	}
+	page, err := paginate(w, r, repos)
+	if err != nil {
+		return err
+	}
+	return writeOCIJSON(w, "application/json", struct {
+		Repositories []string `json:"repositories"`
+	}{page})
+}
+
+// paginate cuts a sorted list by the query's n and last, and links to the rest.
+func paginate(w http.ResponseWriter, r *http.Request, list []string) ([]string, error) {
+	q := r.URL.Query()
+	if last := q.Get("last"); last != "" {
+		i, found := slices.BinarySearch(list, last)
+		if found {
+			i++
+		}
+		list = list[i:]
+	}
+	if !q.Has("n") {
+		return list, nil
+	}
+	n, err := strconv.Atoi(q.Get("n"))
+	if err != nil || n < 0 {
+		return nil, &ociError{http.StatusBadRequest, "PAGINATION_NUMBER_INVALID", fmt.Sprintf("n=%.50q is not a number from 0", q.Get("n"))}
+	}
+	if n < len(list) {
+		list = list[:n]
+		if n > 0 {
+			next := url.Values{"n": {strconv.Itoa(n)}, "last": {list[n-1]}}
+			w.Header().Set("Link", fmt.Sprintf("<%s?%s>; rel=\"next\"", r.URL.Path, next.Encode()))
+		}
+	}
+	return list, nil
+}
+
+func (s *Server) ociReferrers(w http.ResponseWriter, r *http.Request, req ociRequest) error {
+	d, err := storage.ParseDigest(req.ref)
+	if err != nil {
+		return err
+	}
+	artifactType := r.URL.Query().Get("artifactType")
+	found, err := s.store.Referrers(req.repo, d, artifactType)
+	if err != nil {
+		return err
+	}
+	if artifactType != "" {
+		w.Header().Set("OCI-Filters-Applied", "artifactType")
+	}
+	return writeOCIJSON(w, ispec.MediaTypeImageIndex, ispec.Index{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ispec.MediaTypeImageIndex, Manifests: found,
+	})
+}
+
+func writeOCIJSON(w http.ResponseWriter, contentType string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+	_, _ = w.Write(data)
+	return nil
+}

@@ -1,0 +1,181 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ankacluster/ankacluster/registryapi"
+	"github.com/ankacluster/ankacluster/registryapi/storage"
+)
+
+func (s *Server) getManifest(w http.ResponseWriter, r *http.Request, req ociRequest) error {
+	m, tag, err := s.findManifest(req)
+	if err != nil {
+		return err
+	}
+	// A copy that is still under way, or damage, must send the client on.
+	if err := s.store.Complete(req.repo, m); err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("Content-Type", m.MediaType)
+	h.Set("Docker-Content-Digest", m.Digest.String())
+	h.Set("ETag", `"`+m.Digest.String()+`"`)
+	if tag != "" {
+		h.Set("Cache-Control", "no-cache") // a tag may move
+	}
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(m.Raw))
+	if r.Method == http.MethodGet && r.Header.Get(registryapi.HeaderNoPull) == "" {
+		s.recordPull(r.Context(), req.repo, tag, m)
+	}
+	return nil
+}
+
+// findManifest returns a manifest by tag or digest, and the tag's name.
+func (s *Server) findManifest(req ociRequest) (storage.Manifest, string, error) {
+	if storage.LooksLikeDigest(req.ref) {
+		d, err := storage.ParseDigest(req.ref)
+		if err != nil {
+			return storage.Manifest{}, "", err
+		}
+		m, err := s.store.Manifest(req.repo, d)
+		return m, "", err
+	}
+	t, err := s.store.Resolve(req.repo, req.ref)
+	if errors.Is(err, storage.ErrTagInvalid) {
+		err = fmt.Errorf("%w: %w", storage.ErrManifestUnknown, err)
+		return storage.Manifest{}, "", &ociError{http.StatusNotFound, "MANIFEST_UNKNOWN", err.Error()}
+	}
+	if err != nil {
+		return storage.Manifest{}, "", err
+	}
+	m, err := s.store.Manifest(req.repo, t.Digest)
+	return m, t.Name, err
+}
+
+// recordPull notes a pull of the tag asked for. A pull by digest counts for the
+// newest tag that points there.
+func (s *Server) recordPull(ctx context.Context, repo, tag string, m storage.Manifest) {
+	if tag == "" {
+		tags, err := s.store.Tags(repo)
+		if err != nil {
+			return
+		}
+		for _, t := range tags {
+			if t.Digest == m.Digest {
+				tag = t.Name
+			}
+		}
+	}
+	if tag != "" {
+		now := time.Now()
+		s.store.RecordPull(repo, tag, now)
+		s.catalog.pulled(ctx, repo, tag, now)
+	}
+}
+
+func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, req ociRequest) error {
+	if r.ContentLength > storage.MaxManifest {
+		return errManifestTooLarge
+	}
+	body := s.body(w, r)
+	raw, err := io.ReadAll(io.LimitReader(body, storage.MaxManifest+1))
+	body.done()
+	if err != nil {
+		return &ociError{http.StatusRequestTimeout, "MANIFEST_INVALID", "the body could not be read: " + err.Error()}
+	}
+	if len(raw) > storage.MaxManifest {
+		return errManifestTooLarge
+	}
+	m, tags, err := manifestRequest(r, req, raw)
+	if err != nil {
+		return err
+	}
+	if err := s.store.CheckSpace(int64(len(raw))); err != nil {
+		return err
+	}
+	if err := s.store.PutManifest(req.repo, m, tags...); err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("Location", "/v2/"+req.repo+"/manifests/"+m.Digest.String())
+	h.Set("Docker-Content-Digest", m.Digest.String())
+	if c, err := storage.ParseManifest(m.MediaType, raw); err == nil && c.Subject != nil {
+		h.Set("OCI-Subject", c.Subject.Digest.String())
+	}
+	for _, tag := range r.URL.Query()["tag"] {
+		h.Add("OCI-Tag", tag)
+	}
+	w.WriteHeader(http.StatusCreated)
+	return nil
+}
+
+var errManifestTooLarge = &ociError{http.StatusRequestEntityTooLarge, "SIZE_INVALID",
+	fmt.Sprintf("a manifest has at most %d bytes", storage.MaxManifest)}
+
+// manifestRequest reads digest, media type and tags of a PUT. Tags are the
+// path's, or any number of query parameters beside a digest.
+func manifestRequest(r *http.Request, req ociRequest, raw []byte) (storage.Manifest, []string, error) {
+	m := storage.Manifest{Raw: raw}
+	tags := r.URL.Query()["tag"]
+	if storage.LooksLikeDigest(req.ref) {
+		d, err := storage.ParseDigest(req.ref)
+		if err != nil {
+			return m, nil, err
+		}
+		m.Digest = d
+	} else {
+		m.Digest = digest.SHA256.FromBytes(raw)
+		tags = append([]string{req.ref}, tags...)
+	}
+	var head struct {
+		MediaType string          `json:"mediaType"`
+		Manifests json.RawMessage `json:"manifests"`
+	}
+	if err := json.Unmarshal(raw, &head); err != nil {
+		return m, nil, &ociError{http.StatusBadRequest, "MANIFEST_INVALID", "the manifest is not JSON: " + err.Error()}
+	}
+	if ct := r.Header.Get("Content-Type"); ct != "" {
+		mt, _, err := mime.ParseMediaType(ct)
+		if err != nil {
+			return m, nil, &ociError{http.StatusBadRequest, "MANIFEST_INVALID", fmt.Sprintf("Content-Type %.100q is malformed", ct)}
+		}
+		m.MediaType = mt
+	}
+	switch {
+	case m.MediaType != "":
+	case head.MediaType != "":
+		m.MediaType = head.MediaType
+	case head.Manifests != nil:
+		m.MediaType = ispec.MediaTypeImageIndex
+	default:
+		m.MediaType = ispec.MediaTypeImageManifest
+	}
+	return m, tags, nil
+}
+
+func (s *Server) deleteManifest(w http.ResponseWriter, r *http.Request, req ociRequest) error {
+	if storage.LooksLikeDigest(req.ref) {
+		d, err := storage.ParseDigest(req.ref)
+		if err != nil {
+			return err
+		}
+		if err := s.store.DeleteManifest(req.repo, d); err != nil {
+			return err
+		}
+	} else if err := s.store.DeleteTag(req.repo, req.ref); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusAccepted)
+	return nil
+}

@@ -1,0 +1,228 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/ankacluster/ankacluster/registryapi/storage"
+)
+
+// headerUploadOffset is how many bytes of an upload have arrived. The
+// specification's Range header cannot tell none from one.
+const headerUploadOffset = "Upload-Offset"
+
+// startUpload begins an upload, or does all of it: mounted from another
+// repository, or with the content in this very request.
+func (s *Server) startUpload(w http.ResponseWriter, r *http.Request, req ociRequest) error {
+	q := r.URL.Query()
+	if mount := q.Get("mount"); mount != "" {
+		d, err := storage.ParseDigest(mount)
+		if err != nil {
+			return err
+		}
+		if _, err := s.store.Mount(req.repo, q.Get("from"), d); err == nil {
+			s.blobCreated(w, req.repo, d)
+			return nil
+		} else if errors.Is(err, storage.ErrReadOnly) || errors.Is(err, storage.ErrNoSpace) {
+			return err
+		}
+		// Not there: the client uploads it, as the specification has it.
+	}
+	var want digest.Digest
+	if text := q.Get("digest"); text != "" {
+		var err error
+		if want, err = storage.ParseDigest(text); err != nil {
+			return err
+		}
+	}
+	if err := s.store.CheckSpace(r.ContentLength); err != nil {
+		return err
+	}
+	alg := digest.Algorithm(q.Get("digest-algorithm"))
+	if want != "" {
+		alg = want.Algorithm()
+	}
+	u, err := s.store.NewUpload(req.repo, alg)
+	if err != nil {
+		return err
+	}
+	defer u.Close()
+	if want == "" {
+		s.uploadAccepted(w, req.repo, u, http.StatusAccepted)
+		return nil
+	}
+	if err := s.receive(w, r, u); err != nil {
+		_ = u.Cancel() // the client never learned its location
+		return err
+	}
+	return s.commit(w, req.repo, u, want)
+}
+
+func (s *Server) patchUpload(w http.ResponseWriter, r *http.Request, req ociRequest) error {
+	u, err := s.openUpload(r, req)
+	if err != nil {
+		return err
+	}
+	defer u.Close()
+	if err := s.checkChunk(w, r, req.repo, u); err != nil {
+		return err
+	}
+	if err := s.receive(w, r, u); err != nil {
+		return err
+	}
+	offset := u.Offset()
+	if err := u.Close(); err != nil { // acknowledged bytes are durable
+		return err
+	}
+	uploadHeaders(w, req.repo, u.ID(), offset)
+	w.WriteHeader(http.StatusAccepted)
+	return nil
+}
+
+func (s *Server) closeUpload(w http.ResponseWriter, r *http.Request, req ociRequest) error {
+	want, err := storage.ParseDigest(r.URL.Query().Get("digest"))
+	if err != nil {
+		return err
+	}
+	u, err := s.openUpload(r, req)
+	if err != nil {
+		// A repeat of a closing request whose answer was lost.
+		if errors.Is(err, storage.ErrUploadUnknown) && r.ContentLength == 0 {
+			if _, berr := s.store.StatBlob(req.repo, want); berr == nil {
+				s.blobCreated(w, req.repo, want)
+				return nil
+			}
+		}
+		return err
+	}
+	defer u.Close()
+	if err := s.checkChunk(w, r, req.repo, u); err != nil {
+		return err
+	}
+	if err := s.receive(w, r, u); err != nil {
+		return err
+	}
+	return s.commit(w, req.repo, u, want)
+}
+
+func (s *Server) uploadStatus(w http.ResponseWriter, r *http.Request, req ociRequest) error {
+	u, err := s.openUpload(r, req)
+	if err != nil {
+		return err
+	}
+	defer u.Close()
+	s.uploadAccepted(w, req.repo, u, http.StatusNoContent)
+	return nil
+}
+
+func (s *Server) cancelUpload(w http.ResponseWriter, r *http.Request, req ociRequest) error {
+	u, err := s.openUpload(r, req)
+	if err != nil {
+		return err
+	}
+	if err := u.Cancel(); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// openUpload waits for another server's request on the upload a little longer
+// than that request may go without data.
+func (s *Server) openUpload(r *http.Request, req ociRequest) (*storage.Upload, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.UploadInactivity+5*time.Second)
+	defer cancel()
+	return s.store.OpenUpload(ctx, req.repo, req.ref)
+}
+
+// receive appends the request's body. What arrived before an error is kept.
+func (s *Server) receive(w http.ResponseWriter, r *http.Request, u *storage.Upload) error {
+	if err := s.store.CheckSpace(r.ContentLength); err != nil {
+		return err
+	}
+	body := s.body(w, r)
+	u.OnInterrupt(body.interrupt)
+	n, err := u.Append(body)
+	body.done()
+	switch {
+	case body.err != nil:
+		return &ociError{http.StatusRequestTimeout, "BLOB_UPLOAD_INVALID", fmt.Sprintf("the body ended after %d bytes: %v", n, body.err)}
+	case err != nil:
+		return err
+	}
+	return nil
+}
+
+func (s *Server) commit(w http.ResponseWriter, repo string, u *storage.Upload, want digest.Digest) error {
+	err := u.Commit(want)
+	if errors.Is(err, storage.ErrDigestMismatch) {
+		_ = u.Cancel() // nothing that could follow would make it right
+	}
+	if err != nil {
+		return err
+	}
+	s.blobCreated(w, repo, want)
+	return nil
+}
+
+// checkChunk refuses a chunk that does not begin where the upload ends.
+func (s *Server) checkChunk(w http.ResponseWriter, r *http.Request, repo string, u *storage.Upload) error {
+	text := r.Header.Get("Content-Range")
+	if text == "" {
+		return nil
+	}
+	first, last, ok := parseContentRange(text)
+	if !ok {
+		return &ociError{http.StatusBadRequest, "BLOB_UPLOAD_INVALID", fmt.Sprintf("Content-Range %.100q is not <first>-<last>", text)}
+	}
+	if first != u.Offset() {
+		uploadHeaders(w, repo, u.ID(), u.Offset())
+		return &ociError{http.StatusRequestedRangeNotSatisfiable, "BLOB_UPLOAD_INVALID",
+			fmt.Sprintf("the chunk begins at %d, the upload is at %d", first, u.Offset())}
+	}
+	if r.ContentLength >= 0 && r.ContentLength != last-first+1 {
+		return &ociError{http.StatusBadRequest, "SIZE_INVALID",
+			fmt.Sprintf("Content-Range %s has %d bytes, Content-Length says %d", text, last-first+1, r.ContentLength)}
+	}
+	return nil
+}
+
+// parseContentRange reads "first-last", both inclusive, as the specification
+// writes it, and the HTTP form "bytes first-last/total" that some clients send.
+func parseContentRange(text string) (first, last int64, ok bool) {
+	text = strings.TrimPrefix(strings.TrimSpace(text), "bytes ")
+	text, _, _ = strings.Cut(text, "/")
+	a, b, found := strings.Cut(text, "-")
+	if !found {
+		return 0, 0, false
+	}
+	first, err1 := strconv.ParseInt(a, 10, 64)
+	last, err2 := strconv.ParseInt(b, 10, 64)
+	return first, last, err1 == nil && err2 == nil && first >= 0 && last >= first-1 && a[0] != '+' && b[0] != '+'
+}
+
+func (s *Server) uploadAccepted(w http.ResponseWriter, repo string, u *storage.Upload, status int) {
+	uploadHeaders(w, repo, u.ID(), u.Offset())
+	w.WriteHeader(status)
+}
+
+func uploadHeaders(w http.ResponseWriter, repo, id string, offset int64) {
+	h := w.Header()
+	h.Set("Location", "/v2/"+repo+"/blobs/uploads/"+id)
+	h.Set("Docker-Upload-UUID", id)
+	h.Set("Range", fmt.Sprintf("0-%d", max(offset-1, 0)))
+	h.Set(headerUploadOffset, strconv.FormatInt(offset, 10))
+}
+
+func (s *Server) blobCreated(w http.ResponseWriter, repo string, d digest.Digest) {
+	w.Header().Set("Location", "/v2/"+repo+"/blobs/"+d.String())
+	w.Header().Set("Docker-Content-Digest", d.String())
+	w.WriteHeader(http.StatusCreated)
+}

@@ -1,0 +1,163 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/registryapi"
+	"github.com/ankacluster/ankacluster/registryapi/storage"
+)
+
+// Server is a registry on one directory.
+type Server struct {
+	cfg     Config
+	log     *zap.Logger
+	store   *storage.Store
+	catalog *catalog
+	api     *httpapi.API
+	drain   sync.Once
+	drained chan struct{} // closed when the server begins to drain
+	handler http.Handler
+	logs    *logStore
+	metrics *metrics
+	addr    atomic.Pointer[net.Addr]
+	around  []func(http.Handler) http.Handler // see Use
+	// replication tells of copying from other registries; nil on a registry that
+	// copies from none.
+	replication func() registryapi.Replication
+}
+
+// New opens the store and starts nothing. A nil log is silent.
+func New(cfg Config, log *zap.Logger) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
+	}
+	if log == nil {
+		log = zap.NewNop()
+	}
+	store, err := storage.Open(cfg.Root, storage.Limits{Quota: cfg.Quota, MinFree: cfg.MinFree})
+	if err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
+	}
+	s := &Server{cfg: cfg, log: log, store: store, drained: make(chan struct{}), api: &httpapi.API{Log: log, EmptyBody: httpapi.NullBody}}
+	s.catalog = newCatalog(store, log.Named("index"), cfg.ListConcurrency)
+	s.logs = &logStore{
+		dir: filepath.Join(store.Root(), cfg.FilesDir), logs: cfg.LogsDir, keep: cfg.KeepLogsFor, maxSize: cfg.MaxLogSize,
+		keepOld: cfg.RotateLogFilesAtMaxSize, daily: cfg.RotateLogFilesEndOfDay, log: log.Named("logs"),
+	}
+	s.metrics = newMetrics(cfg.Metrics, s)
+	s.handler = s.routes()
+	return s, nil
+}
+
+// Store is the storage below the APIs, for replication and maintenance.
+func (s *Server) Store() *storage.Store { return s.store }
+
+// Use puts h around every request but the health checks, inside authentication.
+// It is for what stands beside the server, such as replication, and is called
+// before Handler and Run.
+func (s *Server) Use(h func(next http.Handler) http.Handler) {
+	s.around = append(s.around, h)
+	s.handler = s.routes()
+}
+
+// TellReplication makes the server's status tell what state returns. It is
+// called before Run.
+func (s *Server) TellReplication(state func() registryapi.Replication) { s.replication = state }
+
+// Handler serves all of the registry's APIs.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// Addr is where Run listens, or nil before it does.
+func (s *Server) Addr() net.Addr {
+	if a := s.addr.Load(); a != nil {
+		return *a
+	}
+	return nil
+}
+
+// Run serves on ListenAddr, if there is one, and cares for the store, until ctx
+// ends. Then /readyz fails, and requests in flight have
+// GracefulShutdownTimeout to end. Nil means stopped as asked.
+func (s *Server) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.care(ctx) })
+	if s.cfg.ListenAddr != "" {
+		ln, err := net.Listen("tcp", s.cfg.ListenAddr)
+		if err != nil {
+			return fmt.Errorf("registry: listen on %s: %w", s.cfg.ListenAddr, err)
+		}
+		addr := ln.Addr()
+		s.addr.Store(&addr)
+		g.Go(func() error { return s.serve(ctx, ln) })
+	} else {
+		g.Go(func() error { <-ctx.Done(); s.Drain(); return nil })
+	}
+	return g.Wait()
+}
+
+// Drain makes /readyz fail, so that balancers send their requests elsewhere,
+// and ends long polls.
+func (s *Server) Drain() { s.drain.Do(func() { close(s.drained) }) }
+
+func (s *Server) draining() bool {
+	select {
+	case <-s.drained:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *Server) serve(ctx context.Context, ln net.Listener) error {
+	srv := &http.Server{
+		Handler:   s.handler,
+		TLSConfig: s.cfg.TLS,
+		// Neither reads nor writes have a total limit: blobs of 100 GB are
+		// ordinary. Handlers set deadlines on progress.
+		ReadHeaderTimeout: 20 * time.Second,
+		IdleTimeout:       3 * time.Minute,
+		ErrorLog:          zap.NewStdLog(s.log.Named("http")),
+	}
+	s.log.Info("registry listens", zap.Stringer("addr", ln.Addr()), zap.String("root", s.store.Root()), zap.Bool("tls", s.cfg.TLS != nil))
+	failed := make(chan error, 1) // one result, whether or not anybody waits
+	go func() {
+		if s.cfg.TLS != nil {
+			failed <- srv.ServeTLS(ln, "", "")
+			return
+		}
+		failed <- srv.Serve(ln)
+	}()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("registry: serve: %w", err)
+	case <-ctx.Done():
+	}
+	s.Drain()
+	s.log.Info("registry drains", zap.Duration("timeout", s.cfg.GracefulShutdownTimeout))
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.GracefulShutdownTimeout)
+	defer cancel()
+	select {
+	case <-time.After(s.cfg.DrainDelay):
+	case <-grace.Done():
+	}
+	err := srv.Shutdown(grace)
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.log.Warn("requests were cut at the end of the drain")
+		err = srv.Close()
+	}
+	<-failed
+	s.log.Info("registry stopped")
+	return err
+}

@@ -1,0 +1,35 @@
+package server
+
+import (
+	"net/http"
+
+	"github.com/ankacluster/ankacluster/internal/buildinfo"
+	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/registryapi"
+)
+
+func (s *Server) status(*http.Request) (any, error) {
+	st := registryapi.Status{Status: "Running", Version: buildinfo.Version}
+	if s.replication != nil {
+		r := s.replication()
+		st.Replication = &r
+	}
+	return st, nil
+}
+
+// replicationState answers the same alone; one that copies from nowhere has no
+// sources.
+func (s *Server) replicationState(*http.Request) (any, error) {
+	if s.replication == nil {
+		return registryapi.Replication{Sources: []registryapi.ReplicationSource{}}, nil
+	}
+	return s.replication(), nil
+}
+
+func (s *Server) disk(*http.Request) (any, error) {
+	free, total, err := s.store.Disk()
+	if err != nil {
+		return nil, httpapi.Unavailable("the storage does not tell its space", err)
+	}
+	return registryapi.Disk{Free: free, Total: total}, nil
+}

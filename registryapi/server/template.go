@@ -1,0 +1,250 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/registryapi"
+	"github.com/ankacluster/ankacluster/registryapi/storage"
+)
+
+// Messages that clients match on.
+const (
+	msgNoSuchTemplate = "VM not in the registry"
+	msgNoSuchTag      = "No such tag "
+)
+
+// listTemplates answers all templates, or one with its versions.
+func (s *Server) listTemplates(r *http.Request) (any, error) {
+	if id := r.URL.Query().Get("id"); id != "" {
+		return s.template(r, id)
+	}
+	all, err := s.catalog.templates(r.Context())
+	if err != nil {
+		return nil, httpapi.Unavailable("the storage cannot be read", err)
+	}
+	list := make([]registryapi.Template, len(all))
+	for i, t := range all {
+		t.Versions = nil
+		list[i] = t
+	}
+	return list, nil
+}
+
+// listTemplatesV1 is the deprecated list of one-key objects.
+func (s *Server) listTemplatesV1(r *http.Request) (any, error) {
+	if id := r.URL.Query().Get("id"); id != "" {
+		return s.template(r, id)
+	}
+	all, err := s.catalog.templates(r.Context())
+	if err != nil {
+		return nil, httpapi.Unavailable("the storage cannot be read", err)
+	}
+	list := make([]map[string]string, 0, len(all))
+	for _, t := range all {
+		list = append(list, map[string]string{t.ID: t.Name})
+	}
+	return list, nil
+}
+
+// template finds one template by its id.
+func (s *Server) template(r *http.Request, id string) (registryapi.Template, error) {
+	all, err := s.catalog.templates(r.Context())
+	if err != nil {
+		return registryapi.Template{}, httpapi.Unavailable("the storage cannot be read", err)
+	}
+	for _, t := range all {
+		if strings.EqualFold(t.ID, id) {
+			return t, nil
+		}
+	}
+	return registryapi.Template{}, httpapi.Fail(msgNoSuchTemplate)
+}
+
+// version finds a version by tag, or by number, or the latest when neither is
+// given. A '+' of a tag that was sent raw in a query has become a space.
+func version(t registryapi.Template, tag string, number *int) (registryapi.Version, error) {
+	latest := t.Versions[len(t.Versions)-1]
+	switch {
+	case tag != "":
+		for _, name := range []string{tag, strings.ReplaceAll(tag, " ", "+")} {
+			for _, v := range t.Versions {
+				if v.Tag == name {
+					return v, nil
+				}
+			}
+		}
+		if tag == storage.LatestTag {
+			return latest, nil
+		}
+		return registryapi.Version{}, httpapi.Fail(msgNoSuchTag + tag)
+	case number != nil:
+		if *number < 0 || *number >= len(t.Versions) {
+			return registryapi.Version{}, httpapi.Failf("No such version %d", *number)
+		}
+		return t.Versions[*number], nil
+	}
+	return latest, nil
+}
+
+// revertTarget is what the query and the body may say, in the words of the
+// documentation and of its examples.
+type revertTarget struct {
+	ID      string `json:"id"`
+	Tag     string `json:"tag"`
+	Version *int   `json:"version"`
+	Number  *int   `json:"number"`
+}
+
+func readTarget(r *http.Request) (revertTarget, error) {
+	var target revertTarget
+	if r.Method != http.MethodGet {
+		var err error
+		if target, err = httpapi.Decode[revertTarget](r); err != nil {
+			return target, err
+		}
+	}
+	q := r.URL.Query()
+	if id := q.Get("id"); id != "" {
+		target.ID = id
+	}
+	if tag := q.Get("tag"); tag != "" {
+		target.Tag = tag
+	}
+	for _, name := range []string{"version", "number"} {
+		if text := q.Get(name); text != "" {
+			n, err := strconv.Atoi(text)
+			if err != nil {
+				return target, httpapi.BadRequest("%s: %.50q is not a number", name, text)
+			}
+			target.Version = &n
+		}
+	}
+	if target.Version == nil {
+		target.Version = target.Number
+	}
+	if target.ID == "" {
+		return target, httpapi.BadRequest("id is required")
+	}
+	return target, nil
+}
+
+// vmInfo answers the pushed configuration of a version.
+func (s *Server) vmInfo(r *http.Request) (any, error) {
+	target, err := readTarget(r)
+	if err != nil {
+		return nil, err
+	}
+	t, err := s.template(r, target.ID)
+	if err != nil {
+		return nil, err
+	}
+	v, err := version(t, target.Tag, target.Version)
+	if err != nil {
+		return nil, err
+	}
+	c, err := s.content(t.Repository, v.Digest)
+	if err != nil {
+		return nil, httpapi.Fail(msgNoSuchTag + v.Tag)
+	}
+	cfg, err := s.store.ReadConfig(t.Repository, c)
+	if err != nil {
+		return nil, httpapi.Failf("Tag %s has no VM configuration", v.Tag)
+	}
+	return json.RawMessage(cfg.JSON), nil
+}
+
+// revert removes a version and every later one, newest first, so that a stop in
+// between leaves a shorter history and no gap. The template goes with its first
+// version. Files go when nothing else refers to them.
+func (s *Server) revert(r *http.Request) (any, error) {
+	target, err := readTarget(r)
+	if err != nil {
+		return nil, err
+	}
+	t, err := s.template(r, target.ID)
+	if err != nil {
+		return nil, err
+	}
+	from, err := version(t, target.Tag, target.Version)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.store.Revert(t.Repository, from.Tag); err != nil {
+		return nil, storeError(err, from.Tag)
+	}
+	s.log.Info("template reverted", zap.String("template", t.Name), zap.String("template_id", t.ID), zap.String("tag", from.Tag))
+	return nil, nil
+}
+
+func (s *Server) deleteTemplate(r *http.Request) (any, error) {
+	target, err := readTarget(r)
+	if err != nil {
+		return nil, err
+	}
+	t, err := s.template(r, target.ID)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.store.DeleteRepository(t.Repository); err != nil {
+		return nil, storeError(err, "")
+	}
+	s.log.Info("template deleted", zap.String("template", t.Name), zap.String("template_id", t.ID))
+	return nil, nil
+}
+
+func (s *Server) setArch(r *http.Request) (any, error) {
+	req, err := httpapi.Decode[struct {
+		ID   string `json:"id"`
+		Arch string `json:"arch"`
+	}](r)
+	if err != nil {
+		return nil, err
+	}
+	if req.Arch != "arm64" && req.Arch != "amd64" {
+		return nil, httpapi.BadRequest("arch: %.50q is neither arm64 nor amd64", req.Arch)
+	}
+	t, err := s.template(r, req.ID)
+	if err != nil {
+		return nil, err
+	}
+	meta := s.store.Meta(t.Repository)
+	meta.Arch = req.Arch
+	if err := s.store.SetMeta(t.Repository, meta); err != nil {
+		return nil, storeError(err, "")
+	}
+	return nil, nil
+}
+
+func (s *Server) content(repo, d string) (storage.Content, error) {
+	parsed, err := storage.ParseDigest(d)
+	if err != nil {
+		return storage.Content{}, err
+	}
+	m, err := s.store.Manifest(repo, parsed)
+	if err != nil {
+		return storage.Content{}, err
+	}
+	return storage.ParseManifest(m.MediaType, m.Raw)
+}
+
+// storeError puts what the store refuses into the REST API's words.
+func storeError(err error, tag string) error {
+	switch {
+	case errors.Is(err, storage.ErrRepositoryUnknown):
+		return httpapi.Fail(msgNoSuchTemplate)
+	case errors.Is(err, storage.ErrTagUnknown):
+		return httpapi.Fail(msgNoSuchTag + tag)
+	case errors.Is(err, storage.ErrReadOnly):
+		return httpapi.Fail(storage.ErrReadOnly.Error())
+	case errors.Is(err, storage.ErrInUse):
+		return httpapi.Fail(err.Error())
+	}
+	return err
+}

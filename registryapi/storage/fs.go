@@ -1,0 +1,229 @@
+package storage
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// writeFile puts data at path as one step that survives a crash: temporary
+// file, fsync, rename, fsync of the directory. The directory is made if needed.
+func (s *Store) writeFile(path string, data []byte) error {
+	tmp := filepath.Join(s.root, "tmp", uuid.NewString())
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return ioError(err)
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = s.moveInto(tmp, path)
+	}
+	if err != nil {
+		_ = os.Remove(tmp)
+	}
+	return ioError(err)
+}
+
+// moveInto renames a synced file to path and makes the new name durable.
+func (s *Store) moveInto(from, path string) error {
+	dir := filepath.Dir(path)
+	err := os.Rename(from, path)
+	// The directory may be new, or a deletion elsewhere may have removed it
+	// since it was made; a few turns are enough for any real race.
+	for range 5 {
+		if !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		if err := mkdirSync(dir); err != nil {
+			return err
+		}
+		err = os.Rename(from, path)
+	}
+	if err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// mkdirSync makes dir and its parents, each durable in its own parent.
+func mkdirSync(dir string) error {
+	err := os.Mkdir(dir, 0o755)
+	switch {
+	case err == nil:
+		return syncDir(filepath.Dir(dir))
+	case errors.Is(err, fs.ErrExist):
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		if err := mkdirSync(filepath.Dir(dir)); err != nil {
+			return err
+		}
+		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		return syncDir(filepath.Dir(dir))
+	}
+	return err
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) { // some network file systems cannot and need not
+		return err
+	}
+	return nil
+}
+
+// open opens a file for reading. When there is none it looks a second time
+// after opening the directory: a network file system may have remembered that
+// the name did not exist, and opening a directory makes it ask the server.
+func open(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ESTALE) {
+		return f, err
+	}
+	if !revalidate(filepath.Dir(path)) {
+		return nil, fs.ErrNotExist
+	}
+	return os.Open(path)
+}
+
+// revalidate opens dir and its parents up to the first that exists, so that
+// names cached as absent are asked for anew. It reports whether dir exists.
+func revalidate(dir string) bool {
+	d, err := os.Open(dir)
+	if err == nil {
+		_ = d.Close()
+		return true
+	}
+	parent := filepath.Dir(dir)
+	if parent == dir || !errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	if !revalidate(parent) {
+		return false
+	}
+	d, err = os.Open(dir)
+	if err == nil {
+		_ = d.Close()
+	}
+	return err == nil
+}
+
+func readFile(path string) ([]byte, error) {
+	f, err := open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readAll(f)
+}
+
+func readAll(f *os.File) ([]byte, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	data := make([]byte, info.Size())
+	n, err := f.ReadAt(data, 0)
+	if n == len(data) {
+		err = nil
+	}
+	return data[:n], err
+}
+
+// remove deletes a name and makes that durable. It reports whether it existed.
+func remove(path string) (bool, error) {
+	switch err := os.Remove(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, ioError(err)
+	}
+	return true, ioError(syncDir(filepath.Dir(path)))
+}
+
+// names lists a directory; one that does not exist is empty.
+func names(dir string) ([]string, error) {
+	d, err := os.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return d.Readdirnames(-1)
+}
+
+// touchEvery bounds how often a file's time is refreshed. It must be well below
+// every grace period of the collector.
+const touchEvery = time.Minute
+
+// touch tells the collector that a file is wanted. Errors do not matter to
+// readers of a read-only directory; writers fail elsewhere.
+func touch(path string, info fs.FileInfo, now time.Time) {
+	if now.Sub(info.ModTime()) > touchEvery {
+		_ = os.Chtimes(path, now, now)
+	}
+}
+
+// lockFile takes an exclusive or shared flock on path, made if needed, and
+// waits for it. Closing the file frees it; so does the end of the process.
+func lockFile(path string, exclusive bool) (*os.File, error) {
+	how := syscall.LOCK_SH
+	if exclusive {
+		how = syscall.LOCK_EX
+	}
+	return flock(path, os.O_CREATE, how)
+}
+
+// tryLockFile takes an existing file's exclusive lock without waiting: nil and
+// no error when it is taken.
+func tryLockFile(path string) (*os.File, error) {
+	f, err := flock(path, 0, lockExclusiveNow)
+	if errors.Is(err, errLocked) {
+		return nil, nil
+	}
+	return f, err
+}
+
+const (
+	lockExclusiveNow = syscall.LOCK_EX | syscall.LOCK_NB
+	errLocked        = syscall.EWOULDBLOCK
+)
+
+func flock(path string, flags, how int) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|flags, 0o644)
+	if err != nil {
+		return nil, ioError(err)
+	}
+	for {
+		err = syscall.Flock(int(f.Fd()), how)
+		if !errors.Is(err, syscall.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// WriteFile replaces a file below the store's root as one durable step.
+func (s *Store) WriteFile(path string, data []byte) error { return s.writeFile(path, data) }

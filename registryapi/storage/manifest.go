@@ -1,0 +1,387 @@
+package storage
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ankacluster/ankacluster/registryapi"
+)
+
+// MaxManifest is the largest manifest in bytes, as the specification suggests.
+const MaxManifest = 4 << 20
+
+// Media types of the older format that clients still push.
+const (
+	mediaTypeDockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	mediaTypeDockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
+)
+
+// Manifest is a manifest as pushed: Raw is served byte for byte.
+type Manifest struct {
+	Digest    digest.Digest
+	MediaType string
+	Raw       []byte
+	Pushed    time.Time
+}
+
+// Content is what the store reads in a manifest. Fields that a media type does
+// not have stay empty.
+type Content struct {
+	MediaType    string             `json:"mediaType"`
+	ArtifactType string             `json:"artifactType"`
+	Config       *ispec.Descriptor  `json:"config"`
+	Layers       []ispec.Descriptor `json:"layers"`
+	Manifests    []ispec.Descriptor `json:"manifests"`
+	Subject      *ispec.Descriptor  `json:"subject"`
+	Annotations  map[string]string  `json:"annotations"`
+}
+
+// ParseManifest reads a manifest, or returns ErrManifestInvalid.
+func ParseManifest(mediaType string, raw []byte) (Content, error) {
+	var c Content
+	if err := json.Unmarshal(raw, &c); err != nil {
+		return c, fmt.Errorf("%w: %v", ErrManifestInvalid, err)
+	}
+	if c.MediaType != "" && mediaType != "" && c.MediaType != mediaType {
+		return c, fmt.Errorf("%w: mediaType %.100q does not match Content-Type %.100q", ErrManifestInvalid, c.MediaType, mediaType)
+	}
+	for _, d := range append(c.Blobs(), c.Manifests...) {
+		if err := checkDescriptor(d); err != nil {
+			return c, err
+		}
+	}
+	if c.Subject != nil {
+		if err := checkDescriptor(*c.Subject); err != nil {
+			return c, fmt.Errorf("subject: %w", err)
+		}
+	}
+	switch mediaType {
+	case ispec.MediaTypeImageManifest, mediaTypeDockerManifest:
+		if c.Config == nil || c.Manifests != nil {
+			return c, fmt.Errorf("%w: an image manifest has a config and no manifests", ErrManifestInvalid)
+		}
+	case ispec.MediaTypeImageIndex, mediaTypeDockerList:
+		if c.Config != nil || c.Layers != nil {
+			return c, fmt.Errorf("%w: an index has manifests, and neither config nor layers", ErrManifestInvalid)
+		}
+	}
+	return c, nil
+}
+
+func checkDescriptor(d ispec.Descriptor) error {
+	if _, err := ParseDigest(d.Digest.String()); err != nil {
+		return fmt.Errorf("%w: descriptor: %v", ErrManifestInvalid, err)
+	}
+	if d.Size < 0 {
+		return fmt.Errorf("%w: descriptor %s has size %d", ErrManifestInvalid, d.Digest, d.Size)
+	}
+	return nil
+}
+
+// Blobs returns config and layers.
+func (c Content) Blobs() []ispec.Descriptor {
+	blobs := make([]ispec.Descriptor, 0, len(c.Layers)+1)
+	if c.Config != nil {
+		blobs = append(blobs, *c.Config)
+	}
+	return append(blobs, c.Layers...)
+}
+
+// foreign reports whether a layer is fetched from elsewhere and never pushed.
+func foreign(d ispec.Descriptor) bool {
+	switch d.MediaType {
+	// The first three are deprecated in image-spec, and still pushed.
+	case "application/vnd.oci.image.layer.nondistributable.v1.tar", "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+		"application/vnd.oci.image.layer.nondistributable.v1.tar+zstd", "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip":
+		return true
+	}
+	return len(d.URLs) > 0
+}
+
+// manifestRecord is the file repos/<repo>/manifests/<alg>/<hex>.
+type manifestRecord struct {
+	MediaType string    `json:"media_type"`
+	Size      int64     `json:"size"`
+	Pushed    time.Time `json:"pushed"`
+}
+
+func (s *Store) manifestPath(repo string, d digest.Digest) string {
+	return s.repoPath(repo, "manifests", digestPath(d))
+}
+
+// PutManifest stores a manifest under m.Digest, which must be that of m.Raw,
+// and then, in this order, under each tag. Everything it names must be in the
+// repository, except its subject and foreign layers. A zero m.Pushed means now;
+// a copy between stores keeps the original's.
+func (s *Store) PutManifest(repo string, m Manifest, tags ...string) error {
+	if err := s.putManifest(repo, m, tags); err != nil {
+		return err
+	}
+	for _, tag := range tags {
+		if err := s.PutTag(repo, Tag{Name: tag, Digest: m.Digest, MediaType: m.MediaType, Size: int64(len(m.Raw)), Pushed: m.Pushed}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) putManifest(repo string, m Manifest, tags []string) error {
+	if err := CheckRepository(repo); err != nil {
+		return err
+	}
+	for _, tag := range tags {
+		if err := CheckTag(tag); err != nil {
+			return err
+		}
+	}
+	if m.Digest.Algorithm().FromBytes(m.Raw) != m.Digest {
+		return fmt.Errorf("%w: manifest is not %s", ErrDigestMismatch, m.Digest)
+	}
+	c, err := ParseManifest(m.MediaType, m.Raw)
+	if err != nil {
+		return err
+	}
+	lock, err := s.lockCommit(false)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := s.checkComplete(repo, c); err != nil {
+		return err
+	}
+	known := s.manifestKnown(repo, m.Digest)
+	if err := s.writeFile(s.blobPath(m.Digest), m.Raw); err != nil {
+		return err
+	}
+	if c.Subject != nil {
+		if err := s.writeFile(s.referrerPath(repo, c.Subject.Digest, m.Digest), nil); err != nil {
+			return err
+		}
+	}
+	pushed := m.Pushed
+	if pushed.IsZero() {
+		pushed = time.Now()
+	}
+	data, err := json.Marshal(manifestRecord{MediaType: m.MediaType, Size: int64(len(m.Raw)), Pushed: pushed})
+	if err != nil {
+		return err
+	}
+	commit := func() error { return s.writeFile(s.manifestPath(repo, m.Digest), data) }
+	if known {
+		return commit()
+	}
+	return s.journal.record(Change{Kind: registryapi.ManifestPut, Repository: repo, Digest: m.Digest.String()}, commit)
+}
+
+func (s *Store) manifestKnown(repo string, d digest.Digest) bool {
+	_, err := s.Manifest(repo, d)
+	return err == nil
+}
+
+// checkComplete verifies that all content is there with its right size, and
+// keeps it from the collector. The subject need not exist.
+func (s *Store) checkComplete(repo string, c Content) error {
+	for _, d := range c.Blobs() {
+		if foreign(d) {
+			continue
+		}
+		size, err := s.StatBlob(repo, d.Digest)
+		if err != nil {
+			return fmt.Errorf("%w: %s", ErrBlobMissing, d.Digest)
+		}
+		if size != d.Size {
+			return fmt.Errorf("%w: blob %s has %d bytes, not %d", ErrManifestInvalid, d.Digest, size, d.Size)
+		}
+	}
+	for _, d := range c.Manifests {
+		if !s.manifestKnown(repo, d.Digest) {
+			return fmt.Errorf("%w: manifest %s", ErrBlobMissing, d.Digest)
+		}
+	}
+	return nil
+}
+
+// Manifest returns a manifest of the repository. It returns ErrManifestUnknown
+// also when the content is missing or damaged: manifests are small and are
+// hashed at every read.
+func (s *Store) Manifest(repo string, d digest.Digest) (Manifest, error) {
+	if err := CheckRepository(repo); err != nil {
+		return Manifest{}, err
+	}
+	unknown := func(why string) (Manifest, error) {
+		return Manifest{}, fmt.Errorf("%w: %s%s", ErrManifestUnknown, d, why)
+	}
+	data, err := readFile(s.manifestPath(repo, d))
+	if notExist(err) {
+		return unknown("")
+	}
+	if err != nil {
+		return Manifest{}, ioError(err)
+	}
+	var rec manifestRecord
+	if err := json.Unmarshal(data, &rec); err != nil {
+		return unknown(": its record is damaged")
+	}
+	raw, err := readFile(s.blobPath(d))
+	if notExist(err) {
+		return unknown(": its content is missing")
+	}
+	if err != nil {
+		return Manifest{}, ioError(err)
+	}
+	if d.Algorithm().FromBytes(raw) != d {
+		return unknown(": its content is damaged")
+	}
+	return Manifest{Digest: d, MediaType: rec.MediaType, Raw: raw, Pushed: rec.Pushed}, nil
+}
+
+// Complete reports with ErrManifestUnknown when a manifest names content that
+// is not there: a copy that is still under way must not be seen.
+func (s *Store) Complete(repo string, m Manifest) error {
+	c, err := ParseManifest(m.MediaType, m.Raw)
+	if err != nil {
+		return fmt.Errorf("%w: %s: %v", ErrManifestUnknown, m.Digest, err)
+	}
+	for _, d := range c.Blobs() {
+		if foreign(d) {
+			continue
+		}
+		f, size, err := s.OpenBlob(repo, d.Digest)
+		if err != nil || size != d.Size {
+			return fmt.Errorf("%w: %s: its blob %s is missing", ErrManifestUnknown, m.Digest, d.Digest)
+		}
+		_ = f.Close()
+	}
+	for _, d := range c.Manifests {
+		if !s.manifestKnown(repo, d.Digest) {
+			return fmt.Errorf("%w: %s: its manifest %s is missing", ErrManifestUnknown, m.Digest, d.Digest)
+		}
+	}
+	return nil
+}
+
+// Manifests returns the digests of all manifests of a repository.
+func (s *Store) Manifests(repo string) ([]digest.Digest, error) {
+	return s.digestsBelow(s.repoPath(repo, "manifests"))
+}
+
+// BlobLinks returns the digests of all blobs that a repository may serve.
+func (s *Store) BlobLinks(repo string) ([]digest.Digest, error) {
+	return s.digestsBelow(s.repoPath(repo, "blobs"))
+}
+
+func (s *Store) digestsBelow(dir string) ([]digest.Digest, error) {
+	algs, err := names(dir)
+	if err != nil {
+		return nil, err
+	}
+	var all []digest.Digest
+	for _, alg := range algs {
+		hexes, err := names(filepath.Join(dir, alg))
+		if err != nil {
+			return nil, err
+		}
+		for _, hex := range hexes {
+			if d, err := ParseDigest(alg + ":" + hex); err == nil {
+				all = append(all, d)
+			}
+		}
+	}
+	return all, nil
+}
+
+// DeleteManifest removes a manifest and every tag that points to it. ErrInUse
+// means that an index of the repository names it. Its blobs stay for the
+// collector's grace period, so that a pull in progress can end.
+func (s *Store) DeleteManifest(repo string, d digest.Digest) error {
+	m, err := s.Manifest(repo, d)
+	if err != nil {
+		return err
+	}
+	tags, err := s.Tags(repo)
+	if err != nil {
+		return err
+	}
+	for _, t := range tags {
+		if t.Digest != d {
+			continue
+		}
+		if err := s.deleteTagIf(repo, t.Name, d); err != nil {
+			return err
+		}
+	}
+	return s.dropManifest(repo, m)
+}
+
+// dropManifest removes an untagged manifest.
+func (s *Store) dropManifest(repo string, m Manifest) error {
+	lock, err := s.lockCommit(true) // no index may gain a reference meanwhile
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	used, err := s.references(repo)
+	if err != nil {
+		return err
+	}
+	if by, ok := used[m.Digest]; ok {
+		return fmt.Errorf("%w: manifest %s by index %s", ErrInUse, m.Digest, by)
+	}
+	tags, err := s.Tags(repo)
+	if err != nil {
+		return err
+	}
+	for _, t := range tags {
+		if t.Digest == m.Digest {
+			return fmt.Errorf("%w: manifest %s by tag %s", ErrInUse, m.Digest, t.Name)
+		}
+	}
+	c, err := ParseManifest(m.MediaType, m.Raw)
+	if err == nil {
+		s.keepForGrace(repo, c)
+		if c.Subject != nil {
+			if _, err := remove(s.referrerPath(repo, c.Subject.Digest, m.Digest)); err != nil {
+				return err
+			}
+		}
+	}
+	return s.journal.record(Change{Kind: registryapi.ManifestDeleted, Repository: repo, Digest: m.Digest.String()}, func() error {
+		_, err := remove(s.manifestPath(repo, m.Digest))
+		return err
+	})
+}
+
+func (s *Store) keepForGrace(repo string, c Content) {
+	for _, d := range c.Blobs() {
+		_, _ = s.StatBlob(repo, d.Digest)
+	}
+}
+
+// references maps everything that a repository's manifests name, except
+// subjects, to one manifest that names it.
+func (s *Store) references(repo string) (map[digest.Digest]digest.Digest, error) {
+	all, err := s.Manifests(repo)
+	if err != nil {
+		return nil, err
+	}
+	used := make(map[digest.Digest]digest.Digest)
+	for _, d := range all {
+		m, err := s.Manifest(repo, d)
+		if err != nil {
+			continue // damaged: it keeps nothing
+		}
+		c, err := ParseManifest(m.MediaType, m.Raw)
+		if err != nil {
+			continue
+		}
+		for _, ref := range append(c.Blobs(), c.Manifests...) {
+			used[ref.Digest] = d
+		}
+	}
+	return used, nil
+}

@@ -1,0 +1,378 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/registryapi"
+	"github.com/ankacluster/ankacluster/test/localcloud"
+)
+
+const (
+	nodeName     = "demo-node"
+	templateName = "demo"
+	templateSize = "64M"
+
+	// vmTimeout bounds what takes a second or two on an idle machine.
+	vmTimeout = 30 * time.Second
+)
+
+// demo tells the failover story and leaves nothing behind.
+func demo(ctx context.Context, bin string) (err error) {
+	began := time.Now()
+	dir, err := os.MkdirTemp("", "ankacluster-demo-")
+	if err != nil {
+		return err
+	}
+	ports, err := localcloud.FreePorts(11)
+	if err != nil {
+		return err
+	}
+	cloud, err := localcloud.New(localcloud.Config{Bin: bin, Dir: dir, NodeName: nodeName,
+		EtcdClient: ports[0:3], EtcdPeer: ports[3:6], Controllers: ports[6:9], Registries: ports[9:11]})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		// A new context: after an interrupt the clean-up must still happen.
+		cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), 40*time.Second)
+		defer cancel()
+		stopErr := cloud.Stop(cleanup)
+		if err != nil && !errors.Is(err, context.Canceled) {
+			fmt.Printf("\nthe logs are kept in %s\n", filepath.Join(dir, "log"))
+			return
+		}
+		err = errors.Join(err, stopErr, os.RemoveAll(dir))
+	}()
+
+	d := &teller{story: story{out: os.Stdout}, cloud: cloud}
+	d.build(ctx)
+	d.loseControllers(ctx)
+	d.loseRegistry(ctx)
+	d.tidyUp(ctx)
+	if d.err == nil {
+		fmt.Printf("\nAll %d steps were as expected, in %s.\n", d.next, time.Since(began).Round(time.Second))
+		fmt.Println("Next: `make up` starts this cloud and leaves it running; `ankacluster drill` breaks things on purpose.")
+	}
+	return d.err
+}
+
+// teller carries what the steps of the demo share.
+type teller struct {
+	story
+	cloud     *localcloud.Cloud
+	instances []controllerapi.InstanceID
+}
+
+var letters = []string{"A", "B", "C"}
+
+// controller returns a client that talks to one controller only.
+func (d *teller) controller(i int) *controllerapi.Client {
+	return controllerapi.NewClient(d.cloud.ControllerURL(i), &http.Client{Timeout: 10 * time.Second})
+}
+
+func (d *teller) build(ctx context.Context) {
+	d.say("A cloud on this machine: three etcd members, controllers A, B and C, two registries, one node.")
+	d.step(ctx, "start etcd, controllers and registries", "every /readyz answers 200", func(ctx context.Context) (string, error) {
+		return "3 etcd members, 3 controllers and 2 registries are ready", d.cloud.Start(ctx)
+	})
+	d.step(ctx, "ankacluster join --controllers A,B,C", "the cloud lists the node as Active", func(ctx context.Context) (string, error) {
+		if _, err := d.cloud.Join(ctx, "--max-vm-count", "8", "--ignore-arm-vm-limit"); err != nil {
+			return "", err
+		}
+		return d.nodeActive(ctx, 0)
+	})
+	d.step(ctx, "push template \"demo\" with tag v1 ("+templateSize+"B)", "a controller lists template and tag", func(ctx context.Context) (string, error) {
+		if _, err := d.cloud.Anka(ctx, "create", templateName, "--size", templateSize); err != nil {
+			return "", err
+		}
+		return d.push(ctx, 0, "v1")
+	})
+	d.step(ctx, "start a VM through controller A", "Started, and B and C show the same instance", func(ctx context.Context) (string, error) {
+		return d.start(ctx, 0, "v1", 0, 1, 2)
+	})
+}
+
+func (d *teller) loseControllers(ctx context.Context) {
+	d.say("Controllers fail one after another; the node carries on with the rest.")
+	d.step(ctx, "kill controller A (SIGKILL)", "the node stays Active, as B and C say", func(ctx context.Context) (string, error) {
+		if err := d.cloud.Controllers[0].Kill(); err != nil {
+			return "", err
+		}
+		return d.nodeStaysActive(ctx, 1, 2)
+	})
+	d.step(ctx, "start a second VM through controller B", "Started", func(ctx context.Context) (string, error) {
+		return d.start(ctx, 1, "v1", 1, 2)
+	})
+	d.step(ctx, "hang controller B (SIGSTOP)", "the node stays Active, as C says", func(ctx context.Context) (string, error) {
+		if err := d.cloud.Controllers[1].Signal(syscall.SIGSTOP); err != nil {
+			return "", err
+		}
+		return d.nodeStaysActive(ctx, 2)
+	})
+	d.step(ctx, "start a third VM through controller C", "Started", func(ctx context.Context) (string, error) {
+		return d.start(ctx, 2, "v1", 2)
+	})
+}
+
+func (d *teller) loseRegistry(ctx context.Context) {
+	d.say("A registry fails while a new tag is wanted; the node pulls it from the other.")
+	d.step(ctx, "push tag v2, then kill the registry it went to (SIGKILL)", "the tag is listed, the registry is gone", func(ctx context.Context) (string, error) {
+		if _, err := d.push(ctx, 0, "v2"); err != nil {
+			return "", err
+		}
+		// The node must pull v2 afresh, so its local copy has to go.
+		if _, err := d.cloud.Anka(ctx, "delete", "--yes", "--cache", templateName); err != nil {
+			return "", err
+		}
+		return "v2 is in the shared storage, registry 1 is dead", d.cloud.Registries[0].Kill()
+	})
+	d.step(ctx, "start a VM from tag v2 through controller C", "pulled from registry 2, Started", func(ctx context.Context) (string, error) {
+		return d.start(ctx, 2, "v2", 2)
+	})
+}
+
+func (d *teller) tidyUp(ctx context.Context) {
+	d.say("Everything comes back, and everything ends.")
+	d.step(ctx, "bring back controllers A and B and registry 1", "all ready; A, B and C list the same instances", func(ctx context.Context) (string, error) {
+		if err := d.cloud.Controllers[1].Signal(syscall.SIGCONT); err != nil {
+			return "", err
+		}
+		if err := d.restart(ctx, d.cloud.Registries[0], d.cloud.RegistryURL(0)); err != nil {
+			return "", err
+		}
+		if err := d.restart(ctx, d.cloud.Controllers[0], d.cloud.ControllerURL(0)); err != nil {
+			return "", err
+		}
+		for i := range d.cloud.Controllers {
+			if err := d.listed(ctx, i, d.instances); err != nil {
+				return "", err
+			}
+		}
+		return fmt.Sprintf("%d instances on each of A, B and C", len(d.instances)), nil
+	})
+	d.step(ctx, "terminate all instances through A", "no instance and no VM is left", d.terminateAll)
+	d.step(ctx, "ankacluster disjoin", "the cloud lists no node", func(ctx context.Context) (string, error) {
+		if err := d.cloud.Disjoin(ctx); err != nil {
+			return "", err
+		}
+		nodes, err := d.controller(1).Nodes(ctx)
+		if err != nil {
+			return "", err
+		}
+		if len(nodes) != 0 {
+			return "", fmt.Errorf("controller B still lists %d node(s)", len(nodes))
+		}
+		return "no node is listed, the agent has ended", nil
+	})
+}
+
+func (d *teller) restart(ctx context.Context, p *localcloud.Process, url string) error {
+	if err := p.Start(); err != nil {
+		return err
+	}
+	return d.cloud.Ready(ctx, p, url+"/readyz")
+}
+
+// push pushes the node's template to registry i and waits until a controller
+// lists the tag.
+func (d *teller) push(ctx context.Context, i int, tag string) (string, error) {
+	if _, err := d.cloud.Anka(ctx, "registry", "-o2", "-r", d.cloud.RegistryURL(i), "push", templateName, "-t", tag); err != nil {
+		return "", err
+	}
+	registry := registryapi.NewClient(d.cloud.RegistryURL(i), &http.Client{Timeout: 10 * time.Second})
+	template, err := findTemplate(ctx, registry)
+	if err != nil {
+		return "", err
+	}
+	full, err := registry.Template(ctx, template.ID)
+	if err != nil {
+		return "", err
+	}
+	if !slices.ContainsFunc(full.Versions, func(v registryapi.Version) bool { return v.Tag == tag }) {
+		return "", fmt.Errorf("the registry does not list tag %s", tag)
+	}
+	return fmt.Sprintf("template %s, tag %s, %d MB", full.Name, tag, full.Size>>20), nil
+}
+
+func findTemplate(ctx context.Context, registry *registryapi.Client) (registryapi.Template, error) {
+	templates, err := registry.Templates(ctx)
+	if err != nil {
+		return registryapi.Template{}, err
+	}
+	for _, t := range templates {
+		if t.Name == templateName {
+			return t, nil
+		}
+	}
+	return registryapi.Template{}, fmt.Errorf("the registry lists no template %q", templateName)
+}
+
+// start asks controller via for an instance, waits until it is Started and
+// checks that every controller in seenBy shows the same.
+func (d *teller) start(ctx context.Context, via int, tag string, seenBy ...int) (string, error) {
+	registry := registryapi.NewClient(d.cloud.RegistryURL(1), &http.Client{Timeout: 10 * time.Second})
+	template, err := findTemplate(ctx, registry)
+	if err != nil {
+		return "", err
+	}
+	ids, err := d.controller(via).Start(ctx, controllerapi.StartRequest{VMID: controllerapi.TemplateID(template.ID), Tag: tag})
+	if err != nil {
+		return "", err
+	}
+	d.instances = append(d.instances, ids...)
+	for _, i := range seenBy { // at once: acknowledged by one is known by all
+		if err := d.listed(ctx, i, ids); err != nil {
+			return "", err
+		}
+	}
+	instance, err := d.waitState(ctx, via, ids[0], controllerapi.Started)
+	if err != nil {
+		return "", err
+	}
+	for _, i := range seenBy {
+		other, err := d.controller(i).Instance(ctx, ids[0])
+		if err != nil {
+			return "", fmt.Errorf("ask controller %s: %w", letters[i], err)
+		}
+		if other.InstanceState != controllerapi.Started {
+			return "", fmt.Errorf("controller %s shows %s, controller %s %s", letters[via], instance.InstanceState, letters[i], other.InstanceState)
+		}
+	}
+	return fmt.Sprintf("instance %.8s is Started as %s", ids[0], instance.VMInfo.Name), nil
+}
+
+// waitState polls controller i until the instance has the state.
+func (d *teller) waitState(ctx context.Context, i int, id controllerapi.InstanceID, want controllerapi.InstanceState) (controllerapi.Instance, error) {
+	ctx, cancel := context.WithTimeout(ctx, vmTimeout)
+	defer cancel()
+	for {
+		instance, err := d.controller(i).Instance(ctx, id)
+		if err != nil {
+			return instance, err
+		}
+		if instance.InstanceState == want {
+			return instance, nil
+		}
+		if instance.InstanceState == controllerapi.Error {
+			return instance, fmt.Errorf("instance is in Error: %s", instance.Message)
+		}
+		select {
+		case <-ctx.Done():
+			return instance, fmt.Errorf("instance is still %s after %s", instance.InstanceState, vmTimeout)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// listed checks that controller i lists every one of ids.
+func (d *teller) listed(ctx context.Context, i int, ids []controllerapi.InstanceID) error {
+	list, err := d.controller(i).Instances(ctx)
+	if err != nil {
+		return fmt.Errorf("list at controller %s: %w", letters[i], err)
+	}
+	for _, id := range ids {
+		if !slices.ContainsFunc(list, func(l controllerapi.ListedInstance) bool { return l.InstanceID == id }) {
+			return fmt.Errorf("controller %s does not list instance %s, which was acknowledged", letters[i], id)
+		}
+	}
+	return nil
+}
+
+func (d *teller) nodeActive(ctx context.Context, i int) (string, error) {
+	nodes, err := d.controller(i).Nodes(ctx)
+	if err != nil {
+		return "", fmt.Errorf("list nodes at controller %s: %w", letters[i], err)
+	}
+	if len(nodes) != 1 || nodes[0].State != controllerapi.NodeActive {
+		return "", fmt.Errorf("controller %s lists %+v", letters[i], nodes)
+	}
+	return fmt.Sprintf("%s is Active at controller %s", nodes[0].NodeName, letters[i]), nil
+}
+
+// nodeStaysActive watches for two heartbeat intervals, in which the agent is
+// bound to meet the broken controller.
+func (d *teller) nodeStaysActive(ctx context.Context, controllers ...int) (string, error) {
+	deadline := time.After(10 * time.Second)
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		for _, i := range controllers {
+			if _, err := d.nodeActive(ctx, i); err != nil {
+				return "", err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-deadline:
+			status, err := d.cloud.Ankacluster(ctx, "status")
+			if err != nil {
+				return "", err
+			}
+			return "Active all the time\n" + indent(endpointLines(status)), nil
+		case <-tick.C:
+		}
+	}
+}
+
+// endpointLines picks the lines about endpoints out of the agent's status.
+func endpointLines(status string) string {
+	var lines []string
+	for line := range strings.Lines(status) {
+		if strings.Contains(line, "http://127.0.0.1:") {
+			lines = append(lines, strings.TrimRight(line, "\n"))
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+func indent(s string) string {
+	return "              " + strings.ReplaceAll(s, "\n", "\n              ")
+}
+
+func (d *teller) terminateAll(ctx context.Context) (string, error) {
+	for _, id := range d.instances {
+		if err := d.controller(0).Terminate(ctx, id); err != nil {
+			return "", err
+		}
+	}
+	deadline := time.Now().Add(vmTimeout)
+	for {
+		list, err := d.controller(1).Instances(ctx)
+		if err != nil {
+			return "", err
+		}
+		left := 0
+		for _, l := range list {
+			if l.VM.InstanceState != controllerapi.Terminated {
+				left++
+			}
+		}
+		vms, err := d.cloud.Anka(ctx, "--machine-readable", "list", "-r")
+		if err != nil {
+			return "", err
+		}
+		running := strings.Count(vms, `"uuid"`)
+		if left == 0 && running == 0 {
+			return fmt.Sprintf("%d instances ended, no VM runs", len(d.instances)), nil
+		}
+		if time.Now().After(deadline) {
+			return "", fmt.Errorf("%d instances and %d VMs are left after %s", left, running, vmTimeout)
+		}
+		select {
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/ankacluster/ankacluster/registryapi"
+	"github.com/ankacluster/ankacluster/test/localcloud"
+)
+
+// upDir is where `make up` keeps its cloud, below the checkout.
+const upDir = ".up"
+
+func upConfig(bin string) (localcloud.Config, error) {
+	dir, err := filepath.Abs(upDir)
+	return localcloud.Config{Bin: bin, Dir: dir, NodeName: nodeName, KeepRunning: true,
+		EtcdClient: []int{2379, 2479, 2579}, EtcdPeer: []int{2380, 2480, 2580},
+		Controllers: []int{8090, 8190, 8290}, Registries: []int{8089, 8189}}, err
+}
+
+// up starts the cloud and leaves it running.
+func up(ctx context.Context, bin string) (err error) {
+	cfg, err := upConfig(bin)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(cfg.Dir); err == nil {
+		return errors.New("a cloud of an earlier `make up` is here already; end it with `make down` first")
+	}
+	cloud, err := localcloud.New(cfg)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil { // half a cloud helps nobody
+			cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), 40*time.Second)
+			defer cancel()
+			err = errors.Join(err, cloud.Stop(cleanup), os.RemoveAll(cfg.Dir))
+		}
+	}()
+	fmt.Println("starting 3 etcd members, 3 controllers and 2 registries ...")
+	if err := cloud.Start(ctx); err != nil {
+		return err
+	}
+	fmt.Println("joining a node ...")
+	if _, err := cloud.Join(ctx, "--max-vm-count", "8", "--ignore-arm-vm-limit"); err != nil {
+		return err
+	}
+	fmt.Println("pushing template \"demo\" with tag v1 ...")
+	if _, err := cloud.Anka(ctx, "create", templateName, "--size", templateSize); err != nil {
+		return err
+	}
+	if _, err := cloud.Anka(ctx, "registry", "-o2", "-r", cloud.RegistryURL(0), "push", templateName, "-t", "v1"); err != nil {
+		return err
+	}
+	template, err := findTemplate(ctx, registryapi.NewClient(cloud.RegistryURL(0), &http.Client{Timeout: 10 * time.Second}))
+	if err != nil {
+		return err
+	}
+	fmt.Printf(upText, cloud.ControllerURL(0), cloud.ControllerURL(1), cloud.ControllerURL(2),
+		cloud.RegistryURL(0), cloud.RegistryURL(1),
+		cloud.ControllerURL(0), template.ID, cloud.ControllerURL(1),
+		filepath.Join(cfg.Dir, "node"), filepath.Join(bin, "ankacluster"),
+		filepath.Join(upDir, "run", "controller-1"),
+		filepath.Join(upDir, "log"))
+	return nil
+}
+
+const upText = `
+The cloud is up:
+  controllers  %s  %s  %s
+  registries   %s  %s
+  node         demo-node, Active; template "demo" with tag v1
+
+Three things to try:
+  1. start a VM through one controller, look at it through another:
+       curl -d '{"vmid":"%[7]s","tag":"v1"}' %[6]s/api/v1/vm
+       curl %[8]s/api/v1/vm
+  2. see what the node knows of its controllers and registries:
+       ANKA_STATE_DIR=%[9]s %[10]s status
+  3. kill a controller, look what the node makes of it, bring it back:
+       kill -9 $(cat %[11]s.pid)
+       ANKA_STATE_DIR=%[9]s %[10]s endpoints --why
+       %[11]s.sh
+
+Logs are in %[12]s. End it with: make down
+`
+
+// down ends what up left running.
+func down(ctx context.Context, bin string) error {
+	cfg, err := upConfig(bin)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(cfg.Dir); errors.Is(err, os.ErrNotExist) {
+		fmt.Println("nothing is up")
+		return nil
+	}
+	if err := localcloud.Down(ctx, cfg); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(cfg.Dir); err != nil {
+		return err
+	}
+	fmt.Println("the cloud is down; its data is removed")
+	return nil
+}

@@ -1,0 +1,342 @@
+package drill
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+)
+
+// Span is a duration that may also be "never" or not apply.
+type Span struct {
+	d     time.Duration
+	known bool
+	never bool
+}
+
+func lasting(d time.Duration) Span { return Span{d: d, known: true} }
+
+var never = Span{known: true, never: true}
+
+// Seconds is the length of a Span that is known.
+func (s Span) Seconds() float64 { return s.d.Seconds() }
+
+func (s Span) String() string {
+	switch {
+	case !s.known:
+		return "-"
+	case s.never:
+		return "never"
+	}
+	return fmt.Sprintf("%.2fs", s.d.Seconds())
+}
+
+// MarshalJSON writes seconds, "never" or null.
+func (s Span) MarshalJSON() ([]byte, error) {
+	switch {
+	case !s.known:
+		return []byte("null"), nil
+	case s.never:
+		return []byte(`"never"`), nil
+	}
+	return json.Marshal(math.Round(s.d.Seconds()*1e4) / 1e4)
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (s *Span) UnmarshalJSON(b []byte) error {
+	switch string(b) {
+	case "null":
+		*s = Span{}
+		return nil
+	case `"never"`:
+		*s = never
+		return nil
+	}
+	var seconds float64
+	if err := json.Unmarshal(b, &seconds); err != nil {
+		return err
+	}
+	*s = lasting(time.Duration(seconds * float64(time.Second)))
+	return nil
+}
+
+// later returns the worse of two Spans.
+func later(a, b Span) Span {
+	switch {
+	case !a.known, b.never:
+		return b
+	case !b.known, a.never:
+		return a
+	case b.d > a.d:
+		return b
+	}
+	return a
+}
+
+// Tally is what became of all requests of one kind.
+type Tally struct {
+	Sent     int            `json:"sent"`
+	Failed   int            `json:"failed"`
+	Slow     int            `json:"slow"`
+	Twice    int            `json:"run_twice"`
+	Lost     int            `json:"acknowledged_but_not_run"`
+	Longest  Span           `json:"longest_stall_seconds"`
+	Median   Span           `json:"p50_seconds"`
+	P99      Span           `json:"p99_seconds"`
+	Failures map[string]int `json:"failures,omitempty"`
+}
+
+// Row is the outcome of one scenario through one door.
+type Row struct {
+	Scenario string    `json:"scenario"`
+	Door     string    `json:"through"`
+	Skipped  string    `json:"skipped,omitempty"`
+	GET      *Tally    `json:"get,omitempty"`
+	Keyed    *Tally    `json:"post_with_key,omitempty"`
+	Unkeyed  *Tally    `json:"post_without_key,omitempty"`
+	Steady   Span      `json:"steady_seconds"`
+	Back     Span      `json:"traffic_back_seconds"`
+	First    Span      `json:"first_answer_seconds"` // after the first healing, of whichever backend
+	Share    float64   `json:"share_after_healing"`  // of what is fair; 1 is its full share
+	ShareDue float64   `json:"share_promised"`       // what the ramp owes by then
+	Fairness float64   `json:"fairness"`             // most over least, while nothing is broken
+	Absorbed int       `json:"repeats_absorbed"`
+	Attempts int       `json:"attempts_per_second_while_down"` // the most on one dead backend by one client
+	Transfer *Transfer `json:"transfer,omitempty"`
+	Driver   Span      `json:"driver_late_seconds"` // the worst delay of the drill itself
+	Repeated int       `json:"repeated"`            // held again this often, the machine being too busy
+	Broken   []string  `json:"broken"`
+}
+
+func (r *Row) tallies() []*Tally { return []*Tally{r.GET, r.Keyed, r.Unkeyed} }
+
+// measure turns what the lanes saw and the memory counted into a row.
+func measure(lanes []*lane, events []event, l ledger, backends int, end time.Time) *Row {
+	row := &Row{Absorbed: l.Absorbed, Fairness: 1}
+	var latencies [kinds][]time.Duration
+	row.GET = &Tally{}
+	for _, lane := range lanes {
+		of := [kinds]*Tally{get: row.GET, keyed: {}, unkeyed: {}}
+		switch lane.posts {
+		case keyed:
+			row.Keyed = of[keyed]
+		case unkeyed:
+			row.Unkeyed = of[unkeyed]
+		}
+		for _, s := range lane.samples {
+			of[s.kind].count(s, l)
+			latencies[s.kind] = append(latencies[s.kind], s.latency())
+		}
+		row.Steady = later(row.Steady, steady(lane.samples, events))
+		row.Back = later(row.Back, back(lane.samples, events))
+		row.First = later(row.First, first(lane.samples, events))
+		share, fairness := shares(lane.samples, events, backends, end)
+		if row.Share == 0 || share < row.Share {
+			row.Share = share
+		}
+		row.Fairness = max(row.Fairness, fairness)
+		row.Driver = later(row.Driver, lasting(lane.late))
+	}
+	for k, t := range row.tallies() {
+		if t != nil {
+			t.quantiles(latencies[k])
+		}
+	}
+	return row
+}
+
+func (t *Tally) count(s *sample, l ledger) {
+	t.Sent++
+	switch {
+	case s.failure != "":
+		t.Failed++
+		if t.Failures == nil {
+			t.Failures = make(map[string]int)
+		}
+		t.Failures[class(s.failure)]++
+	case s.slow():
+		t.Slow++
+	}
+	if s.kind == get {
+		return
+	}
+	switch n := l.Effects[s.id]; {
+	case n > 1:
+		t.Twice++
+	case n == 0 && s.failure == "":
+		t.Lost++
+	}
+}
+
+func (t *Tally) quantiles(all []time.Duration) {
+	if len(all) == 0 {
+		return
+	}
+	slices.Sort(all)
+	t.Median = lasting(all[len(all)/2])
+	t.P99 = lasting(all[len(all)*99/100])
+	t.Longest = lasting(all[len(all)-1])
+}
+
+// grace: a request that was due this shortly before a fault was in flight when
+// it happened.
+const grace = 50 * time.Millisecond
+
+// steady returns how long after a fault (or a healing) requests still went
+// wrong. It is "never" when they do to the end of a fault that lasted.
+func steady(samples []*sample, events []event) (out Span) {
+	if len(events) == 0 {
+		return Span{}
+	}
+	out = lasting(0)
+	for _, s := range samples {
+		if !s.bad() {
+			continue
+		}
+		begun, ended, ok := around(events, s.due.Add(grace))
+		if !ok {
+			continue // before anything broke
+		}
+		if length := ended.Sub(begun); length > 2*time.Second && s.due.After(ended.Add(-length/5)) {
+			return never
+		}
+		out = later(out, lasting(max(0, s.due.Sub(begun))))
+	}
+	return out
+}
+
+// around returns the last event up to t, and the next one if there is one.
+func around(events []event, t time.Time) (last, next time.Time, ok bool) {
+	for _, e := range events {
+		if e.at.After(t) {
+			return last, e.at, ok
+		}
+		last, ok = e.at, true
+	}
+	return last, last, ok
+}
+
+// back returns how long after its last healing each victim answered again; the
+// worst of them.
+func back(samples []*sample, events []event) (out Span) {
+	for victim, healed := range healings(events) {
+		first := never
+		for _, s := range samples {
+			if s.backend == victim && s.failure == "" && s.due.After(healed) {
+				first = lasting(min(s.done.Sub(healed), durationOf(first)))
+			}
+		}
+		out = later(out, first)
+	}
+	return out
+}
+
+// first returns how long after anything healed for the first time any request,
+// also one that had been waiting, was answered.
+func first(samples []*sample, events []event) (out Span) {
+	i := slices.IndexFunc(events, func(e event) bool { return !e.broke })
+	if i < 0 {
+		return Span{}
+	}
+	healed := events[i].at
+	out = never
+	for _, s := range samples {
+		if s.failure == "" && s.done.After(healed) {
+			out = lasting(min(s.done.Sub(healed), durationOf(out)))
+		}
+	}
+	return out
+}
+
+func durationOf(s Span) time.Duration {
+	if s.never {
+		return math.MaxInt64
+	}
+	return s.d
+}
+
+// healings returns when each victim healed for the last time.
+func healings(events []event) map[string]time.Time {
+	out := make(map[string]time.Time)
+	for _, e := range events {
+		if !e.broke {
+			out[backendName(e.backend)] = e.at
+		}
+	}
+	return out
+}
+
+// shareWindow is the time before the end in which shares are counted.
+const shareWindow = 2 * time.Second
+
+// shares returns the least share any victim has at the end, in parts of the
+// fair one, and the ratio of the most to the least used backend before anything
+// breaks. Writes that cannot be repeated count for the share only after the
+// ramp: to keep them off an endpoint that has just returned is prudent.
+func shares(samples []*sample, events []event, backends int, end time.Time) (share, fairness float64) {
+	before, after := make(map[string]int), make(map[string]int)
+	var late int
+	ramped := len(events) > 0 && end.Sub(events[len(events)-1].at) > rampLength+shareWindow
+	for _, s := range samples {
+		if s.failure != "" {
+			continue
+		}
+		if len(events) == 0 || s.due.Before(events[0].at) {
+			before[s.backend]++
+		}
+		if s.due.After(end.Add(-shareWindow)) && (s.kind != unkeyed || ramped) {
+			after[s.backend]++
+			late++
+		}
+	}
+	least, most := math.MaxInt, 0
+	for i := range backends {
+		n := before[backendName(i)]
+		least, most = min(least, n), max(most, n)
+	}
+	fairness = math.Inf(1)
+	if least > 0 {
+		fairness = float64(most) / float64(least)
+	}
+	share = 1
+	for victim := range healings(events) {
+		if late > 0 {
+			share = min(share, float64(after[victim])*float64(backends)/float64(late))
+		}
+	}
+	return share, fairness
+}
+
+// settling is the time after a fault in which a client may still be finding out
+// that a backend is dead.
+const settling = time.Second
+
+// peakAttempts returns the most connections that were begun to one dead backend
+// in any one second of its outage.
+func peakAttempts(dials map[string][]time.Time, addrs []string, events []event) (peak int) {
+	for i, e := range events {
+		if !e.broke {
+			continue
+		}
+		until := e.at
+		for _, later := range events[i:] {
+			if later.backend == e.backend && !later.broke {
+				until = later.at
+				break
+			}
+		}
+		var window []time.Time
+		for _, at := range dials[addrs[e.backend]] {
+			if at.Before(e.at.Add(settling)) || at.After(until) {
+				continue
+			}
+			window = append(window, at)
+			for at.Sub(window[0]) >= time.Second {
+				window = window[1:]
+			}
+			peak = max(peak, len(window))
+		}
+	}
+	return peak
+}

@@ -1,0 +1,67 @@
+package drill
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// ProxyDoor is the loopback proxy as a user runs it: the command line program
+// with the arguments, in a process of its own. role is "controller" or
+// "registry".
+func ProxyDoor(program []string, role string) UsageDoor {
+	return &proxyDoor{program: program, role: role}
+}
+
+type proxyDoor struct {
+	program []string
+	role    string
+	proc    *process
+	client  *http.Client
+}
+
+func (d *proxyDoor) Name() string { return "balancer" }
+
+func (d *proxyDoor) Open(_ context.Context, backends []string) (*http.Client, string, error) {
+	listen, err := freeAddress()
+	if err != nil {
+		return nil, "", err
+	}
+	lists := map[string]string{"controller": "--controllers", "registry": "--registries"}
+	argv := append([]string(nil), d.program...)
+	argv = append(argv, "proxy", lists[d.role], strings.Join(backends, ","), "--"+d.role+"-listen", listen)
+	if d.proc, err = startProcess(argv); err != nil {
+		return nil, "", fmt.Errorf("start the proxy: %w", err)
+	}
+	go d.proc.discard()
+	d.client = &http.Client{Transport: newTransport()}
+	return d.client, "http://" + listen, nil
+}
+
+// Close asks the proxy to leave, so that what it used is known.
+func (d *proxyDoor) Close() {
+	if d.client != nil {
+		d.client.CloseIdleConnections()
+	}
+	if d.proc == nil {
+		return
+	}
+	_ = d.proc.terminate()
+	if d.proc.await(15*time.Second) != nil {
+		d.proc.kill()
+	}
+}
+
+func (d *proxyDoor) Usage() (cpu time.Duration, maxResident int64) { return d.proc.usage() }
+
+func freeAddress() (string, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer ln.Close()
+	return ln.Addr().String(), nil
+}

@@ -1,0 +1,154 @@
+package drill
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+)
+
+// show keeps a line on the terminal up to date until the returned function is
+// called.
+func (c Config) show(name string, line func() string) (stop func()) {
+	if c.Live == nil {
+		return func() {}
+	}
+	done := make(chan struct{})
+	var showing sync.WaitGroup
+	begun := time.Now()
+	showing.Go(func() {
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				fmt.Fprint(c.Live, "\r\033[K")
+				return
+			case <-tick.C:
+				fmt.Fprintf(c.Live, "\r\033[K%-14s %4.0fs  %s", name, time.Since(begun).Seconds(), line())
+			}
+		}
+	})
+	return func() { close(done); showing.Wait() }
+}
+
+func showLoad(lanes []*lane) func() string {
+	return func() string {
+		var sent, failed, slow, open int64
+		for _, l := range lanes {
+			sent += l.live.sent.Load()
+			failed += l.live.failed.Load()
+			slow += l.live.slow.Load()
+			open += l.live.open.Load()
+		}
+		return fmt.Sprintf("sent %d  failed %d  slow %d  waiting %d", sent, failed, slow, open)
+	}
+}
+
+func showDownload(f *fetch, size int64) func() string {
+	return func() string {
+		n := f.received.Load()
+		return fmt.Sprintf("%d of %d MiB (%d%%)", n>>20, size>>20, n*100/size)
+	}
+}
+
+// lateDriver is how late the drill may be before its figures are in doubt.
+const lateDriver = 100 * time.Millisecond
+
+// headings of the table. Three numbers are failed/slow/run twice.
+const headings = "SCENARIO\tSENT\tGET f/s\tKEYED f/s/2\tUNKEYED f/s/2\tLONGEST\tSTEADY\tBACK\tSHARE\tVERDICT"
+
+// Table writes the rows for people to read, and under it every broken promise.
+func Table(w io.Writer, rows []*Row) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, headings)
+	var downloads []*Row
+	for _, r := range rows {
+		if r.Transfer != nil {
+			downloads = append(downloads, r)
+			continue
+		}
+		fmt.Fprintln(t, strings.Join(r.cells(), "\t"))
+	}
+	if len(downloads) < len(rows) {
+		if err := t.Flush(); err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "f failed, s slower than %v, 2 run twice; share is of what is fair after healing\n", slowAfter)
+	}
+	if len(downloads) > 0 {
+		t = tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(t, "DOWNLOAD\tMIB\tIDENTICAL\tBREAKS\tLONGEST GAP\tFETCHED TWICE\tMEMORY\tTOOK\tVERDICT")
+		for _, r := range downloads {
+			fmt.Fprintln(t, strings.Join(append([]string{r.Scenario}, append(r.Transfer.cells(), r.Verdict())...), "\t"))
+		}
+		if err := t.Flush(); err != nil {
+			return err
+		}
+	}
+	for _, r := range rows {
+		if r.Driver.d > lateDriver {
+			fmt.Fprintf(w, "%s: held %d times, and the drill itself was still up to %v late: this machine was too busy to trust what is slow here\n", r.Scenario, r.Repeated+1, r.Driver)
+		}
+		for _, b := range r.Broken {
+			fmt.Fprintf(w, "%s: %s\n", r.Scenario, b)
+		}
+	}
+	return nil
+}
+
+func (r *Row) cells() []string {
+	if r.Skipped != "" {
+		return []string{r.Scenario, "-", "-", "-", "-", "-", "-", "-", "-", r.Verdict()}
+	}
+	sent, longest := 0, Span{}
+	for _, t := range r.tallies() {
+		if t != nil {
+			sent += t.Sent
+			longest = later(longest, t.Longest)
+		}
+	}
+	share := "-"
+	if r.ShareDue > 0 {
+		share = fmt.Sprintf("%.2f", r.Share)
+	} else if r.Fairness > 0 {
+		share = fmt.Sprintf("max/min %.3f", r.Fairness)
+	}
+	return []string{r.Scenario, fmt.Sprint(sent), r.GET.cell(false), r.Keyed.cell(true), r.Unkeyed.cell(true),
+		longest.String(), r.Steady.String(), r.Back.String(), share, r.Verdict()}
+}
+
+func (t *Tally) cell(twice bool) string {
+	switch {
+	case t == nil:
+		return "-"
+	case twice:
+		return fmt.Sprintf("%d/%d/%d", t.Failed, t.Slow, t.Twice)
+	}
+	return fmt.Sprintf("%d/%d", t.Failed, t.Slow)
+}
+
+// Verdict is the last column: kept, BROKEN, or why there is none.
+func (r *Row) Verdict() string {
+	switch {
+	case r.Skipped != "":
+		return "skipped: " + r.Skipped
+	case len(r.Broken) > 0:
+		return "BROKEN"
+	}
+	return "kept"
+}
+
+func (t *Transfer) cells() []string {
+	identical, memory := "no", "-"
+	if t.Identical {
+		identical = "yes"
+	}
+	if t.Memory > 0 {
+		memory = fmt.Sprintf("%d MB", t.Memory>>20)
+	}
+	return []string{fmt.Sprintf("%d/%d", t.Received>>20, t.Size>>20), identical, fmt.Sprint(t.Breaks),
+		fmt.Sprintf("%.0fms", 1000*t.Gap.d.Seconds()), fmt.Sprintf("%.2f%%", 100*t.Twice), memory, t.Took.String()}
+}

@@ -1,0 +1,61 @@
+package test
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/ankacluster/ankacluster/"
+
+// importRules holds docs/architecture.md's direction of imports: for every
+// package below a prefix, the module's own packages (and libraries) that it may
+// not depend on, however indirectly.
+var importRules = []struct {
+	from      string
+	forbidden []string
+}{
+	{"balancer", []string{module}},
+	{"launchd", []string{module}},
+	{"agent", []string{module + "controllerapi/", module + "registryapi/server", module + "launchd", module + "test", module + "cmd", "go.etcd.io/"}},
+	{"controllerapi", []string{module + "agent", module + "registryapi/server", module + "launchd", module + "test", module + "cmd"}},
+	{"registryapi", []string{module + "agent", module + "controllerapi", module + "launchd", module + "test", module + "cmd"}},
+	{"internal", []string{module + "agent", module + "controllerapi", module + "registryapi", module + "balancer", module + "launchd", module + "test", module + "cmd"}},
+	{"cmd/ankacluster", []string{module + "controllerapi/", module + "registryapi/server", "go.etcd.io/"}},
+	{"cmd/anka-controller", []string{module + "agent", module + "test"}},
+	{"cmd/anka-registry", []string{module + "agent", module + "controllerapi", module + "test", "go.etcd.io/"}},
+}
+
+func TestImportDirection(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Deps " "}}`, module+"...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	seen := make(map[string]bool)
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		pkg, deps := fields[0], fields[1:]
+		for _, rule := range importRules {
+			from := module + rule.from
+			if pkg != from && !strings.HasPrefix(pkg, from+"/") {
+				continue
+			}
+			seen[rule.from] = true
+			for _, dep := range deps {
+				if dep == from || strings.HasPrefix(dep, from+"/") {
+					continue
+				}
+				for _, f := range rule.forbidden {
+					if strings.HasPrefix(dep, f) {
+						t.Errorf("%s depends on %s; packages below %s must not", pkg, dep, rule.from)
+					}
+				}
+			}
+		}
+	}
+	for _, rule := range importRules {
+		if !seen[rule.from] {
+			t.Errorf("no package below %s: is the rule out of date?", rule.from)
+		}
+	}
+}

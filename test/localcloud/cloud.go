@@ -1,0 +1,265 @@
+// Package localcloud runs a whole build cloud as real processes on loopback: an
+// etcd cluster, controllers, registries that share a directory, and a node whose
+// hypervisor is the fake `anka`. The demo and the end-to-end tests drive it;
+// each process can be killed, hung and brought back by itself.
+package localcloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Config says where the cloud's executables, data and ports are. Every path is
+// absolute.
+type Config struct {
+	Bin string // folder of ankacluster, anka-controller, anka-registry, etcd, fakeanka
+	Dir string // data, logs and pid files; made if missing
+
+	EtcdClient  []int // client ports, one per member
+	EtcdPeer    []int // peer ports, as many
+	Controllers []int
+	Registries  []int
+
+	NodeName string
+	// KeepRunning records pid files, so that another program can end the cloud.
+	KeepRunning bool
+}
+
+// Validate reports a port that is already in use and counts that do not match.
+func (c Config) Validate() error {
+	if len(c.EtcdClient) != len(c.EtcdPeer) {
+		return errors.New("as many etcd peer ports as client ports are needed")
+	}
+	var errs []error
+	for _, list := range [][]int{c.EtcdClient, c.EtcdPeer, c.Controllers, c.Registries} {
+		for _, port := range list {
+			l, err := net.Listen("tcp", Addr(port))
+			if err != nil {
+				errs = append(errs, fmt.Errorf("port %d is taken (%w); end what listens there: lsof -i :%d", port, err, port))
+				continue
+			}
+			errs = append(errs, l.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Addr is a loopback address with the given port.
+func Addr(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
+
+// URL is the HTTP URL of a loopback port.
+func URL(port int) string { return "http://" + Addr(port) }
+
+// FreePorts asks the kernel for n ports that are free now.
+func FreePorts(n int) ([]int, error) {
+	ports := make([]int, 0, n)
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close() // all stay open until the last is known, so that none comes twice
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports, nil
+}
+
+// Cloud is the set of processes. New starts nothing.
+type Cloud struct {
+	cfg         Config
+	Etcd        []*Process
+	Controllers []*Process
+	Registries  []*Process
+}
+
+// New prepares the cloud's folders and processes.
+func New(cfg Config) (*Cloud, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	for _, d := range []string{"log", "run", "registry", "node", "anka"} {
+		if err := os.MkdirAll(filepath.Join(cfg.Dir, d), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	c := &Cloud{cfg: cfg}
+	var members, endpoints []string
+	for i := range cfg.EtcdClient {
+		members = append(members, fmt.Sprintf("etcd-%d=%s", i+1, URL(cfg.EtcdPeer[i])))
+		endpoints = append(endpoints, URL(cfg.EtcdClient[i]))
+	}
+	for i := range cfg.EtcdClient {
+		c.Etcd = append(c.Etcd, c.process(fmt.Sprintf("etcd-%d", i+1), "etcd", nil,
+			"--name", fmt.Sprintf("etcd-%d", i+1), "--data-dir", filepath.Join(cfg.Dir, fmt.Sprintf("etcd-%d", i+1)),
+			"--listen-client-urls", URL(cfg.EtcdClient[i]), "--advertise-client-urls", URL(cfg.EtcdClient[i]),
+			"--listen-peer-urls", URL(cfg.EtcdPeer[i]), "--initial-advertise-peer-urls", URL(cfg.EtcdPeer[i]),
+			"--initial-cluster", strings.Join(members, ","), "--log-level", "warn"))
+	}
+	for i, port := range cfg.Registries {
+		c.Registries = append(c.Registries, c.process(fmt.Sprintf("registry-%d", i+1), "anka-registry", []string{
+			"ANKA_LISTEN_ADDR=" + Addr(port), "ANKA_BASE_PATH=" + filepath.Join(cfg.Dir, "registry")}))
+	}
+	for i, port := range cfg.Controllers {
+		c.Controllers = append(c.Controllers, c.process(fmt.Sprintf("controller-%d", i+1), "anka-controller", []string{
+			"ANKA_LISTEN_ADDR=" + Addr(port), "ANKA_ETCD_ENDPOINTS=" + strings.Join(endpoints, ","),
+			"ANKA_ANKA_REGISTRY=" + URL(cfg.Registries[i%len(cfg.Registries)])}))
+	}
+	return c, nil
+}
+
+func (c *Cloud) process(name, executable string, env []string, args ...string) *Process {
+	p := &Process{Name: name, Path: filepath.Join(c.cfg.Bin, executable), Args: args, Env: env,
+		Log: filepath.Join(c.cfg.Dir, "log", name+".log")}
+	if c.cfg.KeepRunning {
+		p.PIDFile = filepath.Join(c.cfg.Dir, "run", name+".pid")
+	}
+	return p
+}
+
+// Start starts etcd, the registries and the controllers and returns when each
+// of them is ready.
+func (c *Cloud) Start(ctx context.Context) error {
+	for _, group := range [][]*Process{c.Etcd, c.Registries, c.Controllers} {
+		for _, p := range group {
+			if err := p.Start(); err != nil {
+				return err
+			}
+		}
+	}
+	for i, p := range c.Etcd {
+		if err := c.Ready(ctx, p, URL(c.cfg.EtcdClient[i])+"/readyz"); err != nil {
+			return err
+		}
+	}
+	for i, p := range c.Registries {
+		if err := c.Ready(ctx, p, URL(c.cfg.Registries[i])+"/readyz"); err != nil {
+			return err
+		}
+	}
+	for i, p := range c.Controllers {
+		if err := c.Ready(ctx, p, URL(c.cfg.Controllers[i])+"/readyz"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readyTimeout is generous: a loaded machine starts a dozen processes at once.
+const readyTimeout = 60 * time.Second
+
+// Ready waits until url answers 200. A process that ends meanwhile is an error
+// that carries the end of its log.
+func (c *Cloud) Ready(ctx context.Context, p *Process, url string) error {
+	client := &http.Client{Timeout: 2 * time.Second}
+	err := poll(ctx, readyTimeout, func() bool {
+		if !p.Running() {
+			return true
+		}
+		resp, err := client.Get(url)
+		if err != nil {
+			return false
+		}
+		resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+	if err == nil && p.Running() {
+		return nil
+	}
+	if err == nil {
+		err = errors.New("the process ended")
+	}
+	return fmt.Errorf("%s did not become ready at %s: %w; the end of %s:\n%s", p.Name, url, err, p.Log, p.Tail(10))
+}
+
+// Stop ends the node's agent, every VM of the fake hypervisor and all servers,
+// and forgets nothing on disk. It goes on after errors.
+func (c *Cloud) Stop(ctx context.Context) error {
+	var errs []error
+	if _, err := os.Stat(filepath.Join(c.cfg.Dir, "node", "joined")); err == nil {
+		errs = append(errs, c.Disjoin(ctx))
+	}
+	if _, err := c.Anka(ctx, "delete", "-a", "--yes"); err != nil && ctx.Err() == nil {
+		errs = append(errs, err)
+	}
+	for _, group := range [][]*Process{c.Controllers, c.Registries, c.Etcd} {
+		for _, p := range group {
+			_ = p.Signal(syscall.SIGCONT) // a hung process cannot end
+		}
+		for _, p := range group {
+			errs = append(errs, p.Stop(12*time.Second))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// ControllerURL and RegistryURL return the i-th server's address.
+func (c *Cloud) ControllerURL(i int) string { return URL(c.cfg.Controllers[i]) }
+func (c *Cloud) RegistryURL(i int) string   { return URL(c.cfg.Registries[i]) }
+
+// ControllerURLs returns every controller's address.
+func (c *Cloud) ControllerURLs() []string {
+	urls := make([]string, len(c.cfg.Controllers))
+	for i := range urls {
+		urls[i] = c.ControllerURL(i)
+	}
+	return urls
+}
+
+// NodeEnv is the environment in which `ankacluster` and `fakeanka` act for this
+// cloud's node.
+func (c *Cloud) NodeEnv() []string {
+	return []string{
+		"ANKA_STATE_DIR=" + filepath.Join(c.cfg.Dir, "node"),
+		"ANKA_PATH=" + filepath.Join(c.cfg.Bin, "fakeanka"),
+		"FAKEANKA_DIR=" + filepath.Join(c.cfg.Dir, "anka"),
+		"FAKEANKA_MAX_RUNNING=8", // a real Mac with Apple silicon runs two
+	}
+}
+
+// Join runs `ankacluster join` with every controller and returns its output.
+func (c *Cloud) Join(ctx context.Context, flags ...string) (string, error) {
+	args := append([]string{"join", "--controllers", strings.Join(c.ControllerURLs(), ","), "--force-no-sudo",
+		"--name", c.cfg.NodeName, "--host", "127.0.0.1"}, flags...)
+	out, err := c.Ankacluster(ctx, args...)
+	if err != nil {
+		return out, err
+	}
+	return out, os.WriteFile(filepath.Join(c.cfg.Dir, "node", "joined"), nil, 0o644)
+}
+
+// Disjoin runs `ankacluster disjoin`.
+func (c *Cloud) Disjoin(ctx context.Context) error {
+	if _, err := c.Ankacluster(ctx, "disjoin", "--force-no-sudo"); err != nil {
+		return err
+	}
+	return os.Remove(filepath.Join(c.cfg.Dir, "node", "joined"))
+}
+
+// Ankacluster runs the node's command and returns what it printed.
+func (c *Cloud) Ankacluster(ctx context.Context, args ...string) (string, error) {
+	return c.command(ctx, "ankacluster", args...)
+}
+
+// Anka runs the node's fake hypervisor command and returns what it printed.
+func (c *Cloud) Anka(ctx context.Context, args ...string) (string, error) {
+	return c.command(ctx, "fakeanka", args...)
+}
+
+func (c *Cloud) command(ctx context.Context, executable string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, filepath.Join(c.cfg.Bin, executable), args...)
+	cmd.Env = append(os.Environ(), c.NodeEnv()...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("%s %s: %w\n%s", executable, strings.Join(args, " "), err, out)
+	}
+	return string(out), nil
+}

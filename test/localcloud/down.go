@@ -1,0 +1,27 @@
+package localcloud
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+)
+
+// Down ends a cloud that another program started with KeepRunning: the node
+// leaves, its VMs go, then every recorded server ends. Data stays on disk.
+func Down(ctx context.Context, cfg Config) error {
+	c := &Cloud{cfg: cfg}
+	var errs []error
+	if _, err := os.Stat(filepath.Join(cfg.Dir, "node", "joined")); err == nil {
+		errs = append(errs, c.Disjoin(ctx))
+	}
+	if _, err := c.Anka(ctx, "delete", "-a", "--yes"); err != nil {
+		errs = append(errs, err)
+	}
+	var executables []string
+	for _, name := range []string{"anka-controller", "anka-registry", "etcd"} {
+		executables = append(executables, filepath.Join(cfg.Bin, name))
+	}
+	_, err := StopRecorded(ctx, filepath.Join(cfg.Dir, "run"), executables)
+	return errors.Join(append(errs, err)...)
+}

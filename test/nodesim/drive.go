@@ -1,0 +1,377 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/test/simnode"
+)
+
+// driver is one run.
+type driver struct {
+	o      options
+	api    *controllerapi.Client
+	ledger *simnode.Ledger
+	say    func(format string, args ...any)
+
+	syncs, creates, started, terminates, lists, nodeLists simnode.Histogram
+
+	syncErrors, createErrors, terminateErrors, listErrors, nodeListErrors atomic.Int64
+
+	maxOffline, maxListed, memoryMost atomic.Int64
+
+	root  context.Context // of the run: it ends with an interrupt
+	ends  chan struct{}   // a token for each terminate in flight; as many as clients
+	lives sync.WaitGroup  // one for each instance until it is terminated
+	alive atomic.Int64
+}
+
+// Limits of waiting. They are for a cloud that is broken, not for a slow one.
+const (
+	registerLimit = 2 * time.Minute
+	startLimit    = time.Minute
+	drainLimit    = 2 * time.Minute
+	callLimit     = 30 * time.Second
+)
+
+// drive runs the nodes and clients that o asks for.
+func drive(ctx context.Context, o options, say func(string, ...any)) (Report, error) {
+	pool, err := connect(o.controllers)
+	if err != nil {
+		return Report{}, err
+	}
+	poolCtx, endPool := context.WithCancel(context.WithoutCancel(ctx))
+	var background errgroup.Group
+	background.Go(func() error { return pool.run(poolCtx) })
+	defer func() { endPool(); _ = background.Wait() }()
+
+	d := &driver{o: o, api: pool.api, ledger: simnode.NewLedger(), say: say, root: ctx, ends: make(chan struct{}, o.clients)}
+	nodesCtx, endNodes := context.WithCancel(context.WithoutCancel(ctx))
+	var nodes errgroup.Group
+	defer func() { endNodes(); _ = nodes.Wait() }()
+	report := Report{Nodes: o.nodes, Duration: o.duration.Seconds(), Burst: o.burst}
+
+	if o.memory != nil {
+		report.MemoryIdle = o.memory()
+	}
+	began := time.Now()
+	d.startNodes(nodesCtx, &nodes)
+	if err := d.awaitNodes(ctx); err != nil {
+		return report, err
+	}
+	report.RegisterAll = time.Since(began).Seconds()
+	say("%d nodes are registered", o.nodes)
+
+	if o.burst > 0 {
+		if report.BurstStarted, err = d.burst(ctx); err != nil {
+			return report, err
+		}
+	}
+	before, err := etcdFigures(ctx, o.etcd)
+	if err != nil {
+		return report, err
+	}
+	report.CreatesPerSecond = d.steady(ctx)
+	after, err := etcdFigures(context.WithoutCancel(ctx), o.etcd)
+	if err != nil {
+		return report, err
+	}
+	if o.etcd != "" && o.duration > 0 {
+		report.EtcdWritesPerSecond = (after.writes - before.writes) / o.duration.Seconds()
+		report.EtcdSizeBefore, report.EtcdSizeAfter = int64(before.size), int64(after.size)
+	}
+	say("the load is over; %d instances are left to end", d.alive.Load())
+	report.Drained = d.drain(ctx)
+	if ctx.Err() != nil {
+		return report, errors.New("interrupted")
+	}
+	d.fill(&report)
+	return report, nil
+}
+
+func (d *driver) fill(r *Report) {
+	r.Sync = latency(&d.syncs, d.syncErrors.Load())
+	r.MaxOffline = int(d.maxOffline.Load())
+	r.NodeList = latency(&d.nodeLists, d.nodeListErrors.Load())
+	r.List = latency(&d.lists, d.listErrors.Load())
+	r.ListLength = int(d.maxListed.Load())
+	r.Creates = latency(&d.creates, d.createErrors.Load())
+	r.CreateToStarted = latency(&d.started, 0)
+	r.Terminates = latency(&d.terminates, d.terminateErrors.Load())
+	r.MemoryMost = d.memoryMost.Load()
+	r.Violations = d.ledger.Violations()
+}
+
+func (d *driver) startNodes(ctx context.Context, nodes *errgroup.Group) {
+	hooks := simnode.Hooks{Synced: func(took time.Duration, err error) {
+		if err != nil {
+			d.syncErrors.Add(1)
+			return
+		}
+		d.syncs.Add(took)
+	}}
+	for i := range d.o.nodes {
+		n := simnode.New(simnode.Config{ID: nodeID(i), Capacity: d.o.capacity, Heartbeat: d.o.heartbeat, StartTime: d.o.startTime,
+			Images: []controllerapi.NodeImage{{UUID: controllerapi.TemplateID(d.o.template), Name: d.o.template, Tag: "v1"}}}, d.api, d.ledger, hooks)
+		nodes.Go(func() error { return n.Run(ctx) })
+	}
+}
+
+// awaitNodes waits until the cloud lists every node as Active.
+func (d *driver) awaitNodes(ctx context.Context) error {
+	deadline := time.Now().Add(registerLimit)
+	for {
+		active, err := d.countNodes(ctx, controllerapi.NodeActive)
+		if err == nil && active >= d.o.nodes {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%d of %d nodes are Active after %s (last error: %w)", active, d.o.nodes, registerLimit, err)
+		}
+		if !sleep(ctx, 200*time.Millisecond) {
+			return ctx.Err()
+		}
+	}
+}
+
+func (d *driver) countNodes(ctx context.Context, state controllerapi.NodeState) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	nodes, err := d.api.Nodes(ctx)
+	count := 0
+	for _, n := range nodes {
+		if n.State == state && len(n.NodeID) > 8 && n.NodeID[:8] == "nodesim-" {
+			count++
+		}
+	}
+	return count, err
+}
+
+// burst creates many instances with one request and waits until all run.
+func (d *driver) burst(ctx context.Context) (seconds float64, err error) {
+	began := time.Now()
+	ids, err := d.api.Start(ctx, controllerapi.StartRequest{VMID: controllerapi.TemplateID(d.o.template), Count: &d.o.burst})
+	if err != nil {
+		return 0, fmt.Errorf("create %d instances: %w", d.o.burst, err)
+	}
+	for _, id := range ids {
+		for {
+			if _, ok := d.ledger.StartedAt(id); ok {
+				break
+			}
+			if time.Since(began) > startLimit {
+				return 0, fmt.Errorf("instance %s is not Started after %s", id, startLimit)
+			}
+			if !sleep(ctx, time.Millisecond) {
+				return 0, ctx.Err()
+			}
+		}
+	}
+	seconds = time.Since(began).Seconds()
+	for _, id := range ids {
+		d.lives.Go(func() { d.terminate(d.root, id) })
+	}
+	d.alive.Add(int64(len(ids)))
+	return seconds, nil
+}
+
+// steady creates, lists and terminates for the duration of the load and returns
+// the creates per second.
+func (d *driver) steady(ctx context.Context) float64 {
+	ctx, cancel := context.WithTimeout(ctx, d.o.duration)
+	defer cancel()
+	began := time.Now()
+	var wg sync.WaitGroup
+	wg.Go(func() { d.watch(ctx) })
+	if d.o.rate > 0 {
+		turns := d.turns(ctx, &wg)
+		for range d.o.clients {
+			wg.Go(func() {
+				for range turns {
+					d.create(ctx)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	return float64(d.creates.Count()) / time.Since(began).Seconds()
+}
+
+// turns yields a value each time a client may create. A turn that no client is
+// free for is dropped: what is measured then is what the clients could do.
+func (d *driver) turns(ctx context.Context, wg *sync.WaitGroup) <-chan struct{} {
+	turns := make(chan struct{}, d.o.clients)
+	wg.Go(func() {
+		defer close(turns)
+		began, given := time.Now(), 0.0
+		for sleep(ctx, time.Millisecond) {
+			due := time.Since(began).Seconds() * d.o.rate
+			for ; given < due; given++ {
+				select {
+				case turns <- struct{}{}:
+				default:
+				}
+			}
+		}
+	})
+	return turns
+}
+
+func (d *driver) create(ctx context.Context) {
+	if ctx.Err() != nil {
+		return
+	}
+	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), callLimit)
+	defer cancel()
+	began := time.Now()
+	ids, err := d.api.Start(call, controllerapi.StartRequest{VMID: controllerapi.TemplateID(d.o.template)})
+	if err != nil {
+		if d.createErrors.Add(1) == 1 {
+			d.say("create: %v", err)
+		}
+		return
+	}
+	d.creates.Add(time.Since(began))
+	d.alive.Add(int64(len(ids)))
+	for _, id := range ids {
+		d.lives.Go(func() { d.live(d.root, id, began) })
+	}
+}
+
+// live follows one instance from its creation to its end.
+func (d *driver) live(ctx context.Context, id controllerapi.InstanceID, began time.Time) {
+	for {
+		if at, ok := d.ledger.StartedAt(id); ok {
+			d.started.Add(at.Sub(began))
+			break
+		}
+		if time.Since(began) > startLimit {
+			if d.alive.Load() <= int64(d.o.nodes*d.o.capacity) {
+				d.ledger.Break(simnode.Stuck, id, fmt.Sprintf("not Started after %s, though nodes had room", startLimit))
+			}
+			break
+		}
+		if !sleep(ctx, 20*time.Millisecond) {
+			return
+		}
+	}
+	sleep(ctx, d.o.lifetime)
+	d.terminate(ctx, id)
+}
+
+func (d *driver) terminate(ctx context.Context, id controllerapi.InstanceID) {
+	defer d.alive.Add(-1)
+	d.ends <- struct{}{}
+	defer func() { <-d.ends }()
+	ctx, cancel := context.WithTimeout(ctx, drainLimit)
+	defer cancel()
+	for {
+		began := time.Now()
+		err := d.api.Terminate(ctx, id)
+		switch {
+		case err == nil:
+			d.terminates.Add(time.Since(began))
+			return
+		case errors.Is(err, controllerapi.ErrNotFound):
+			d.ledger.Break(simnode.Lost, id, "the cloud does not know it, though nobody has terminated it")
+			return
+		case d.root.Err() != nil:
+			return // interrupted: nobody asks for the result
+		case ctx.Err() != nil:
+			d.ledger.Break(simnode.Stuck, id, "cannot be terminated: "+err.Error())
+			return
+		}
+		if d.terminateErrors.Add(1) == 1 {
+			d.say("terminate: %v", err)
+		}
+		sleep(ctx, 500*time.Millisecond)
+	}
+}
+
+// watch lists nodes and instances, as an exporter and a CI system do.
+func (d *driver) watch(ctx context.Context) {
+	for sleep(ctx, time.Second) {
+		began := time.Now()
+		offline, err := d.countNodes(ctx, controllerapi.NodeOffline)
+		d.note(ctx, &d.nodeLists, &d.nodeListErrors, began, err)
+		raise(&d.maxOffline, int64(offline))
+
+		began = time.Now()
+		list, err := d.api.Instances(ctx)
+		d.note(ctx, &d.lists, &d.listErrors, began, err)
+		raise(&d.maxListed, int64(len(list)))
+		if d.o.memory != nil {
+			raise(&d.memoryMost, d.o.memory())
+		}
+	}
+}
+
+func (d *driver) note(ctx context.Context, h *simnode.Histogram, errs *atomic.Int64, began time.Time, err error) {
+	switch {
+	case err == nil:
+		h.Add(time.Since(began))
+	case ctx.Err() == nil:
+		errs.Add(1)
+	}
+}
+
+// drain waits for every instance's end and looks for what is left behind.
+func (d *driver) drain(ctx context.Context) float64 {
+	began := time.Now()
+	d.lives.Wait()
+	for ctx.Err() == nil && time.Since(began) < drainLimit && (len(d.ledger.Running()) > 0 || d.unfinished(ctx) != 0) {
+		sleep(ctx, 50*time.Millisecond)
+	}
+	took := time.Since(began).Seconds()
+	for _, id := range d.ledger.Running() {
+		d.ledger.Break(simnode.Orphan, id, "still runs on "+d.ledger.Where(id))
+	}
+	if n := d.unfinished(ctx); n != 0 {
+		d.ledger.Break(simnode.Stuck, "", fmt.Sprintf("%d instances are neither gone nor Terminated %s after they were told to (-1: no answer)", n, drainLimit))
+	}
+	return took
+}
+
+// unfinished counts the instances that are not over, -1 when nobody says.
+func (d *driver) unfinished(ctx context.Context) int {
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	list, err := d.api.Instances(ctx)
+	if err != nil {
+		return -1
+	}
+	count := 0
+	for _, i := range list {
+		if i.VM.VMID == controllerapi.TemplateID(d.o.template) && i.VM.InstanceState != controllerapi.Terminated {
+			count++
+		}
+	}
+	return count
+}
+
+func raise(max *atomic.Int64, v int64) {
+	for {
+		old := max.Load()
+		if v <= old || max.CompareAndSwap(old, v) {
+			return
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/ankacluster/ankacluster/balancer"
+	"github.com/ankacluster/ankacluster/controllerapi"
+)
+
+// pool is what all simulated nodes and clients share of the way to the
+// controllers. Real nodes have one each; a thousand of them in one process would
+// measure this machine's probing, not the cloud.
+type pool struct {
+	api *controllerapi.Client
+	run func(context.Context) error
+}
+
+func connect(urls []string) (pool, error) {
+	cfg := balancer.DefaultConfig()
+	cfg.Name = "controllers"
+	// Every node has a long poll and a sync open now and then.
+	cfg.MaxIdleConns = 20_000
+	cfg.IdleTimeout = 5 * time.Minute
+	// Hedges and retries of ten thousand nodes in one budget: as much as they
+	// would have on their own.
+	cfg.Retry.Reserve = 1000
+	b, err := balancer.New(cfg, nil)
+	if err != nil {
+		return pool{}, err
+	}
+	if err := b.SetMembers(balancer.OriginJoin, urls); err != nil {
+		return pool{}, fmt.Errorf("--controllers: %w", err)
+	}
+	return pool{controllerapi.NewClient("http://controllers", b.Client()), b.Run}, nil
+}

@@ -1,0 +1,176 @@
+package topologies
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// deadline bounds a wait on a loaded machine; nothing waits that long when all
+// is well.
+const deadline = 2 * time.Minute
+
+// roles are what this test's executable is on the hosts of its own networks, by
+// the environment variable that says so.
+var roles = map[string]func() int{driverVar: drive}
+
+// binDir holds the programs under test, built once by TestMain.
+var binDir string
+
+func TestMain(m *testing.M) {
+	for name, play := range roles {
+		if os.Getenv(name) != "" {
+			os.Exit(play())
+		}
+	}
+	dir, err := os.MkdirTemp("", "anka-topologies-")
+	if err == nil {
+		binDir = dir
+		err = build(dir)
+	}
+	code := 1
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "build the programs under test:", err)
+	} else {
+		code = m.Run()
+	}
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+func build(dir string) error {
+	cmd := exec.Command("go", "build", "-o", dir+"/", "./cmd/anka-controller", "./cmd/ankacluster", "./test/fakeanka")
+	cmd.Dir = filepath.Join("..", "..")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
+	}
+	return nil
+}
+
+func bin(name string) string { return filepath.Join(binDir, name) }
+
+// process is a program of the cloud that a test may kill and start again.
+type process struct {
+	t    *testing.T
+	name string
+	make func() *exec.Cmd
+
+	cmd   *exec.Cmd
+	ended chan struct{}
+
+	mu  sync.Mutex
+	log bytes.Buffer // of all its lives; guarded by mu
+}
+
+func newProcess(t *testing.T, name string, command func() *exec.Cmd) *process {
+	p := &process{t: t, name: name, make: command}
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() {
+			t.Logf("log of %s:\n%s", name, p.tail(40))
+		}
+	})
+	return p
+}
+
+func (p *process) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.log.Write(b)
+}
+
+func (p *process) text() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.log.String()
+}
+
+// tail returns the last lines of the log.
+func (p *process) tail(n int) string {
+	lines := strings.Split(strings.TrimSpace(p.text()), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+func (p *process) start() {
+	p.t.Helper()
+	p.cmd = p.make()
+	p.cmd.Stdout, p.cmd.Stderr = p, p
+	// A child that outlives its killed parent holds the pipe of the log open.
+	p.cmd.WaitDelay = 5 * time.Second
+	if err := p.cmd.Start(); err != nil {
+		p.t.Fatalf("start %s: %v", p.name, err)
+	}
+	cmd, ended := p.cmd, make(chan struct{})
+	p.ended = ended
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // the test looks at the state
+	}()
+}
+
+func (p *process) running() bool {
+	if p.cmd == nil {
+		return false
+	}
+	select {
+	case <-p.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// kill ends the process as a power cut would.
+func (p *process) kill() { p.end(syscall.SIGKILL) }
+
+// stop ends it politely.
+func (p *process) stop() int {
+	p.end(syscall.SIGTERM)
+	return p.cmd.ProcessState.ExitCode()
+}
+
+func (p *process) end(sig os.Signal) {
+	if p.cmd == nil {
+		return
+	}
+	_ = p.cmd.Process.Signal(sig) // it may have ended by itself
+	select {
+	case <-p.ended:
+	case <-time.After(deadline):
+		_ = p.cmd.Process.Kill()
+		<-p.ended
+		p.t.Errorf("%s did not end on %v", p.name, sig)
+	}
+}
+
+// eventually polls until ok returns nil.
+func eventually(t *testing.T, what string, ok func() error) {
+	t.Helper()
+	var err error
+	for end := time.Now().Add(deadline); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if err = ok(); err == nil {
+			return
+		}
+	}
+	t.Fatalf("%s: not after %s: %v", what, deadline, err)
+}
+
+// freeAddr returns a loopback address that is free now.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}

@@ -1,0 +1,188 @@
+package topologies
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// longestStall is what the guide's reader is promised.
+const longestStall = 5 * time.Second
+
+// TestThreeHostsLoseOneWhileVMsStart is the guide's "node-side load balancing":
+// every host is killed and then cut off, one after another, while VMs are started
+// all the time. No start may fail, none may run twice, nobody may wait long.
+func TestThreeHostsLoseOneWhileVMsStart(t *testing.T) {
+	c := newThreeHosts(t)
+	for _, p := range c.controllers {
+		p.start()
+	}
+	c.waitReady(0, 1, 2)
+	c.waitWhole(0)
+
+	nodes := []*node{c.newNode("10.0.1.10"), c.newNode("10.0.1.11")}
+	if err := nodes[0].anka("create", "demo", "--size", "1M"); err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range hostAddrs {
+		if err := nodes[0].anka("registry", "-o2", "-r", "http://"+a+":8089", "push", "demo", "-t", "v1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	template := ""
+	for i := range c.hosts {
+		template = c.template(i)
+	}
+	for _, n := range nodes {
+		n.join()
+	}
+	eventually(t, "both nodes are active", func() error {
+		out, err := c.curl(0, "http://127.0.0.1/api/v1/node")
+		if err == nil && strings.Count(out, `"state":"Active"`) != len(nodes) {
+			err = fmt.Errorf("%s", out)
+		}
+		return err
+	})
+
+	driver := newProcess(t, "driver", func() *exec.Cmd {
+		cmd := nodes[0].host.command(os.Args[0])
+		cmd.Env = append(os.Environ(), driverVar+"="+strings.Join(c.urls(), ","), driverTemplate+"="+template)
+		return cmd
+	})
+	driver.start()
+	progress := func(what string) {
+		before := len(events(t, driver, "started"))
+		eventually(t, "VMs start "+what, func() error {
+			for _, e := range events(t, driver, "start") {
+				if e.Err != "" {
+					t.Fatalf("a start failed %s, after %s: %s", what, e.Took, e.Err)
+				}
+			}
+			if n := len(events(t, driver, "started")) - before; n < 8 {
+				return fmt.Errorf("%d of 8", n)
+			}
+			return nil
+		})
+	}
+	progress("before any fault")
+	for i, h := range c.hosts {
+		t.Logf("%s: kill -9 of all that runs there", h.addr)
+		c.controllers[i].kill()
+		progress("while " + h.addr + " is dead")
+		c.controllers[i].start()
+		c.waitReady(i)
+		c.waitWhole(i)
+
+		t.Logf("%s: cut off", h.addr)
+		h.cut()
+		progress("while " + h.addr + " is cut off")
+		h.heal()
+		c.waitReady(i)
+		c.waitWhole(i)
+	}
+	progress("after all faults")
+	if code := driver.stop(); code != 0 {
+		t.Errorf("driver ended with %d: %s", code, driver.tail(3))
+	}
+	judge(t, driver, nodes)
+	checkMetrics(t, c, nodes[0])
+}
+
+var metricName = regexp.MustCompile(`\b(anka|etcd)_[a-z_]+\b`)
+
+// checkMetrics looks up every metric that deploy/monitoring names in the running
+// cloud: an alert on a metric that does not exist never fires.
+func checkMetrics(t *testing.T, c *threeHosts, n *node) {
+	t.Helper()
+	page, err := c.curl(0, "http://127.0.0.1:2112/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent, err := n.host.command("curl", "-sS", "--fail", "-m", "5", "http://127.0.0.1:2113/metrics").Output()
+	if err != nil {
+		t.Fatalf("metrics of the agent: %v", err)
+	}
+	there := make(map[string]bool)
+	for _, name := range metricName.FindAllString(page+string(agent), -1) {
+		there[name] = true
+	}
+	for _, file := range []string{"alerts.yml", "grafana-dashboard.json"} {
+		text, err := os.ReadFile(deployFile(t, "monitoring/"+file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range metricName.FindAllString(string(text), -1) {
+			if !there[name] {
+				t.Errorf("%s names %s, which nobody serves", file, name)
+			}
+		}
+	}
+}
+
+func events(t *testing.T, driver *process, kind string) []event {
+	t.Helper()
+	var out []event
+	for line := range strings.Lines(driver.text()) {
+		var e event
+		if !strings.HasSuffix(line, "\n") {
+			continue // half a line: the rest is on its way
+		}
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatalf("driver said %q", line)
+		}
+		if e.Kind == kind {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// judge says whether anybody could have noticed.
+func judge(t *testing.T, driver *process, nodes []*node) {
+	t.Helper()
+	starts, started, ended := events(t, driver, "start"), events(t, driver, "started"), events(t, driver, "ended")
+	var longest, gap time.Duration
+	for i, e := range starts {
+		if e.Err != "" {
+			t.Errorf("a start failed after %s: %s", e.Took, e.Err)
+		}
+		longest = max(longest, e.Took)
+		if i > 0 {
+			gap = max(gap, e.At.Sub(starts[i-1].At))
+		}
+	}
+	if len(started) != len(starts) || len(ended) != len(starts) {
+		t.Errorf("%d starts were acknowledged, %d were followed to Started and %d to their end", len(starts), len(started), len(ended))
+	}
+	var slowest time.Duration
+	for _, e := range append(started, ended...) {
+		if e.Err != "" {
+			t.Errorf("instance %s, %s: %s", e.ID, e.Kind, e.Err)
+		}
+		if e.Kind == "started" {
+			slowest = max(slowest, e.Took)
+		}
+	}
+	where := make(map[string]string)
+	for _, n := range nodes {
+		for vm := range n.vmStarts() {
+			if other, ok := where[vm]; ok {
+				t.Errorf("VM %s was started on %s and on %s", vm, other, n.host.addr)
+			}
+			where[vm] = n.host.addr
+		}
+	}
+	if longest > longestStall {
+		t.Errorf("the longest start request took %s, want under %s", longest, longestStall)
+	}
+	t.Logf("%d starts, none failed: %d VMs on %d nodes; longest start request %s, longest pause between two acknowledged starts %s, slowest VM %s",
+		len(starts), len(where), len(nodes), longest.Round(time.Millisecond), gap.Round(time.Millisecond), slowest.Round(time.Millisecond))
+	if len(starts) == 0 {
+		t.Error("nothing was started: this proves nothing")
+	}
+}
