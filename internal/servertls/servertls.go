@@ -1,11 +1,13 @@
-// Package servertls makes the TLS configuration of a server from files on disk
-// and the words of the ANKA_ settings.
+// Package servertls makes TLS configurations from files on disk and the words of
+// the ANKA_ settings.
 package servertls
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -15,21 +17,25 @@ var Versions = map[string]uint16{"tls_1.0": tls.VersionTLS10, "tls_1.1": tls.Ver
 
 // Options are a server's settings; empty words mean the default.
 type Options struct {
-	Cert, Key string // PEM files
-	Min, Max  string // keys of Versions
-	Suites    []string
+	Cert, Key string   // PEM files
+	Min, Max  string   // keys of Versions
+	Suites    []string // IANA names, for TLS up to 1.2
+
+	// ClientCA is a PEM file of the authorities that sign callers' certificates;
+	// empty: callers are not asked for one. DemandClient refuses callers without.
+	ClientCA     string
+	DemandClient bool
 }
 
-// Config returns the configuration. The certificate is read again when its file
-// changes: a renewed one must not wait for a restart.
+// Config returns the configuration of a listener.
 func Config(o Options) (*tls.Config, error) {
-	pair := &keyPair{cert: o.Cert, key: o.Key}
-	if _, err := pair.get(); err != nil {
+	pair, err := LoadKeyPair(o.Cert, o.Key)
+	if err != nil {
 		return nil, err
 	}
 	cfg := &tls.Config{
 		MinVersion:     tls.VersionTLS12,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair.get() },
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair.Get() },
 	}
 	for _, v := range []struct {
 		word string
@@ -44,26 +50,51 @@ func Config(o Options) (*tls.Config, error) {
 		}
 		*v.to = version
 	}
-	for _, name := range o.Suites {
-		id, ok := suite(name)
-		if !ok {
-			return nil, fmt.Errorf("cipher suite %q is unknown; one is TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", name)
+	if cfg.CipherSuites, err = SuiteIDs(o.Suites); err != nil {
+		return nil, err
+	}
+	if o.ClientCA != "" {
+		if cfg.ClientCAs, err = CertPool(o.ClientCA); err != nil {
+			return nil, err
 		}
-		cfg.CipherSuites = append(cfg.CipherSuites, id)
+		cfg.ClientAuth = tls.VerifyClientCertIfGiven
+		if o.DemandClient {
+			cfg.ClientAuth = tls.RequireAndVerifyClientCert
+		}
 	}
 	return cfg, nil
 }
 
-func suite(name string) (uint16, bool) {
-	for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
-		if s.Name == name {
-			return s.ID, true
+// SuiteIDs returns the cipher suites of these IANA names.
+func SuiteIDs(names []string) ([]uint16, error) {
+	var ids []uint16
+	known := append(tls.CipherSuites(), tls.InsecureCipherSuites()...)
+	for _, name := range names {
+		i := slices.IndexFunc(known, func(s *tls.CipherSuite) bool { return s.Name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("cipher suite %q is unknown; one is TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", name)
 		}
+		ids = append(ids, known[i].ID)
 	}
-	return 0, false
+	return ids, nil
 }
 
-type keyPair struct {
+// CertPool reads a PEM file of certificates.
+func CertPool(file string) (*x509.CertPool, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(data) {
+		return nil, fmt.Errorf("%s holds no PEM certificate", file)
+	}
+	return pool, nil
+}
+
+// KeyPair is a certificate and its key on disk, read again when the certificate's
+// file has changed: a renewed one must not wait for a restart.
+type KeyPair struct {
 	cert, key string
 
 	mu   sync.Mutex
@@ -71,7 +102,15 @@ type keyPair struct {
 	read time.Time        // guarded by mu; the file's time when pair was read
 }
 
-func (p *keyPair) get() (*tls.Certificate, error) {
+// LoadKeyPair reads both files once, so that a mistake shows at start.
+func LoadKeyPair(cert, key string) (*KeyPair, error) {
+	p := &KeyPair{cert: cert, key: key}
+	_, err := p.Get()
+	return p, err
+}
+
+// Get returns the pair as it is on disk, or the last good one while it cannot be read.
+func (p *KeyPair) Get() (*tls.Certificate, error) {
 	info, err := os.Stat(p.cert)
 	p.mu.Lock()
 	defer p.mu.Unlock()
