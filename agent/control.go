@@ -140,8 +140,14 @@ func (a *Agent) removeTemplate(ctx context.Context, id controllerapi.TemplateID)
 	if err != nil {
 		return err
 	}
+	template := hypervisor.Image{ID: string(id)}
+	for _, c := range a.images.list() {
+		if c.ID == id {
+			template.Name, template.Repository = c.Name, c.Repository
+		}
+	}
 	for _, vm := range vms {
-		if vm.UUID != string(id) {
+		if !template.Has(vm) {
 			continue
 		}
 		if vm.Status == hypervisor.Running {
@@ -150,7 +156,7 @@ func (a *Agent) removeTemplate(ctx context.Context, id controllerapi.TemplateID)
 		if managed(vm.Name, a.cfg.VMPrefix) {
 			return fmt.Errorf("%s is an instance's VM, not a template", vm.Name)
 		}
-		if err := a.deps.Runtime.RemoveImage(ctx, string(id), ""); err != nil {
+		if err := a.deps.Runtime.RemoveImage(ctx, template); err != nil {
 			return err
 		}
 		break

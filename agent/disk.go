@@ -53,7 +53,7 @@ func (a *Agent) removeImages(ctx context.Context, images []cachedImage, why stri
 		if a.images.held(c.key()) {
 			continue // a start took it meanwhile
 		}
-		if err := a.deps.Runtime.RemoveImage(ctx, string(c.ID), c.Tag); err != nil {
+		if err := a.deps.Runtime.RemoveImage(ctx, c.image()); err != nil {
 			a.fail(ctx, "remove an image", err)
 			continue
 		}

@@ -361,6 +361,8 @@ type fakeRuntime struct {
 	before, after func(ctx context.Context, verb, id string) error
 	script        func(ctx context.Context, text string) (hypervisor.ScriptResult, error)
 	pushed        []hypervisor.PushOptions
+	unsupported   error // what Check answers
+	byRepository  bool  // images are listed by repository, without an id
 }
 
 func (f *fakeRuntime) call(ctx context.Context, verb, id string, work func() error) error {
@@ -405,6 +407,12 @@ func (f *fakeRuntime) on(ctx context.Context, verb, id string, work func(*hyperv
 	})
 }
 
+func (f *fakeRuntime) Check(hypervisor.Options, hypervisor.StartOptions, string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.unsupported
+}
+
 func (f *fakeRuntime) Version(ctx context.Context) (hypervisor.Version, error) {
 	v := hypervisor.Version{Product: "fake", Version: "3.9", LicenseValid: true}
 	return v, f.call(ctx, "version", "", func() error { return nil })
@@ -413,7 +421,7 @@ func (f *fakeRuntime) Version(ctx context.Context) (hypervisor.Version, error) {
 func (f *fakeRuntime) List(ctx context.Context) (vms []hypervisor.VM, err error) {
 	err = f.call(ctx, "list", "", func() error {
 		for _, vm := range f.vms {
-			vms = append(vms, hypervisor.VM{UUID: vm.UUID, Name: vm.Name, Tag: vm.Tag, Status: vm.Status})
+			vms = append(vms, hypervisor.VM{UUID: vm.UUID, Name: vm.Name, Tag: vm.Tag, Repository: vm.Repository, Status: vm.Status})
 		}
 		return nil
 	})
@@ -428,7 +436,11 @@ func (f *fakeRuntime) Show(ctx context.Context, id string) (out hypervisor.VM, e
 func (f *fakeRuntime) Pull(ctx context.Context, img hypervisor.Image, from hypervisor.Source) error {
 	return f.call(ctx, "pull", img.ID, func() error {
 		f.pulls++
-		f.vms = append(f.vms, hypervisor.VM{UUID: img.ID, Name: img.Name, Tag: img.Tag, Status: hypervisor.Stopped})
+		vm := hypervisor.VM{UUID: img.ID, Name: img.Name, Tag: img.Tag, Status: hypervisor.Stopped}
+		if f.byRepository {
+			vm.UUID, vm.Name, vm.Repository = "", "127.0.0.1:1/"+img.Repository+":"+img.Tag, img.Repository
+		}
+		f.vms = append(f.vms, vm)
 		return nil
 	})
 }
@@ -443,15 +455,18 @@ func (f *fakeRuntime) Push(ctx context.Context, id string, to hypervisor.Source,
 	})
 }
 
-func (f *fakeRuntime) RemoveImage(ctx context.Context, id, tag string) error {
-	return f.call(ctx, "remove-image", id, func() error {
-		f.vms = slices.DeleteFunc(f.vms, func(vm hypervisor.VM) bool { return vm.UUID == id && (tag == "" || vm.Tag == tag) })
+func (f *fakeRuntime) RemoveImage(ctx context.Context, img hypervisor.Image) error {
+	return f.call(ctx, "remove-image", img.ID, func() error {
+		f.vms = slices.DeleteFunc(f.vms, func(vm hypervisor.VM) bool { return img.Has(vm) && (img.Tag == "" || vm.Tag == img.Tag) })
 		return nil
 	})
 }
 
 func (f *fakeRuntime) Clone(ctx context.Context, img hypervisor.Image, name string) (uuid string, err error) {
-	err = f.on(ctx, "clone", img.ID, func(*hypervisor.VM) error {
+	err = f.call(ctx, "clone", img.ID, func() error {
+		if !slices.ContainsFunc(f.vms, img.Has) {
+			return fmt.Errorf("clone %s: %w", img.ID, hypervisor.ErrNotFound)
+		}
 		if f.find(name) != nil {
 			return hypervisor.ErrNameTaken
 		}

@@ -40,6 +40,15 @@ type imageKey struct {
 
 func (c cachedImage) key() imageKey { return imageKey{c.ID, c.Tag} }
 
+func (c cachedImage) image() hypervisor.Image {
+	return hypervisor.Image{ID: string(c.ID), Name: c.Name, Tag: c.Tag, Repository: c.Repository}
+}
+
+// imageOf is a template's tag in the hypervisor's words.
+func imageOf(ref controllerapi.TemplateRef) hypervisor.Image {
+	return hypervisor.Image{ID: string(ref.ID), Name: ref.Name, Tag: ref.Tag, Repository: ref.Repository}
+}
+
 // imageLedger is the set of them, on disk. It is safe for concurrent use.
 type imageLedger struct {
 	path string
@@ -143,7 +152,7 @@ type pull struct {
 // ensureImage brings a template's tag to the node unless it is there, and keeps
 // it there until release is called.
 func (a *Agent) ensureImage(ctx context.Context, ref controllerapi.TemplateRef, tell func(fraction float64)) (hypervisor.Image, func(), error) {
-	img := hypervisor.Image{ID: string(ref.ID), Name: ref.Name, Tag: ref.Tag}
+	img := imageOf(ref)
 	key := imageKey{ref.ID, ref.Tag}
 	release := a.images.hold(key)
 	for {
@@ -183,8 +192,9 @@ func (a *Agent) imageListed(ctx context.Context, ref controllerapi.TemplateRef) 
 	if err != nil {
 		return false, err
 	}
+	img := imageOf(ref)
 	return slices.ContainsFunc(vms, func(vm hypervisor.VM) bool {
-		return vm.UUID == string(ref.ID) && vm.Tag == ref.Tag
+		return img.Has(vm) && vm.Tag == ref.Tag
 	}), nil
 }
 
@@ -240,7 +250,7 @@ func (a *Agent) pullImage(ctx context.Context, img hypervisor.Image, ref control
 	key := imageKey{ref.ID, ref.Tag}
 	if _, known := a.images.get(key); known {
 		// Half of one from before a crash, or another digest under the same tag.
-		if err := a.deps.Runtime.RemoveImage(ctx, img.ID, img.Tag); err != nil {
+		if err := a.deps.Runtime.RemoveImage(ctx, img); err != nil {
 			return fmt.Errorf("remove the incomplete image %s:%s: %w", img.Name, img.Tag, err)
 		}
 	}
@@ -274,7 +284,7 @@ func (a *Agent) pullImage(ctx context.Context, img hypervisor.Image, ref control
 	// The context may be over; the remains must go all the same.
 	cleanCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	if rmErr := a.deps.Runtime.RemoveImage(cleanCtx, img.ID, img.Tag); rmErr != nil {
+	if rmErr := a.deps.Runtime.RemoveImage(cleanCtx, img); rmErr != nil {
 		// The ledger keeps it as incomplete, and the next pull tries again.
 		a.fail(cleanCtx, "remove a half pulled image", rmErr)
 		return err
@@ -298,16 +308,19 @@ func (a *Agent) imageReports() []controllerapi.NodeImage {
 	a.mu.Lock()
 	vms := a.view.vms
 	a.mu.Unlock()
+	ledger := a.images.list()
 	reports := []controllerapi.NodeImage{}
 	for _, vm := range vms {
 		if vm.Tag == "" || managed(vm.Name, a.cfg.VMPrefix) {
 			continue
 		}
-		id := controllerapi.TemplateID(vm.UUID)
-		if c, known := a.images.get(imageKey{id, vm.Tag}); known && !c.Complete {
-			continue
+		i := slices.IndexFunc(ledger, func(c cachedImage) bool { return c.Tag == vm.Tag && c.image().Has(vm) })
+		switch {
+		case i < 0 && vm.UUID != "": // came by another way
+			reports = append(reports, controllerapi.NodeImage{UUID: controllerapi.TemplateID(vm.UUID), Name: vm.Name, Tag: vm.Tag})
+		case i >= 0 && ledger[i].Complete:
+			reports = append(reports, controllerapi.NodeImage{UUID: ledger[i].ID, Name: ledger[i].Name, Tag: vm.Tag})
 		}
-		reports = append(reports, controllerapi.NodeImage{UUID: id, Name: vm.Name, Tag: vm.Tag})
 	}
 	slices.SortFunc(reports, func(a, b controllerapi.NodeImage) int {
 		return cmp.Or(strings.Compare(string(a.UUID), string(b.UUID)), strings.Compare(a.Tag, b.Tag))

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strconv"
@@ -114,7 +115,9 @@ func (a *Agent) look(ctx context.Context) {
 			vms[i] = before
 		}
 	}
-	slices.SortFunc(vms, func(a, b hypervisor.VM) int { return strings.Compare(a.UUID, b.UUID) })
+	slices.SortFunc(vms, func(a, b hypervisor.VM) int {
+		return cmp.Or(strings.Compare(a.UUID, b.UUID), strings.Compare(a.Name, b.Name)) // images may have no UUID
+	})
 	a.mu.Lock()
 	recovered := old.err != "" && a.view.err != ""
 	a.view = view{known: true, at: at, vms: vms, shown: shown}
@@ -141,7 +144,7 @@ func merge(listed, shown hypervisor.VM) hypervisor.VM {
 }
 
 func sameVM(a, b hypervisor.VM) bool {
-	return a.UUID == b.UUID && a.Name == b.Name && a.Tag == b.Tag && a.Status == b.Status &&
+	return a.UUID == b.UUID && a.Name == b.Name && a.Tag == b.Tag && a.Repository == b.Repository && a.Status == b.Status &&
 		a.IP == b.IP && a.Started.Equal(b.Started) && slices.Equal(a.Ports, b.Ports)
 }
 

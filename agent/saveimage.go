@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
@@ -72,7 +74,13 @@ func (a *Agent) rest(ctx context.Context, uuid string, req controllerapi.SaveIma
 	if req.Suspend != nil && !*req.Suspend {
 		return a.deps.Runtime.Stop(ctx, uuid, false)
 	}
-	if err := a.deps.Runtime.Suspend(ctx, uuid); err != nil {
+	err = a.deps.Runtime.Suspend(ctx, uuid)
+	if errors.Is(err, hypervisor.ErrUnsupported) && !req.DoSuspendSanityTest {
+		// To suspend is the default, so that nobody may have asked for it.
+		a.log.Info("image is saved without the guest's memory", zap.Error(err))
+		return a.deps.Runtime.Stop(ctx, uuid, false)
+	}
+	if err != nil {
 		return err
 	}
 	if !req.DoSuspendSanityTest {

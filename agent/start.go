@@ -87,7 +87,7 @@ func taskCancelled(ctx context.Context) bool {
 // elsewhere reports whether another node may have more luck.
 func elsewhere(err error) bool {
 	return errors.Is(err, hypervisor.ErrTooMany) || errors.Is(err, hypervisor.ErrLicense) ||
-		errors.Is(err, hypervisor.ErrMissing) || errors.Is(err, errNoSpace)
+		errors.Is(err, hypervisor.ErrMissing) || errors.Is(err, hypervisor.ErrForeign) || errors.Is(err, errNoSpace)
 }
 
 // bringUp prepares, starts and waits for a VM, trying anew after failures that
@@ -120,7 +120,7 @@ func (a *Agent) bringUp(ctx context.Context, r *Record, p *progress) (hypervisor
 				return vm, nil, err
 			}
 			wait = tooManyWait
-		case errors.Is(err, hypervisor.ErrNotInRegistry), elsewhere(err), errors.Is(err, errBadRequest):
+		case errors.Is(err, hypervisor.ErrNotInRegistry), elsewhere(err), errors.Is(err, errBadRequest), errors.Is(err, hypervisor.ErrUnsupported):
 			return vm, nil, err
 		case try > a.cfg.OptimizationThreshold:
 			return vm, nil, fmt.Errorf("start failed %d times: %w", try, err)
@@ -161,6 +161,9 @@ func (a *Agent) prepare(ctx context.Context, r *Record, p *progress) (hypervisor
 	task := r.Task.Start
 	opts, err := options(task.Request)
 	if err != nil {
+		return vm, err
+	}
+	if err := a.deps.Runtime.Check(opts, hypervisor.StartOptions{VNCPassword: task.Request.VNCPassword}, task.Request.USBDevice); err != nil {
 		return vm, err
 	}
 	if err := a.removeOwned(ctx, *r); err != nil {
@@ -224,7 +227,11 @@ func (a *Agent) waitUp(ctx context.Context, uuid string, req controllerapi.Start
 		case err == nil && vm.Status == hypervisor.Running && (!needNetwork || vm.IP != ""):
 			return vm, nil
 		case err == nil && (vm.Status == hypervisor.Stopped || vm.Status == hypervisor.Failed):
-			return vm, fmt.Errorf("the VM is %s right after its start", vm.Status)
+			err = fmt.Errorf("the VM is %s right after its start", vm.Status)
+			if vm.Failure != nil {
+				err = fmt.Errorf("%w: %w", err, vm.Failure)
+			}
+			return vm, err
 		}
 		if !sleep(ctx, upLook) {
 			return vm, context.Cause(ctx)

@@ -88,6 +88,9 @@ func (c *CLI) change(ctx context.Context, args ...string) (answer, error) {
 	return c.call(ctx, command.Command{Args: args, Timeout: c.timeouts.Change})
 }
 
+// Check finds nothing that anka cannot do.
+func (c *CLI) Check(hypervisor.Options, hypervisor.StartOptions, string) error { return nil }
+
 // Version asks for version and licence. A licence that cannot be read makes
 // LicenseValid false and is no error: the node is then Inactive, not Offline.
 func (c *CLI) Version(ctx context.Context) (hypervisor.Version, error) {

@@ -45,12 +45,12 @@ func (c *CLI) Push(ctx context.Context, id string, to hypervisor.Source, o hyper
 }
 
 // RemoveImage removes an image from the node; one that is not there is removed.
-func (c *CLI) RemoveImage(ctx context.Context, id, tag string) error {
+func (c *CLI) RemoveImage(ctx context.Context, img hypervisor.Image) error {
 	args := []string{"delete", "--yes"}
-	if tag != "" {
-		args = append(args, "-t", tag)
+	if img.Tag != "" {
+		args = append(args, "-t", img.Tag)
 	}
-	_, err := c.change(ctx, append(args, id)...)
+	_, err := c.change(ctx, append(args, img.ID)...)
 	if errors.Is(err, hypervisor.ErrNotFound) {
 		return nil
 	}

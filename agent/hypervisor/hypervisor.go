@@ -27,6 +27,11 @@ var (
 	ErrNotInRegistry = errors.New("not in the registry")
 	// ErrMissing: the hypervisor's command is not installed.
 	ErrMissing = errors.New("the hypervisor's command was not found")
+	// ErrForeign: the image in the registry is of another hypervisor. A node that
+	// has that one may run it.
+	ErrForeign = errors.New("the image is not one of this hypervisor")
+	// ErrUnsupported: this hypervisor cannot do what is asked for, ever.
+	ErrUnsupported = errors.New("the hypervisor cannot do that")
 )
 
 // Status of a VM. A hypervisor's other words pass through as they are.
@@ -42,8 +47,10 @@ const (
 // VM is a virtual machine on this node. What List does not tell is zero.
 type VM struct {
 	UUID, Name string
-	// Tag is set for images: what was pulled from a registry.
-	Tag     string
+	// Tag is set for images: what was pulled from a registry. Repository is where
+	// that was, "" from a hypervisor that knows its images by UUID.
+	Tag, Repository string
+
 	Status  Status
 	Created time.Time
 	Started time.Time // zero unless it runs
@@ -53,6 +60,8 @@ type VM struct {
 	IP      string // "" until the guest has one
 	VNCPort int
 	Ports   []Port
+	// Failure is why the last run ended badly, where the hypervisor told; else nil.
+	Failure error
 }
 
 // Port is a port forward in force.
@@ -75,6 +84,17 @@ type Image struct {
 	ID   string
 	Name string
 	Tag  string
+	// Repository is where the registry has it.
+	Repository string
+}
+
+// Has reports whether vm, as List returned it, is an image of the template,
+// whatever its tag.
+func (i Image) Has(vm VM) bool {
+	if vm.Repository != "" {
+		return vm.Repository == i.Repository
+	}
+	return vm.UUID != "" && vm.UUID == i.ID
 }
 
 // Source is where an image is pulled from or pushed to.
@@ -142,6 +162,10 @@ type PushOptions struct {
 type Runtime interface {
 	// Version asks for the hypervisor's version and licence.
 	Version(ctx context.Context) (Version, error)
+	// Check returns an error that wraps ErrUnsupported and names everything that
+	// this hypervisor cannot do of what a start asks for; nil when it can. It runs
+	// no command.
+	Check(o Options, s StartOptions, usbDevice string) error
 	// List returns all VMs and images of the node, running or not.
 	List(ctx context.Context) ([]VM, error)
 	// Show returns one VM with everything that is known of it.
@@ -153,14 +177,18 @@ type Runtime interface {
 	// Push sends a stopped or suspended VM to a registry as a new tag.
 	Push(ctx context.Context, id string, to Source, o PushOptions) error
 	// RemoveImage removes an image, or with an empty tag all of its tags.
-	RemoveImage(ctx context.Context, id, tag string) error
+	RemoveImage(ctx context.Context, img Image) error
 
 	// Clone makes a VM of an image and returns its UUID. Not idempotent: a
 	// second call fails with ErrNameTaken.
 	Clone(ctx context.Context, img Image, name string) (uuid string, err error)
 	Configure(ctx context.Context, id string, o Options) error
 	Start(ctx context.Context, id string, o StartOptions) error
+	// Stop ends a VM; without force the guest may finish what it does. When it
+	// returns nil the VM does not run.
 	Stop(ctx context.Context, id string, force bool) error
+	// Suspend keeps the guest's memory for a push. A hypervisor whose images hold
+	// none returns ErrUnsupported.
 	Suspend(ctx context.Context, id string) error
 	// Delete removes a stopped VM for good.
 	Delete(ctx context.Context, id string) error
