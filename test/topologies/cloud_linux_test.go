@@ -177,10 +177,14 @@ func (n *node) joinTo(urls string) {
 	n.agent.start()
 }
 
-// vmStarts counts the VMs that were made here, by instance.
-func (n *node) vmStarts() map[string]int {
+func (n *node) label() string { return n.host.addr }
+
+func (n *node) vmStarts() map[string]int { return vmStarts(n.dir) }
+
+// vmStarts counts the VMs that the hypervisor below dir started, by instance.
+func vmStarts(dir string) map[string]int {
 	counts := make(map[string]int)
-	data, _ := os.ReadFile(filepath.Join(n.dir, "anka", "calls.log")) // none: nothing was started
+	data, _ := os.ReadFile(filepath.Join(dir, "anka", "calls.log")) // none: nothing was started
 	for line := range strings.Lines(string(data)) {
 		var call struct{ Args []string }
 		if json.Unmarshal([]byte(line), &call) == nil && len(call.Args) > 0 && call.Args[0] == "start" {

@@ -49,6 +49,7 @@ func writeKeys() int {
 // command line through what happens to disks and networks, with a writer going
 // all the time, and then looks for every write that was acknowledged.
 func TestEtcdClusterKeepsEveryAcknowledgedWrite(t *testing.T) {
+	long(t)
 	c := newThreeHosts(t)
 	for i, p := range c.controllers {
 		p.make = func() *exec.Cmd {

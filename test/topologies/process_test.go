@@ -2,10 +2,14 @@ package topologies
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -22,6 +26,9 @@ const deadline = 2 * time.Minute
 // the environment variable that says so.
 var roles = map[string]func() int{driverVar: drive}
 
+// chores are what it does in containers that hold nothing else, by its first argument.
+var chores = map[string]func(args []string) int{"hold": hold, "get": get}
+
 // binDir holds the programs under test, built once by TestMain.
 var binDir string
 
@@ -30,6 +37,9 @@ func TestMain(m *testing.M) {
 		if os.Getenv(name) != "" {
 			os.Exit(play())
 		}
+	}
+	if len(os.Args) > 1 && chores[os.Args[1]] != nil {
+		os.Exit(chores[os.Args[1]](os.Args[2:]))
 	}
 	dir, err := os.MkdirTemp("", "anka-topologies-")
 	if err == nil {
@@ -42,12 +52,50 @@ func TestMain(m *testing.M) {
 	} else {
 		code = m.Run()
 	}
+	for _, f := range atTheEnd {
+		f()
+	}
 	_ = os.RemoveAll(dir)
 	os.Exit(code)
 }
 
+// atTheEnd runs after all tests.
+var atTheEnd []func()
+
+// long marks a test that `make test-topologies` runs and `make test` does not.
+func long(t *testing.T) {
+	t.Helper()
+	if os.Getenv("ANKA_TEST_TOPOLOGIES") == "" {
+		t.Skip("SKIPPED: runs in make test-topologies")
+	}
+}
+
+// hold keeps a container, and with it its network, alive.
+func hold([]string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	<-ctx.Done()
+	return 0
+}
+
+// get prints what a URL answers and fails unless that is 200.
+func get(args []string) int {
+	client := http.Client{Timeout: 5 * time.Second}
+	resp, err := client.Get(args[0])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(os.Stdout, resp.Body); err != nil || resp.StatusCode != http.StatusOK {
+		fmt.Fprintln(os.Stderr, resp.Status, err)
+		return 1
+	}
+	return 0
+}
+
 func build(dir string) error {
-	cmd := exec.Command("go", "build", "-o", dir+"/", "./cmd/anka-controller", "./cmd/ankacluster", "./test/fakeanka")
+	cmd := exec.Command("go", "build", "-o", dir+"/", "./cmd/anka-controller", "./cmd/anka-registry", "./cmd/ankacluster", "./test/fakeanka")
 	cmd.Dir = filepath.Join("..", "..")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -76,7 +124,9 @@ func newProcess(t *testing.T, name string, command func() *exec.Cmd) *process {
 	t.Cleanup(func() {
 		p.kill()
 		if t.Failed() {
-			t.Logf("log of %s:\n%s", name, p.tail(40))
+			t.Logf("log of %s:\n%s", name, p.tail(20))
+			path := filepath.Join(t.ArtifactDir(), strings.ReplaceAll(name, " ", "-")+".log")
+			_ = os.WriteFile(path, []byte(p.text()), 0o644) // the end of it is above
 		}
 	})
 	return p

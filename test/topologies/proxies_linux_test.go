@@ -15,11 +15,7 @@ import (
 // directory. A node joins the one address, a large template is pushed and pulled
 // through it, and a host dies while VMs start.
 func TestOneAddressInFront(t *testing.T) {
-	if os.Getenv("ANKA_TEST_TEMPLATE_SIZE") == "" {
-		// It found a start that stays in Scheduling for minutes after a host was
-		// killed (test/README.md); until that is mended only the long target runs it.
-		t.Skip("SKIPPED: runs in make test-topologies")
-	}
+	long(t)
 	for _, proxy := range []struct {
 		name    string
 		command []string
@@ -122,5 +118,5 @@ func inFront(t *testing.T, name string, command []string) {
 		t.Errorf("driver ended with %d: %s", code, driver.tail(3))
 	}
 	// The first VMs wait for the pull of the whole template, their starts do not.
-	judge(t, driver, []*node{mac})
+	judge(t, driver, []vmHost{mac})
 }
