@@ -118,7 +118,7 @@ func (b *Balancer) newPass(req *http.Request) *pass {
 func (b *Balancer) firstOf(p *pass, now time.Time) *endpoint {
 	if name, ok := p.req.Context().Value(preferKey{}).(string); ok {
 		for _, ep := range p.snap.usable {
-			if ep.name == name {
+			if ep.name == name && !contains(p.tried, ep) {
 				return ep
 			}
 		}

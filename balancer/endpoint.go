@@ -29,6 +29,7 @@ type endpoint struct {
 	lateRun       atomic.Int32  // late answers in a row
 	ramp          atomic.Int64  // start of the slow start in Unix ns, 0 for none
 	share         atomic.Uint64 // weight set by a person, as float bits
+	credit        atomic.Int64  // parts of a turn saved up, in wholeTurn; see takesTurn
 	progress      atomic.Int64  // last answer, or first request after idleness, Unix ns
 	lastGood      atomic.Int64  // last good answer to a real request, Unix ns
 	lastProbe     atomic.Int64  // last passed probe, Unix ns
@@ -71,6 +72,7 @@ func newEndpoint(cfg *Config, u *url.URL, transport *http.Transport, now time.Ti
 		pending:   make(map[*attempt]struct{}),
 	}
 	ep.share.Store(math.Float64bits(1))
+	ep.credit.Store(rand.Int64N(wholeTurn)) // many clients do not begin a ramp in step
 	ep.resetBreakerLocked()
 	return ep
 }
@@ -126,6 +128,23 @@ func (ep *endpoint) weight() float64 {
 		return set
 	}
 	return set * rampWeight(time.Unix(0, start), ep.cfg.SlowStart, ep.cfg.SlowStartFrom, time.Now())
+}
+
+// wholeTurn is the credit that one turn costs.
+const wholeTurn = 1 << 20
+
+// takesTurn says whether an endpoint of this weight takes the turn that came to
+// it. Each turn earns it its weight: chance would give a share as small as the
+// ramp's first one now twice and now half of what it is.
+func (ep *endpoint) takesTurn(weight float64) bool {
+	if weight >= 1 {
+		return true
+	}
+	if ep.credit.Add(int64(weight*wholeTurn)) < wholeTurn {
+		return false
+	}
+	ep.credit.Add(-wholeTurn)
+	return true
 }
 
 // quiet is how long an endpoint with requests in flight may give no answer

@@ -1,6 +1,8 @@
 package balancer
 
 import (
+	"context"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -221,6 +223,80 @@ func TestT10SilentDownloadIsMoved(t *testing.T) {
 			time.Sleep(time.Minute)
 		}
 	})
+}
+
+// A download that has slowed to a crawl beside what its peers give goes on at
+// one of them; one that is as slow as they are stays.
+func TestCrawlingDownloadMovesOn(t *testing.T) {
+	data := strings.Repeat("0123456789", 100_000)
+	for _, test := range []struct {
+		name  string
+		peer  int // bytes a second
+		moves bool
+	}{{"peers are fast", 100_000, true}, {"peers are as slow", 8_000, false}} {
+		t.Run(test.name, func(t *testing.T) {
+			inWorld(t, BlobConfig(), []string{"a", "b"}, func(w *world) {
+				w.fakes["a"].set(paced(data, 5_000))
+				w.fakes["b"].set(paced(data, test.peer))
+				fetch := func(from string) (took time.Duration) {
+					req, _ := http.NewRequestWithContext(WithPrefer(context.Background(), from), "GET", "http://pool/blob", nil)
+					began := time.Now()
+					resp, err := w.b.Client().Do(req)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer resp.Body.Close()
+					got, err := io.ReadAll(resp.Body)
+					if err != nil || string(got) != data {
+						t.Fatalf("got %d bytes, %v, that are not the content", len(got), err)
+					}
+					return time.Since(began)
+				}
+				fetch("http://b") // what a peer gives is known from its transfers
+				took := fetch("http://a")
+				resumes := w.b.Status().Resumes
+				if test.moves && (resumes != 1 || took < 20*time.Second || took > 90*time.Second) {
+					t.Errorf("moved %d times and took %s, want once, after 20 s", resumes, took)
+				}
+				if !test.moves && resumes != 0 {
+					t.Errorf("moved %d times, want never", resumes)
+				}
+				if s := w.state("a"); s.State != Healthy {
+					t.Errorf("a is %s for one slow download", s.State)
+				}
+			})
+		})
+	}
+}
+
+// paced sends data, or a range of it, at so many bytes a second.
+func paced(data string, perSecond int) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"v1"`)
+		http.ServeContent(&pacedWriter{w, perSecond, r.Context().Done()}, r, "", time.Time{}, strings.NewReader(data))
+	}
+}
+
+type pacedWriter struct {
+	http.ResponseWriter
+	perSecond int
+	gone      <-chan struct{}
+}
+
+func (p *pacedWriter) Write(b []byte) (written int, err error) {
+	for len(b) > 0 && err == nil {
+		var n int
+		n, err = p.ResponseWriter.Write(b[:min(len(b), p.perSecond/10)])
+		written += n
+		b = b[n:]
+		p.ResponseWriter.(http.Flusher).Flush()
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-p.gone:
+			return written, http.ErrAbortHandler
+		}
+	}
+	return written, err
 }
 
 // serveSlowly sends data in twenty pieces.

@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -84,15 +85,16 @@ func (s *snapshot) leastInFlight(turn uint64) *endpoint {
 // yield lets an endpoint with less than a full weight pass turns on, to a random
 // other one: the next in line would otherwise get a double share.
 func (s *snapshot) yield(ep *endpoint) *endpoint {
-	if weight := ep.weight(); weight >= 1 || rand.Float64() < weight {
+	if ep.takesTurn(ep.weight()) {
 		return ep
 	}
-	n := len(s.usable)
+	n := len(s.usable) - 1 // the others
 	start := rand.IntN(n)
 	best, most := ep, 0.0
+	at := slices.Index(s.usable, ep)
 	for i := range n {
-		other := s.usable[(start+i)%n]
-		if weight := other.weight(); other != ep && weight > most {
+		other := s.usable[(at+1+(start+i)%n)%len(s.usable)]
+		if weight := other.weight(); weight > most {
 			best, most = other, weight
 		}
 	}
