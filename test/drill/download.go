@@ -126,6 +126,8 @@ func (c Config) performDownload(ctx context.Context, s scenario, blob *blobFile)
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel()
+	late := takePulse()
+	defer late()
 	running.Go(func() { f.run(ctx, client, base+pathBlob+blob.digest) })
 	showing := c.show(s.name, showDownload(f, blob.size))
 	defer showing()
@@ -139,6 +141,7 @@ func (c Config) performDownload(ctx context.Context, s scenario, blob *blobFile)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	paused := late()
 	t := &Transfer{Size: blob.size, Received: f.received.Load(), Identical: f.digest == blob.digest,
 		Gap: lasting(f.gap), Took: lasting(f.took)}
 	if f.failure != nil {
@@ -159,7 +162,7 @@ func (c Config) performDownload(ctx context.Context, s scenario, blob *blobFile)
 		cpu, memory := d.Usage()
 		t.CPU, t.Memory = lasting(cpu), memory
 	}
-	row := &Row{Scenario: s.name, Door: door.Name(), Transfer: t}
+	row := &Row{Scenario: s.name, Door: door.Name(), Transfer: t, Driver: lasting(paused)}
 	row.Broken = judgeDownload(*s.download, t)
 	return row, nil
 }

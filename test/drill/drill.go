@@ -33,6 +33,9 @@ type Config struct {
 	// Ready is called once with the backends' URLs when they first listen; nil is
 	// nobody.
 	Ready func(backends []string)
+	// Tries is how often a scenario that broke a promise is held before that is
+	// its verdict. One is enough on a machine of one's own.
+	Tries int
 	// Patience is how long a door may take until it sends to every backend.
 	Patience time.Duration
 	// Fixed says that the door knows the backends' addresses beforehand, so that
@@ -54,6 +57,7 @@ func DefaultConfig() Config {
 		Posts:    "both",
 		Listen:   []string{free, free, free},
 		BlobSize: 1 << 30,
+		Tries:    1,
 		Patience: startTimeout,
 	}
 }
@@ -75,6 +79,9 @@ func (c Config) Validate() error {
 	}
 	if c.Heal < 3*time.Second || c.Heal > time.Hour {
 		say("--heal %v must be from 3s to 1h", c.Heal)
+	}
+	if c.Tries < 1 || c.Tries > 10 {
+		say("--tries %d must be from 1 to 10", c.Tries)
 	}
 	if !slices.Contains([]string{"keyed", "unkeyed", "both"}, c.Posts) {
 		say("--posts %q must be keyed, unkeyed or both", c.Posts)
@@ -122,6 +129,7 @@ func Run(ctx context.Context, cfg Config, report func(*Row)) error {
 	}
 	var files blobs
 	defer files.remove()
+	again := &repeats{tries: cfg.Tries, busy: busyRepeats}
 	for _, s := range scenarios() {
 		if len(cfg.Scenarios) > 0 && !slices.Contains(cfg.Scenarios, s.name) {
 			continue
@@ -134,7 +142,7 @@ func Run(ctx context.Context, cfg Config, report func(*Row)) error {
 			}
 			perform = func(ctx context.Context, s scenario) (*Row, error) { return cfg.performDownload(ctx, s, blob) }
 		}
-		row, err := untilQuiet(ctx, s, perform)
+		row, err := again.hold(ctx, s, perform)
 		if err != nil {
 			return fmt.Errorf("scenario %s: %w", s.name, err)
 		}
@@ -160,26 +168,6 @@ func (c Config) settled() (Config, error) {
 		c.Ready = func(backends []string) { once.Do(func() { tell(backends) }) }
 	}
 	return c, nil
-}
-
-// busyTries is how often a scenario is held when the machine is too busy.
-const busyTries = 3
-
-// untilQuiet holds a scenario again when a promise was broken while the drill
-// itself did not get the processor in time: that says nothing about the door.
-// The row says how often.
-func untilQuiet(ctx context.Context, s scenario, perform func(context.Context, scenario) (*Row, error)) (row *Row, err error) {
-	for try := range busyTries {
-		row, err = perform(ctx, s)
-		if err != nil {
-			return nil, err
-		}
-		row.Repeated = try
-		if len(row.Broken) == 0 || row.Driver.d <= lateDriver {
-			return row, nil
-		}
-	}
-	return row, nil
 }
 
 func (c Config) perform(ctx context.Context, s scenario) (*Row, error) {
@@ -214,7 +202,9 @@ func (c Config) perform(ctx context.Context, s scenario) (*Row, error) {
 	if err != nil {
 		return nil, err
 	}
+	late := takePulse()
 	end, err := c.load(ctx, a, lanes, s)
+	paused := late()
 	if err != nil {
 		return nil, err
 	}
@@ -224,7 +214,7 @@ func (c Config) perform(ctx context.Context, s scenario) (*Row, error) {
 	}
 	events := a.happened()
 	row := measure(lanes, events, l, len(stage.backends), end)
-	row.Scenario, row.Door = s.name, lanes[0].door.Name()
+	row.Scenario, row.Door, row.Driver = s.name, lanes[0].door.Name(), lasting(paused)
 	for _, l := range lanes {
 		if d, ok := l.door.(dialsDoor); ok {
 			row.Attempts = max(row.Attempts, peakAttempts(d.Dials(), stage.addrs(), events))

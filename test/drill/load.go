@@ -53,7 +53,6 @@ type lane struct {
 	base    string
 	prefix  string // of the request ids
 	samples []*sample
-	late    time.Duration // the worst delay of the driver itself
 	live    *live
 }
 
@@ -80,7 +79,6 @@ func (l *lane) run(ctx context.Context, interval time.Duration, seed uint64, sto
 			return
 		default:
 		}
-		l.late = max(l.late, time.Since(due))
 		// One GET and one POST in each pair, in an order that no rotation over a
 		// fixed number of backends falls into step with.
 		k := second

@@ -105,8 +105,9 @@ type Row struct {
 	Attempts int       `json:"attempts_per_second_while_down"` // the most on one dead backend by one client
 	Transfer *Transfer `json:"transfer,omitempty"`
 	Driver   Span      `json:"driver_late_seconds"` // the worst delay of the drill itself
-	Repeated int       `json:"repeated"`            // held again this often, the machine being too busy
+	Repeated int       `json:"repeated"`            // held again this often, see repeats
 	Broken   []string  `json:"broken"`
+	Unjudged []string  `json:"unjudged,omitempty"` // broken, but the machine was too busy to blame the door
 }
 
 func (r *Row) tallies() []*Tally { return []*Tally{r.GET, r.Keyed, r.Unkeyed} }
@@ -136,7 +137,6 @@ func measure(lanes []*lane, events []event, l ledger, backends int, end time.Tim
 			row.Share = share
 		}
 		row.Fairness = max(row.Fairness, fairness)
-		row.Driver = later(row.Driver, lasting(lane.late))
 	}
 	for k, t := range row.tallies() {
 		if t != nil {

@@ -54,9 +54,6 @@ func showDownload(f *fetch, size int64) func() string {
 	}
 }
 
-// lateDriver is how late the drill may be before its figures are in doubt.
-const lateDriver = 100 * time.Millisecond
-
 // headings of the table. Three numbers are failed/slow/run twice.
 const headings = "SCENARIO\tSENT\tGET f/s\tKEYED f/s/2\tUNKEYED f/s/2\tLONGEST\tSTEADY\tBACK\tSHARE\tVERDICT"
 
@@ -89,11 +86,14 @@ func Table(w io.Writer, rows []*Row) error {
 		}
 	}
 	for _, r := range rows {
-		if r.Driver.d > lateDriver {
-			fmt.Fprintf(w, "%s: held %d times, and the drill itself was still up to %v late: this machine was too busy to trust what is slow here\n", r.Scenario, r.Repeated+1, r.Driver)
-		}
 		for _, b := range r.Broken {
 			fmt.Fprintf(w, "%s: %s\n", r.Scenario, b)
+		}
+		for _, b := range r.Unjudged {
+			fmt.Fprintf(w, "%s: not judged, because this machine stood still for up to %.0f ms: %s\n", r.Scenario, 1000*r.Driver.Seconds(), b)
+		}
+		if r.Repeated > 0 {
+			fmt.Fprintf(w, "%s: held %d times, the last one counts\n", r.Scenario, r.Repeated+1)
 		}
 	}
 	return nil
@@ -130,13 +130,15 @@ func (t *Tally) cell(twice bool) string {
 	return fmt.Sprintf("%d/%d", t.Failed, t.Slow)
 }
 
-// Verdict is the last column: kept, BROKEN, or why there is none.
+// Verdict is the last column: kept, BROKEN, not judged, or why it was skipped.
 func (r *Row) Verdict() string {
 	switch {
 	case r.Skipped != "":
 		return "skipped: " + r.Skipped
 	case len(r.Broken) > 0:
 		return "BROKEN"
+	case len(r.Unjudged) > 0:
+		return "not judged (machine busy)"
 	}
 	return "kept"
 }
