@@ -42,6 +42,7 @@ type Config struct {
 	RequestTimeout      time.Duration `json:"request_timeout"`
 	TLSHandshakeTimeout time.Duration `json:"tls_handshake_timeout"`
 	MaxIdlePerHost      int           `json:"max_idle_connections_per_host"`
+	VerifyDigests       *bool         `json:"verify_digests,omitempty"` // nil: as the balancer does by default
 
 	VMMonitor      bool          `json:"enable_vm_monitor"`
 	VMStuckDelay   time.Duration `json:"vm_stuck_delay"`

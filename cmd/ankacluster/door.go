@@ -83,11 +83,11 @@ func (d *door) serveOn(ctx context.Context, l net.Listener, h http.Handler) erro
 // Push opens a door to other registries until done is called.
 func (d *door) Push(registries []string) (url string, done func(), err error) {
 	const base = "http://push"
-	small, err := d.pools.pool("push", balancer.DefaultConfig())
+	small, err := d.pools.pool("push", registryCalls())
 	if err != nil {
 		return "", nil, err
 	}
-	blobs, err := d.pools.pool("push-blobs", balancer.BlobConfig())
+	blobs, err := d.pools.pool("push-blobs", d.pools.transfers())
 	if err != nil {
 		return "", nil, err
 	}

@@ -38,6 +38,8 @@ func joinFlags() []cli.Flag {
 	yes := func(cat, name, usage string, aliases ...string) cli.Flag {
 		return &cli.BoolFlag{Category: cat, Name: name, Aliases: aliases, Usage: usage, DisableDefaultText: true}
 	}
+	verify := verifyDigestsFlag()
+	verify.Category = catTune
 	flags := []cli.Flag{
 		&cli.StringSliceFlag{Name: "controllers", Usage: "controllers to join, as `URL,URL,…`; the same as arguments"},
 		str(catNode, "name", "`NAME` of the node in the cloud (default: the host's name)", "n"),
@@ -80,6 +82,7 @@ func joinFlags() []cli.Flag {
 		val(catTune, "request-timeout", "1m", "for a request, at most `DURATION`"),
 		val(catTune, "tls-handshake-timeout", "5s", "for a TLS handshake, at most `DURATION`"),
 		val(catTune, "max-idle-connections-per-host", strconv.Itoa(d.MaxIdlePerHost), "keep `N` connections open to each server"),
+		verify,
 		&cli.BoolFlag{Category: catTune, Name: "dump-network-meter", Value: true, Usage: "log what the network did"},
 		val(catTune, "num-http-sample-threshold", strconv.Itoa(d.HTTPSamples), "after every `N` requests"),
 
@@ -159,6 +162,7 @@ func joinConfig(c *cli.Context) (agent.Config, error) {
 			cfg.Seed.Groups = append(cfg.Seed.Groups, strings.TrimSpace(g))
 		}
 	}
+	seedYes("verify-digests", &cfg.VerifyDigests)
 	cfg.Host = c.String("host")
 	cfg.IgnoreArmVMLimit, cfg.ForceOverrides = c.Bool("ignore-arm-vm-limit"), c.Bool("force-overrides-in-resource-mode")
 	cfg.NoCentralLogging, cfg.VMMonitor = c.Bool("no-central-logging"), c.Bool("enable-vm-monitor")

@@ -43,10 +43,10 @@ func newPools(cfg agent.Config, cached controllerapi.Cluster, log *zap.Logger) (
 	if p.controllers, err = p.pool("controllers", balancer.DefaultConfig()); err != nil {
 		return nil, err
 	}
-	if p.registries, err = p.pool("registries", balancer.DefaultConfig()); err != nil {
+	if p.registries, err = p.pool("registries", registryCalls()); err != nil {
 		return nil, err
 	}
-	if p.blobs, err = p.pool("blobs", balancer.BlobConfig()); err != nil {
+	if p.blobs, err = p.pool("blobs", p.transfers()); err != nil {
 		return nil, err
 	}
 	p.toControllers = signed(controllersBase, p.controllers.Client().Transport, cfg.Credentials)
@@ -56,6 +56,15 @@ func newPools(cfg agent.Config, cached controllerapi.Cluster, log *zap.Logger) (
 	}
 	p.setCluster(balancer.OriginCached, cached, log)
 	return p, nil
+}
+
+// transfers is for the large ones.
+func (p *pools) transfers() balancer.Config {
+	c := balancer.BlobConfig()
+	if p.cfg.VerifyDigests != nil {
+		c.VerifyDigests = *p.cfg.VerifyDigests
+	}
+	return c
 }
 
 func (p *pools) pool(name string, c balancer.Config) (*balancer.Balancer, error) {

@@ -41,6 +41,7 @@ Example: ankacluster proxy --controllers http://10.0.1.4:8090,http://10.0.1.5:80
 			&cli.StringFlag{Name: "controller-listen", Usage: "`ADDRESS` to serve the controllers on, such as 127.0.0.1:8090"},
 			&cli.StringSliceFlag{Name: "registries", Usage: "`URL`s of the registries, with commas or repeated"},
 			&cli.StringFlag{Name: "registry-listen", Usage: "`ADDRESS` to serve the registries on, such as 127.0.0.1:8089"},
+			verifyDigestsFlag(),
 			&cli.StringFlag{Name: "metrics-listen", Usage: "`ADDRESS` for Prometheus metrics under /metrics (default: none)"},
 			&cli.StringFlag{Name: "status-socket", Usage: "`PATH` for 'ankacluster endpoints' to ask (default: one per process in a private directory)"},
 			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "log each request that is repeated", DisableDefaultText: true},
@@ -57,7 +58,7 @@ func runProxy(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	pr := &proxyProcess{log: log, pools: make(map[string]*balancer.Balancer)}
+	pr := &proxyProcess{log: log, pools: make(map[string]*balancer.Balancer), verify: c.Bool("verify-digests")}
 	defer pr.close()
 	if err := pr.controllers(c.StringSlice("controllers"), c.String("controller-listen")); err != nil {
 		return err
@@ -76,6 +77,21 @@ func runProxy(c *cli.Context) error {
 		socket = filepath.Join(proxySocketDir(), strconv.Itoa(os.Getpid())+".sock")
 	}
 	return pr.run(c.Context, socket)
+}
+
+// verifyDigestsFlag is balancer.Config.VerifyDigests, with its default.
+func verifyDigestsFlag() *cli.BoolFlag {
+	return &cli.BoolFlag{Name: "verify-digests", Value: balancer.BlobConfig().VerifyDigests, DefaultText: "on, but not on Linux",
+		Usage: "hash each download, and break it off before its end if it is not what its digest names"}
+}
+
+// registryCalls is for small calls to a registry. They have their own pool,
+// which a slow transfer cannot starve; what a replica that lags does not have
+// yet, the next registry is asked for.
+func registryCalls() balancer.Config {
+	cfg := balancer.DefaultConfig()
+	cfg.NotFoundAsksNext = true
+	return cfg
 }
 
 func proxyLog(verbose bool) (*zap.Logger, error) {
@@ -99,6 +115,7 @@ type proxyProcess struct {
 	log     *zap.Logger
 	pools   map[string]*balancer.Balancer
 	servers []*proxy.Server
+	verify  bool // downloads against their digests
 }
 
 func (p *proxyProcess) controllers(urls []string, listen string) error {
@@ -116,15 +133,13 @@ func (p *proxyProcess) registries(urls []string, listen string) error {
 	if len(urls) == 0 && listen == "" {
 		return nil
 	}
-	// Small calls to a registry have their own pool, which a slow transfer
-	// cannot starve.
-	calls := balancer.DefaultConfig()
-	calls.NotFoundAsksNext = true
-	ctl, err := p.pool("registry-calls", calls, "--registries", urls, "--registry-listen", listen)
+	ctl, err := p.pool("registry-calls", registryCalls(), "--registries", urls, "--registry-listen", listen)
 	if err != nil {
 		return err
 	}
-	blob, err := p.pool("registries", balancer.BlobConfig(), "--registries", urls, "--registry-listen", listen)
+	transfers := balancer.BlobConfig()
+	transfers.VerifyDigests = p.verify
+	blob, err := p.pool("registries", transfers, "--registries", urls, "--registry-listen", listen)
 	if err != nil {
 		return err
 	}
