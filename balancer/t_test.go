@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -321,10 +322,14 @@ func TestT6TransferSurvivesHundredUpdates(t *testing.T) {
 	})
 }
 
-var hammer = flag.Duration("hammer", 2*time.Second, "how long T7 hammers the balancer")
+var (
+	hammer    = flag.Duration("hammer", 2*time.Second, "how long T7 hammers the balancer")
+	hammerers = flag.Int("hammerers", 32, "how many goroutines send requests meanwhile")
+)
 
-// T7: updates, picks, probes and removals together; run with -hammer 60s for
-// the long form.
+// T7: updates, picks, probes and removals together. The long form is
+//
+//	go test -race ./balancer -run T7 -v -hammer 60s -hammerers 10000
 func TestT7HammeredTogether(t *testing.T) {
 	n := faultnet.New()
 	hosts := []string{"a", "b", "c", "d", "e"}
@@ -362,14 +367,26 @@ func TestT7HammeredTogether(t *testing.T) {
 			}
 		})
 	}
-	for range 32 {
+	var sent, failed atomic.Int64
+	over, stop := context.WithDeadline(context.Background(), end)
+	defer stop()
+	for range *hammerers {
 		busy(func(int) {
 			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 			defer cancel()
 			req, _ := http.NewRequestWithContext(ctx, "GET", "http://pool/x", nil)
-			if resp, err := b.Client().Do(req); err == nil {
+			resp, err := b.Client().Do(req)
+			sent.Add(1)
+			if err == nil {
 				io.Copy(io.Discard, resp.Body)
 				resp.Body.Close()
+			} else {
+				failed.Add(1)
+			}
+			// Many take turns: what the machine can carry is not the question.
+			select {
+			case <-over.Done():
+			case <-time.After(time.Duration(*hammerers/32) * rand.N(50*time.Millisecond)):
 			}
 		})
 	}
@@ -387,6 +404,7 @@ func TestT7HammeredTogether(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 	})
 	wg.Wait()
+	t.Logf("%d requests by %d goroutines, %d not answered; the longest update or status took %s", sent.Load(), *hammerers, failed.Load(), time.Duration(longest.Load()))
 	for _, h := range hosts {
 		n.Heal(h + ":80")
 	}
