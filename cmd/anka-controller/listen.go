@@ -23,6 +23,7 @@ type listener struct {
 	net     net.Listener
 	http    *http.Server
 	handler atomic.Pointer[http.Handler]
+	leaving atomic.Bool // the process drains: each answer ends its connection
 }
 
 // newListener takes the address. flag names the setting for messages. Until a
@@ -38,7 +39,15 @@ func newListener(flag, addr string, tc *tls.Config, log *zap.Logger) (*listener,
 	}
 	ln := &listener{flag: flag, net: l}
 	ln.http = &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*ln.handler.Load()).ServeHTTP(w, r) }),
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if ln.leaving.Load() {
+				// A client that comes again while this server still listens takes a
+				// new connection, and none is left on which a request could cross
+				// the server's close.
+				w.Header().Set("Connection", "close")
+			}
+			(*ln.handler.Load()).ServeHTTP(w, r)
+		}),
 		// No limit on a whole request: pushes and long polls take as long as they take.
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       3 * time.Minute, // longer than what proxies keep, so that the proxy closes first

@@ -393,6 +393,33 @@ func TestTakenPortNamesTheSetting(t *testing.T) { // not parallel: the command l
 
 // TestStopLetsRequestsFinish: an upload that is under way when the stop is asked
 // for ends well, and the exit code is 0.
+func TestListenerThatLeavesEndsItsConnections(t *testing.T) {
+	t.Parallel()
+	l, err := newListener("--listen-addr", "127.0.0.1:0", nil, zaptest.NewLogger(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- l.serve() }()
+	defer func() {
+		l.shutdown(t.Context())
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	for _, leaving := range []bool{false, true} {
+		l.leaving.Store(leaving)
+		resp, err := http.Get("http://" + l.net.Addr().String() + "/livez")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK || resp.Close != leaving {
+			t.Errorf("leaving %v: %s, the connection ends: %v", leaving, resp.Status, resp.Close)
+		}
+	}
+}
+
 func TestStopLetsRequestsFinish(t *testing.T) {
 	t.Parallel()
 	reg := "127.0.0.1:" + freePort(t)

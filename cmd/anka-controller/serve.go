@@ -248,6 +248,11 @@ func (p *process) stop(ctx context.Context, ctrl controllerServer, closeFront fu
 		}
 	}
 	p.drainRegistry()
+	for _, l := range []*listener{p.api, p.queue, p.registry} {
+		if l != nil {
+			l.leaving.Store(true)
+		}
+	}
 	if ctx.Err() != nil { // as asked; after a failure nobody needs to be told gently
 		wait := time.NewTimer(p.cfg.DrainDelay)
 		defer wait.Stop()

@@ -46,6 +46,7 @@ func flags() []cli.Flag {
 	return []cli.Flag{
 		text(catServe, "listen-addr", "", "serve on `HOST:PORT`, usually :8089"),
 		length(catServe, "graceful-shutdown-timeout", def.GracefulShutdownTimeout, "at a stop, requests in flight may take `DURATION` to end"),
+		length(catServe, "drain-delay", def.DrainDelay, "for the first `DURATION` of that only /readyz says no; then connections are refused"),
 		length(catServe, "upload-inactivity", def.UploadInactivity, "end an upload request that brings no data for `DURATION`"),
 		length(catServe, "download-inactivity", def.DownloadInactivity, "end a download that takes no data for `DURATION`"),
 		length(catServe, "vm-list-cache-ttl", def.ListCacheTTL, "look every `DURATION` for changes made without a server"),

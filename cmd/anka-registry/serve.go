@@ -85,7 +85,7 @@ func serverConfig(c *cli.Context) (server.Config, error) {
 	cfg.Root, cfg.ListenAddr = c.String("base-path"), c.String("listen-addr")
 	cfg.FilesDir, cfg.LogsDir = c.String("files-dir"), c.String("logs-dir")
 	cfg.GracefulShutdownTimeout = c.Duration("graceful-shutdown-timeout")
-	cfg.DrainDelay = min(cfg.DrainDelay, cfg.GracefulShutdownTimeout)
+	cfg.DrainDelay = min(c.Duration("drain-delay"), cfg.GracefulShutdownTimeout)
 	cfg.ListCacheTTL, cfg.ListConcurrency = c.Duration("vm-list-cache-ttl"), c.Int("vm-list-concurrency")
 	cfg.UploadInactivity, cfg.DownloadInactivity = c.Duration("upload-inactivity"), c.Duration("download-inactivity")
 	cfg.GCInterval, cfg.GCGrace = c.Duration("gc-interval"), c.Duration("gc-grace")

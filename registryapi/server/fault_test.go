@@ -220,9 +220,16 @@ func TestDrainFailsReadinessAndFinishesRequests(t *testing.T) {
 	}
 	stop()
 	for {
-		status, err := get(client, base+"/readyz")
-		if err != nil || status == http.StatusServiceUnavailable {
-			break // said so, or went on to refuse connections before we asked
+		resp, err := client.Get(base + "/readyz")
+		if err != nil {
+			break // it went on to refuse connections before we asked
+		}
+		resp.Body.Close()
+		if resp.StatusCode == http.StatusServiceUnavailable {
+			if !resp.Close {
+				t.Error("a server that drains keeps a connection on which the next request could cross its close")
+			}
+			break
 		}
 	}
 	if _, err := writer.Write([]byte("flight")); err != nil {

@@ -18,6 +18,7 @@ spec:
         - {name: ANKA_LISTEN_ADDR, value: ":8089"}
         - {name: ANKA_BASE_PATH, value: /data}
         - {name: ANKA_GRACEFUL_SHUTDOWN_TIMEOUT, value: "{{ $reg.drainSeconds }}s"}
+        - {name: ANKA_DRAIN_DELAY, value: "{{ $reg.drainDelaySeconds }}s"}
         {{- with .env }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
