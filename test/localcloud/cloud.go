@@ -225,8 +225,7 @@ func (c *Cloud) NodeEnv() []string {
 	}
 }
 
-// Join runs `ankacluster join` with every controller and returns its output. The
-// script run/agent.sh does it again, for an agent that was killed.
+// Join runs `ankacluster join` with every controller and returns its output.
 func (c *Cloud) Join(ctx context.Context, flags ...string) (string, error) {
 	args := append([]string{"join", "--controllers", strings.Join(c.ControllerURLs(), ","), "--force-no-sudo",
 		"--name", c.cfg.NodeName, "--host", "127.0.0.1"}, flags...)
@@ -234,10 +233,7 @@ func (c *Cloud) Join(ctx context.Context, flags ...string) (string, error) {
 	if err != nil {
 		return out, err
 	}
-	again := "#!/bin/sh\n# Starts the agent again.\n" + shellCommand(c.NodeEnv(), append([]string{filepath.Join(c.cfg.Bin, "ankacluster")}, args...)) + "\n"
-	return out, errors.Join(
-		os.WriteFile(filepath.Join(c.cfg.Dir, "run", "agent.sh"), []byte(again), 0o755),
-		os.WriteFile(filepath.Join(c.cfg.Dir, "node", "joined"), nil, 0o644))
+	return out, os.WriteFile(filepath.Join(c.cfg.Dir, "node", "joined"), nil, 0o644)
 }
 
 // Disjoin runs `ankacluster disjoin`.

@@ -63,17 +63,12 @@ func (p *Process) Start() error {
 // startScript is a shell script that starts the process again in the background
 // and records its new pid.
 func (p *Process) startScript() string {
-	return fmt.Sprintf("#!/bin/sh\n# Starts %s again.\nnohup %s \\\n  >>'%s' 2>&1 </dev/null &\necho $! >'%s'\n",
-		p.Name, shellCommand(p.Env, append([]string{p.Path}, p.Args...)), p.Log, p.PIDFile)
-}
-
-// shellCommand quotes a command with its environment for a shell, a word a line.
-func shellCommand(env, command []string) string {
 	var b strings.Builder
-	b.WriteString("env")
-	for _, word := range slices.Concat(env, command) {
+	b.WriteString("#!/bin/sh\n# Starts " + p.Name + " again.\nnohup env")
+	for _, word := range slices.Concat(p.Env, []string{p.Path}, p.Args) {
 		b.WriteString(" \\\n  '" + strings.ReplaceAll(word, "'", `'\''`) + "'")
 	}
+	fmt.Fprintf(&b, " \\\n  >>'%s' 2>&1 </dev/null &\necho $! >'%s'\n", p.Log, p.PIDFile)
 	return b.String()
 }
 
