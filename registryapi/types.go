@@ -12,7 +12,7 @@ type Template struct {
 	ID       string `json:"id"`
 	Name     string `json:"name"`
 	Size     uint64 `json:"size"`
-	Arch     string `json:"arch,omitempty"` // arm64, amd64 or unknown
+	Arch     string `json:"arch,omitempty"` // arm64 or amd64; left out when not known
 	LastPull int64  `json:"last_pull"`
 	LastPush int64  `json:"last_push"`
 	// Repository is the OCI repository that holds the template, with its

@@ -16,7 +16,7 @@ const (
 	catServe   = "Serving"
 	catStore   = "Storage"
 	catLogs    = "Logs and metrics"
-	catRefused = "Known, but refused when set"
+	catRefused = "Unsupported, and refused when set"
 )
 
 // envOf is the environment variable of a setting.

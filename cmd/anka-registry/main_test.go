@@ -31,7 +31,6 @@ func TestWrongUseSaysWhatIsWrong(t *testing.T) {
 		{"", "ANKA_LISTEN_ADDR (--listen-addr) is not set"},
 		{"bogus", `no command "bogus"`},
 		{"--no-such-flag", "flag provided but not defined"},
-		{"--listen-addr 127.0.0.1:0 --backend-type s3", "ANKA_BACKEND_TYPE=s3 is not supported"},
 		{"--listen-addr 127.0.0.1:0 --enable-auth", "ANKA_ENABLE_AUTH is set, but"},
 		{"--listen-addr 127.0.0.1:0 --enable-authorization", "ANKA_ENABLE_AUTHORIZATION is set, but"},
 		{"--listen-addr 127.0.0.1:0 --quota lots", "ANKA_QUOTA (--quota)"},
@@ -53,6 +52,26 @@ func TestWrongUseSaysWhatIsWrong(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(dir); len(left) != 0 {
 		t.Errorf("a refused command made %v", left)
+	}
+}
+
+// Requirement R8: object storage is not supported. Whoever asks for it hears so
+// in one line, whatever else of it is set, and nothing is made.
+func TestR8ObjectStorageIsRefusedInOneLine(t *testing.T) {
+	dir := t.TempDir()
+	for name, value := range map[string]string{
+		"ANKA_BACKEND_TYPE": "s3", "ANKA_BACKEND_S3_BUCKET": "templates", "ANKA_BACKEND_S3_USE_PATH_STYLE": "true",
+		"ANKA_BACKEND_S3_SKIP_TLS_VERIFICATION": "true", "ANKA_BASE_PATH": dir, "ANKA_LISTEN_ADDR": "127.0.0.1:0",
+	} {
+		t.Setenv(name, value)
+	}
+	code, stdout, stderr := command(t)
+	want := "anka-registry: error: ANKA_BACKEND_TYPE=s3 is not supported; the only backend is disk"
+	if first, _, _ := strings.Cut(stderr, "\n"); code != 2 || stdout != "" || first != want {
+		t.Errorf("got exit %d, %q and %q, want 2 and %q", code, stdout, stderr, want)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 0 {
+		t.Errorf("a refused start made %v", left)
 	}
 }
 
@@ -111,8 +130,8 @@ func store(t *testing.T) (string, digest.Digest) {
 func TestExportedLayoutImportsAgain(t *testing.T) {
 	dir, layer := store(t)
 	out := filepath.Join(t.TempDir(), "out")
-	if code, _, stderr := command(t, "--base-path", dir, "export", "team/vm", out, "v1"); code != 0 {
-		t.Fatalf("export: %d %s", code, stderr)
+	if code, said, stderr := command(t, "--base-path", dir, "export", "team/vm", out, "v1"); code != 0 || said != "exported team/vm: v1\n" || !strings.Contains(stderr, "export team/vm: 100% of ") {
+		t.Fatalf("export: %d %q %s", code, said, stderr)
 	}
 	if data, err := os.ReadFile(filepath.Join(out, "blobs", "sha256", layer.Encoded())); err != nil || string(data) != "layer" {
 		t.Errorf("layer: got %q, %v", data, err)
@@ -150,7 +169,7 @@ func TestVerifyFindsAndRepairsDamage(t *testing.T) {
 		t.Errorf("sound store: got %d %q", code, out)
 	}
 	damage()
-	if code, out, _ := command(t, "--base-path", dir, "verify"); code != 1 || !strings.Contains(out, "left\tteam/vm") {
+	if code, out, _ := command(t, "--base-path", dir, "verify"); code != 1 || !strings.Contains(out, "left         team/vm sha256:") {
 		t.Errorf("damage: got %d %q", code, out)
 	}
 	if code, out, _ := command(t, "--base-path", dir, "verify", "--repair", "--from", "http://127.0.0.1:1", "--from", peer.URL); code != 0 || !strings.Contains(out, "1 damaged, 1 repaired") {
@@ -160,7 +179,7 @@ func TestVerifyFindsAndRepairsDamage(t *testing.T) {
 		t.Errorf("repaired content: got %q", data)
 	}
 	damage()
-	if code, out, _ := command(t, "--base-path", dir, "verify", "--repair"); code != 1 || !strings.Contains(out, "quarantined\tteam/vm") {
+	if code, out, _ := command(t, "--base-path", dir, "verify", "--repair"); code != 1 || !strings.Contains(out, "quarantined  team/vm sha256:") {
 		t.Errorf("quarantine: got %d %q", code, out)
 	}
 	if _, err := os.Stat(path); err == nil {

@@ -9,12 +9,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/urfave/cli/v2"
 
+	"github.com/ankacluster/ankacluster/internal/progress"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
@@ -49,12 +51,12 @@ func commands() []*cli.Command {
 		{
 			Name: "export", Usage: "write a repository as an OCI image layout", ArgsUsage: "REPOSITORY DIR [TAG ...]",
 			Description: "anka-registry --base-path /var/lib/anka-registry export team/sonoma /backup/sonoma",
-			Action:      export,
+			Flags:       []cli.Flag{jsonFlag}, Action: export,
 		},
 		{
 			Name: "import", Usage: "store an OCI image layout as a repository", ArgsUsage: "DIR REPOSITORY",
 			Description: "anka-registry --base-path /var/lib/anka-registry import /backup/sonoma team/sonoma",
-			Action:      importLayout,
+			Flags:       []cli.Flag{jsonFlag}, Action: importLayout,
 		},
 	}
 }
@@ -96,14 +98,14 @@ func verify(c *cli.Context) error {
 			return fetchFrom(ctx, store, peers, repo, d, manifest)
 		}
 	}
-	last := time.Now()
-	opt.Progress = func(done int64) {
-		if now := time.Now(); now.Sub(last) > 5*time.Second {
-			last = now
-			fmt.Fprintf(c.App.ErrWriter, "verified %.1f GiB so far\n", float64(done)/(1<<30))
-		}
+	total, err := store.CountUsage()
+	if err != nil {
+		return err
 	}
+	bar := progress.New(c.App.ErrWriter, "verify", c.Bool("machine-readable"))
+	opt.Progress = func(done int64) { bar.Report(done, total) }
 	v, err := store.Verify(c.Context, opt)
+	bar.End()
 	if err != nil {
 		return err
 	}
@@ -117,9 +119,13 @@ func verify(c *cli.Context) error {
 		err = printJSON(c, v)
 	} else {
 		for _, d := range v.Damage {
-			fmt.Fprintf(c.App.Writer, "%s\t%s %s %s: %s\n", d.Outcome, d.Repository, d.Tag, d.Digest, d.Problem)
+			what := d.Repository
+			if d.Tag != "" {
+				what += ":" + d.Tag
+			}
+			fmt.Fprintf(c.App.Writer, "%-11s  %s %s: %s\n", d.Outcome, what, d.Digest, d.Problem)
 		}
-		fmt.Fprintf(c.App.Writer, "%d blobs, %d bytes, %d tags: %d damaged, %d repaired\n", v.Blobs, v.Bytes, v.Tags, len(v.Damage), len(v.Damage)-left)
+		fmt.Fprintf(c.App.Writer, "%d blobs (%s), %d tags: %d damaged, %d repaired\n", v.Blobs, progress.Size(v.Bytes), v.Tags, len(v.Damage), len(v.Damage)-left)
 	}
 	if err == nil && left > 0 {
 		err = fmt.Errorf("%d damaged; verify --repair --from URL fetches from another registry, and what is quarantined comes back with the next push", left)
@@ -145,7 +151,7 @@ func collect(c *cli.Context) error {
 	if c.Bool("dry-run") {
 		word = "would remove"
 	}
-	_, err = fmt.Fprintf(c.App.Writer, "%s %d blobs (%d bytes), %d links, %d manifests\n", word, got.Blobs, got.Bytes, got.Links, got.Manifests)
+	_, err = fmt.Fprintf(c.App.Writer, "%s %d blobs (%s), %d links, %d manifests\n", word, got.Blobs, progress.Size(got.Bytes), got.Links, got.Manifests)
 	return err
 }
 
@@ -161,16 +167,17 @@ func stats(c *cli.Context) error {
 	if c.Bool("machine-readable") {
 		return printJSON(c, st)
 	}
-	_, err = fmt.Fprintf(c.App.Writer, `repositories  %d
-tags          %d
-manifests     %d
-blobs         %d
-bytes         %d
-  unreferenced %d
-  saved by sharing %d
-uploads       %d (%d bytes)
-quarantined   %d
-`, st.Repositories, st.Tags, st.Manifests, st.Blobs, st.Bytes, st.Unreferenced, st.Shared, st.Uploads, st.UploadBytes, st.Quarantined)
+	size := progress.Size[int64]
+	_, err = fmt.Fprintf(c.App.Writer, `repositories      %d
+tags              %d
+manifests         %d
+blobs             %d
+stored            %s
+  unreferenced    %s
+saved by sharing  %s
+uploads           %d (%s)
+quarantined       %d
+`, st.Repositories, st.Tags, st.Manifests, st.Blobs, size(st.Bytes), size(st.Unreferenced), size(st.Shared), st.Uploads, size(st.UploadBytes), st.Quarantined)
 	return err
 }
 
@@ -183,7 +190,9 @@ func export(c *cli.Context) error {
 		return err
 	}
 	args := c.Args().Slice()
-	return store.Export(c.Context, args[0], args[1], args[2:]...)
+	return moved(c, "exported "+args[0], "export "+args[0], func(report func(done, total int64)) ([]string, error) {
+		return store.Export(c.Context, args[0], args[1], storage.LayoutOptions{Tags: args[2:], Progress: report})
+	})
 }
 
 func importLayout(c *cli.Context) error {
@@ -194,11 +203,24 @@ func importLayout(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	tags, err := store.Import(c.Context, c.Args().Get(0), c.Args().Get(1))
+	dir, repo := c.Args().Get(0), c.Args().Get(1)
+	return moved(c, "imported "+repo, "import "+repo, func(report func(done, total int64)) ([]string, error) {
+		return store.Import(c.Context, dir, repo, storage.LayoutOptions{Progress: report})
+	})
+}
+
+// moved does an export or import under a bar and says which tags it was.
+func moved(c *cli.Context, said, what string, do func(report func(done, total int64)) ([]string, error)) error {
+	bar := progress.New(c.App.ErrWriter, what, c.Bool("machine-readable"))
+	tags, err := do(bar.Report)
+	bar.End()
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(c.App.Writer, "imported %s: %s\n", c.Args().Get(1), strings.Join(tags, ", "))
+	if c.Bool("machine-readable") {
+		return printJSON(c, map[string][]string{"tags": slices.AppendSeq([]string{}, slices.Values(tags))})
+	}
+	_, err = fmt.Fprintf(c.App.Writer, "%s: %s\n", said, strings.Join(tags, ", "))
 	return err
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 
@@ -20,6 +21,7 @@ func replicaFlags() []cli.Flag {
 		text(catReplica, "replica-bandwidth", "0", "copy at no more than `SIZE` a second, for example 50MB; 0 is no limit"),
 		number(catReplica, "replica-parallel", 3, "copy `N` large images at a time"),
 		yes(catReplica, "replica-read-through", false, "serve what is not copied yet straight from its source, and keep it"),
+		yes(catReplica, "skip-tls-verification", false, "accept any certificate of the registries that are copied from"),
 		yes(catReplica, "write-only", false, "take pushes and serve content to replicas alone"),
 	}
 }
@@ -35,6 +37,9 @@ func roleOf(c *cli.Context) (role, error) {
 	r := role{
 		replica: replication.Config{Sources: splitList(c.String("replica-of")), Parallel: c.Int("replica-parallel")},
 		through: c.Bool("replica-read-through"), writeOnly: c.Bool("write-only"),
+	}
+	if c.Bool("skip-tls-verification") {
+		r.replica.TLS = &tls.Config{InsecureSkipVerify: true} // asked for by name
 	}
 	var errs []error
 	var err error

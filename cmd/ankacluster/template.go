@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -99,6 +100,18 @@ func want(c *cli.Context, names ...string) error {
 	return nil
 }
 
+// findTemplate finds what the first argument names, of those that a command has.
+func findTemplate(c *cli.Context, names ...string) (p *templatePlace, t registryapi.Template, tag string, err error) {
+	if err = want(c, names...); err != nil {
+		return nil, t, "", err
+	}
+	if p, err = findPlace(c); err != nil {
+		return nil, t, "", err
+	}
+	t, tag, err = p.find(c.Context, c.Args().First())
+	return p, t, tag, err
+}
+
 func listTemplates(c *cli.Context) error {
 	if err := want(c); err != nil {
 		return err
@@ -117,6 +130,9 @@ func listTemplates(c *cli.Context) error {
 		}
 		return printJSON(c.App.Writer, list)
 	}
+	if len(list) == 0 {
+		return done(c, nil, "there is no template at %s yet; ankacluster template push DIR NAME:TAG makes one", p.url)
+	}
 	w := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "NAME\tID\tARCH\tSIZE\tPUSHED\tPULLED")
 	now := time.Now()
@@ -127,14 +143,7 @@ func listTemplates(c *cli.Context) error {
 }
 
 func showTemplate(c *cli.Context) error {
-	if err := want(c, "NAME"); err != nil {
-		return err
-	}
-	p, err := findPlace(c)
-	if err != nil {
-		return err
-	}
-	t, _, err := p.find(c.Context, c.Args().First())
+	_, t, _, err := findTemplate(c, "NAME")
 	if err != nil {
 		return err
 	}
@@ -149,21 +158,18 @@ func printTemplate(out io.Writer, t registryapi.Template, now time.Time) error {
 	fmt.Fprintf(w, "name\t%s\nid\t%s\nrepository\t%s\narch\t%s\nsize\t%s, each file counted once\n\n", t.Name, t.ID, dash(t.Repository), dash(t.Arch), size(t.Size))
 	fmt.Fprintln(w, "NUMBER\tTAG\tSIZE\tFILES\tPUSHED\tPULLED\tDESCRIPTION")
 	for _, v := range t.Versions {
-		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%s\t%s\t%s\n", v.Number, v.Tag, size(v.Size), len(v.Images)+len(v.StateFiles),
+		files := len(v.Images) + len(v.StateFiles)
+		if v.NVRAM != "" {
+			files++
+		}
+		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%s\t%s\t%s\n", v.Number, v.Tag, size(v.Size), files,
 			ago(unix(v.LastPush), now), ago(unix(v.LastPull), now), v.Description)
 	}
 	return w.Flush()
 }
 
 func tagTemplate(c *cli.Context) error {
-	if err := want(c, "NAME:TAG", "NEWTAG"); err != nil {
-		return err
-	}
-	p, err := findPlace(c)
-	if err != nil {
-		return err
-	}
-	t, tag, err := p.find(c.Context, c.Args().First())
+	p, t, tag, err := findTemplate(c, "NAME:TAG", "NEWTAG")
 	if err != nil {
 		return err
 	}
@@ -176,7 +182,8 @@ func tagTemplate(c *cli.Context) error {
 		return explainTransfer(t.Name, tag, err)
 	}
 	to := c.Args().Get(1)
-	if err := p.keepTag(c, oci, t.Repository, to, m.Digest.String()); err != nil {
+	same := func() (string, error) { return m.Digest.String(), nil }
+	if _, err := p.keepTag(c, oci, t.Repository, to, same); err != nil {
 		return err
 	}
 	if err := oci.PutManifest(c.Context, t.Repository, to, m.MediaType, m.Raw); err != nil {
@@ -215,29 +222,33 @@ func deleteTemplate(c *cli.Context) error {
 
 // destroy is what revert and delete have in common: they ask for --yes.
 func destroy(c *cli.Context, what string, act func(*templatePlace, registryapi.Template, string) (string, error)) error {
-	if err := want(c, "NAME"); err != nil {
-		return err
-	}
-	p, err := findPlace(c)
+	p, t, _, err := findTemplate(c, "NAME")
 	if err != nil {
 		return err
 	}
-	name, tag := splitRef(c.Args().First())
-	t, _, err := p.find(c.Context, c.Args().First())
-	if err != nil {
-		return err
-	}
+	_, tag := splitRef(c.Args().First())
 	if tag != "" && !hasTag(t, tag) {
 		return noTag(t, tag)
 	}
 	if !c.Bool("yes") {
-		return usagef("%s %s: repeat it with --yes, there is no way back", what, name)
+		return usagef("%s %s removes %s: repeat it with --yes, there is no way back", what, c.Args().First(), doomed(what, t, tag))
 	}
 	said, err := act(p, t, tag)
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", what, c.Args().First(), err)
 	}
 	return done(c, map[string]string{"id": t.ID, "tag": tag, "done": what}, "%s", said)
+}
+
+// doomed lists the tags that go.
+func doomed(what string, t registryapi.Template, tag string) string {
+	var tags []string
+	for _, v := range t.Versions {
+		if tag == "" && what == "delete" || v.Tag == tag || what == "revert" && (len(tags) > 0 || tag == "" && v.Number == len(t.Versions)-1) {
+			tags = append(tags, t.Name+":"+v.Tag)
+		}
+	}
+	return strings.Join(tags, ", ")
 }
 
 // done says the result to people, or to a program.

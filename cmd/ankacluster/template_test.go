@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -88,7 +89,14 @@ func TestTemplateGoesThereAndBack(t *testing.T) {
 		if code, _, stderr := template(t, "push", dir, name+":v1", "--url", url); code != 1 || !strings.Contains(stderr, "exists already") || !strings.Contains(stderr, "--force") {
 			t.Errorf("push over a tag: exit %d, %s", code, stderr)
 		}
+		if _, _, stderr := template(t, "push", dir, name+":v1", "--url", url, "--description", "fresh"); !strings.Contains(stderr, "is there already") {
+			t.Errorf("push of what is there: %s", stderr)
+		}
 		mustTemplate(t, "tag", name+":v1", "stable", "--url", url)
+		// Requirement R6: none of this is a pull.
+		if list := mustTemplate(t, "list", "--json", "--url", url); wasPulled(t, list, name) {
+			t.Errorf("after pushes alone:\n%s", list)
+		}
 		show := mustTemplate(t, "show", name, "--url", url)
 		for _, want := range []string{"v1", "stable", "fresh", "100.1 kB"} {
 			if !strings.Contains(show, want) {
@@ -132,6 +140,20 @@ func TestTemplateGoesThereAndBack(t *testing.T) {
 	}
 }
 
+// wasPulled reads in the list's JSON whether the template of that name was.
+func wasPulled(t *testing.T, list, name string) bool {
+	t.Helper()
+	var all []registryapi.Template
+	if err := json.Unmarshal([]byte(list), &all); err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(all, func(tmpl registryapi.Template) bool { return tmpl.Name == name })
+	if i < 0 {
+		t.Fatalf("%s is not listed:\n%s", name, list)
+	}
+	return all[i].LastPull != 0
+}
+
 func TestTemplateErrorsSayWhatToDo(t *testing.T) {
 	reg := startTemplateRegistry(t)
 	other := httptest.NewServer(http.NotFoundHandler())
@@ -152,6 +174,7 @@ func TestTemplateErrorsSayWhatToDo(t *testing.T) {
 		{2, "has no tag", []string{"push", t.TempDir(), "sonoma", "--url", reg.URL}},
 		{2, "holds no files", []string{"push", t.TempDir(), "sonoma:v1", "--url", reg.URL}},
 		{1, "there is no template", []string{"pull", "sonoma:v1", t.TempDir(), "--url", reg.URL}},
+		{0, "there is no template at " + reg.URL + " yet", []string{"list", "--url", reg.URL}},
 	} {
 		code, _, stderr := template(t, tc.args...)
 		if code != tc.code || !strings.Contains(stderr, tc.says) {

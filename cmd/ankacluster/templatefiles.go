@@ -1,21 +1,22 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/google/uuid"
-	"github.com/schollz/progressbar/v3"
 	"github.com/urfave/cli/v2"
-	"golang.org/x/term"
 
+	"github.com/ankacluster/ankacluster/internal/progress"
+	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
 
@@ -35,14 +36,7 @@ type templateDir struct {
 }
 
 func pullTemplate(c *cli.Context) error {
-	if err := want(c, "NAME[:TAG]", "DIR"); err != nil {
-		return err
-	}
-	p, err := findPlace(c)
-	if err != nil {
-		return err
-	}
-	t, tag, err := p.find(c.Context, c.Args().First())
+	p, t, tag, err := findTemplate(c, "NAME[:TAG]", "DIR")
 	if err != nil {
 		return err
 	}
@@ -54,9 +48,11 @@ func pullTemplate(c *cli.Context) error {
 		return err
 	}
 	dir := c.Args().Get(1)
-	show := newBar(c, "pull "+t.Name+":"+tag)
-	pulled, err := clients[0].Pull(c.Context, t.Repository, tag, dir, transfer.PullOptions{Stripe: clients[1:], Report: show.report})
-	show.end()
+	var pulled transfer.Pulled
+	err = shown(c, "pull "+t.Name+":"+tag, func(report func(transfer.Progress)) (err error) {
+		pulled, err = clients[0].Pull(c.Context, t.Repository, tag, dir, transfer.PullOptions{Stripe: clients[1:], Report: report})
+		return err
+	})
 	if err != nil {
 		return hintf(explainTransfer(t.Name, tag, err), "what was fetched is kept: the same command goes on from there")
 	}
@@ -74,7 +70,7 @@ func pullTemplate(c *cli.Context) error {
 		return err
 	}
 	return done(c, map[string]any{"id": t.ID, "tag": tag, "digest": pulled.Digest, "dir": dir, "fetched": pulled.Fetched},
-		"%s:%s is in %s: %d files, %s fetched", t.Name, tag, dir, len(pulled.Files), size(uint64(pulled.Fetched)))
+		"%s:%s is in %s: %d files, %s fetched", t.Name, tag, dir, len(pulled.Files), size(pulled.Fetched))
 }
 
 func pushTemplate(c *cli.Context) error {
@@ -90,11 +86,11 @@ func pushTemplate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	repo, err := p.repositoryFor(c, name)
+	t, err := p.templateFor(c, name)
 	if err != nil {
 		return err
 	}
-	img, err := readTemplateDir(dir, name)
+	img, err := readTemplateDir(dir, t)
 	if err != nil {
 		return err
 	}
@@ -105,55 +101,73 @@ func pushTemplate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := p.keepTag(c, oci, repo, tag, ""); err != nil {
+	there, err := p.keepTag(c, oci, t.Repository, tag, func() (string, error) {
+		d, err := transfer.DigestOf(c.Context, img)
+		return d.String(), err
+	})
+	if err != nil {
 		return err
 	}
-	show := newBar(c, "push "+ref)
-	pushed, err := oci.Push(c.Context, repo, tag, img, transfer.PushOptions{Report: show.report})
-	show.end()
-	if err != nil {
-		return explainTransfer(name, tag, err)
+	var pushed transfer.Pushed
+	if !there {
+		err = shown(c, "push "+ref, func(report func(transfer.Progress)) (err error) {
+			pushed, err = oci.Push(c.Context, t.Repository, tag, img, transfer.PushOptions{Report: report})
+			return err
+		})
 	}
-	return done(c, map[string]any{"repository": repo, "tag": tag, "digest": pushed.Digest, "size": pushed.Size, "sent": pushed.Sent},
-		"%s is pushed: %s, of which %s were sent", ref, size(uint64(pushed.Size)), size(uint64(pushed.Sent)))
+	switch {
+	case err != nil:
+		return hintf(explainTransfer(name, tag, err), "the same command goes on: files that the registry has are not sent again")
+	case there && !c.Bool("json"):
+		return done(c, nil, "%s is there already, as it is in %s", ref, dir)
+	}
+	return done(c, map[string]any{"repository": t.Repository, "tag": tag, "digest": pushed.Digest, "size": pushed.Size, "sent": pushed.Sent, "unchanged": there},
+		"%s is pushed: %s, of which %s were sent", ref, size(pushed.Size), size(pushed.Sent))
 }
 
-// repositoryFor returns the repository of the template called name, or the one
-// that a new template of that name gets.
-func (p *templatePlace) repositoryFor(c *cli.Context, name string) (string, error) {
-	list, err := p.rest.Templates(c.Context)
-	if err != nil {
-		return "", fmt.Errorf("list templates of %s: %w", p.url, err)
-	}
-	for _, t := range list {
-		if t.ID == name || t.Name == name || t.Repository == name {
-			return t.Repository, nil
-		}
+// shown does what takes a while under a bar.
+func shown(c *cli.Context, what string, do func(report func(transfer.Progress)) error) error {
+	bar := progress.New(c.App.ErrWriter, what, c.Bool("json"))
+	defer bar.End()
+	return do(func(p transfer.Progress) { bar.Report(p.Done, p.Total) })
+}
+
+// templateFor returns the template called name, or the one that a push begins:
+// it has no id yet.
+func (p *templatePlace) templateFor(c *cli.Context, name string) (registryapi.Template, error) {
+	found, err := p.named(c.Context, name)
+	if err != nil || found != nil {
+		return *cmp.Or(found, &registryapi.Template{}), err
 	}
 	repo := strings.ToLower(name)
 	if err := transfer.CheckRepository(repo); err != nil {
-		return "", usagef("%w", err)
+		return registryapi.Template{}, usagef("%w", err)
 	}
-	return repo, nil
+	return registryapi.Template{Name: path.Base(name), Repository: repo}, nil
 }
 
-// keepTag refuses to move a tag that points elsewhere, unless --force is set.
-func (p *templatePlace) keepTag(c *cli.Context, oci *transfer.Client, repo, tag, digest string) error {
-	if c.Bool("force") {
-		return nil
+// keepTag refuses to move a tag that names something else than what digest
+// returns, unless --force is set. It reports whether the tag names that already.
+func (p *templatePlace) keepTag(c *cli.Context, oci *transfer.Client, repo, tag string, digest func() (string, error)) (bool, error) {
+	if c.Bool("force") || tag == "latest" {
+		return false, nil
 	}
 	m, err := oci.Manifest(c.Context, repo, tag)
-	if errors.Is(err, transfer.ErrNotFound) || err == nil && (m.Digest.String() == digest || tag == "latest") {
-		return nil
+	if errors.Is(err, transfer.ErrNotFound) {
+		return false, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
-	return hintf(fmt.Errorf("tag %s exists already, as %.19s…", tag, m.Digest), "choose another tag, or replace it with --force")
+	d, err := digest()
+	if err != nil || d == m.Digest.String() {
+		return err == nil, err
+	}
+	return false, hintf(fmt.Errorf("tag %s exists already, as %.19s…", tag, m.Digest), "choose another tag, or replace it with --force")
 }
 
-// readTemplateDir makes an image of the files in dir.
-func readTemplateDir(dir, name string) (transfer.Image, error) {
+// readTemplateDir makes an image of the files in dir, as a version of t.
+func readTemplateDir(dir string, t registryapi.Template) (transfer.Image, error) {
 	var about templateDir
 	data, err := os.ReadFile(filepath.Join(dir, templateFile))
 	if err == nil {
@@ -164,7 +178,9 @@ func readTemplateDir(dir, name string) (transfer.Image, error) {
 	}
 	config, err := os.ReadFile(filepath.Join(dir, configFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		config, err = json.Marshal(map[string]string{"name": filepath.Base(name), "uuid": uuid.NewString()})
+		// The versions of a template are one VM: the same files are the same
+		// image however often they are pushed.
+		config, err = json.Marshal(map[string]string{"name": t.Name, "uuid": cmp.Or(t.ID, uuid.NewString())})
 	}
 	if err != nil {
 		return transfer.Image{}, err
@@ -187,41 +203,4 @@ func readTemplateDir(dir, name string) (transfer.Image, error) {
 		return img, usagef("%s holds no files to push", dir)
 	}
 	return img, nil
-}
-
-// bar shows progress: a bar on a terminal, a line every tenth elsewhere, nothing
-// where a program reads.
-type bar struct {
-	out   io.Writer
-	what  string
-	bar   *progressbar.ProgressBar
-	quiet bool
-	tenth int64
-}
-
-func newBar(c *cli.Context, what string) *bar {
-	b := &bar{out: c.App.ErrWriter, what: what, quiet: c.Bool("json"), tenth: -1}
-	if f, ok := b.out.(*os.File); ok && !b.quiet && term.IsTerminal(int(f.Fd())) {
-		b.bar = progressbar.NewOptions64(-1, progressbar.OptionSetWriter(f), progressbar.OptionSetDescription(what),
-			progressbar.OptionShowBytes(true), progressbar.OptionFullWidth(), progressbar.OptionClearOnFinish())
-	}
-	return b
-}
-
-func (b *bar) report(p transfer.Progress) {
-	switch {
-	case b.quiet:
-	case b.bar != nil:
-		b.bar.ChangeMax64(max(p.Total, 1))
-		_ = b.bar.Set64(p.Done) // a bar that cannot be drawn is no reason to stop
-	case p.Total > 0 && p.Done*10/p.Total > b.tenth:
-		b.tenth = p.Done * 10 / p.Total
-		fmt.Fprintf(b.out, "%s: %d%% of %s\n", b.what, b.tenth*10, size(uint64(p.Total)))
-	}
-}
-
-func (b *bar) end() {
-	if b.bar != nil {
-		_ = b.bar.Finish()
-	}
 }

@@ -41,7 +41,8 @@ func findPlace(c *cli.Context) (*templatePlace, error) {
 	for _, u := range urls {
 		q, err := askPlace(c.Context, u)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", u, err))
+			plain, _ := explainServer(err)
+			errs = append(errs, fmt.Errorf("%s: %w", u, plain))
 			continue
 		}
 		if p == nil {
@@ -120,16 +121,13 @@ func askPlace(ctx context.Context, u string) (*templatePlace, error) {
 	return p, nil
 }
 
-func transferClient(base string) (*transfer.Client, error) {
-	return transfer.New(transfer.Config{Base: base})
-}
-
-// pushClient returns a client for the first registry that takes pushes.
+// pushClient returns a client for the first registry that takes pushes. What it
+// reads on the way is no pull.
 func (p *templatePlace) pushClient() (*transfer.Client, error) {
 	if len(p.push) == 0 {
 		return nil, hintf(fmt.Errorf("the controller %s names no registry", p.url), "pass the registry itself as --url")
 	}
-	return transferClient(p.push[0])
+	return transfer.New(transfer.Config{Base: p.push[0], Authorize: func(r *http.Request) { r.Header.Set(registryapi.HeaderNoPull, "push") }})
 }
 
 // pullClients returns a client for each registry that serves pulls.
@@ -139,7 +137,7 @@ func (p *templatePlace) pullClients() ([]*transfer.Client, error) {
 	}
 	var list []*transfer.Client
 	for _, u := range p.pull {
-		c, err := transferClient(u)
+		c, err := transfer.New(transfer.Config{Base: u})
 		if err != nil {
 			return nil, err
 		}
@@ -158,38 +156,51 @@ func splitRef(ref string) (name, tag string) {
 // latest one when ref has none.
 func (p *templatePlace) find(ctx context.Context, ref string) (registryapi.Template, string, error) {
 	name, tag := splitRef(ref)
-	list, err := p.rest.Templates(ctx)
+	found, err := p.named(ctx, name)
+	if err == nil && found == nil {
+		err = hintf(fmt.Errorf("there is no template %q at %s", name, p.url), "ankacluster template list shows what there is")
+	}
 	if err != nil {
-		return registryapi.Template{}, "", fmt.Errorf("list templates of %s: %w", p.url, err)
+		return registryapi.Template{}, "", err
 	}
-	var found []registryapi.Template
-	for _, t := range list {
-		if t.ID == name || t.Name == name || t.Repository == name {
-			found = append(found, t)
-		}
-	}
-	switch len(found) {
-	case 0:
-		return registryapi.Template{}, "", hintf(fmt.Errorf("there is no template %q at %s", name, p.url), "ankacluster template list shows what there is")
-	case 1:
-	default:
-		var ids []string
-		for _, t := range found {
-			ids = append(ids, t.ID+" ("+t.Repository+")")
-		}
-		return registryapi.Template{}, "", usagef("%q names %d templates: use one of the ids %s", name, len(found), strings.Join(ids, ", "))
-	}
-	t, err := p.rest.Template(ctx, found[0].ID)
+	t, err := p.rest.Template(ctx, found.ID)
 	if err != nil {
 		return t, "", fmt.Errorf("template %s: %w", name, err)
 	}
 	if t.Repository == "" { // a controller may leave it out
-		t.Repository = found[0].Repository
+		t.Repository = found.Repository
 	}
 	if tag == "" && len(t.Versions) > 0 {
 		tag = t.Versions[len(t.Versions)-1].Tag
 	}
 	return t, tag, nil
+}
+
+// named returns the template with that id, name or repository, without its
+// versions, or nil. Of several with one name the caller must say which.
+func (p *templatePlace) named(ctx context.Context, name string) (*registryapi.Template, error) {
+	list, err := p.rest.Templates(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list templates of %s: %w", p.url, err)
+	}
+	var found []registryapi.Template
+	var ids []string
+	for _, t := range list {
+		switch name {
+		case t.ID, t.Repository:
+			return &t, nil // these are unique
+		case t.Name:
+			found = append(found, t)
+			ids = append(ids, t.ID+" ("+t.Repository+")")
+		}
+	}
+	if len(found) > 1 {
+		return nil, usagef("%q names %d templates: use one of the ids %s", name, len(found), strings.Join(ids, ", "))
+	}
+	if len(found) == 0 {
+		return nil, nil
+	}
+	return &found[0], nil
 }
 
 func hasTag(t registryapi.Template, tag string) bool {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/ankacluster/ankacluster/internal/progress"
 )
 
 // hinted is an error with advice for whoever reads it.
@@ -58,15 +60,4 @@ func brief(d time.Duration) string {
 }
 
 // size writes bytes for people.
-func size(n uint64) string {
-	const unit = 1000
-	if n < unit {
-		return fmt.Sprintf("%d B", n)
-	}
-	f, i := float64(n)/unit, 0
-	for f >= unit && i < 3 {
-		f /= unit
-		i++
-	}
-	return fmt.Sprintf("%.1f %cB", f, "kMGT"[i])
-}
+func size[N int64 | uint64](n N) string { return progress.Size(n) }

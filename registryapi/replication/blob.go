@@ -12,13 +12,31 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/time/rate"
 
 	"github.com/ankacluster/ankacluster/registryapi/storage"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
 
-// limiterBurst is the piece in which the bandwidth limit lets bytes pass.
-const limiterBurst = 64 << 10
+// paceStep is the piece in which the bandwidth limit lets bytes pass.
+const paceStep = 64 << 10
+
+// newLimiter limits to perSecond bytes. What the wait for an answer left unused
+// may be caught up with, up to a quarter of a second's worth.
+func newLimiter(perSecond int64) *rate.Limiter {
+	return rate.NewLimiter(rate.Limit(perSecond), int(max(paceStep, perSecond/4)))
+}
+
+// pieceOf is how much of a blob is asked for at a time. Who keeps to a bandwidth
+// reads slower than the source sends, so that the machine's own buffers fill:
+// megabytes that were fetched and are lost with the process. Under a limit no
+// more is asked for than a quarter of a second's worth, and little of the blob.
+func (r *Replicator) pieceOf(size int64) int64 {
+	if r.limiter == nil {
+		return size
+	}
+	return max(128<<10, min(size/256, int64(r.limiter.Limit())/4))
+}
 
 // flight is a blob on its way. Layers are shared by the tags of a template:
 // whoever else needs it waits for the one that fetches it.
@@ -123,10 +141,14 @@ func (r *Replicator) stream(ctx context.Context, s *source, repo string, desc oc
 	defer cancel()
 	pr, pw := io.Pipe()
 	sent := make(chan struct{})
-	offset := u.Offset()
+	at, piece := u.Offset(), r.pieceOf(desc.Size)
 	go func() {
 		defer close(sent)
-		pw.CloseWithError(s.blobs.Blob(ctx, repo, desc, offset, &paced{ctx, pw, r, run}))
+		var err error
+		for dst := (&paced{ctx, pw, r, run}); err == nil && at < desc.Size; at += piece {
+			err = s.blobs.BlobRange(ctx, repo, desc, at, min(at+piece, desc.Size), dst)
+		}
+		pw.CloseWithError(err)
 	}()
 	_, err := u.Append(pr)
 	cancel()
@@ -149,7 +171,7 @@ type paced struct {
 func (p *paced) Write(b []byte) (int, error) {
 	done := 0
 	for done < len(b) {
-		n := min(len(b)-done, limiterBurst)
+		n := min(len(b)-done, paceStep)
 		if p.r.limiter == nil {
 			n = len(b) - done
 		} else if err := p.r.limiter.WaitN(p.ctx, n); err != nil {

@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -18,6 +19,9 @@ type Config struct {
 	Sources []string
 	// HTTP sends the requests; nil means a client of our own.
 	HTTP *http.Client
+	// TLS is how our own client connects to https sources; nil means the
+	// system's certificates.
+	TLS *tls.Config
 	// Bandwidth limits what is copied, in bytes a second; 0 is no limit.
 	Bandwidth int64
 	// Parallel is how many large images are copied at a time, and how many small

@@ -74,7 +74,7 @@ func New(cfg Config, store *storage.Store, log *zap.Logger) (*Replicator, error)
 	}
 	if cfg.HTTP == nil {
 		t := http.DefaultTransport.(*http.Transport).Clone()
-		t.MaxIdleConnsPerHost, t.DisableCompression = 16, true
+		t.MaxIdleConnsPerHost, t.DisableCompression, t.TLSClientConfig = 16, true, cfg.TLS
 		cfg.HTTP = &http.Client{Transport: t}
 	}
 	r := &Replicator{
@@ -83,7 +83,7 @@ func New(cfg Config, store *storage.Store, log *zap.Logger) (*Replicator, error)
 		jobs: make(map[job]*running), flights: make(map[string]*flight), fills: make(chan fill),
 	}
 	if cfg.Bandwidth > 0 {
-		r.limiter = rate.NewLimiter(rate.Limit(cfg.Bandwidth), limiterBurst)
+		r.limiter = newLimiter(cfg.Bandwidth)
 	}
 	for _, base := range cfg.Sources {
 		s, err := r.newSource(strings.TrimRight(base, "/"))
@@ -108,7 +108,7 @@ func (r *Replicator) newSource(base string) (*source, error) {
 	if err := os.MkdirAll(filepath.Join(r.dir, "blobs"), 0o755); err != nil {
 		return nil, err
 	}
-	k, err := openKnown(r.dir, base)
+	k, err := openKnown(r.dir, base) // read again by Run; here it finds a directory that cannot be used
 	if err != nil {
 		return nil, err
 	}
@@ -123,6 +123,9 @@ func (r *Replicator) Run(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
+	if err := r.recall(); err != nil {
+		return fmt.Errorf("replication: %w", err)
+	}
 	r.active.Store(true)
 	defer r.active.Store(false)
 	g, ctx := errgroup.WithContext(ctx)
@@ -156,6 +159,21 @@ func (r *Replicator) waitTurn(ctx context.Context) (func(), error) {
 			return nil, nil
 		}
 	}
+}
+
+// recall reads again what is known of the sources: another server of the
+// directory may have copied, and died, while this one waited.
+func (r *Replicator) recall() error {
+	for _, s := range r.sources {
+		k, err := openKnown(r.dir, s.url)
+		if err != nil {
+			return err
+		}
+		r.mu.Lock()
+		s.known = k
+		r.mu.Unlock()
+	}
+	return nil
 }
 
 // reconcileAll compares the repositories that are marked, some at a time.

@@ -51,9 +51,6 @@ func readEntry(store *storage.Store, repo string) (e *entry) {
 	for _, size := range files {
 		t.Size += uint64(size)
 	}
-	if t.Arch == "" {
-		t.Arch = "unknown"
-	}
 	e.Template, e.Shown = t, len(t.Versions) > 0
 	return e
 }

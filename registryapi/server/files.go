@@ -10,11 +10,13 @@ import (
 	"io/fs"
 	"net/http"
 	"strings"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
 
 // The file and log servers. Their transfer is not documented by the original;
@@ -65,6 +67,10 @@ func fileError(err error) error {
 		return httpapi.BadRequest("%v", err)
 	case errors.Is(err, fs.ErrNotExist):
 		return &httpapi.Error{Code: http.StatusNotFound, Message: "Not found", Cause: err}
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return &httpapi.Error{Code: http.StatusInsufficientStorage, Message: storage.ErrNoSpace.Error(), Cause: err}
+	case errors.Is(err, syscall.EROFS):
+		return &httpapi.Error{Code: http.StatusForbidden, Message: storage.ErrReadOnly.Error(), Cause: err}
 	case err != nil && strings.Contains(err.Error(), "escapes"): // os.Root has no sentinel for it
 		return httpapi.BadRequest("the file name leaves the directory")
 	}

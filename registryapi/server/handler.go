@@ -1,9 +1,11 @@
 package server
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 
+	"github.com/ankacluster/ankacluster/internal/buildinfo"
 	"github.com/ankacluster/ankacluster/internal/httpapi"
 )
 
@@ -25,6 +27,7 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("GET /registry/v1/repositories", api(s.repositories))
 	mux.Handle("GET /registry/v1/repository", api(s.repository))
 	s.fileRoutes(mux)
+	mux.HandleFunc("GET /{$}", welcome)
 	mux.Handle("/", api(func(r *http.Request) (any, error) {
 		return nil, &httpapi.Error{Code: http.StatusNotFound, Message: "Not found"}
 	}))
@@ -45,6 +48,12 @@ func (s *Server) routes() http.Handler {
 	}
 	all = s.observe(s.health(all))
 	return httpapi.WithRequestID(httpapi.Recover(s.log, all))
+}
+
+// welcome is for whoever opens the address in a browser.
+func welcome(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = fmt.Fprintf(w, "%s\n\nVM templates: /registry/v2/vm, OCI distribution: /v2/, health: /readyz\n", buildinfo.Line("anka-registry"))
 }
 
 // health answers the probes, which need no authentication.

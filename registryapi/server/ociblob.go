@@ -1,11 +1,17 @@
 package server
 
 import (
+	"fmt"
 	"net/http"
+	"regexp"
 	"time"
 
 	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
+
+// emptySuffix is the range of the last 0 bytes, which http.ServeContent answers
+// with 206 and a Content-Range that ends before it begins.
+var emptySuffix = regexp.MustCompile(`^bytes=\s*-0+\s*$`)
 
 func (s *Server) getBlob(w http.ResponseWriter, r *http.Request, req ociRequest) error {
 	d, err := storage.ParseDigest(req.ref)
@@ -18,11 +24,15 @@ func (s *Server) getBlob(w http.ResponseWriter, r *http.Request, req ociRequest)
 			return err
 		}
 	}
-	f, _, err := s.store.OpenBlob(req.repo, d)
+	f, size, err := s.store.OpenBlob(req.repo, d)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	if emptySuffix.MatchString(r.Header.Get("Range")) {
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", size))
+		return &ociError{http.StatusRequestedRangeNotSatisfiable, "SIZE_INVALID", "the range holds no byte"}
+	}
 	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream") // also keeps net/http from sniffing, which would end sendfile
 	h.Set("Docker-Content-Digest", d.String())

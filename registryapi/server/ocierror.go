@@ -61,10 +61,13 @@ func asOCIError(err error) *ociError {
 
 func (s *Server) writeOCIError(w http.ResponseWriter, r *http.Request, err error) {
 	e := asOCIError(err)
-	if e.status >= 500 {
+	public := storageTrouble(err)
+	if e.status >= 500 || public != nil {
 		s.log.Error("request failed", zap.String("method", r.Method), zap.String("path", r.URL.Path),
 			zap.String("request_id", httpapi.RequestID(r.Context())), zap.Error(err))
-		e = &ociError{e.status, e.code, publicMessage(e, err)}
+	}
+	if public != nil {
+		e = &ociError{e.status, e.code, public.Error()}
 	}
 	type item struct {
 		Code    string `json:"code"`
@@ -76,10 +79,13 @@ func (s *Server) writeOCIError(w http.ResponseWriter, r *http.Request, err error
 	_, _ = w.Write(data)
 }
 
-// publicMessage leaves file names of our disk out of what a client reads.
-func publicMessage(e *ociError, err error) string {
-	if errors.Is(err, storage.ErrNoSpace) {
-		return storage.ErrNoSpace.Error()
+// storageTrouble returns what a client reads of trouble with our disk: without
+// the names of our files. It is nil for any other error.
+func storageTrouble(err error) error {
+	for _, public := range []error{storage.ErrNoSpace, storage.ErrReadOnly} {
+		if errors.Is(err, public) {
+			return public
+		}
 	}
-	return e.message
+	return nil
 }

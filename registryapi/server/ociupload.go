@@ -71,10 +71,7 @@ func (s *Server) patchUpload(w http.ResponseWriter, r *http.Request, req ociRequ
 		return err
 	}
 	defer u.Close()
-	if err := s.checkChunk(w, r, req.repo, u); err != nil {
-		return err
-	}
-	if err := s.receive(w, r, u); err != nil {
+	if err := s.receiveChunk(w, r, req.repo, u); err != nil {
 		return err
 	}
 	offset := u.Offset()
@@ -103,10 +100,7 @@ func (s *Server) closeUpload(w http.ResponseWriter, r *http.Request, req ociRequ
 		return err
 	}
 	defer u.Close()
-	if err := s.checkChunk(w, r, req.repo, u); err != nil {
-		return err
-	}
-	if err := s.receive(w, r, u); err != nil {
+	if err := s.receiveChunk(w, r, req.repo, u); err != nil {
 		return err
 	}
 	return s.commit(w, req.repo, u, want)
@@ -140,6 +134,13 @@ func (s *Server) openUpload(r *http.Request, req ociRequest) (*storage.Upload, e
 	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.UploadInactivity+5*time.Second)
 	defer cancel()
 	return s.store.OpenUpload(ctx, req.repo, req.ref)
+}
+
+func (s *Server) receiveChunk(w http.ResponseWriter, r *http.Request, repo string, u *storage.Upload) error {
+	if err := s.checkChunk(w, r, repo, u); err != nil {
+		return err
+	}
+	return s.receive(w, r, u)
 }
 
 // receive appends the request's body. What arrived before an error is kept.

@@ -135,17 +135,22 @@ func readTarget(r *http.Request) (revertTarget, error) {
 	return target, nil
 }
 
-// vmInfo answers the pushed configuration of a version.
-func (s *Server) vmInfo(r *http.Request) (any, error) {
+// target finds the template and the version that a request is about.
+func (s *Server) target(r *http.Request) (t registryapi.Template, v registryapi.Version, err error) {
 	target, err := readTarget(r)
 	if err != nil {
-		return nil, err
+		return t, v, err
 	}
-	t, err := s.template(r, target.ID)
-	if err != nil {
-		return nil, err
+	if t, err = s.template(r, target.ID); err != nil {
+		return t, v, err
 	}
-	v, err := version(t, target.Tag, target.Version)
+	v, err = version(t, target.Tag, target.Version)
+	return t, v, err
+}
+
+// vmInfo answers the pushed configuration of a version.
+func (s *Server) vmInfo(r *http.Request) (any, error) {
+	t, v, err := s.target(r)
 	if err != nil {
 		return nil, err
 	}
@@ -164,15 +169,7 @@ func (s *Server) vmInfo(r *http.Request) (any, error) {
 // between leaves a shorter history and no gap. The template goes with its first
 // version. Files go when nothing else refers to them.
 func (s *Server) revert(r *http.Request) (any, error) {
-	target, err := readTarget(r)
-	if err != nil {
-		return nil, err
-	}
-	t, err := s.template(r, target.ID)
-	if err != nil {
-		return nil, err
-	}
-	from, err := version(t, target.Tag, target.Version)
+	t, from, err := s.target(r)
 	if err != nil {
 		return nil, err
 	}
@@ -241,8 +238,8 @@ func storeError(err error, tag string) error {
 		return httpapi.Fail(msgNoSuchTemplate)
 	case errors.Is(err, storage.ErrTagUnknown):
 		return httpapi.Fail(msgNoSuchTag + tag)
-	case errors.Is(err, storage.ErrReadOnly):
-		return httpapi.Fail(storage.ErrReadOnly.Error())
+	case storageTrouble(err) != nil:
+		return httpapi.Fail(storageTrouble(err).Error())
 	case errors.Is(err, storage.ErrInUse):
 		return httpapi.Fail(err.Error())
 	}

@@ -351,8 +351,8 @@ func TestArchIsSetAndKept(t *testing.T) {
 	t.Parallel()
 	g := newRegistry(t, testConfig(t.TempDir()))
 	g.pushVM("vm", "v1", vmUUID, map[string][]byte{"a.ank": []byte("1")})
-	if got := g.template(vmUUID).Arch; got != "unknown" {
-		t.Errorf("got %q, want unknown", got)
+	if got := g.template(vmUUID).Arch; got != "" {
+		t.Errorf("got %q, want none: clients know arm64 and amd64 alone", got)
 	}
 	g.want(200, "PUT", "/registry/vm/arch", strings.NewReader(`{"id":"`+vmUUID+`","arch":"arm64"}`))
 	g.want(400, "PUT", "/registry/vm/arch", strings.NewReader(`{"id":"`+vmUUID+`","arch":"m68k"}`))
@@ -384,6 +384,9 @@ func TestR13FailureWords(t *testing.T) {
 		if string(a.body) != want {
 			t.Errorf("%s %s: got %s, want %s", tt.method, tt.path, a.body, want)
 		}
+	}
+	if a := g.want(http.StatusOK, "GET", "/", nil); !bytes.HasPrefix(a.body, []byte("anka-registry ")) {
+		t.Errorf("welcome page: got %s", a.body)
 	}
 	if a := g.want(http.StatusOK, "GET", "/registry//v2/vm/", nil); string(a.body) != `{"status":"OK","message":"","body":[]}` {
 		t.Errorf("empty list: got %s", a.body)

@@ -153,9 +153,9 @@ func (s *Store) linkedSize(repo string, d digest.Digest) (int64, error) {
 	return size, nil
 }
 
-// contentSize returns the size of the content itself, or -1.
-func (s *Store) contentSize(d digest.Digest) int64 {
-	f, err := open(s.blobPath(d))
+// fileSize is a file's size, or -1.
+func fileSize(path string) int64 {
+	f, err := open(path)
 	if err != nil {
 		return -1
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 )
 
 // bufferSize is large enough that a system call's cost does not show and small
@@ -64,15 +65,20 @@ func (u *Upload) copyFrom(r io.Reader) (total int64, err error) {
 }
 
 // fill reads until p is full or r ends, so that the file is written in large
-// pieces whatever the network's are.
+// pieces whatever the network's are. A slow sender's bytes do not wait for that:
+// what is in the file survives the death of the process.
 func fill(r io.Reader, p []byte) (n int, err error) {
-	for n < len(p) && err == nil {
+	began := time.Now()
+	for n < len(p) && err == nil && (n == 0 || time.Since(began) < fillFor) {
 		var m int
 		m, err = r.Read(p[n:])
 		n += m
 	}
 	return n, err
 }
+
+// fillFor is long enough for a gigabit line to fill a buffer.
+const fillFor = 20 * time.Millisecond
 
 // flushEvery is how much is written before the kernel is asked to begin writing
 // it to the disk, so that the final sync has little left to wait for.

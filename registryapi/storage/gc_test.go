@@ -79,7 +79,7 @@ func TestCollectKeepsWhatIsNeeded(t *testing.T) {
 	}
 	for content, want := range map[string]bool{"tagged": true, "new content": true, "child of an index": true, "old content": false, "never named": false} {
 		_, _, err := s.OpenBlob("vm", digest.FromString(content))
-		if (err == nil) != want || (s.contentSize(digest.FromString(content)) >= 0) != want {
+		if (err == nil) != want || (fileSize(s.blobPath(digest.FromString(content))) >= 0) != want {
 			t.Errorf("%q: got %v, want it %t", content, err, want)
 		}
 	}

@@ -38,6 +38,7 @@ type journal struct {
 	segment int64 // size at which a segment is ended
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced at each change of this process; guarded by mu
+	untold  [][]byte      // changes that found no room on the disk, neither as intent; guarded by mu
 }
 
 func newJournal(s *Store) *journal {
@@ -53,20 +54,63 @@ func (j *journal) record(c Change, commit func() error) error {
 	if err != nil {
 		return err
 	}
-	intent := filepath.Join(j.s.root, "tmp", "intent-"+uuid.NewString())
-	f, err := lockFile(intent, true)
-	if err != nil {
+	intent, err := j.intend(line)
+	if err != nil && !(errors.Is(err, ErrNoSpace) && deletes(c.Kind)) {
 		return err
-	}
-	defer f.Close()
-	defer os.Remove(intent)
-	if _, err := f.Write(line); err != nil {
-		return ioError(err)
 	}
 	if err := commit(); err != nil {
-		return err
+		intent.drop()
+		return ioError(err)
 	}
-	return j.append(line)
+	// What was committed has happened, whether or not it can be told now: on a
+	// full disk the intent stays, and Settle tells of it once there is room.
+	if j.append(line) == nil {
+		intent.drop()
+		return nil
+	}
+	if intent == nil {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.untold = append(j.untold, line)
+	}
+	intent.keep()
+	return nil
+}
+
+// deletes reports whether a change makes room. On a full disk it is made even
+// where its intent finds no room: else nothing could ever be deleted again.
+func deletes(k string) bool {
+	return k == registryapi.TagDeleted || k == registryapi.ManifestDeleted || k == registryapi.RepositoryDeleted
+}
+
+// intent is the file that tells of a change before it is made. Its lock tells
+// that the process lives. A nil *intent is none.
+type intent struct{ f *os.File }
+
+func (j *journal) intend(line []byte) (*intent, error) {
+	f, err := lockFile(filepath.Join(j.s.root, "tmp", "intent-"+uuid.NewString()), true)
+	if err != nil {
+		return nil, err
+	}
+	i := &intent{f}
+	if _, err := f.Write(line); err != nil {
+		i.drop()
+		return nil, ioError(err)
+	}
+	return i, nil
+}
+
+func (i *intent) keep() {
+	if i != nil {
+		_ = i.f.Close()
+	}
+}
+
+func (i *intent) drop() {
+	if i != nil {
+		_ = os.Remove(i.f.Name())
+		_ = i.f.Close()
+	}
 }
 
 func (j *journal) append(line []byte) error {
@@ -205,8 +249,11 @@ func (s *Store) Changes(after Cursor, limit int) (changes []Change, next Cursor,
 	if epoch == "" {
 		return nil, Cursor{}, false, nil // nothing was ever pushed
 	}
+	// A place beyond the end was given by a journal that is gone, as after a
+	// restore of the directory from an older copy.
 	known := after.epoch == epoch && len(segments) > 0 &&
-		after.segment >= segments[0] && after.segment <= segments[len(segments)-1]
+		after.segment >= segments[0] && after.segment <= segments[len(segments)-1] &&
+		after.offset <= fileSize(j.path(epoch, after.segment))
 	if !known {
 		next, err := j.end(epoch, segments)
 		return nil, next, true, err
@@ -289,6 +336,19 @@ func (s *Store) Settle() (int, error) {
 		return 0, err
 	}
 	settled := 0
+	s.journal.mu.Lock()
+	untold := s.journal.untold
+	s.journal.untold = nil
+	s.journal.mu.Unlock()
+	for i, line := range untold {
+		if err := s.journal.append(line); err != nil {
+			s.journal.mu.Lock()
+			s.journal.untold = append(s.journal.untold, untold[i:]...)
+			s.journal.mu.Unlock()
+			return settled, err
+		}
+		settled++
+	}
 	for _, path := range files {
 		f, err := tryLockFile(path)
 		if err != nil || f == nil {

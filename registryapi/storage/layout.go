@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,93 +10,165 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Export writes a repository's tags, or only those named, as an OCI image
-// layout to dir, which must not have one yet. index.json comes last, so that a
+// LayoutOptions changes how Export and Import work; the zero value is good.
+type LayoutOptions struct {
+	// Tags are the ones to export; none means all.
+	Tags []string
+	// Progress is called with the bytes copied so far and those there are; it
+	// may be nil. What need not be copied counts at once.
+	Progress func(done, total int64)
+}
+
+// copying is an export or import under way.
+type copying struct {
+	s           *Store
+	ctx         context.Context // of the one call that it is
+	dir, repo   string
+	progress    func(done, total int64)
+	done, total int64
+	counted     map[digest.Digest]bool
+}
+
+func (c *copying) count(n int64) {
+	c.done += n
+	if c.progress != nil {
+		c.progress(c.done, c.total)
+	}
+}
+
+// expect adds content to the total, once.
+func (c *copying) expect(content Content) {
+	for _, b := range content.Blobs() {
+		if !foreign(b) && !c.counted[b.Digest] {
+			c.counted[b.Digest] = true
+			c.total += b.Size
+		}
+	}
+}
+
+// Export writes a repository's tags as an OCI image layout to dir, which must
+// not have one yet, and returns their names. index.json comes last, so that a
 // layout with one is complete.
-func (s *Store) Export(ctx context.Context, repo, dir string, only ...string) error {
-	tags, err := s.Tags(repo)
+func (s *Store) Export(ctx context.Context, repo, dir string, opt LayoutOptions) ([]string, error) {
+	tags, err := s.selectTags(repo, opt.Tags)
 	if err != nil {
-		return err
-	}
-	if len(tags) == 0 {
-		return fmt.Errorf("%w: %s", ErrRepositoryUnknown, repo)
-	}
-	if len(only) > 0 {
-		byName := make(map[string]Tag)
-		for _, t := range tags {
-			byName[t.Name] = t
-		}
-		tags = tags[:0:0]
-		for _, name := range only {
-			t, ok := byName[name]
-			if !ok {
-				return fmt.Errorf("%w: %s", ErrTagUnknown, name)
-			}
-			tags = append(tags, t)
-		}
+		return nil, err
 	}
 	indexPath := filepath.Join(dir, ispec.ImageIndexFile)
 	if _, err := os.Stat(indexPath); !notExist(err) {
-		return fmt.Errorf("%s has an image layout already", dir)
+		return nil, fmt.Errorf("%s has an image layout already", dir)
+	}
+	c := &copying{s: s, ctx: ctx, dir: dir, repo: repo, progress: opt.Progress, counted: make(map[digest.Digest]bool)}
+	for _, t := range tags {
+		if err := c.expectManifest(t.Digest); err != nil {
+			return nil, fmt.Errorf("export %s:%s: %w", repo, t.Name, err)
+		}
 	}
 	index := ispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ispec.MediaTypeImageIndex}
+	var done []string
 	for _, t := range tags {
-		desc, err := s.exportManifest(ctx, repo, t.Digest, dir)
+		desc, err := c.exportManifest(t.Digest)
 		if err != nil {
-			return fmt.Errorf("export %s:%s: %w", repo, t.Name, err)
+			return done, fmt.Errorf("export %s:%s: %w", repo, t.Name, err)
 		}
 		desc.Annotations = map[string]string{ispec.AnnotationRefName: t.Name}
 		index.Manifests = append(index.Manifests, desc)
+		done = append(done, t.Name)
 	}
 	layout, err := json.Marshal(ispec.ImageLayout{Version: ispec.ImageLayoutVersion})
 	if err != nil {
-		return err
+		return done, err
 	}
 	data, err := json.Marshal(index)
 	if err != nil {
-		return err
+		return done, err
 	}
 	if err := os.WriteFile(filepath.Join(dir, ispec.ImageLayoutFile), layout, 0o644); err != nil {
-		return err
+		return done, err
 	}
-	return os.WriteFile(indexPath, data, 0o644)
+	return done, os.WriteFile(indexPath, data, 0o644)
 }
 
-func (s *Store) exportManifest(ctx context.Context, repo string, d digest.Digest, dir string) (ispec.Descriptor, error) {
-	m, err := s.Manifest(repo, d)
+// selectTags returns the tags named, or all.
+func (s *Store) selectTags(repo string, only []string) ([]Tag, error) {
+	tags, err := s.Tags(repo)
+	if err != nil {
+		return nil, err
+	}
+	if len(tags) == 0 {
+		return nil, fmt.Errorf("%w: %s", ErrRepositoryUnknown, repo)
+	}
+	if len(only) == 0 {
+		return tags, nil
+	}
+	var selected []Tag
+	for _, name := range only {
+		i := slices.IndexFunc(tags, func(t Tag) bool { return t.Name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("%w: %s", ErrTagUnknown, name)
+		}
+		selected = append(selected, tags[i])
+	}
+	return selected, nil
+}
+
+// content reads a manifest of the store.
+func (c *copying) content(d digest.Digest) (Manifest, Content, error) {
+	m, err := c.s.Manifest(c.repo, d)
+	if err != nil {
+		return m, Content{}, err
+	}
+	content, err := ParseManifest(m.MediaType, m.Raw)
+	return m, content, err
+}
+
+func (c *copying) expectManifest(d digest.Digest) error {
+	_, content, err := c.content(d)
+	if err != nil {
+		return err
+	}
+	c.expect(content)
+	for _, child := range content.Manifests {
+		if err := c.expectManifest(child.Digest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *copying) exportManifest(d digest.Digest) (ispec.Descriptor, error) {
+	m, content, err := c.content(d)
 	if err != nil {
 		return ispec.Descriptor{}, err
 	}
-	c, err := ParseManifest(m.MediaType, m.Raw)
-	if err != nil {
-		return ispec.Descriptor{}, err
-	}
-	for _, b := range c.Blobs() {
-		if foreign(b) {
+	for _, b := range content.Blobs() {
+		if foreign(b) || !c.counted[b.Digest] { // of another tag too, and written
 			continue
 		}
-		f, _, err := s.OpenBlob(repo, b.Digest)
+		f, _, err := c.s.OpenBlob(c.repo, b.Digest)
 		if err != nil {
 			return ispec.Descriptor{}, err
 		}
-		err = copyOut(ctx, layoutBlob(dir, b.Digest), f)
+		err = c.copyOut(layoutBlob(c.dir, b.Digest), f)
 		_ = f.Close()
 		if err != nil {
 			return ispec.Descriptor{}, err
 		}
+		delete(c.counted, b.Digest)
 	}
-	for _, child := range c.Manifests {
-		if _, err := s.exportManifest(ctx, repo, child.Digest, dir); err != nil {
+	for _, child := range content.Manifests {
+		if _, err := c.exportManifest(child.Digest); err != nil {
 			return ispec.Descriptor{}, err
 		}
 	}
-	path := layoutBlob(dir, d)
+	path := layoutBlob(c.dir, d)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return ispec.Descriptor{}, err
 	}
@@ -106,11 +179,11 @@ func layoutBlob(dir string, d digest.Digest) string {
 	return filepath.Join(dir, ispec.ImageBlobsDir, d.Algorithm().String(), d.Encoded())
 }
 
+// copyStep is how much is copied between two looks at the context.
+const copyStep = 64 << 20
+
 // copyOut copies a file, by reference where the file system can.
-func copyOut(ctx context.Context, path string, from *os.File) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
+func (c *copying) copyOut(path string, from *os.File) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
@@ -118,13 +191,21 @@ func copyOut(ctx context.Context, path string, from *os.File) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(to, from)
+	for err == nil {
+		var n int64
+		n, err = io.CopyN(to, from, copyStep)
+		c.count(n)
+		err = cmp.Or(c.ctx.Err(), err)
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
 	return errors.Join(err, to.Close())
 }
 
 // Import puts an OCI image layout into a repository: blobs, then manifests,
 // then the tags that index.json names. It returns the tags.
-func (s *Store) Import(ctx context.Context, dir, repo string) ([]string, error) {
+func (s *Store) Import(ctx context.Context, dir, repo string, opt LayoutOptions) ([]string, error) {
 	if err := CheckRepository(repo); err != nil {
 		return nil, err
 	}
@@ -136,56 +217,69 @@ func (s *Store) Import(ctx context.Context, dir, repo string) ([]string, error) 
 	if err := json.Unmarshal(data, &index); err != nil {
 		return nil, fmt.Errorf("%s: %w: %v", ispec.ImageIndexFile, ErrManifestInvalid, err)
 	}
+	c := &copying{s: s, ctx: ctx, dir: dir, repo: repo, progress: opt.Progress, counted: make(map[digest.Digest]bool)}
+	// All manifests are read before anything is stored: a layout that is not
+	// whole is refused at once.
+	for _, d := range index.Manifests {
+		if name := d.Annotations[ispec.AnnotationRefName]; name != "" && CheckTag(name) != nil {
+			return nil, CheckTag(name)
+		}
+		if err := c.eachOfLayout(d, func(_ Manifest, content Content) error { c.expect(content); return nil }); err != nil {
+			return nil, fmt.Errorf("import %s: %w", d.Digest, err)
+		}
+	}
 	var tags []string
 	for _, d := range index.Manifests {
-		var names []string
-		if name := d.Annotations[ispec.AnnotationRefName]; name != "" {
-			names = []string{name}
-		}
-		if err := s.importManifest(ctx, dir, repo, d, names); err != nil {
+		if err := c.eachOfLayout(d, c.importManifest); err != nil {
 			return tags, fmt.Errorf("import %s: %w", d.Digest, err)
 		}
-		tags = append(tags, names...)
+		name := d.Annotations[ispec.AnnotationRefName]
+		if name == "" {
+			continue
+		}
+		if err := s.PutTag(repo, Tag{Name: name, Digest: d.Digest}); err != nil {
+			return tags, fmt.Errorf("import %s: %w", d.Digest, err)
+		}
+		tags = append(tags, name)
 	}
 	return tags, nil
 }
 
-func (s *Store) importManifest(ctx context.Context, dir, repo string, d ispec.Descriptor, tags []string) error {
+// eachOfLayout calls f for a manifest of the layout, after those it names.
+func (c *copying) eachOfLayout(d ispec.Descriptor, f func(Manifest, Content) error) error {
 	if err := checkDescriptor(d); err != nil {
 		return err
 	}
-	raw, err := os.ReadFile(layoutBlob(dir, d.Digest))
+	raw, err := os.ReadFile(layoutBlob(c.dir, d.Digest))
 	if err != nil {
 		return err
 	}
-	c, err := ParseManifest(d.MediaType, raw)
+	content, err := ParseManifest(d.MediaType, raw)
 	if err != nil {
 		return err
 	}
-	for _, b := range c.Blobs() {
+	for _, child := range content.Manifests {
+		if err := c.eachOfLayout(child, f); err != nil {
+			return err
+		}
+	}
+	return f(Manifest{Digest: d.Digest, MediaType: d.MediaType, Raw: raw}, content)
+}
+
+func (c *copying) importManifest(m Manifest, content Content) error {
+	for _, b := range content.Blobs() {
 		if foreign(b) {
 			continue
 		}
-		if err := s.importBlob(ctx, layoutBlob(dir, b.Digest), repo, b.Digest); err != nil {
+		if err := c.importBlob(b.Digest); err != nil {
 			return err
 		}
 	}
-	for _, child := range c.Manifests {
-		if err := s.importManifest(ctx, dir, repo, child, nil); err != nil {
-			return err
-		}
-	}
-	return s.PutManifest(repo, Manifest{Digest: d.Digest, MediaType: d.MediaType, Raw: raw}, tags...)
+	return c.s.PutManifest(c.repo, m)
 }
 
-func (s *Store) importBlob(ctx context.Context, path, repo string, d digest.Digest) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if _, err := s.StatBlob(repo, d); err == nil {
-		return nil
-	}
-	f, err := os.Open(path)
+func (c *copying) importBlob(d digest.Digest) error {
+	f, err := os.Open(layoutBlob(c.dir, d))
 	if err != nil {
 		return err
 	}
@@ -195,20 +289,43 @@ func (s *Store) importBlob(ctx context.Context, path, repo string, d digest.Dige
 		return err
 	}
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s: %w", path, fs.ErrInvalid)
+		return fmt.Errorf("%s: %w", f.Name(), fs.ErrInvalid)
 	}
-	if err := s.CheckSpace(info.Size()); err != nil {
+	first := c.counted[d]
+	delete(c.counted, d)
+	if _, err := c.s.StatBlob(c.repo, d); err == nil {
+		if first {
+			c.count(info.Size())
+		}
+		return nil
+	}
+	if err := c.s.CheckSpace(info.Size()); err != nil {
 		return err
 	}
-	u, err := s.NewUpload(repo, d.Algorithm())
+	u, err := c.s.NewUpload(c.repo, d.Algorithm())
 	if err != nil {
 		return err
 	}
-	if _, err = u.Append(f); err == nil {
+	if _, err = u.Append(countedFile{f, c}); err == nil {
 		err = u.Commit(d)
 	}
 	if err != nil {
 		_ = u.Cancel()
 	}
 	return err
+}
+
+// countedFile counts what is read of a file, and stops with the context.
+type countedFile struct {
+	f *os.File
+	c *copying
+}
+
+func (r countedFile) Read(p []byte) (int, error) {
+	if err := r.c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := r.f.Read(p)
+	r.c.count(int64(n))
+	return n, err
 }

@@ -116,15 +116,12 @@ func (u *Upload) checkpoint() error {
 // recover restores the hash state and takes in or cuts off what was written
 // after it was saved.
 func (u *Upload) recover(st uploadState) error {
-	sum, err := newRunningHash(st.Algorithm)
-	if err != nil {
-		return err
-	}
 	info, err := u.data.Stat()
 	if err != nil {
 		return err
 	}
-	if info.Size() < st.Offset || sum.restore(st.Hash) != nil {
+	sum, err := newRunningHash(st.Algorithm)
+	if err != nil || st.Offset < 0 || info.Size() < st.Offset || sum.restore(st.Hash) != nil {
 		return fmt.Errorf("%w: %s: its data is damaged", ErrUploadUnknown, u.id)
 	}
 	u.sum, u.offset, u.synced = sum, st.Offset, st.Offset

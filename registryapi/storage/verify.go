@@ -66,6 +66,9 @@ func (s *Store) Verify(ctx context.Context, opt VerifyOptions) (Verification, er
 	if err != nil {
 		return v, err
 	}
+	for _, d := range v.Damage {
+		delete(owners, d.Digest) // told already, and perhaps put away
+	}
 	if err := s.verifyMissing(ctx, owners, opt, &v); err != nil {
 		return v, err
 	}
@@ -174,7 +177,7 @@ func (s *Store) verifyMissing(ctx context.Context, owners map[digest.Digest]owne
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if s.contentSize(d) >= 0 {
+		if fileSize(s.blobPath(d)) >= 0 {
 			continue
 		}
 		o := owners[d]

@@ -21,6 +21,11 @@ const copyBuffer = 256 << 10
 // however often connections break in between. It does not check the digest: the
 // caller has the bytes before offset. Errors of dst end the transfer.
 func (c *Client) Blob(ctx context.Context, repo string, desc ocispec.Descriptor, offset int64, dst io.Writer) error {
+	return c.BlobRange(ctx, repo, desc, offset, desc.Size, dst)
+}
+
+// BlobRange is Blob for the bytes [offset, to) alone.
+func (c *Client) BlobRange(ctx context.Context, repo string, desc ocispec.Descriptor, offset, to int64, dst io.Writer) error {
 	if err := CheckRepository(repo); err != nil {
 		return err
 	}
@@ -29,10 +34,10 @@ func (c *Client) Blob(ctx context.Context, repo string, desc ocispec.Descriptor,
 	}
 	buf := make([]byte, copyBuffer)
 	return c.persist(ctx, "get blob "+desc.Digest.String(), func() (bool, error) {
-		if offset >= desc.Size {
+		if offset >= to {
 			return false, nil // also the empty blob: there is nothing to ask for
 		}
-		n, err := c.blobRange(ctx, repo, desc, offset, desc.Size, dst, buf)
+		n, err := c.blobRange(ctx, repo, desc, offset, to, dst, buf)
 		offset += n
 		return n > 0, err
 	})

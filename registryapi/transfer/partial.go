@@ -102,7 +102,7 @@ func (p *partial) resume() error {
 	var st partialState
 	data, err := os.ReadFile(p.statePath)
 	if err == nil && json.Unmarshal(data, &st) == nil && st.Digest == p.desc.Digest && st.Size == p.desc.Size &&
-		st.Offset >= 0 && st.Offset <= size && st.Extents.valid(p.desc.Size) {
+		st.Offset >= 0 && st.Offset <= size && st.Extents.valid(size) {
 		if u, ok := p.hash.(encoding.BinaryUnmarshaler); ok && u.UnmarshalBinary(st.Hash) == nil {
 			p.offset, p.saved, p.extents, p.scattered = st.Offset, st.Offset, st.Extents, st.Scattered
 		} else {
@@ -288,7 +288,8 @@ func (p *partial) close() error {
 
 // commit moves the verified file to its place, durably, and forgets the state.
 func (p *partial) commit(path string) error {
-	if err := p.file.Sync(); err != nil {
+	// What another program may have left behind the end was never hashed.
+	if err := errors.Join(p.file.Truncate(p.desc.Size), p.file.Sync()); err != nil {
 		p.file.Close()
 		return err
 	}

@@ -88,7 +88,7 @@ func (c *Client) Push(ctx context.Context, repo, tag string, img Image, opts Pus
 	if err := g.Wait(); err != nil {
 		return Pushed{}, err
 	}
-	config := ocispec.Descriptor{MediaType: registryapi.MediaTypeVMConfig, Digest: digest.FromBytes(img.Config), Size: int64(len(img.Config))}
+	config := configOf(img)
 	if err := c.pushBlob(ctx, repo, config, bytesAt(img.Config), "configuration", meter); err != nil {
 		return Pushed{}, err
 	}
@@ -102,6 +102,26 @@ func (c *Client) Push(ctx context.Context, repo, tag string, img Image, opts Pus
 		}
 	}
 	return Pushed{Digest: digest.FromBytes(raw), Size: total, Sent: meter.snapshot().Moved}, nil
+}
+
+// DigestOf returns the digest that the manifest of img has once it is pushed. It
+// reads all files and sends nothing.
+func DigestOf(ctx context.Context, img Image) (digest.Digest, error) {
+	layers := make([]ocispec.Descriptor, len(img.Files))
+	for i, f := range img.Files {
+		file, desc, err := openFile(ctx, f)
+		if err != nil {
+			return "", fmt.Errorf("file %s: %w", f.Name, err)
+		}
+		_ = file.Close()
+		layers[i] = desc
+	}
+	raw, err := makeManifest(configOf(img), layers, img)
+	return digest.FromBytes(raw), err
+}
+
+func configOf(img Image) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: registryapi.MediaTypeVMConfig, Digest: digest.FromBytes(img.Config), Size: int64(len(img.Config))}
 }
 
 func checkPush(repo, tag string, img Image, opts PushOptions) error {
@@ -143,26 +163,33 @@ func makeManifest(config ocispec.Descriptor, layers []ocispec.Descriptor, img Im
 }
 
 func (c *Client) pushFile(ctx context.Context, repo string, f File, meter *meter) (ocispec.Descriptor, error) {
-	file, err := os.Open(f.Path)
+	file, desc, err := openFile(ctx, f)
 	if err != nil {
-		return ocispec.Descriptor{}, err
+		return desc, err
 	}
 	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	dg := f.Digest
-	if dg == "" {
-		if dg, err = digestFile(ctx, file); err != nil {
-			return ocispec.Descriptor{}, err
-		}
-	}
-	desc := ocispec.Descriptor{
-		MediaType: registryapi.MediaTypeVMFile, Digest: dg, Size: info.Size(),
-		Annotations: map[string]string{ocispec.AnnotationTitle: f.Name},
-	}
 	return desc, c.pushBlob(ctx, repo, desc, file, f.Name, meter)
+}
+
+// openFile opens a file and describes it.
+func openFile(ctx context.Context, f File) (*os.File, ocispec.Descriptor, error) {
+	desc := ocispec.Descriptor{
+		MediaType: registryapi.MediaTypeVMFile, Digest: f.Digest, Annotations: map[string]string{ocispec.AnnotationTitle: f.Name},
+	}
+	file, err := os.Open(f.Path)
+	if err != nil {
+		return nil, desc, err
+	}
+	info, err := file.Stat()
+	if err == nil && desc.Digest == "" {
+		desc.Digest, err = digestFile(ctx, file)
+	}
+	if err != nil {
+		_ = file.Close()
+		return nil, desc, err
+	}
+	desc.Size = info.Size()
+	return file, desc, nil
 }
 
 // digestFile reads f once. The context is asked between reads: 60 GB take a

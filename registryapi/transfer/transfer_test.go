@@ -1,8 +1,10 @@
 package transfer
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -12,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.uber.org/goleak"
 )
 
@@ -121,9 +125,16 @@ func TestTransferSurvivesCutConnections(t *testing.T) {
 func TestCancelledPullGoesOnWhereItStopped(t *testing.T) {
 	t.Parallel()
 	g := newRegistry()
-	base := serve(t, g, nil)
-	c := client(t, base, nil)
 	const size = 20_000_000
+	var cancelled atomic.Bool
+	c := client(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Until the pull is cancelled its second half comes byte by byte, so that
+		// no machine is fast enough to end it first.
+		if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") && !cancelled.Load() {
+			w = &dripping{w, r.Context(), size / 2}
+		}
+		g.ServeHTTP(w, r)
+	}), nil), nil)
 	img := image(t, 1, size)
 	if _, err := c.Push(ctx(t), "sonoma", "v1", img, PushOptions{}); err != nil {
 		t.Fatal(err)
@@ -133,6 +144,7 @@ func TestCancelledPullGoesOnWhereItStopped(t *testing.T) {
 	enough := errors.New("seen enough")
 	_, err := c.Pull(pullCtx, "sonoma", "v1", dir, PullOptions{Report: func(p Progress) {
 		if p.Moved > 0 {
+			cancelled.Store(true)
 			cancel(enough)
 		}
 	}})
@@ -161,6 +173,31 @@ func TestCancelledPullGoesOnWhereItStopped(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, partialDir)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("leftovers: %v", err)
 	}
+}
+
+// dripping writes its first bytes at once and each further one after a moment,
+// until ctx ends.
+type dripping struct {
+	http.ResponseWriter
+	ctx  context.Context
+	left int
+}
+
+func (d *dripping) Write(b []byte) (int, error) {
+	n, err := d.ResponseWriter.Write(b[:min(len(b), d.left)])
+	d.left -= n
+	for err == nil && n < len(b) {
+		select {
+		case <-d.ctx.Done():
+			return n, d.ctx.Err()
+		case <-time.After(5 * time.Millisecond):
+		}
+		if _, err = d.ResponseWriter.Write(b[n : n+1]); err == nil {
+			n++
+			err = http.NewResponseController(d.ResponseWriter).Flush()
+		}
+	}
+	return n, err
 }
 
 func TestPartialFileWithWrongBytesIsFetchedAnew(t *testing.T) {
@@ -276,6 +313,71 @@ func TestUploadBeginsAnewWhenItsSessionIsGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	sameFiles(t, img, pulled)
+}
+
+// A request that was cut at the client may reach the server late, after the
+// client was told where the upload is. The session goes on all the same.
+func TestUploadGoesOnAfterALateRequest(t *testing.T) {
+	t.Parallel()
+	g := newRegistry()
+	var posts, patches, asked atomic.Int64
+	var late []byte
+	c := client(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method == http.MethodPost:
+			posts.Add(1)
+		case r.Method == http.MethodPatch && patches.Add(1) == 1:
+			late, _ = io.ReadAll(r.Body) // a short one fails the comparison below
+			panic(http.ErrAbortHandler)
+		case r.Method == http.MethodGet && asked.Add(1) == 1 && strings.Contains(r.URL.Path, "/blobs/uploads/"):
+			g.ServeHTTP(w, r)
+			g.mu.Lock()
+			for id := range g.uploads {
+				g.uploads[id] = append(g.uploads[id], late...)
+			}
+			g.mu.Unlock()
+			return
+		}
+		g.ServeHTTP(w, r)
+	}), nil), func(cfg *Config) { cfg.Chunk = 2 << 20 })
+	data := noise(1, 5<<20)
+	desc := ocispec.Descriptor{Digest: digest.FromBytes(data), Size: int64(len(data))}
+	if err := c.Upload(ctx(t), "sonoma", desc, bytes.NewReader(data)); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(g.blobs[desc.Digest.String()], data) {
+		t.Error("the blob differs")
+	}
+	if posts.Load() != 1 || len(late) != 2<<20 {
+		t.Errorf("%d sessions were begun, want 1; the late request had %d bytes", posts.Load(), len(late))
+	}
+}
+
+// A registry that is full gets back what the session took of it.
+func TestUploadToAFullRegistryIsCancelled(t *testing.T) {
+	t.Parallel()
+	g := newRegistry()
+	var cancelled atomic.Pointer[string]
+	c := client(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.Method {
+		case http.MethodPatch:
+			_, _ = io.Copy(io.Discard, r.Body)
+			fail(w, http.StatusInsufficientStorage, "DENIED")
+		case http.MethodDelete:
+			cancelled.Store(&r.URL.Path)
+			w.WriteHeader(http.StatusNoContent)
+		default:
+			g.ServeHTTP(w, r)
+		}
+	}), nil), nil)
+	data := noise(1, 2<<20)
+	err := c.Upload(ctx(t), "sonoma", ocispec.Descriptor{Digest: digest.FromBytes(data), Size: int64(len(data))}, bytes.NewReader(data))
+	if !errors.Is(err, ErrNoSpace) {
+		t.Errorf("got %v, want %v", err, ErrNoSpace)
+	}
+	if got := cancelled.Load(); got == nil || *got != "/v2/sonoma/blobs/uploads/s1" {
+		t.Errorf("cancelled %v", got)
+	}
 }
 
 func TestTitlesThatLeaveTheDirectoryAreRefused(t *testing.T) {

@@ -41,7 +41,7 @@ func (c *Client) pushBlob(ctx context.Context, repo string, desc ocispec.Descrip
 //	(none) ----> open, offset ---------> offset=size ---> stored
 //	  ^           |  ^   | failed
 //	  |  404      |  |   v
-//	  +---- GET status (offset = what the server has)
+//	  +---- GET status (offset = what the server has; again after a 416)
 type upload struct {
 	c     *Client
 	repo  string
@@ -56,6 +56,7 @@ type upload struct {
 	counted  int64  // what the meter was told
 	best     int64  // the furthest offset confirmed; gains are measured by it
 	finished bool   // the closing PUT was sent at least once
+	misfits  int    // how often the server was not where it had said
 }
 
 // attempt goes as far as it can and reports whether the server got further than
@@ -68,19 +69,48 @@ func (u *upload) attempt(ctx context.Context) (gained bool, err error) {
 	}
 	if err != nil {
 		u.unsure = true
-		if sessionLost(err) && u.location != "" {
-			// The session expired, another server of the pool answered, or the
-			// server's idea of the offset is not ours.
-			u.location = ""
-			err = fmt.Errorf("the upload session is gone: %v", err) // mendable
-		}
+		err = u.explain(ctx, err)
 	}
 	return u.best > before, err
 }
 
-func sessionLost(err error) bool {
+// explain decides what an error means for the session, and makes those mendable
+// that the next attempt gets around.
+func (u *upload) explain(ctx context.Context, err error) error {
 	var r *ResponseError
-	return errors.As(err, &r) && (r.Status == http.StatusNotFound || r.Status == http.StatusRequestedRangeNotSatisfiable)
+	if u.location == "" || !errors.As(err, &r) {
+		return err
+	}
+	switch r.Status {
+	case http.StatusNotFound: // it expired, or another server of the pool answered
+		u.location = ""
+		return fmt.Errorf("the upload session is gone: %v", err)
+	case http.StatusRequestedRangeNotSatisfiable:
+		// A request that was cut here may have reached the server after it told
+		// its offset: it is asked again. One that never agrees is left.
+		if u.misfits++; u.misfits > 3 {
+			u.misfits, u.location = 0, ""
+		}
+		return fmt.Errorf("the upload is elsewhere: %v", err)
+	case http.StatusInsufficientStorage:
+		u.abandon(ctx)
+	}
+	return err
+}
+
+// abandon gives back what the session holds: a registry that is full would
+// stay so until it expires. Failure leaves it to that.
+func (u *upload) abandon(ctx context.Context) {
+	w := watch(context.WithoutCancel(ctx), u.c.cfg.Idle)
+	defer w.stop()
+	req, err := u.c.request(w.ctx, http.MethodDelete, u.location, nil)
+	if err != nil {
+		return
+	}
+	if resp, err := u.c.send(w, req, http.StatusNoContent, http.StatusAccepted, http.StatusOK); err == nil {
+		drain(resp)
+	}
+	u.location = ""
 }
 
 // monolithic is the size up to which a blob is sent in the closing PUT: what a
@@ -252,11 +282,14 @@ func (u *upload) count(offset int64) {
 	u.counted = offset
 }
 
-// rangeEnd returns how many bytes the server has by the Range of its answer,
-// which is "0-<last byte>". An empty upload is "0-0" at some servers and
-// "0--1" or nothing at others, so one byte and none look the same; none is the
-// safe reading, for a byte sent twice is refused and asked about again.
+// rangeEnd returns how many bytes the server has: by our registry's own header,
+// or by the Range of its answer, which is "0-<last byte>". An empty upload is
+// "0-0" at some servers and "0--1" or nothing at others, so one byte and none
+// look the same there; none is the safe reading.
 func rangeEnd(resp *http.Response) (int64, error) {
+	if n, err := strconv.ParseInt(resp.Header.Get("Upload-Offset"), 10, 64); err == nil && n >= 0 {
+		return n, nil
+	}
 	r := strings.TrimPrefix(resp.Header.Get("Range"), "bytes=")
 	if r == "" {
 		return 0, nil

@@ -8,7 +8,6 @@ import (
 	"io"
 	"log"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -45,24 +44,34 @@ type process struct {
 
 func start(t *testing.T, bin, dir string, args ...string) *process {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close() // another process may take it in between; then the start fails loudly
-	out, err := os.OpenFile(filepath.Join(t.ArtifactDir(), filepath.Base(dir)+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	path := filepath.Join(t.TempDir(), "log") // of this start alone: its address is read from it
+	out, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer out.Close()
-	cmd := exec.Command(bin, append([]string{"--listen-addr", addr, "--base-path", dir, "--min-free", "0"}, args...)...)
+	cmd := exec.Command(bin, append([]string{"--listen-addr", "127.0.0.1:0", "--base-path", dir, "--min-free", "0"}, args...)...)
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p := &process{"http://" + addr, cmd}
-	t.Cleanup(p.kill)
+	p := &process{cmd: cmd}
+	t.Cleanup(func() {
+		p.kill()
+		if data, err := os.ReadFile(path); err == nil && t.Failed() {
+			t.Logf("log of %s:\n%s", dir, data)
+		}
+	})
+	eventually(t, "the registry says where it listens", func() bool {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return false
+		}
+		_, rest, ok := strings.Cut(string(data), `"addr":"`)
+		addr, _, _ := strings.Cut(rest, `"`)
+		p.url = "http://" + addr
+		return ok
+	})
 	eventually(t, "the registry is ready", func() bool {
 		resp, err := http.Get(p.url + "/readyz")
 		if err != nil {
@@ -159,38 +168,51 @@ func (c *countingBody) Read(b []byte) (int, error) {
 }
 
 // R3, R9: a replica is killed in mid copy again and again. It lists the tag only
-// when it can serve it, and fetches hardly anything twice.
+// when it can serve it, and fetches hardly anything twice: whether the line is
+// what is slow, or its own limit.
 func TestKilledReplicaGoesOnWhereItStopped(t *testing.T) {
 	bin := build(t)
-	source := start(t, bin, filepath.Join(t.TempDir(), "push"))
-	const size = 192 << 20
-	push(t, source.url, "team/sonoma", "v1", size)
-	var fetched atomic.Int64
-	through := meter(t, source.url, 40<<20, &fetched)
-	dir := filepath.Join(t.TempDir(), "replica")
-	const kills = 3
-	for i := range kills {
-		before := fetched.Load()
-		p := start(t, bin, dir, "--replica-of", through)
-		eventually(t, "a quarter is copied", func() bool { return fetched.Load()-before > size/5 })
-		if list, err := registryapi.NewClient(p.url, http.DefaultClient).Templates(context.Background()); err != nil || len(list) != 0 {
-			t.Errorf("kill %d: a replica without the content lists %v, %v", i, list, err)
-		}
-		p.kill()
-	}
-	p := start(t, bin, dir, "--replica-of", through)
-	eventually(t, "in sync", func() bool {
-		st, err := registryapi.NewClient(p.url, http.DefaultClient).Replication(context.Background())
-		return err == nil && st.InSync
-	})
-	pulled, err := client(t, p.url).Pull(context.Background(), "team/sonoma", "v1", t.TempDir(), transfer.PullOptions{})
-	if err != nil || pulled.Fetched != size {
-		t.Fatalf("pull from the replica: %d bytes, %v", pulled.Fetched, err)
-	}
-	again := fetched.Load() - size
-	t.Logf("%d kills: %d of %d bytes fetched again (%.3f%%)", kills, again, size, 100*float64(again)/size)
-	// What was on the wire when the process died is lost with it, each time.
-	if again > kills*size/100 {
-		t.Errorf("%d bytes fetched again, want under 1%% a kill", again)
+	for _, tt := range []struct {
+		name string
+		size int64
+		line int
+		args []string
+	}{
+		{"slow line", 192 << 20, 40 << 20, nil},
+		{"own limit", 96 << 20, 1 << 30, []string{"--replica-bandwidth", "24MiB"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			source := start(t, bin, filepath.Join(t.TempDir(), "push"))
+			push(t, source.url, "team/sonoma", "v1", tt.size)
+			var fetched atomic.Int64
+			args := append([]string{"--replica-of", meter(t, source.url, tt.line, &fetched)}, tt.args...)
+			dir := filepath.Join(t.TempDir(), "replica")
+			const kills = 3
+			for i := range kills {
+				before := fetched.Load()
+				p := start(t, bin, dir, args...)
+				eventually(t, "a fifth is copied", func() bool { return fetched.Load()-before > tt.size/5 })
+				if list, err := registryapi.NewClient(p.url, http.DefaultClient).Templates(context.Background()); err != nil || len(list) != 0 {
+					t.Errorf("kill %d: a replica without the content lists %v, %v", i, list, err)
+				}
+				p.kill()
+			}
+			p := start(t, bin, dir, args...)
+			eventually(t, "in sync", func() bool {
+				st, err := registryapi.NewClient(p.url, http.DefaultClient).Replication(context.Background())
+				return err == nil && st.InSync
+			})
+			pulled, err := client(t, p.url).Pull(context.Background(), "team/sonoma", "v1", t.TempDir(), transfer.PullOptions{})
+			if err != nil || pulled.Fetched != tt.size {
+				t.Fatalf("pull from the replica: %d bytes, %v", pulled.Fetched, err)
+			}
+			again := fetched.Load() - tt.size
+			t.Logf("%d kills: %d of %d bytes fetched again (%.3f%%)", kills, again, tt.size, 100*float64(again)/float64(tt.size))
+			// What was on the wire when the process died is lost with it, each time.
+			if again > kills*tt.size/100 {
+				t.Errorf("%d bytes fetched again, want under 1%% a kill", again)
+			}
+		})
 	}
 }
