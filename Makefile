@@ -91,6 +91,22 @@ down: ## end what `make up` started
 bench: ## run the benchmarks (nothing else should run on the machine)
 	go test -run '^$$' -bench . -benchmem ./balancer/... ./controllerapi/... ./registryapi/...
 
+.PHONY: registrybench
+registrybench: ## the registry beside nginx and dd, and its memory at ten transfers of 2 GiB each (needs 45 GiB of disk)
+	./test/registrybench/run --long
+
+KILLS ?= 500
+.PHONY: registrykills
+registrykills: ## kill registry servers KILLS (500) times on one directory while clients push, and check what is left
+	go test ./registryapi/server -run TestR3 -v -timeout 0 -kills $(KILLS)
+
+FUZZTIME ?= 60s
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (60s)
+	@set -e; for p in $$(go list ./...); do \
+	  for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
+	    echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
+
 .PHONY: images
 images: ## build the container images that deploy/compose and the Helm chart use (needs a Docker engine)
 	@mkdir -p dist/images/data

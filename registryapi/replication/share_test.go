@@ -108,7 +108,7 @@ func TestConflictsResolveTheSameEverywhere(t *testing.T) {
 	for i, s := range sources {
 		rng := rand.New(rand.NewPCG(uint64(i), 7))
 		wg.Go(func() {
-			for range 20 {
+			for range 12 {
 				repo, tag := fmt.Sprintf("t%d", rng.IntN(3)), fmt.Sprintf("v%d", rng.IntN(3))
 				if rng.IntN(4) == 0 {
 					if err := s.oci.DeleteManifest(context.Background(), repo, tag); err != nil && !errors.Is(err, transfer.ErrNotFound) {
