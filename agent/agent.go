@@ -46,6 +46,12 @@ type Registry interface {
 	// Push is the way to other registries than the node's own, for as long as
 	// done has not been called.
 	Push(registries []string) (url string, done func(), err error)
+	// Latest returns the newest tag of a template, "" when there is no such
+	// template. Revert removes a tag with all later ones; one that is not there is
+	// removed. Both are of the registries that Push is given, the node's own for
+	// none.
+	Latest(ctx context.Context, registries []string, id controllerapi.TemplateID) (tag string, err error)
+	Revert(ctx context.Context, registries []string, id controllerapi.TemplateID, tag string) error
 }
 
 // Deps are what an Agent works with. All are needed, but OnCluster.

@@ -24,7 +24,7 @@ func (r Room) Full() bool { return r.VMs <= 0 || r.VCPU <= 0 || r.RAM <= 0 }
 // room computes what is free. vms are all VMs of the node, ours or not: one that
 // was started by hand takes a slot too (A12). pending are starts that hold a
 // place and have no running VM yet.
-func room(facts controllerapi.NodeFacts, s controllerapi.NodeSettings, vms []hypervisor.VM, pending []Demand, ignoreArmLimit bool) Room {
+func room(facts controllerapi.NodeFacts, s controllerapi.NodeSettings, vms []hypervisor.VM, pending []Demand, cfg *Config) Room {
 	var r Room
 	running, vcpu, ram := 0, 0, 0
 	for _, d := range pending {
@@ -39,13 +39,7 @@ func room(facts controllerapi.NodeFacts, s controllerapi.NodeSettings, vms []hyp
 			ram += vm.RAM
 		}
 	}
-	limitVCPU, limitRAM := 2*int(facts.CPUCount), int(facts.RAM)*1024-hostReserveMB
-	if s.VCPUOverride > 0 {
-		limitVCPU = s.VCPUOverride
-	}
-	if s.RAMOverride > 0 {
-		limitRAM = s.RAMOverride
-	}
+	limitVCPU, limitRAM := limits(facts, s, cfg.ForceOverrides)
 	r.VCPU, r.RAM = limitVCPU-vcpu, limitRAM-ram
 	if s.CapacityMode == CapacityResource {
 		// The count does not bound in this mode; CPU and RAM do.
@@ -55,8 +49,23 @@ func room(facts controllerapi.NodeFacts, s controllerapi.NodeSettings, vms []hyp
 		// In mode number CPU and RAM do not bound.
 		r.VCPU, r.RAM = max(r.VCPU, 1), max(r.RAM, 1)
 	}
-	if facts.HostArch == "arm64" && !ignoreArmLimit && !s.IgnoreARMVMLimit {
+	if facts.HostArch == "arm64" && !cfg.IgnoreArmVMLimit && !s.IgnoreARMVMLimit {
 		r.VMs = min(r.VMs, armVMLimit-running)
 	}
 	return Room{max(r.VMs, 0), max(r.VCPU, 0), max(r.RAM, 0)}
+}
+
+// limits are what VMs may take in capacity mode resource. An override leaves the
+// host more than its usual share, and takes from it only when that is forced.
+func limits(facts controllerapi.NodeFacts, s controllerapi.NodeSettings, force bool) (vcpu, ram int) {
+	limit := func(has, override int) int {
+		switch {
+		case override <= 0:
+			return has
+		case force:
+			return override
+		}
+		return min(override, has)
+	}
+	return limit(2*int(facts.CPUCount), s.VCPUOverride), limit(int(facts.RAM)*1024-hostReserveMB, s.RAMOverride)
 }

@@ -62,7 +62,7 @@ func chaosAgent(dir Dir) error {
 		Cloud:    controllerapi.NewClient(os.Getenv(chaosURL), http.DefaultClient),
 		Runtime:  anka.New(os.Getenv(chaosAnka), runner, timeouts),
 		Host:     &fakeHost{arch: "amd64", free: 9e11, address: "10.0.0.1"},
-		Registry: fakeRegistry{}, Log: log,
+		Registry: &fakeRegistry{}, Log: log,
 	})
 	if err != nil {
 		return err

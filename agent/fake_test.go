@@ -537,6 +537,10 @@ func (f *fakeRuntime) Run(ctx context.Context, id string, s hypervisor.Script) (
 	return res, err
 }
 
+func (f *fakeRuntime) DownloadSize(ctx context.Context, img hypervisor.Image, from hypervisor.Source) (uint64, error) {
+	return 1000, f.call(ctx, "size", img.ID, func() error { return nil })
+}
+
 func (f *fakeRuntime) AttachUSB(ctx context.Context, id, device string) error {
 	return f.on(ctx, "attach", id, func(*hypervisor.VM) error { return nil })
 }
@@ -605,23 +609,48 @@ func (h *fakeHost) Address() string {
 	return h.address
 }
 
-type fakeRegistry struct{}
+// fakeRegistry is the registries: tags of templates, oldest first.
+type fakeRegistry struct {
+	mu       sync.Mutex
+	tags     map[controllerapi.TemplateID][]string // guarded by mu
+	reverted []string                              // guarded by mu
+}
 
-func (fakeRegistry) URL() string        { return "http://127.0.0.1:1" }
-func (fakeRegistry) Moved(string) int64 { return 0 }
-func (fakeRegistry) Push([]string) (string, func(), error) {
+func (*fakeRegistry) URL() string        { return "http://127.0.0.1:1" }
+func (*fakeRegistry) Moved(string) int64 { return 0 }
+func (*fakeRegistry) Push([]string) (string, func(), error) {
 	return "http://127.0.0.1:2", func() {}, nil
+}
+
+func (f *fakeRegistry) Latest(_ context.Context, _ []string, id controllerapi.TemplateID) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if tags := f.tags[id]; len(tags) > 0 {
+		return tags[len(tags)-1], nil
+	}
+	return "", nil
+}
+
+func (f *fakeRegistry) Revert(_ context.Context, _ []string, id controllerapi.TemplateID, tag string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if k := slices.Index(f.tags[id], tag); k >= 0 {
+		f.tags[id] = f.tags[id][:k]
+		f.reverted = append(f.reverted, tag)
+	}
+	return nil
 }
 
 // stage is a node in a test: an agent that can be killed and started again over
 // one directory, cloud and hypervisor.
 type stage struct {
 	t       *testing.T
-	cloud   *fakeCloud
-	runtime *fakeRuntime
-	host    *fakeHost
-	dir     Dir
-	cfg     Config
+	cloud    *fakeCloud
+	runtime  *fakeRuntime
+	registry *fakeRegistry
+	host     *fakeHost
+	dir      Dir
+	cfg      Config
 
 	agent *Agent
 	stop  context.CancelFunc
@@ -633,7 +662,8 @@ func newStage(t *testing.T) *stage {
 	cfg.Controllers = []string{"http://c1"}
 	return &stage{
 		t: t, cloud: newFakeCloud(), runtime: &fakeRuntime{}, dir: Dir(t.TempDir()), cfg: cfg,
-		host: &fakeHost{arch: "amd64", free: 9e11, address: "10.0.0.1"},
+		registry: &fakeRegistry{tags: make(map[controllerapi.TemplateID][]string)},
+		host:     &fakeHost{arch: "amd64", free: 9e11, address: "10.0.0.1"},
 	}
 }
 
@@ -645,7 +675,7 @@ func (s *stage) up() {
 		log = zaptest.NewLogger(s.t)
 	}
 	a, err := New(s.cfg, s.dir, "node-1", Deps{
-		Cloud: s.cloud, Runtime: s.runtime, Host: s.host, Registry: fakeRegistry{}, Log: log,
+		Cloud: s.cloud, Runtime: s.runtime, Host: s.host, Registry: s.registry, Log: log,
 	})
 	if err != nil {
 		s.t.Fatal(err)

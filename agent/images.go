@@ -254,6 +254,15 @@ func (a *Agent) pullImage(ctx context.Context, img hypervisor.Image, ref control
 			return fmt.Errorf("remove the incomplete image %s:%s: %w", img.Name, img.Tag, err)
 		}
 	}
+	from := hypervisor.Source{
+		URL: a.deps.Registry.URL(), Prefix: repositoryPrefix(ref),
+		Moved: func() int64 { return a.deps.Registry.Moved(ref.Repository) },
+	}
+	if ref.Size == 0 {
+		if ref.Size, err = a.downloadSize(ctx, img, from); err != nil {
+			return err
+		}
+	}
 	if err := a.makeRoom(ctx, ref.Size); err != nil {
 		return err
 	}
@@ -263,10 +272,7 @@ func (a *Agent) pullImage(ctx context.Context, img hypervisor.Image, ref control
 	}
 	began := time.Now()
 	a.log.Info("pulling", zap.String("template", ref.Name), zap.String("tag", ref.Tag), zap.Uint64("bytes", ref.Size))
-	err = a.deps.Runtime.Pull(ctx, img, hypervisor.Source{
-		URL: a.deps.Registry.URL(), Prefix: repositoryPrefix(ref),
-		Moved: func() int64 { return a.deps.Registry.Moved(ref.Repository) },
-	})
+	err = a.deps.Runtime.Pull(ctx, img, from)
 	if err == nil {
 		var here bool
 		if here, err = a.imageListed(ctx, ref); err == nil && !here {
@@ -294,6 +300,27 @@ func (a *Agent) pullImage(ctx context.Context, img hypervisor.Image, ref control
 	}
 	return err
 }
+
+// downloadSize asks the hypervisor for what the cloud could not tell. Not to
+// know it may fill the disk, so that join has to allow it.
+func (a *Agent) downloadSize(ctx context.Context, img hypervisor.Image, from hypervisor.Source) (uint64, error) {
+	rt, ok := a.deps.Runtime.(hypervisor.Sizer)
+	if !ok {
+		return 0, nil
+	}
+	size, err := rt.DownloadSize(ctx, img, from)
+	switch {
+	case err == nil || ctx.Err() != nil || errors.Is(err, hypervisor.ErrNotInRegistry):
+		return size, err
+	case a.cfg.SkipPullSizeCheck:
+		a.log.Warn("the size of an image is not known", zap.String("template", img.Name), zap.String("tag", img.Tag), zap.Error(err))
+		return 0, nil
+	}
+	return 0, fmt.Errorf("%w of %s:%s (join with --skip-pull-error no-download-bytes to pull all the same): %w", errNoSize, img.Name, img.Tag, err)
+}
+
+// errNoSize: nobody can tell how much room a pull needs.
+var errNoSize = errors.New("cannot tell the size")
 
 // repositoryPrefix is what stands before the template's name in its repository.
 func repositoryPrefix(ref controllerapi.TemplateRef) string {

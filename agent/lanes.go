@@ -159,7 +159,7 @@ func (a *Agent) room() (Room, bool) {
 	if !a.joined || !a.view.known || !a.version.LicenseValid || a.settings.DrainMode || a.draining {
 		return Room{}, false
 	}
-	return room(facts, a.settings, a.view.vms, pending, a.cfg.IgnoreArmVMLimit), true
+	return room(facts, a.settings, a.view.vms, pending, &a.cfg), true
 }
 
 // pending returns what the starts need that have no running VM in the view.

@@ -12,8 +12,6 @@ import (
 )
 
 const (
-	// reportTimeout bounds one report.
-	reportTimeout = 20 * time.Second
 	// progressEvery is the least time between two progress reports of a stage.
 	progressEvery = 2 * time.Second
 	// tellAgainMax paces the repeats of a report that the cloud refuses.
@@ -72,7 +70,7 @@ func (a *Agent) deliver(ctx context.Context, r Record) {
 	req := *r.Outcome
 	req.NodeID, req.Session, req.TaskID, req.Attempt = a.id, a.session, r.Task.ID, r.Task.Attempt
 	for n := 0; ; n++ {
-		callCtx, cancel := context.WithTimeout(ctx, reportTimeout)
+		callCtx, cancel := context.WithTimeout(ctx, a.cfg.RequestTimeout)
 		resp, err := a.deps.Cloud.Report(callCtx, req)
 		cancel()
 		if err == nil {
@@ -176,7 +174,7 @@ func (p *progress) run(ctx context.Context) {
 			continue
 		}
 		seq++
-		callCtx, cancelCall := context.WithTimeout(ctx, reportTimeout)
+		callCtx, cancelCall := context.WithTimeout(ctx, p.a.cfg.RequestTimeout)
 		resp, err := p.a.deps.Cloud.Report(callCtx, controllerapi.ReportRequest{
 			NodeID: p.a.id, Session: p.a.session, TaskID: p.r.Task.ID, Attempt: p.r.Task.Attempt, Seq: seq,
 			Phase: controllerapi.PhaseProgress, Stage: stage, Progress: fraction,

@@ -56,7 +56,42 @@ func (a *Agent) saveImage(ctx context.Context, r Record, p *progress) (*controll
 	if err := a.rest(ctx, start.VMUUID, req); err != nil {
 		return script, err
 	}
+	if err := a.revertTarget(ctx, &r); err != nil {
+		return script, fmt.Errorf("revert before push: %w", err)
+	}
 	return script, a.pushImage(ctx, start.VMUUID, task)
+}
+
+// revertTarget removes the tag that the request names, or the latest, from the
+// template that is pushed to. Which one that is, and that it is gone, is written
+// down: asked again after a restart, "the latest" would be another.
+func (a *Agent) revertTarget(ctx context.Context, r *Record) error {
+	task := *r.Task.SaveImage
+	if !task.Request.RevertBeforePush || task.Target.ID == "" {
+		return nil
+	}
+	note := func() error {
+		r.Task.SaveImage = &task
+		return a.journal.put(*r)
+	}
+	if task.Request.RevertTag == "" {
+		latest, err := a.deps.Registry.Latest(ctx, task.PushRegistries, task.Target.ID)
+		if err != nil {
+			return err
+		}
+		if task.Request.RevertTag = latest; latest == "" {
+			return nil // nothing was ever pushed there
+		}
+		if err := note(); err != nil {
+			return err
+		}
+	}
+	if err := a.deps.Registry.Revert(ctx, task.PushRegistries, task.Target.ID, task.Request.RevertTag); err != nil {
+		return err
+	}
+	a.log.Info("reverted before push", zap.String("template", task.Target.Name), zap.String("tag", task.Request.RevertTag))
+	task.Request.RevertBeforePush = false
+	return note()
 }
 
 // stagePushing is shown while an image is saved; the instance is Pushing.

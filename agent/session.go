@@ -14,9 +14,10 @@ import (
 )
 
 const (
-	// callTimeout bounds one heartbeat or registration. The balancer has tried
-	// every controller long before.
-	callTimeout = 20 * time.Second
+	// beatTimeout bounds one heartbeat, whatever --request-timeout allows: it has
+	// to be repeated before the cloud calls the node Offline. The balancer has
+	// tried every controller long before.
+	beatTimeout = 20 * time.Second
 	// retryMin and retryMax pace the repeats of a call that failed at every
 	// controller. They double from one to the other.
 	retryMin = 250 * time.Millisecond
@@ -66,7 +67,7 @@ func (a *Agent) register(ctx context.Context) (time.Duration, error) {
 			NodeID: a.id, Session: a.session, SessionStarted: a.since.UTC(),
 			Facts: a.facts(), Seed: a.cfg.Seed, CloudID: a.knownCloud(),
 		}
-		callCtx, cancel := context.WithTimeout(ctx, callTimeout)
+		callCtx, cancel := context.WithTimeout(ctx, a.cfg.RequestTimeout)
 		resp, err := a.deps.Cloud.Register(callCtx, req)
 		cancel()
 		switch {
@@ -192,7 +193,7 @@ func (a *Agent) heartbeats(ctx context.Context, interval time.Duration) error {
 		a.mu.Unlock()
 
 		asked := time.Now()
-		callCtx, cancel := context.WithTimeout(ctx, callTimeout)
+		callCtx, cancel := context.WithTimeout(ctx, min(beatTimeout, a.cfg.RequestTimeout))
 		resp, err := a.deps.Cloud.Sync(callCtx, req)
 		cancel()
 		a.metrics.heartbeat(time.Since(asked), err)

@@ -57,10 +57,12 @@ type Config struct {
 	// FailOpenBelow is the usable fraction below which all endpoints are tried,
 	// the least recently failed first.
 	FailOpenBelow float64
-	// ConnectTimeout bounds one TCP and TLS handshake; ConnectRace is how long a
-	// handshake may take before the next endpoint is tried beside it.
-	ConnectTimeout time.Duration
-	ConnectRace    time.Duration
+	// ConnectTimeout bounds one TCP handshake, TLSHandshakeTimeout the TLS
+	// handshake after it; ConnectRace is how long the two may take before the
+	// next endpoint is tried beside it.
+	ConnectTimeout      time.Duration
+	TLSHandshakeTimeout time.Duration
+	ConnectRace         time.Duration
 	// ReadAhead is the size up to which an answer to a repeatable request is
 	// read before it is returned, so that a reset in its middle can be repeated
 	// elsewhere. 0 reads nothing ahead.
@@ -89,8 +91,11 @@ type Config struct {
 	// IdleTimeout how long one is kept.
 	MaxIdleConns int
 	IdleTimeout  time.Duration
-	// TLS is used for https endpoints; nil is the system's trust.
-	TLS *tls.Config
+	// TLS is used for https endpoints; nil is the system's trust. TLSFor, if set,
+	// makes it for each endpoint's host name, for those who verify by themselves:
+	// a tls.ConnectionState does not tell the name when it is an address.
+	TLS    *tls.Config
+	TLSFor func(host string) *tls.Config
 	// DialContext replaces the dialer, in tests and for unix sockets; nil dials.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
 	// OnTransition, if set, is called after each transition, outside all locks.
@@ -232,17 +237,18 @@ func DefaultConfig() Config {
 			Initial:  100 * time.Millisecond,
 			Multiple: 8,
 		},
-		SlowStart:        30 * time.Second,
-		SlowStartFrom:    0.1,
-		FailOpenBelow:    0.5,
-		ConnectTimeout:   time.Second,
-		ConnectRace:      250 * time.Millisecond,
-		ReadAhead:        1 << 20,
-		Debounce:         time.Second,
-		LocalFaultWindow: time.Second,
-		ReturnAtOnce:     128,
-		MaxIdleConns:     128, // one node's own calls and a CI host's bursts
-		IdleTimeout:      60 * time.Second,
+		SlowStart:           30 * time.Second,
+		SlowStartFrom:       0.1,
+		FailOpenBelow:       0.5,
+		ConnectTimeout:      time.Second,
+		TLSHandshakeTimeout: time.Second,
+		ConnectRace:         250 * time.Millisecond,
+		ReadAhead:           1 << 20,
+		Debounce:            time.Second,
+		LocalFaultWindow:    time.Second,
+		ReturnAtOnce:        128,
+		MaxIdleConns:        128, // one node's own calls and a CI host's bursts
+		IdleTimeout:         60 * time.Second,
 	}
 }
 
@@ -320,6 +326,7 @@ func (c Config) Validate() error {
 	check(c.SlowStartFrom > 0 && c.SlowStartFrom <= 1, "SlowStartFrom %g must be above 0 and at most 1", c.SlowStartFrom)
 	fraction("FailOpenBelow", c.FailOpenBelow)
 	positive("ConnectTimeout", c.ConnectTimeout)
+	positive("TLSHandshakeTimeout", c.TLSHandshakeTimeout)
 	positive("ConnectRace", c.ConnectRace)
 	check(c.ReturnAtOnce > 0, "ReturnAtOnce %d must be above 0", c.ReturnAtOnce)
 	check(c.ReadAhead >= 0, "ReadAhead %d must not be negative", c.ReadAhead)

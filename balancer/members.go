@@ -159,7 +159,7 @@ func (b *Balancer) applyLocked(now time.Time) (removed []*endpoint) {
 		ep := b.eps[name]
 		if ep == nil {
 			u, _ := url.Parse(name) // parsed before
-			ep = newEndpoint(&b.cfg, u, newTransport(&b.cfg), now)
+			ep = newEndpoint(&b.cfg, u, newTransport(&b.cfg, u.Hostname()), now)
 			b.eps[name] = ep
 		}
 		ep.mu.Lock()

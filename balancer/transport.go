@@ -9,7 +9,11 @@ import (
 
 // newTransport returns the connections of one endpoint. Each endpoint has its
 // own, so that removing one closes its idle connections and no other's.
-func newTransport(cfg *Config) *http.Transport {
+func newTransport(cfg *Config, host string) *http.Transport {
+	conf := cfg.TLS.Clone() // the transport writes to it, and there is one per endpoint
+	if cfg.TLSFor != nil {
+		conf = cfg.TLSFor(host)
+	}
 	dial := cfg.DialContext
 	if dial == nil {
 		dialer := &net.Dialer{
@@ -33,8 +37,8 @@ func newTransport(cfg *Config) *http.Transport {
 			}
 			return conn, nil
 		},
-		TLSClientConfig:       cfg.TLS.Clone(), // the transport writes to it, and there is one per endpoint
-		TLSHandshakeTimeout:   cfg.ConnectTimeout,
+		TLSClientConfig:       conf,
+		TLSHandshakeTimeout:   cfg.TLSHandshakeTimeout,
 		MaxIdleConnsPerHost:   cfg.MaxIdleConns,
 		IdleConnTimeout:       cfg.IdleTimeout,
 		ExpectContinueTimeout: time.Second,

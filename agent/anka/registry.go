@@ -3,6 +3,8 @@ package anka
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strconv"
 
 	"github.com/ankacluster/ankacluster/agent/command"
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
@@ -26,6 +28,27 @@ func (c *CLI) Pull(ctx context.Context, img hypervisor.Image, from hypervisor.So
 	}
 	_, err := c.call(ctx, command.Command{Args: args, Stall: c.timeouts.TransferStall, Progress: from.Moved})
 	return err
+}
+
+var _ hypervisor.Sizer = (*CLI)(nil)
+
+// DownloadSize asks what a pull would fetch. anka answers with a bare number.
+func (c *CLI) DownloadSize(ctx context.Context, img hypervisor.Image, from hypervisor.Source) (uint64, error) {
+	args := append(registryArgs(from), "pull", "--check-download-size", img.Name)
+	if img.Tag != "" {
+		args = append(args, "-t", img.Tag)
+	}
+	res, err := c.run.Run(ctx, command.Command{Path: c.path, Args: args, Timeout: c.timeouts.Query})
+	if err != nil {
+		return 0, fmt.Errorf("anka pull --check-download-size: %w", err)
+	}
+	if res.ExitCode == 0 {
+		if n, err := strconv.ParseUint(command.LastLine(res.Stdout), 10, 64); err == nil {
+			return n, nil
+		}
+	}
+	a, answered := parseAnswer(res.Stdout)
+	return 0, commandError("pull --check-download-size", a, answered, res)
 }
 
 // Push pushes a VM as a new tag.

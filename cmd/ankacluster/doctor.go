@@ -99,7 +99,7 @@ func doctorConfig(c *cli.Context) (doctor.Config, error) {
 		Agents: func(ctx context.Context) ([]doctor.Process, error) {
 			return doctor.Processes(ctx, "ankacluster", "run")
 		},
-		Client:  &http.Client{Transport: plain.transport},
+		Client:  &http.Client{Transport: plain},
 		Timeout: c.Duration("timeout"), EUID: os.Geteuid(),
 	}
 	if c.NArg() == 0 {

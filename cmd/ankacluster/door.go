@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,6 +15,8 @@ import (
 	"github.com/ankacluster/ankacluster/agent/tap"
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/balancer/proxy"
+	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/registryapi"
 )
 
 // door is the loopback address at which the hypervisor's command finds the
@@ -31,10 +35,22 @@ func newDoor(p *pools) (*door, error) {
 	if err != nil {
 		return nil, fmt.Errorf("loopback listener for the registries: %w", err)
 	}
-	return &door{
+	d := &door{
 		pools: p, listener: l, moved: make(map[string]*atomic.Int64),
 		handler: authorized(p.toRegistries, proxy.New(proxy.Config{Control: p.registries, Blob: p.blobs}, p.log)),
-	}, nil
+	}
+	p.meter.transfers(d.total)
+	return d, nil
+}
+
+// total counts the bytes of all repositories.
+func (d *door) total() (sum int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, c := range d.moved {
+		sum += c.Load()
+	}
+	return sum
 }
 
 // authorized adds the node's token to what passes. A pushed blob cannot be sent
@@ -80,9 +96,77 @@ func (d *door) serveOn(ctx context.Context, l net.Listener, h http.Handler) erro
 	return nil // what was cut off belonged to commands that have ended
 }
 
+// pushBase stands for the registries that are pushed to, as controllersBase does.
+const pushBase = "http://push"
+
+// Latest returns the newest tag of a template.
+func (d *door) Latest(ctx context.Context, registries []string, id controllerapi.TemplateID) (tag string, err error) {
+	err = d.withTemplate(ctx, registries, id, func(_ *registryapi.Client, t registryapi.Template) error {
+		if n := len(t.Versions); n > 0 {
+			tag = t.Versions[n-1].Tag
+		}
+		return nil
+	})
+	return tag, err
+}
+
+// Revert removes a tag of a template and every later one.
+func (d *door) Revert(ctx context.Context, registries []string, id controllerapi.TemplateID, tag string) error {
+	has := func(t registryapi.Template) bool {
+		return slices.ContainsFunc(t.Versions, func(v registryapi.Version) bool { return v.Tag == tag })
+	}
+	return d.withTemplate(ctx, registries, id, func(c *registryapi.Client, t registryapi.Template) error {
+		if !has(t) {
+			return nil
+		}
+		err := c.Revert(ctx, string(id), registryapi.RevertTarget{Tag: tag})
+		if err == nil {
+			return nil
+		}
+		// An answer that was lost is asked for again, and then the tag is gone.
+		if again, lookErr := c.Template(ctx, string(id)); lookErr == nil && !has(again) || noSuchTemplate(lookErr) {
+			return nil
+		}
+		return err
+	})
+}
+
+// withTemplate looks a template up, and does nothing where there is none.
+func (d *door) withTemplate(ctx context.Context, registries []string, id controllerapi.TemplateID, do func(*registryapi.Client, registryapi.Template) error) error {
+	c := d.pools.registryClient()
+	if len(registries) > 0 {
+		pool, err := d.pools.pool("push", registryCalls())
+		if err != nil {
+			return err
+		}
+		if err := pool.SetMembers(balancer.OriginJoin, registries); err != nil {
+			return err
+		}
+		running, stop := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = pool.Run(running) }) // ends with running, and for nothing else
+		defer wg.Wait()
+		defer stop()
+		c = registryapi.NewClient(pushBase, &http.Client{Transport: signed(pushBase, pool.Client().Transport, d.pools.cfg.Credentials)})
+	}
+	t, err := c.Template(ctx, string(id))
+	switch {
+	case noSuchTemplate(err):
+		return nil
+	case err != nil:
+		return err
+	}
+	return do(c, t)
+}
+
+// noSuchTemplate: the registry understood the question.
+func noSuchTemplate(err error) bool {
+	refused, ok := errors.AsType[*registryapi.APIError](err)
+	return ok && (refused.HTTPStatus == http.StatusOK || refused.HTTPStatus == http.StatusNotFound)
+}
+
 // Push opens a door to other registries until done is called.
 func (d *door) Push(registries []string) (url string, done func(), err error) {
-	const base = "http://push"
 	small, err := d.pools.pool("push", registryCalls())
 	if err != nil {
 		return "", nil, err
@@ -100,7 +184,7 @@ func (d *door) Push(registries []string) (url string, done func(), err error) {
 	if err != nil {
 		return "", nil, fmt.Errorf("loopback listener for the push: %w", err)
 	}
-	sign := signed(base, small.Client().Transport, d.pools.cfg.Credentials)
+	sign := signed(pushBase, small.Client().Transport, d.pools.cfg.Credentials)
 	h := authorized(sign, proxy.New(proxy.Config{Control: small, Blob: blobs}, d.pools.log))
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -112,6 +196,7 @@ func (d *door) Push(registries []string) (url string, done func(), err error) {
 
 func (d *door) counting(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer d.pools.meter.request()
 		if repo, ok := repositoryOf(r.URL.Path); ok {
 			c := d.counter(repo)
 			w = &countingWriter{w, c}

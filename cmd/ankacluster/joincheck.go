@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -49,8 +50,9 @@ func checkServers(ctx context.Context, cfg agent.Config) ([]serverCheck, error) 
 
 // plain reaches one server at a time, without a pool.
 type plain struct {
-	transport   http.RoundTripper
-	credentials agent.Credentials
+	base *http.Transport
+	tls  tlsFor
+	cfg  agent.Config
 }
 
 func plainTransport(cfg agent.Config) (plain, error) {
@@ -59,13 +61,24 @@ func plainTransport(cfg agent.Config) (plain, error) {
 		return plain{}, err
 	}
 	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.TLSClientConfig, t.Proxy, t.DisableKeepAlives = conf, nil, true
-	return plain{t, cfg.Credentials}, nil
+	t.Proxy, t.DisableKeepAlives = nil, true
+	t.DialContext = (&net.Dialer{Timeout: cfg.DialTimeout}).DialContext
+	t.TLSHandshakeTimeout = cfg.TLSHandshakeTimeout
+	return plain{t, conf, cfg}, nil
+}
+
+// RoundTrip sends a request on a connection of its own.
+func (p plain) RoundTrip(req *http.Request) (*http.Response, error) {
+	t := p.base.Clone()
+	if p.tls != nil {
+		t.TLSClientConfig = p.tls(req.URL.Hostname())
+	}
+	return t.RoundTrip(req)
 }
 
 // at returns a client that signs for one server.
 func (p plain) at(base string) *http.Client {
-	return &http.Client{Timeout: checkTimeout, Transport: signed(base, p.transport, p.credentials)}
+	return &http.Client{Timeout: min(checkTimeout, p.cfg.RequestTimeout), Transport: signed(base, p, p.cfg.Credentials)}
 }
 
 func checkServer(ctx context.Context, p plain, url string) serverCheck {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/signal"
 	"syscall"
@@ -59,6 +60,9 @@ func (e usageError) Unwrap() error { return e.err }
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	// net/http has remarks of its own, for one when a server speaks before it is
+	// asked: what people read comes from complain alone. The agent logs them.
+	log.SetOutput(io.Discard)
 	app := &cli.App{
 		Name:        "ankacluster",
 		Usage:       "join this Mac to a highly available build cloud and run its node agent",

@@ -2,8 +2,9 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"net/http"
+	"slices"
+	"strings"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -26,9 +27,10 @@ type pools struct {
 	registries  *balancer.Balancer // small requests
 	blobs       *balancer.Balancer // the same registries, large transfers
 
-	cfg agent.Config
-	tls *tls.Config
-	log *zap.Logger
+	cfg   agent.Config
+	tls   tlsFor
+	log   *zap.Logger
+	meter *meter
 	// toControllers and toRegistries sign what goes to each pool.
 	toControllers, toRegistries http.RoundTripper
 }
@@ -49,8 +51,13 @@ func newPools(cfg agent.Config, cached controllerapi.Cluster, log *zap.Logger) (
 	if p.blobs, err = p.pool("blobs", p.transfers()); err != nil {
 		return nil, err
 	}
-	p.toControllers = signed(controllersBase, p.controllers.Client().Transport, cfg.Credentials)
-	p.toRegistries = signed(registriesBase, p.registries.Client().Transport, cfg.Credentials)
+	every := cfg.HTTPSamples
+	if !cfg.DumpNetworkMeter {
+		every = 0
+	}
+	p.meter = newMeter(every, log, p.controllers, p.registries, p.blobs)
+	p.toControllers = signed(controllersBase, p.meter.counting(p.controllers.Client().Transport), cfg.Credentials)
+	p.toRegistries = signed(registriesBase, p.meter.counting(p.registries.Client().Transport), cfg.Credentials)
 	if err := p.controllers.SetMembers(balancer.OriginJoin, cfg.Controllers); err != nil {
 		return nil, err
 	}
@@ -68,11 +75,23 @@ func (p *pools) transfers() balancer.Config {
 }
 
 func (p *pools) pool(name string, c balancer.Config) (*balancer.Balancer, error) {
-	c.Name, c.TLS = name, p.tls
-	if c.Class == balancer.Control {
-		c.MaxIdleConns = p.cfg.MaxIdlePerHost
+	return balancer.New(poolConfig(name, c, p.cfg, p.tls), p.log)
+}
+
+// poolConfig puts join's flags into a pool's configuration.
+func poolConfig(name string, c balancer.Config, cfg agent.Config, tls tlsFor) balancer.Config {
+	c.Name, c.TLSFor = name, tls
+	c.TLSHandshakeTimeout = cfg.TLSHandshakeTimeout
+	if cfg.DialTimeout != agent.DefaultConfig().DialTimeout {
+		// The default is what a client of one server needs. A pool has others, and
+		// gives a server that is gone a second; who asks for a time gets it.
+		c.ConnectTimeout = cfg.DialTimeout
 	}
-	return balancer.New(c, p.log)
+	if c.Class == balancer.Control {
+		c.MaxIdleConns = cfg.MaxIdlePerHost
+		c.Retry.MaxElapsed = cfg.RequestTimeout
+	}
+	return c
 }
 
 // learn returns what takes announced servers over.
@@ -83,6 +102,15 @@ func (p *pools) learn(log *zap.Logger) func(controllerapi.Cluster) {
 func (p *pools) setCluster(origin balancer.Origin, c controllerapi.Cluster, log *zap.Logger) {
 	set := func(b *balancer.Balancer, servers []controllerapi.Server) {
 		urls := serverURLs(servers)
+		if p.cfg.Credentials.TLS {
+			urls = slices.DeleteFunc(urls, func(u string) bool {
+				plain := strings.HasPrefix(u, "http://")
+				if plain {
+					log.Warn("an announced server is not used: --tls insists on https", zap.String("endpoint", u))
+				}
+				return plain
+			})
+		}
 		if len(urls) == 0 {
 			return // an empty list is never taken over
 		}

@@ -67,6 +67,11 @@ func runAgent(ctx context.Context, dir agent.Dir) error {
 	}
 	defer logs.close()
 	log := logs.agent
+	undo, err := zap.RedirectStdLogAt(log.Named("std"), zap.DebugLevel)
+	if err != nil {
+		return err
+	}
+	defer undo()
 	if err := upgradeDir(dir).Started(buildinfo.Version); err != nil {
 		log.Error("upgrade", zap.Error(err))
 		return errors.Join(agent.ErrRestart, err)

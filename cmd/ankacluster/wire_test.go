@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -187,6 +188,7 @@ func scriptGreeter(ts *testscript.TestScript, _ bool, args []string) {
 				return
 			}
 			fmt.Fprint(c, "SSH-2.0-OpenSSH_9.6\r\n")
+			_, _ = io.ReadAll(io.LimitReader(c, 1)) // until the other side has read that
 			c.Close()
 		}
 	}()
