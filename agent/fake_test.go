@@ -349,13 +349,15 @@ func (c *fakeCloud) takeReportLocked(i *fakeInstance, req controllerapi.ReportRe
 
 // fakeRuntime is a hypervisor in memory.
 type fakeRuntime struct {
-	mu     sync.Mutex
-	n      int
-	vms    []hypervisor.VM
-	limit  int // of running VMs; 0 is none
-	pulls  int
-	clones int
-	calls  []string
+	mu    sync.Mutex
+	n     int
+	vms   []hypervisor.VM
+	limit int // of running VMs; 0 is none
+	// unlicensed: the licence has expired.
+	unlicensed bool
+	pulls      int
+	clones     int
+	calls      []string
 	// before, if set, runs before a command does its work; its error is the
 	// command's. after runs after it, so that the work is done and the answer lost.
 	before, after func(ctx context.Context, verb, id string) error
@@ -414,8 +416,9 @@ func (f *fakeRuntime) Check(hypervisor.Options, hypervisor.StartOptions, string)
 }
 
 func (f *fakeRuntime) Version(ctx context.Context) (hypervisor.Version, error) {
-	v := hypervisor.Version{Product: "fake", Version: "3.9", LicenseValid: true}
-	return v, f.call(ctx, "version", "", func() error { return nil })
+	v := hypervisor.Version{Product: "fake", Version: "3.9"}
+	err := f.call(ctx, "version", "", func() error { v.LicenseValid = !f.unlicensed; return nil })
+	return v, err
 }
 
 func (f *fakeRuntime) List(ctx context.Context) (vms []hypervisor.VM, err error) {
@@ -644,7 +647,7 @@ func (f *fakeRegistry) Revert(_ context.Context, _ []string, id controllerapi.Te
 // stage is a node in a test: an agent that can be killed and started again over
 // one directory, cloud and hypervisor.
 type stage struct {
-	t       *testing.T
+	t        *testing.T
 	cloud    *fakeCloud
 	runtime  *fakeRuntime
 	registry *fakeRegistry

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -426,6 +427,73 @@ func TestA15NewAddressIsTold(t *testing.T) {
 		})
 		if took := time.Since(begin); took > 2*s.cfg.Heartbeat {
 			t.Errorf("told after %s, want within two heartbeats", took)
+		}
+	})
+}
+
+// A18: a licence that expires makes the node inactive, and one that is renewed
+// active again; nothing is restarted and no VM is touched.
+func TestA18LicenceExpiresAndIsRenewed(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s := newStage(t)
+		s.up()
+		defer s.down()
+		s.cloud.start("i1", nil)
+		s.untilState("i1", controllerapi.Started)
+		told := func(valid bool) func() bool {
+			return func() bool {
+				s.cloud.mu.Lock()
+				defer s.cloud.mu.Unlock()
+				return s.cloud.facts.LicenseValid == valid
+			}
+		}
+		s.runtime.mu.Lock()
+		s.runtime.unlicensed = true
+		s.runtime.mu.Unlock()
+		time.Sleep(versionFresh)
+		s.until("the cloud knows that the licence expired", told(false))
+		time.Sleep(pollTimeout) // a poll that was open before; real controllers give it nothing
+		s.cloud.start("i2", nil)
+		time.Sleep(5 * time.Minute)
+		if s.cloud.get("i2").claimed {
+			t.Error("a node without a licence took a start")
+		}
+		if vm := s.runtime.peek("vm-1"); vm == nil || vm.Status != hypervisor.Running {
+			t.Errorf("the running VM was touched: %+v", vm)
+		}
+		s.runtime.mu.Lock()
+		s.runtime.unlicensed = false
+		s.runtime.mu.Unlock()
+		s.until("the cloud knows that the licence is valid", told(true))
+		s.untilState("i2", controllerapi.Started)
+		if len(s.cloud.registers) != 1 {
+			t.Errorf("%d registrations, want one", len(s.cloud.registers))
+		}
+	})
+}
+
+// A20: directories that somebody removes are made again, and the agent goes on.
+func TestA20RemovedDirectoriesAreMadeAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s := newStage(t)
+		s.up()
+		for n, gone := range []string{"journal", "run", "logs", "."} {
+			if err := os.RemoveAll(s.dir.path(gone)); err != nil {
+				t.Fatal(err)
+			}
+			id := controllerapi.InstanceID(fmt.Sprint("i", n))
+			s.cloud.start(id, nil)
+			s.untilState(id, controllerapi.Started)
+			if n%2 == 0 {
+				s.down() // what was written survives a restart
+				s.up()
+			}
+			s.cloud.terminate(id)
+			s.untilState(id, controllerapi.Terminated)
+		}
+		s.down()
+		if names := s.runtime.names(); len(names) != 0 {
+			t.Errorf("left: %v", names)
 		}
 	})
 }

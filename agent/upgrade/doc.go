@@ -20,5 +20,11 @@
 //     back by itself. Only a program that cannot even be executed, together with
 //     a power cut within the guard's time, needs a person.
 //
+// What the controller serves as AnkaAgent.pkg and AnkaAgentArm.pkg is the bare
+// ankacluster program for macOS, whatever the names say: they are the paths that
+// the API documents. A real installer package is refused with ErrPackage; expanding
+// one would need a xar and a cpio reader, and its scripts could not be run as the
+// installer runs them.
+//
 // Virtual machines are not touched: they survive the agent's restarts.
 package upgrade

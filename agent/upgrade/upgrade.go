@@ -76,6 +76,9 @@ func (d Dir) Prepare(ctx context.Context, t controllerapi.UpgradeTask, fetch Fet
 	if err := d.download(ctx, t, fetch); err != nil {
 		return err
 	}
+	if d.isInstaller() {
+		return fmt.Errorf("%w: it is a macOS installer package (.pkg): put the ankacluster program itself there, under the same name", ErrPackage)
+	}
 	out, err := d.askVersion(ctx)
 	if err != nil {
 		return fmt.Errorf("%w: it does not run on this machine: %w", ErrPackage, err)
@@ -84,6 +87,19 @@ func (d Dir) Prepare(ctx context.Context, t controllerapi.UpgradeTask, fetch Fet
 		return fmt.Errorf("%w: it calls itself %q, version %s was announced", ErrPackage, strings.TrimSpace(string(out)), t.Version)
 	}
 	return nil
+}
+
+// isInstaller reports whether a .pkg was downloaded: a xar archive. The agent
+// installs one program and runs no installer's scripts.
+func (d Dir) isInstaller() bool {
+	f, err := os.Open(d.path("new"))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	magic := make([]byte, 4)
+	_, err = io.ReadFull(f, magic)
+	return err == nil && string(magic) == "xar!"
 }
 
 // askVersion runs the downloaded program. While another goroutine is between its

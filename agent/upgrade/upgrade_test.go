@@ -105,7 +105,7 @@ func TestConfirmedUpgradeStays(t *testing.T) {
 }
 
 // A3: an upgrade ends with the new version or the old one, within a deadline.
-func TestUnconfirmedUpgradeIsRolledBackByTheGuard(t *testing.T) {
+func TestA3UnconfirmedUpgradeIsRolledBackByTheGuard(t *testing.T) {
 	t.Parallel()
 	d, exe := installed(t)
 	two := begin(t, d, exe)
@@ -142,7 +142,7 @@ func TestNewVersionThatKeepsStartingRollsItselfBack(t *testing.T) {
 }
 
 // A3: a package that failed to download is not installed.
-func TestBadPackageChangesNothing(t *testing.T) {
+func TestA3BadPackageChangesNothing(t *testing.T) {
 	t.Parallel()
 	good := program("2")
 	broken := errors.New("connection reset")
@@ -155,6 +155,7 @@ func TestBadPackageChangesNothing(t *testing.T) {
 		"another content":  {task("2", good), serve(program("3")), ErrPackage},
 		"another version":  {task("3", good), serve(good), ErrPackage},
 		"not a program":    {task("2", "\x00\x01"), serve("\x00\x01"), ErrPackage},
+		"an installer":     {task("2", "xar!\x00\x1c"), serve("xar!\x00\x1c"), ErrPackage},
 		"that fails":       {task("2", "#!/bin/sh\nexit 3\n"), serve("#!/bin/sh\nexit 3\n"), ErrPackage},
 		"that cannot come": {task("2", good), func(context.Context, string) (io.ReadCloser, error) { return nil, broken }, broken},
 		"that breaks off": {task("2", good), func(context.Context, string) (io.ReadCloser, error) {

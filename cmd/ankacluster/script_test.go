@@ -18,12 +18,23 @@ import (
 
 // TestMain lets the scripts call the command under its own name.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"ankacluster": func() {
+	testscript.Main(cleaning{m}, map[string]func(){"ankacluster": func() {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		code := run(ctx, os.Args, os.Stdout, os.Stderr)
 		stop()
 		os.Exit(code)
 	}})
+}
+
+// cleaning removes the compiled programs after the last test.
+type cleaning struct{ m *testing.M }
+
+func (c cleaning) Run() int {
+	code := c.m.Run()
+	if built.dir != "" {
+		_ = os.RemoveAll(built.dir) // in the system's folder for such files
+	}
+	return code
 }
 
 // TestScripts runs testdata/script/*.txtar. Besides testscript's own, a script

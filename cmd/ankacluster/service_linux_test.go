@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -21,12 +20,7 @@ func TestJoinInstallsAServiceThatComesBack(t *testing.T) {
 	t.Parallel()
 	m := systemd.Boot(t)
 	dir := t.TempDir()
-	exe := filepath.Join(dir, "ankacluster")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", exe, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
+	exe := program(t, "1")
 	anka := filepath.Join(dir, "anka")
 	if err := os.WriteFile(anka, []byte("#!/bin/sh\nprintf '{\"status\":\"OK\",\"body\":[]}'\n"), 0o755); err != nil {
 		t.Fatal(err)

@@ -57,7 +57,7 @@ func (u upgrader) Prepare(ctx context.Context, t controllerapi.UpgradeTask) erro
 		if err != nil {
 			return nil, err
 		}
-		resp, err := u.pools.controllers.Client().Do(req)
+		resp, err := (&http.Client{Transport: u.pools.toControllers}).Do(req)
 		if err != nil {
 			return nil, err
 		}
