@@ -24,6 +24,10 @@ const (
 	outputWait = time.Second
 	// DefaultMaxOutput is kept of each stream when a Command does not say.
 	DefaultMaxOutput = 1 << 20
+	// busyTries and busyPause: how often, and after how long, a program that is
+	// being replaced is tried again.
+	busyTries = 50
+	busyPause = 20 * time.Millisecond
 	// stallCheck is how often progress is looked at.
 	stallCheck = time.Second
 )
@@ -112,12 +116,15 @@ func (r *Runner) run(ctx context.Context, c Command) (Result, error) {
 		limit = DefaultMaxOutput
 	}
 	stdout, stderr := &tail{limit: limit}, &tail{limit: limit}
-	cmd := exec.Command(c.Path, c.Args...)
-	cmd.Env = append(cmd.Environ(), c.Env...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, stdout, stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.WaitDelay = outputWait
-	if err := cmd.Start(); err != nil {
+	cmd, err := start(ctx, func() *exec.Cmd {
+		cmd := exec.Command(c.Path, c.Args...)
+		cmd.Env = append(cmd.Environ(), c.Env...)
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, stdout, stderr
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		cmd.WaitDelay = outputWait
+		return cmd
+	})
+	if err != nil {
 		return Result{ExitCode: -1}, err
 	}
 	pgid := cmd.Process.Pid
@@ -125,7 +132,8 @@ func (r *Runner) run(ctx context.Context, c Command) (Result, error) {
 
 	ended := make(chan error, 1) // one result, so that the goroutine never waits
 	go func() { ended <- cmd.Wait() }()
-	err, cut := r.watch(ctx, c, pgid, stdout, stderr, ended)
+	var cut error
+	err, cut = r.watch(ctx, c, pgid, stdout, stderr, ended)
 	res := Result{Stdout: stdout.bytes(), Stderr: stderr.bytes(), ExitCode: cmd.ProcessState.ExitCode()}
 	if cut != nil {
 		return res, cut
@@ -135,6 +143,24 @@ func (r *Runner) run(ctx context.Context, c Command) (Result, error) {
 		err = nil
 	}
 	return res, err
+}
+
+// start starts a program. One that is being replaced right now is tried again:
+// the system refuses to run a file that somebody has open for writing, which
+// also a process may that is between its fork and exec.
+func start(ctx context.Context, command func() *exec.Cmd) (*exec.Cmd, error) {
+	for tries := 0; ; tries++ {
+		cmd := command()
+		err := cmd.Start()
+		if !errors.Is(err, syscall.ETXTBSY) || tries == busyTries {
+			return cmd, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(busyPause):
+		}
+	}
 }
 
 // watch waits for the end of the process and brings it about when it is due.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -155,6 +156,33 @@ func TestLeftoversAreEnded(t *testing.T) {
 	<-done
 	if rest, _ := os.ReadDir(dir); len(rest) != 0 {
 		t.Errorf("notes left: %v", rest)
+	}
+}
+
+// A program that is being written cannot be run; once it is written it is.
+func TestProgramThatIsBeingReplacedIsTriedAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "program")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o755)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString("#!/bin/sh\necho done\n"); err != nil {
+		t.Fatal(err)
+	}
+	tries := 0
+	cmd, err := start(t.Context(), func() *exec.Cmd {
+		if tries++; tries == 2 {
+			if err := f.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		return exec.Command(path)
+	})
+	if err != nil || tries < 2 {
+		t.Fatalf("after %d tries: %v", tries, err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
 	}
 }
 
