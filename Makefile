@@ -30,9 +30,14 @@ test: ## run all tests (with the race detector where a C compiler is found)
 	@$(if $(CC_FOUND),,echo "no C compiler found: the race detector is off";)\
 	go test $(RACE) -shuffle=on -timeout 20m ./...
 
+# LARGE_MIB is the size of the image that goes through nginx and HAProxy. With
+# TOPOLOGIES only the tests whose names match run.
+LARGE_MIB  ?= 2048
+TOPOLOGIES ?= .
+PROXIES    ?= nginx haproxy
 .PHONY: test-topologies
-test-topologies: ## prove the topologies with real processes; says what it skips without root, systemd or namespaces
-	ANKA_TEST_TEMPLATE_SIZE=2G go test -v -count=1 -timeout 30m ./test/topologies ./cmd/anka-controller
+test-topologies: ## prove the topologies with real processes and containers (about 12 minutes); says what it skips
+	@LARGE_MIB=$(LARGE_MIB) PROXIES='$(PROXIES)' TOPOLOGIES='$(TOPOLOGIES)' test/topologies/run
 
 .PHONY: lint
 lint: ## gofmt, go vet and staticcheck

@@ -96,7 +96,7 @@ func (n *node) buildImages() {
 			n.t.Fatalf("%s: %v\n%s", strings.Join(cmd.Args, " "), err, out)
 		}
 	}
-	must(exec.Command("go", "-C", "../..", "build", "-o", dir+"/", "./cmd/anka-controller", "./cmd/anka-registry"))
+	must(exec.Command("go", "-C", "../..", "build", "-trimpath", "-o", dir+"/", "./cmd/anka-controller", "./cmd/anka-registry"))
 	must(exec.Command("go", "build", "-o", dir+"/", "./kubeproxy"))
 	if err := errors.Join(os.Mkdir(filepath.Join(dir, "data"), 0o755),
 		os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM scratch\nCOPY kubeproxy /\nENTRYPOINT [\"/kubeproxy\"]\n"), 0o644)); err != nil {

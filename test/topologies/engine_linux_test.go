@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -83,8 +84,11 @@ func (e *engine) images(dir, tag string) string {
 			e.t.Fatalf("%s: %v\n%s", strings.Join(cmd.Args, " "), err, out)
 		}
 	}
-	self := exec.Command("go", "test", "-c", "-o", filepath.Join(stage, "topologies.test"), ".")
-	self.Env = append(os.Environ(), "CGO_ENABLED=0") // the image has no loader
+	self := exec.Command("cp", os.Args[0], filepath.Join(stage, "topologies.test"))
+	if !static() { // the image has no loader
+		self = exec.Command("go", "test", "-c", "-trimpath", "-o", filepath.Join(stage, "topologies.test"), ".")
+		self.Env = append(os.Environ(), "CGO_ENABLED=0")
+	}
 	must(self)
 	if err := os.WriteFile(filepath.Join(stage, "Dockerfile"), []byte(macDockerfile), 0o644); err != nil {
 		e.t.Fatal(err)
@@ -106,6 +110,12 @@ func (e *engine) images(dir, tag string) string {
 	must(exec.Command("docker", "build", "-q", "-t", images.prefix+"/mac:"+tag, stage))
 	images.tags[tag] = true
 	return tag
+}
+
+// static reports whether this test's executable was built without cgo.
+func static() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "CGO_ENABLED", Value: "0"})
 }
 
 func init() { atTheEnd = append(atTheEnd, removeImages) }

@@ -119,6 +119,42 @@ func TestEtcdClusterKeepsEveryAcknowledgedWrite(t *testing.T) {
 		t.Errorf("members %v, want three", ids)
 	}
 
+	t.Logf("%s: removed while it is dead, and back on an empty disk", hostAddrs[2])
+	c.controllers[2].kill()
+	c.admin(t, 0, "etcd", "remove", hostAddrs[2])
+	progress("after a member was removed")
+	c.controllers[2].start()
+	c.refused(t, 2, "was removed from its cluster")
+	if err := os.RemoveAll(c.dirs[2]); err != nil {
+		t.Fatal(err)
+	}
+	c.controllers[2].start()
+	c.waitWhole(2)
+
+	t.Logf("%s: comes with the data of another cluster", hostAddrs[1])
+	c.controllers[1].kill()
+	own := c.dirs[1]
+	c.dirs[1] = t.TempDir()
+	foreign := newProcess(t, "another cluster", func() *exec.Cmd {
+		return c.hosts[1].command(bin("anka-controller"), "etcd", "run", "--data-dir", c.dirs[1],
+			"--etcd-listen-client", "127.0.0.1:23790", "--etcd-listen-peer", "127.0.0.1:23800")
+	})
+	foreign.start()
+	eventually(t, "the other cluster is there", func() error { _, err := c.curl(1, "http://127.0.0.1:23790/readyz"); return err })
+	foreign.stop()
+	c.controllers[1].start()
+	c.refused(t, 1, "belong to another cluster")
+	c.dirs[1] = own
+	c.controllers[1].start()
+	c.waitWhole(1)
+
+	t.Log("defragmented while it is written to")
+	if out := c.admin(t, 1, "etcd", "members"); strings.Count(out, "10.0.1.") < 3 {
+		t.Errorf("etcd members does not name three hosts:\n%s", out)
+	}
+	c.admin(t, 0, "etcd", "defrag")
+	progress("after defrag")
+
 	t.Log("power cut for all three at once")
 	for _, p := range c.controllers {
 		p.kill()
@@ -154,10 +190,28 @@ func TestEtcdClusterKeepsEveryAcknowledgedWrite(t *testing.T) {
 }
 
 // admin runs anka-controller on a host.
-func (c *threeHosts) admin(t *testing.T, i int, args ...string) {
+func (c *threeHosts) admin(t *testing.T, i int, args ...string) string {
 	t.Helper()
-	if out, err := c.hosts[i].command(bin("anka-controller"), args...).CombinedOutput(); err != nil {
+	out, err := c.hosts[i].command(bin("anka-controller"), args...).CombinedOutput()
+	if err != nil {
 		t.Fatalf("anka-controller %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// refused waits until the program on host i has ended with an error that says why
+// and what to do.
+func (c *threeHosts) refused(t *testing.T, i int, why string) {
+	t.Helper()
+	p := c.controllers[i]
+	eventually(t, hostAddrs[i]+" refuses to start", func() error {
+		if p.running() {
+			return fmt.Errorf("it runs:\n%s", p.tail(3))
+		}
+		return nil
+	})
+	if code, said := p.cmd.ProcessState.ExitCode(), p.tail(3); code == 0 || !strings.Contains(said, why) || !strings.Contains(said, "away and start it again") {
+		t.Errorf("ended with %d, want an error that says %q and what to do:\n%s", code, why, said)
 	}
 }
 

@@ -95,7 +95,7 @@ func get(args []string) int {
 }
 
 func build(dir string) error {
-	cmd := exec.Command("go", "build", "-o", dir+"/", "./cmd/anka-controller", "./cmd/anka-registry", "./cmd/ankacluster", "./test/fakeanka")
+	cmd := exec.Command("go", "build", "-trimpath", "-o", dir+"/", "./cmd/anka-controller", "./cmd/anka-registry", "./cmd/ankacluster", "./test/fakeanka")
 	cmd.Dir = filepath.Join("..", "..")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {

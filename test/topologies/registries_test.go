@@ -132,7 +132,7 @@ func TestRegistriesOnSharedStorage(t *testing.T) {
 	long(t)
 	dir := t.TempDir()
 	servers := []*registry{
-		newRegistry(t, "registry that collects", dir, "--gc-interval", "200ms", "--gc-grace", "20s"),
+		newRegistry(t, "registry that collects", dir, "--gc-interval", "200ms", "--gc-grace", "10m"),
 		newRegistry(t, "registry beside it", dir, "--gc-interval", "0"),
 	}
 	b, err := balancer.New(balancer.BlobConfig(), nil)
@@ -147,6 +147,7 @@ func TestRegistriesOnSharedStorage(t *testing.T) {
 	background.Go(func() { _ = b.Run(ctx) })
 	defer func() { cancel(); background.Wait() }()
 
+	garbage := makeGarbage(t, servers[0])
 	const each, people = 8, 3
 	var mu sync.Mutex
 	var acknowledged []string
@@ -200,10 +201,46 @@ func TestRegistriesOnSharedStorage(t *testing.T) {
 			t.Errorf("pull of %s, which was acknowledged, from %s: %v", tag, servers[i%2].name, err)
 		}
 	}
+	eventually(t, "garbage is collected", func() error {
+		if _, err := os.Stat(garbage); err == nil {
+			return fmt.Errorf("%s is still there", garbage)
+		}
+		return nil
+	})
 	if out, err := servers[0].tool("verify"); err != nil {
 		t.Errorf("verify: %v\n%s", err, out)
 	}
 	t.Logf("%d pushes of 12 MiB acknowledged and whole, %d servers killed meanwhile", len(acknowledged), kills)
+}
+
+// makeGarbage leaves content in an empty registry that nothing names and that is
+// older than any grace, and returns its file.
+func makeGarbage(t *testing.T, r *registry) string {
+	t.Helper()
+	c := transferClient(t, nil, r.url)
+	if err := pushNew(t.Context(), c, t.TempDir(), "team/garbage", "v1", 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	m, err := c.Manifest(t.Context(), "team/garbage", "v1")
+	if err == nil {
+		err = c.DeleteManifest(t.Context(), "team/garbage", string(m.Digest))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := largestBlob(t, r.dir)
+	old := time.Now().Add(-48 * time.Hour)
+	err = filepath.WalkDir(r.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil // it went meanwhile: the collector is at work
+		}
+		_ = os.Chtimes(path, old, old)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 // TestPushRegistryAndReplicas is the guide's picture of replicated storage: one

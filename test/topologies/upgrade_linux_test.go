@@ -125,7 +125,7 @@ func TestRollingUpgradeLosesNoRequest(t *testing.T) {
 
 // buildServers builds both servers as a release of another version.
 func buildServers(dir, version string) error {
-	cmd := exec.Command("go", "build", "-ldflags", "-X github.com/ankacluster/ankacluster/internal/buildinfo.Version="+version,
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-X github.com/ankacluster/ankacluster/internal/buildinfo.Version="+version,
 		"-o", dir+"/", "./cmd/anka-controller", "./cmd/anka-registry")
 	cmd.Dir = filepath.Join("..", "..")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
