@@ -69,8 +69,19 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 	}
 	for _, cmd := range app.Commands {
 		cmd.OnUsageError = usage
+		cmd.Before = optionsFirst
 	}
 	return app
+}
+
+// optionsFirst refuses an option behind an argument: it would be taken for one.
+func optionsFirst(c *cli.Context) error {
+	for _, arg := range c.Args().Slice() {
+		if strings.HasPrefix(arg, "-") {
+			return fmt.Errorf("%w: option %s must stand before the arguments", errUsage, arg)
+		}
+	}
+	return nil
 }
 
 // newLogger writes JSON lines to standard error.

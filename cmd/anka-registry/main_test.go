@@ -42,6 +42,7 @@ func TestWrongUseSaysWhatIsWrong(t *testing.T) {
 		{"--listen-addr 127.0.0.1:0 --replica-bandwidth 50MB", "needs ANKA_REPLICA_OF"},
 		{"--listen-addr 127.0.0.1:0 --replica-of http://a:1 --replica-bandwidth fast", "ANKA_REPLICA_BANDWIDTH"},
 		{"verify --from http://x", "--from needs --repair"},
+		{"export vm " + dir + " --json", "option --json must stand before the arguments"},
 		{"export", "export needs REPOSITORY and DIR"},
 		{"--base-path " + dir + " stats", "holds no registry"},
 	} {

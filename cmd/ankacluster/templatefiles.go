@@ -101,14 +101,14 @@ func pushTemplate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	there, err := p.keepTag(c, oci, t.Repository, tag, func() (string, error) {
-		d, err := transfer.DigestOf(c.Context, img)
-		return d.String(), err
+	var pushed transfer.Pushed
+	there, err := p.keepTag(c, oci, t.Repository, tag, func() (_ string, err error) {
+		pushed.Digest, err = transfer.DigestOf(c.Context, img)
+		return pushed.Digest.String(), err
 	})
 	if err != nil {
 		return err
 	}
-	var pushed transfer.Pushed
 	if !there {
 		err = shown(c, "push "+ref, func(report func(transfer.Progress)) (err error) {
 			pushed, err = oci.Push(c.Context, t.Repository, tag, img, transfer.PushOptions{Report: report})
@@ -121,7 +121,7 @@ func pushTemplate(c *cli.Context) error {
 	case there && !c.Bool("json"):
 		return done(c, nil, "%s is there already, as it is in %s", ref, dir)
 	}
-	return done(c, map[string]any{"repository": t.Repository, "tag": tag, "digest": pushed.Digest, "size": pushed.Size, "sent": pushed.Sent, "unchanged": there},
+	return done(c, map[string]any{"repository": t.Repository, "tag": tag, "digest": pushed.Digest, "sent": pushed.Sent, "unchanged": there},
 		"%s is pushed: %s, of which %s were sent", ref, size(pushed.Size), size(pushed.Sent))
 }
 
