@@ -28,6 +28,7 @@ type Balancer struct {
 	returning chan struct{} // a place for each request that is sent after waiting
 	budget    *budget
 	routes    [routeCount]route
+	alarms    alarms
 	sample    atomic.Pointer[sample] // a recent harmless request, for proving recovery
 	hasLocal  atomic.Bool            // local is set
 	reread    chan struct{}          // capacity 1: "look at the endpoints again now"
@@ -35,7 +36,6 @@ type Balancer struct {
 	mu      sync.Mutex // guards all below; taken before an endpoint's mu
 	members members
 	eps     map[string]*endpoint
-	changed chan struct{} // closed and replaced whenever the pool changes
 	running bool
 	applied time.Time
 	pending bool        // a member list waits for the debounce
@@ -61,10 +61,9 @@ func New(cfg Config, log *zap.Logger) (*Balancer, error) {
 		reread:    make(chan struct{}, 1),
 		returning: make(chan struct{}, cfg.ReturnAtOnce),
 		eps:       make(map[string]*endpoint),
-		changed:   make(chan struct{}),
 		members:   members{},
 	}
-	b.snap.Store(&snapshot{})
+	b.snap.Store(&snapshot{replaced: make(chan struct{})})
 	b.client = &http.Client{Transport: newPasses(b)}
 	b.loadCache()
 	return b, nil
@@ -363,7 +362,7 @@ func (b *Balancer) announce(t Transition, failedOpen bool) {
 
 // publishLocked builds the snapshot that requests pick from.
 func (b *Balancer) publishLocked(now time.Time) {
-	snap := &snapshot{least: b.cfg.Policy == LeastInFlight}
+	snap := &snapshot{least: b.cfg.Policy == LeastInFlight, replaced: make(chan struct{})}
 	fails := make(map[*endpoint]time.Time)
 	for _, name := range b.members.order() {
 		ep := b.eps[name]
@@ -386,16 +385,7 @@ func (b *Balancer) publishLocked(now time.Time) {
 	slices.SortStableFunc(snap.resort, func(x, y *endpoint) int { return fails[x].Compare(fails[y]) })
 	known := len(snap.usable) + len(snap.resort)
 	snap.failedOpen = known > 0 && float64(len(snap.usable)) < b.cfg.FailOpenBelow*float64(known)
-	b.snap.Store(snap)
-	close(b.changed)
-	b.changed = make(chan struct{})
-}
-
-// whenChanged returns a channel that is closed at the pool's next change.
-func (b *Balancer) whenChanged() <-chan struct{} {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.changed
+	close(b.snap.Swap(snap).replaced)
 }
 
 // Run probes the endpoints, applies member lists and keeps the cache until ctx

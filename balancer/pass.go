@@ -59,13 +59,13 @@ type attempt struct {
 	ep       *endpoint
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
-	sent     time.Time
-	armed    time.Time // when the running late timer was set
-	armedFor time.Duration
-	late     atomic.Bool // the delay passed without an answer
-	over     atomic.Bool // the attempt has ended
-	conn     atomic.Bool // a connection was handed to the request
-	raw      *handover   // the connection of a download, when it can be taken over
+	sent   time.Time
+	answer alarm       // rings when the answer is late
+	dial   alarm       // rings when the connection is
+	late   atomic.Bool // the delay passed without an answer
+	over   atomic.Bool // the attempt has ended
+	conn   atomic.Bool // a connection was handed to the request
+	raw    *handover   // the connection of a download, when it can be taken over
 }
 
 // run makes the pass.
@@ -329,11 +329,12 @@ func (a *attempt) try() (*http.Response, error) {
 	if p.wait > 0 {
 		a.ep.hold(a)
 	}
-	a.armed, a.armedFor = a.sent, p.delay
-	timer := time.AfterFunc(p.delay, a.onLate)
-	if !p.repeatable && a.ep.url.Scheme == "http" {
-		race := time.AfterFunc(p.b.cfg.ConnectRace, a.onSlowConnect)
-		defer race.Stop()
+	a.answer = alarm{at: a.sent.Add(p.delay), attempt: a, ring: (*attempt).onLate}
+	p.b.alarms.add(&a.answer)
+	racing := !p.repeatable && a.ep.url.Scheme == "http"
+	if racing {
+		a.dial = alarm{at: a.sent.Add(p.b.cfg.ConnectRace), attempt: a, ring: (*attempt).onSlowConnect}
+		p.b.alarms.add(&a.dial)
 	}
 	resp, err := a.ep.transport.RoundTrip(r)
 	if err == nil && p.repeatable {
@@ -342,8 +343,11 @@ func (a *attempt) try() (*http.Response, error) {
 			resp = nil
 		}
 	}
-	timer.Stop()
 	a.over.Store(true)
+	p.b.alarms.remove(&a.answer)
+	if racing {
+		p.b.alarms.remove(&a.dial)
+	}
 	a.ep.ended(time.Now(), p.wait > 0)
 	if resp != nil {
 		a.wrap(resp)
@@ -435,11 +439,11 @@ func (a *attempt) onLate() {
 	if a.over.Load() {
 		return
 	}
-	if now.Sub(a.armed)-a.armedFor > p.b.cfg.Slow.Pause {
-		// The timer itself was late: the machine slept, and answers may be
+	if now.Sub(a.answer.at) > p.b.cfg.Slow.Pause {
+		// The alarm itself was late: the machine slept, and answers may be
 		// waiting to be read. Look again before anyone is blamed.
-		a.armed, a.armedFor = now, p.b.cfg.Slow.Pause
-		time.AfterFunc(p.b.cfg.Slow.Pause, a.onLate)
+		a.answer.at = now.Add(p.b.cfg.Slow.Pause)
+		p.b.alarms.add(&a.answer)
 		return
 	}
 	a.late.Store(true)

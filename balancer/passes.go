@@ -179,13 +179,13 @@ func (b *Balancer) waitAsked(ctx context.Context, first *firstPass) {
 	if first == nil || first.after.IsZero() {
 		return
 	}
-	changed := b.whenChanged()
+	replaced := b.snap.Load().replaced
 	timer := time.NewTimer(time.Until(first.after))
 	defer timer.Stop()
 	first.after = time.Time{}
 	select {
 	case <-ctx.Done():
-	case <-changed:
+	case <-replaced:
 	case <-timer.C:
 	}
 }
@@ -220,7 +220,6 @@ func retryAfter(value string, now time.Time) time.Duration {
 // that endpoint; thousands of others go on waiting without any work.
 func (b *Balancer) waitUsable(ctx context.Context) *endpoint {
 	for {
-		changed := b.whenChanged()
 		now := time.Now()
 		snap := b.snap.Load()
 		if len(snap.usable) > 0 || len(snap.resort) == 0 {
@@ -239,7 +238,7 @@ func (b *Balancer) waitUsable(ctx context.Context) *endpoint {
 		timer := time.NewTimer(max(0, due.Sub(now)) + rand.N(time.Second))
 		select {
 		case <-ctx.Done():
-		case <-changed:
+		case <-snap.replaced:
 		case <-timer.C:
 		}
 		timer.Stop()

@@ -22,6 +22,8 @@ type snapshot struct {
 	least bool
 	// uneven: at least one usable endpoint takes less than a fair share.
 	uneven bool
+	// replaced is closed when another snapshot takes this one's place.
+	replaced chan struct{}
 }
 
 // want is what kind of endpoint a request asks for.

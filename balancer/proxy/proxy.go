@@ -11,7 +11,6 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -38,11 +37,9 @@ const keepBody = 1 << 20
 
 // Proxy is an http.Handler.
 type Proxy struct {
-	cfg     Config
-	log     *zap.Logger
-	control *httputil.ReverseProxy
-	blob    *httputil.ReverseProxy
-	pushes  pushes
+	cfg    Config
+	log    *zap.Logger
+	pushes pushes
 }
 
 // New returns a proxy. It starts nothing; the pools' Run is the caller's.
@@ -56,15 +53,12 @@ func New(cfg Config, log *zap.Logger) *Proxy {
 	if cfg.FirstContact == 0 {
 		cfg.FirstContact = 2 * time.Second
 	}
-	p := &Proxy{cfg: cfg, log: log.Named("proxy")}
-	p.control = p.reverse(cfg.Control)
-	if cfg.Blob != nil {
-		p.blob = p.reverse(cfg.Blob)
-	}
-	return p
+	return &Proxy{cfg: cfg, log: log.Named("proxy")}
 }
 
-func (p *Proxy) reverse(b *balancer.Balancer) *httputil.ReverseProxy {
+// conversation is the proxy for requests that the endpoint answers before they
+// are whole: upgrades, and bodies that wait for "100 Continue".
+func (p *Proxy) conversation(b *balancer.Balancer) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host = "http", "pool"
@@ -72,72 +66,43 @@ func (p *Proxy) reverse(b *balancer.Balancer) *httputil.ReverseProxy {
 			r.SetXForwarded()
 		},
 		Transport:      b.Client().Transport,
-		ModifyResponse: p.localLocation,
+		ModifyResponse: func(resp *http.Response) error { p.localLocation(resp); return nil },
 		ErrorHandler:   p.failed,
 		ErrorLog:       stdlog.New(io.Discard, "", 0), // broken copies are logged by the balancer
-		BufferPool:     &buffers,
 	}
+}
+
+func converses(r *http.Request) bool {
+	return len(r.Header["Upgrade"]) > 0 || len(r.Header["Expect"]) > 0
 }
 
 // ServeHTTP passes r on to an endpoint of the right pool.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	next, pool := p.control, p.cfg.Control
-	if p.blob != nil {
+	pool := p.cfg.Control
+	if p.cfg.Blob != nil {
 		step := registryStep(r)
 		if step.large {
-			next, pool = p.blob, p.cfg.Blob
+			pool = p.cfg.Blob
 		}
 		r = p.pushes.route(r, step, pool)
 	}
 	if !pool.EverAnswered() {
 		r = r.WithContext(balancer.WithPatience(r.Context(), p.cfg.FirstContact))
 	}
-	if pool == p.cfg.Blob && r.Method == http.MethodGet {
-		next = direct(next, w)
+	if converses(r) {
+		p.conversation(pool).ServeHTTP(w, r)
+		return
 	}
 	if err := keepSmallBody(r); err != nil {
 		p.cfg.Fail(w, r, http.StatusBadRequest, fmt.Sprintf("request body could not be read: %v", err))
 		return
 	}
-	next.ServeHTTP(w, r)
+	p.forward(w, r, pool)
 }
 
-// direct returns next for one request whose answer's body, if it can, writes
-// itself to w: a large download then need not pass through this process.
-func direct(next *httputil.ReverseProxy, w http.ResponseWriter) *httputil.ReverseProxy {
-	once := *next
-	once.ModifyResponse = func(resp *http.Response) error {
-		if err := next.ModifyResponse(resp); err != nil {
-			return err
-		}
-		if body, ok := resp.Body.(io.WriterTo); ok {
-			resp.Body = &directBody{ReadCloser: resp.Body, body: body, w: w}
-		}
-		return nil
-	}
-	return &once
-}
-
-// directBody writes everything at its first Read. The reverse proxy reads when
-// it has written the header, and writes nothing else to w meanwhile.
-type directBody struct {
-	io.ReadCloser
-	body io.WriterTo
-	w    http.ResponseWriter
-}
-
-func (d *directBody) Read([]byte) (int, error) {
-	if _, err := d.body.WriteTo(d.w); err != nil {
-		return 0, err
-	}
-	return 0, io.EOF
-}
-
-// keepSmallBody makes a request that may be repeated repeatable. A body that
-// waits for "100 Continue" is left alone: whether it is wanted is the
-// endpoint's word.
+// keepSmallBody makes a request that may be repeated repeatable.
 func keepSmallBody(r *http.Request) error {
-	if r.ContentLength <= 0 || r.ContentLength > keepBody || r.Header.Get("Expect") != "" || !balancer.Repeatable(r) {
+	if r.ContentLength <= 0 || r.ContentLength > keepBody || !balancer.Repeatable(r) {
 		return nil
 	}
 	data := make([]byte, r.ContentLength)
@@ -152,19 +117,18 @@ func keepSmallBody(r *http.Request) error {
 
 // localLocation keeps redirects to the serving endpoint inside the proxy: the
 // client may not even be able to reach the endpoint itself.
-func (p *Proxy) localLocation(resp *http.Response) error {
+func (p *Proxy) localLocation(resp *http.Response) {
 	p.pushes.learn(resp)
 	loc := resp.Header.Get("Location")
 	if loc == "" || resp.Request == nil {
-		return nil
+		return
 	}
 	u, err := url.Parse(loc)
 	if err != nil || u.Host == "" || !strings.EqualFold(u.Host, resp.Request.URL.Host) {
-		return nil
+		return
 	}
 	u.Scheme, u.Host = "", ""
 	resp.Header.Set("Location", u.String())
-	return nil
 }
 
 // failed answers for an endpoint that could not.
@@ -187,20 +151,3 @@ func failText(w http.ResponseWriter, _ *http.Request, status int, reason string)
 	w.WriteHeader(status)
 	fmt.Fprintln(w, reason)
 }
-
-// buffers are what transfers are copied through: memory does not grow with the
-// size of a blob.
-var buffers bufferPool
-
-const bufferSize = 128 << 10
-
-type bufferPool struct{ pool sync.Pool }
-
-func (b *bufferPool) Get() []byte {
-	if buf, ok := b.pool.Get().(*[]byte); ok {
-		return *buf
-	}
-	return make([]byte, bufferSize)
-}
-
-func (b *bufferPool) Put(buf []byte) { b.pool.Put(&buf) }
