@@ -65,7 +65,7 @@ func newStage(opts stageOptions) (s *stage, err error) {
 		s.backends = append(s.backends, b)
 		start := b.start
 		if i == opts.isolate {
-			start = b.startIsolated
+			start = b.isolate
 		}
 		if err = start(); err != nil {
 			return nil, fmt.Errorf("start backend %s: %w", b.name, err)
@@ -127,6 +127,22 @@ func (b *backendProcess) start() error {
 		return err
 	}
 	b.proc, b.addr = p, addr
+	return nil
+}
+
+// errIsolate: this machine does not let the drill drop packets, which shows
+// only when it tries: a container may have the tools and not the right.
+var errIsolate = errors.New("packets cannot be dropped here")
+
+// isolate starts the backend in a network of its own and tries the rule that
+// will drop its packets.
+func (b *backendProcess) isolate() error {
+	if err := b.startIsolated(); err != nil {
+		return fmt.Errorf("%w: %w", errIsolate, err)
+	}
+	if err := errors.Join(b.dropPackets(), b.passPackets()); err != nil {
+		return fmt.Errorf("%w: %w", errIsolate, err)
+	}
 	return nil
 }
 
