@@ -55,10 +55,10 @@ type pass struct {
 
 // attempt is one request to one endpoint.
 type attempt struct {
-	p        *pass
-	ep       *endpoint
-	ctx      context.Context
-	cancel   context.CancelCauseFunc
+	p      *pass
+	ep     *endpoint
+	ctx    context.Context
+	cancel context.CancelCauseFunc
 	sent   time.Time
 	answer alarm       // rings when the answer is late
 	dial   alarm       // rings when the connection is
