@@ -172,6 +172,10 @@ func embedConfig(cfg Config, self Host, log *zap.Logger) (*embed.Config, error) 
 	ec.MaxLearners = 8                             // all hosts may join at the same time
 	ec.GRPCKeepAliveMinTime = time.Second          // our clients look after their connections more often than etcd expects
 	ec.EnableGRPCGateway = false
+	// A lost leader is replaced after one to two election times, and starts wait
+	// for it. Hosts of a cloud are milliseconds apart; etcd's own default of a
+	// second is for those that are not.
+	ec.TickMs, ec.ElectionMs = 100, 500
 	if cfg.TLS.Enabled() {
 		ec.PeerTLSInfo, ec.ClientTLSInfo = cfg.TLS.info(), cfg.TLS.info()
 	}

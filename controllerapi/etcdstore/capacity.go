@@ -12,8 +12,10 @@ const (
 	armVMLimit = 2 // of macOS guests on Apple silicon, set by Apple's licence
 	// hostRAM is kept from VMs in resource mode, in MB.
 	hostRAM = 2048
-	// avoidFor is how long a node is not asked again for what it handed back.
-	avoidFor = time.Minute
+	// avoidFor is how long a node is not asked again for what it handed back. It
+	// doubles with each time, up to maxAvoidFor: there may be no other node.
+	avoidFor    = 5 * time.Second
+	maxAvoidFor = time.Minute
 	// upgradeLimit is how long a node may be Updating.
 	upgradeLimit = 15 * time.Minute
 )
@@ -113,8 +115,12 @@ func (v *View) Accepting(n *Node) bool {
 	return v.Lives[n.ID] != nil && n.Facts.LicenseValid && !n.Settings.DrainMode && !v.Updating(n.ID)
 }
 
-// ScheduleTask returns a pending instance as placement sees it.
+// ScheduleTask returns a pending instance as placement sees it. The caller must
+// not change it.
 func (v *View) ScheduleTask(i *Instance) *schedule.Task {
+	if t := i.task.Load(); t != nil {
+		return t
+	}
 	t := &schedule.Task{
 		ID: string(i.Public.InstanceID), Priority: i.Priority, Created: i.Public.CRTime,
 		Image: schedule.Image{Template: string(i.Template.ID), Tag: i.Template.Tag},
@@ -124,11 +130,17 @@ func (v *View) ScheduleTask(i *Instance) *schedule.Task {
 	if t.Arch != "arm64" && t.Arch != "amd64" {
 		t.Arch = ""
 	}
-	for _, a := range i.Avoid {
+	var times map[api.NodeID]int
+	for _, a := range i.Avoid { // oldest first
 		if t.Avoid == nil {
 			t.Avoid = make(map[string]time.Time)
+			times = make(map[api.NodeID]int)
 		}
-		t.Avoid[string(a.Node)] = a.At.Add(avoidFor)
+		t.Avoid[string(a.Node)] = a.At.Add(min(avoidFor<<times[a.Node], maxAvoidFor))
+		times[a.Node]++
+	}
+	if i.Public.GroupID == "" { // else the groups' fallbacks may change
+		i.task.Store(t)
 	}
 	return t
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"go.etcd.io/etcd/client/v3"
 )
@@ -20,9 +21,10 @@ type waiter struct {
 // freshRound is one read of etcd's revision, shared by all who asked before it
 // began.
 type freshRound struct {
-	done chan struct{}
-	rev  int64
-	err  error
+	done  chan struct{}
+	begun time.Time
+	rev   int64
+	err   error
 }
 
 // Fresh returns once the view holds every write that was acknowledged, by any
@@ -48,7 +50,18 @@ func (s *Store) Fresh(ctx context.Context) error {
 	if round.err != nil {
 		return fmt.Errorf("read revision: %w", round.err)
 	}
-	return s.WaitRevision(ctx, round.rev)
+	if err := s.WaitRevision(ctx, round.rev); err != nil {
+		return err
+	}
+	for at, old := round.begun.UnixNano(), s.proven.Load(); at > old && !s.proven.CompareAndSwap(old, at); old = s.proven.Load() {
+	}
+	return nil
+}
+
+// recent reports whether the view held everything that had been acknowledged
+// within has of now.
+func (s *Store) recent(has time.Duration) bool {
+	return time.Since(time.Unix(0, s.proven.Load())) < has
 }
 
 // readRevisions serves Fresh, one read at a time.
@@ -66,7 +79,8 @@ func (s *Store) readRevisions(ctx context.Context) {
 		if round == nil {
 			continue
 		}
-		resp, err := hedged(ctx, readPolicy(s.cfg.RequestTimeout), func(ctx context.Context) (*clientv3.GetResponse, error) {
+		round.begun = time.Now()
+		resp, err := hedged(ctx, s.readPolicy(), func(ctx context.Context) (*clientv3.GetResponse, error) {
 			return s.etcd.Get(ctx, keyClock, clientv3.WithKeysOnly())
 		})
 		if err != nil {

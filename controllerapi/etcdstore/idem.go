@@ -174,7 +174,7 @@ func (s *Store) dropIdemLease() {
 // grant makes a lease. A grant that is repeated leaves a lease with nothing on
 // it, which ends by itself.
 func (s *Store) grant(ctx context.Context, ttl time.Duration) (clientv3.LeaseID, error) {
-	resp, err := hedged(ctx, writePolicy(s.cfg.RequestTimeout), func(ctx context.Context) (*clientv3.LeaseGrantResponse, error) {
+	resp, err := hedged(ctx, s.writePolicy(), func(ctx context.Context) (*clientv3.LeaseGrantResponse, error) {
 		return s.etcd.Grant(ctx, int64(ttl/time.Second))
 	})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
@@ -21,9 +22,15 @@ var (
 	ErrSessionEnded = errors.New("session was replaced by a newer one")
 )
 
-// Register begins a session of a node. Repeating it is no error.
+// Register begins a session of a node. Repeating it is no error. The view shows
+// it when it returns.
 func (s *Store) Register(ctx context.Context, req api.RegisterRequest) error {
-	err := s.decide(ctx, func(v *View, now time.Time) (*change, bool, error) {
+	now := time.Now()
+	lease, err := s.grant(ctx, s.leaseTTL())
+	if err != nil {
+		return err
+	}
+	rev, err := s.decideAt(ctx, func(v *View, now time.Time) (*change, bool, error) {
 		cur := v.Nodes[req.NodeID]
 		next := &Node{ID: req.NodeID, Registered: now, Settings: firstSettings(req)}
 		rev := int64(0)
@@ -45,6 +52,7 @@ func (s *Store) Register(ctx context.Context, req api.RegisterRequest) error {
 		c := new(change)
 		c.must(nodeKey(req.NodeID), rev)
 		c.put(nodeKey(req.NodeID), next)
+		c.put(liveKey(req.NodeID), Live{Session: req.Session}, clientv3.WithLease(lease))
 		if cur == nil || req.Seed.Overwrite && req.Seed.Groups != nil {
 			if err := v.joinGroups(c, req.NodeID, req.Seed.Groups); err != nil {
 				return nil, false, err
@@ -55,7 +63,11 @@ func (s *Store) Register(ctx context.Context, req api.RegisterRequest) error {
 	if err != nil {
 		return fmt.Errorf("register node %s: %w", req.NodeID, err)
 	}
-	return s.renew(ctx, req.NodeID, req.Session, true)
+	if rev == 0 { // a repeat: the lease of the first time is the node's
+		return s.renew(ctx, req.NodeID, req.Session, true)
+	}
+	s.renewed.Store(req.NodeID, now)
+	return s.WaitRevision(ctx, rev)
 }
 
 // firstSettings are those of a node that is seen for the first time.
@@ -228,7 +240,7 @@ func (s *Store) renew(ctx context.Context, id api.NodeID, session string, force 
 		if !force && now.Sub(s.Renewed(id)) < s.renewEvery() {
 			return nil
 		}
-		_, err := hedged(ctx, readPolicy(s.cfg.RequestTimeout), func(ctx context.Context) (*clientv3.LeaseKeepAliveResponse, error) {
+		_, err := hedged(ctx, s.readPolicy(), func(ctx context.Context) (*clientv3.LeaseKeepAliveResponse, error) {
 			return s.etcd.KeepAliveOnce(ctx, live.lease)
 		})
 		if err == nil {
@@ -264,14 +276,29 @@ func (s *Store) renew(ctx context.Context, id api.NodeID, session string, force 
 	return nil
 }
 
+// toldSettings are a node's settings as it is told them, made when they are first
+// asked for.
+type toldSettings struct {
+	atomic.Pointer[api.NodeSettings]
+}
+
 // SettingsOf returns a node's settings as the node is told them.
 func (v *View) SettingsOf(n *Node) api.NodeSettings {
+	told := v.told[n.ID]
+	if told != nil && v.Nodes[n.ID] == n {
+		if set := told.Load(); set != nil {
+			return *set
+		}
+	}
 	set := n.Settings
 	set.GroupIDs = v.GroupsOf(n.ID)
 	set.Generation = 0
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(api.HashPart(set)))
 	set.Generation = int64(h.Sum64() >> 1)
+	if told != nil && v.Nodes[n.ID] == n {
+		told.Store(&set)
+	}
 	return set
 }
 

@@ -48,7 +48,7 @@ func (s *Store) storeOutput(ctx context.Context, id string, r *api.ScriptResult)
 		return nil
 	}
 	for which, text := range map[string]string{"stdout": r.Stdout, "stderr": r.Stderr} {
-		_, err := hedged(ctx, writePolicy(s.cfg.RequestTimeout), func(ctx context.Context) (*clientv3.PutResponse, error) {
+		_, err := hedged(ctx, s.writePolicy(), func(ctx context.Context) (*clientv3.PutResponse, error) {
 			return s.etcd.Put(ctx, outputKey(id, which), tail(text, keptOutput))
 		})
 		if err != nil {

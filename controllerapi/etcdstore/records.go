@@ -2,9 +2,11 @@ package etcdstore
 
 import (
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/controllerapi/schedule"
 	"go.etcd.io/etcd/client/v3"
 )
 
@@ -46,6 +48,7 @@ type Instance struct {
 
 	rev    int64
 	listed lazyJSON
+	task   atomic.Pointer[schedule.Task] // see ScheduleTask
 }
 
 // Claim binds an instance to a node.
@@ -149,6 +152,8 @@ type Live struct {
 // compares and changes the ledger.
 type Ledger struct {
 	Handed []Handed `json:"handed"`
+	// Spent are the beginnings of the last reservations whose tasks are over.
+	Spent []string `json:"spent,omitempty"`
 
 	rev int64
 }

@@ -13,13 +13,37 @@ import (
 // ErrTaken: the offered task went elsewhere, or the node cannot take it any more.
 var ErrTaken = errors.New("task is taken")
 
+// ErrSpent: another long poll with the same reservation has brought its task
+// since this one began. Nobody reads this one's answer.
+var ErrSpent = errors.New("reservation is spent")
+
 // Reservation is a node's request for one task.
 type Reservation struct {
 	ID      string
 	Node    api.NodeID
 	Session string
 	Kinds   []api.TaskKind
+	// Repeat is set when the ledger has had the reservation when the long poll
+	// began; see Store.Begin.
+	Repeat bool
 }
+
+// Begin looks at what is known of a reservation when a long poll begins. A proxy
+// may keep a poll that its sender gave up, and that sender has begun another with
+// the same reservation, has its task, and even has ended it: what the first poll
+// was given then, nobody would ever hear of.
+func (s *Store) Begin(r *Reservation) {
+	s.Read(func(v *View) { r.Repeat = v.reserved(*r) })
+}
+
+// reserved reports whether the ledger has the reservation.
+func (v *View) reserved(r Reservation) bool {
+	l := v.Ledgers[r.Node]
+	return l != nil && (slices.Contains(l.Spent, shortReservation(r.ID)) || v.handed(r) != nil)
+}
+
+// spent reports whether the reservation was given a task since it began.
+func (v *View) spent(r Reservation) bool { return !r.Repeat && v.reserved(r) }
 
 // HandedTask returns the task that this reservation was given before and that is
 // not over, or nil.
@@ -87,6 +111,13 @@ func (s *Store) HandOut(ctx context.Context, r Reservation) (*api.Task, error) {
 		if id = v.nextNodeTask(r); id == "" {
 			return nil, true, errNoChange
 		}
+		if v.spent(r) {
+			if at := v.handed(r); at != nil && v.open(r.Node, at.Task) {
+				id = at.Task // an earlier attempt of ours went through, or another poll's
+				return nil, true, errNoChange
+			}
+			return nil, true, ErrSpent
+		}
 		c := new(change)
 		c.must(nodeKey(node.ID), node.rev)
 		v.hand(c, r, id, now)
@@ -118,10 +149,11 @@ func (s *Store) Claim(ctx context.Context, r Reservation, id api.InstanceID) (*a
 		if !cur.Pending() || !v.ScheduleNode(node).Fits(v.ScheduleTask(cur), now) {
 			return nil, true, ErrTaken
 		}
-		if l := v.Ledgers[r.Node]; l != nil && slices.ContainsFunc(l.Handed, func(h Handed) bool {
-			return h.Reservation == r.ID && h.Session == r.Session && v.open(r.Node, h.Task)
-		}) {
-			return nil, true, ErrTaken // another Store answered this reservation
+		if v.spent(r) {
+			return nil, true, ErrSpent // another Store answered this reservation
+		}
+		if h := v.handed(r); h != nil && v.open(r.Node, h.Task) {
+			return nil, true, ErrTaken
 		}
 		next := cur.clone()
 		next.Claim = &Claim{Node: r.Node, Session: r.Session, Reservation: r.ID, At: now, Seen: now}
@@ -154,16 +186,41 @@ func (v *View) session(r Reservation) (*Node, error) {
 	return node, nil
 }
 
+// handed returns the newest hand-out under the reservation, or nil.
+func (v *View) handed(r Reservation) *Handed {
+	if l := v.Ledgers[r.Node]; l != nil {
+		for k := len(l.Handed) - 1; k >= 0; k-- {
+			if h := &l.Handed[k]; h.Reservation == r.ID && h.Session == r.Session {
+				return h
+			}
+		}
+	}
+	return nil
+}
+
+const (
+	// keptSpent is how many reservations of tasks that are over the ledger
+	// keeps; a poll that its sender gave up seldom outlives more.
+	keptSpent = 16
+	// spentLen is how much of one is kept.
+	spentLen = 13
+)
+
+func shortReservation(id string) string { return id[:min(len(id), spentLen)] }
+
 // hand adds a hand-out to the node's ledger, and forgets those that are over.
 func (v *View) hand(c *change, r Reservation, id api.TaskID, now time.Time) {
 	next, rev := Ledger{}, int64(0)
 	if cur := v.Ledgers[r.Node]; cur != nil {
-		rev = cur.rev
+		rev, next.Spent = cur.rev, slices.Clone(cur.Spent)
 		for _, h := range cur.Handed {
 			if h.Task != id && h.Session == r.Session && v.open(r.Node, h.Task) {
 				next.Handed = append(next.Handed, h)
+			} else {
+				next.Spent = append(next.Spent, shortReservation(h.Reservation))
 			}
 		}
+		next.Spent = next.Spent[max(0, len(next.Spent)-keptSpent):]
 	}
 	next.Handed = append(next.Handed, Handed{Task: id, Reservation: r.ID, Session: r.Session, At: now})
 	c.must(ledgerKey(r.Node), rev)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -19,6 +20,9 @@ var ErrNoSpace = errors.New("etcd: database space exceeded")
 const (
 	minBackoff = 20 * time.Millisecond
 	maxBackoff = time.Second
+	// callBackoff bounds the wait between two calls of one request: what follows
+	// the end of an election is what its sender waits for.
+	callBackoff = 200 * time.Millisecond
 )
 
 // policy says how a call to etcd is repeated. A member that is paused keeps its
@@ -26,18 +30,58 @@ const (
 // late is sent again, to the next one, while the first is still awaited.
 type policy struct {
 	total time.Duration // for everything
-	hedge time.Duration // until the second call; doubles from there
-	calls int           // awaited at a time, at most
+	// hedge is the time until another call is sent. It does not grow: what was
+	// sent to a leader that has died is lost, and the first call after the
+	// election is the one that counts.
+	hedge time.Duration
+	calls int // awaited at a time, at most
+	// pace, unless nil, stretches hedge while the calls that succeed take long:
+	// repeats would only make a busy etcd busier.
+	pace *pace
 }
 
-// readPolicy: reads are cheap, and an election takes a second or more.
+// readPolicy: reads are cheap, and an election takes half a second or more.
 func readPolicy(total time.Duration) policy {
-	return policy{total: total, hedge: 150 * time.Millisecond, calls: 4}
+	return policy{total: total, hedge: 200 * time.Millisecond, calls: 4}
 }
 
 // writePolicy: a write waits for a disk, and a repeat makes it busier.
 func writePolicy(total time.Duration) policy {
-	return policy{total: total, hedge: 400 * time.Millisecond, calls: 4}
+	return policy{total: total, hedge: 400 * time.Millisecond, calls: 6}
+}
+
+func (s *Store) readPolicy() policy {
+	p := readPolicy(s.cfg.RequestTimeout)
+	p.pace = &s.reads
+	return p
+}
+
+func (s *Store) writePolicy() policy {
+	p := writePolicy(s.cfg.RequestTimeout)
+	p.pace = &s.writes
+	return p
+}
+
+// pace is how long calls that succeeded have taken of late. Its zero value is ready, and it is
+// safe for concurrent use.
+type pace struct{ mean atomic.Int64 } // moving, in nanoseconds
+
+// maxPace bounds how far hedges are put off.
+const maxPace = time.Second
+
+func (p *pace) took(d time.Duration) {
+	if p == nil {
+		return
+	}
+	old := p.mean.Load()
+	p.mean.Store(old + (int64(d)-old)/8) // a lost update is one sample less
+}
+
+func (p *pace) stretch(hedge time.Duration) time.Duration {
+	if p == nil {
+		return hedge
+	}
+	return max(hedge, min(3*time.Duration(p.mean.Load()), maxPace))
 }
 
 // hedged calls until one call succeeds, fails for good, or the time is over.
@@ -48,16 +92,18 @@ func hedged[T any](ctx context.Context, p policy, call func(context.Context) (T,
 	defer wg.Wait()
 	defer cancel()
 	type result struct {
-		val T
-		err error
+		val  T
+		err  error
+		took time.Duration
 	}
 	results := make(chan result, p.calls) // one place for each call awaited
-	awaited, backoff, wait := 0, minBackoff, p.hedge
+	awaited, backoff, wait := 0, minBackoff, p.pace.stretch(p.hedge)
 	launch := func() {
 		awaited++
 		wg.Go(func() {
+			begun := time.Now()
 			val, err := call(ctx)
-			results <- result{val, err}
+			results <- result{val, err, time.Since(begun)}
 		})
 	}
 	launch()
@@ -70,6 +116,7 @@ func hedged[T any](ctx context.Context, p policy, call func(context.Context) (T,
 		case r := <-results:
 			awaited--
 			if r.err == nil {
+				p.pace.took(r.took)
 				return r.val, nil
 			}
 			if err := permanent(r.err); err != nil && ctx.Err() == nil {
@@ -80,13 +127,12 @@ func hedged[T any](ctx context.Context, p policy, call func(context.Context) (T,
 			}
 			if awaited == 0 {
 				timer.Reset(jitter(backoff))
-				backoff = min(2*backoff, maxBackoff)
+				backoff = min(2*backoff, callBackoff)
 			}
 		case <-timer.C:
 			if awaited < p.calls {
 				launch()
 			}
-			wait = min(2*wait, maxBackoff)
 			timer.Reset(wait)
 		case <-ctx.Done():
 			if last == nil {

@@ -102,9 +102,12 @@ type Store struct {
 	waiters []waiter      // guarded by mu
 	lagging chan struct{} // capacity 1: somebody waits for the watch
 
+	reads, writes pace // of calls to etcd
+
 	freshMu   sync.Mutex
 	freshNext *freshRound // guarded by freshMu
 	freshKick chan struct{}
+	proven    atomic.Int64 // Unix nanoseconds; the view holds all that was acknowledged before
 
 	idemMu    sync.Mutex // held across a grant: the others need its result
 	idemID    clientv3.LeaseID

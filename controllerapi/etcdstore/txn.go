@@ -85,7 +85,7 @@ func (s *Store) commit(ctx context.Context, c *change) (result, error) {
 		ops = append(ops[:len(ops):len(ops)], clientv3.OpPut(idem.key, rec, opts...))
 		els = append(els, clientv3.OpGet(idem.key))
 	}
-	resp, err := hedged(ctx, writePolicy(s.cfg.RequestTimeout), func(ctx context.Context) (*clientv3.TxnResponse, error) {
+	resp, err := hedged(ctx, s.writePolicy(), func(ctx context.Context) (*clientv3.TxnResponse, error) {
 		return s.etcd.Txn(ctx).If(cmps...).Then(ops...).Else(els...).Commit()
 	})
 	if errors.Is(err, rpctypes.ErrLeaseNotFound) && idem != nil {
@@ -119,7 +119,7 @@ func (s *Store) commit(ctx context.Context, c *change) (result, error) {
 
 // get reads one key as it is now.
 func (s *Store) get(ctx context.Context, key string) (*mvccpb.KeyValue, error) {
-	resp, err := hedged(ctx, readPolicy(s.cfg.RequestTimeout), func(ctx context.Context) (*clientv3.GetResponse, error) {
+	resp, err := hedged(ctx, s.readPolicy(), func(ctx context.Context) (*clientv3.GetResponse, error) {
 		return s.etcd.Get(ctx, key)
 	})
 	if err != nil {

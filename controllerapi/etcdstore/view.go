@@ -40,6 +40,7 @@ type View struct {
 	leases map[string]clientv3.LeaseID // of Servers, by key
 
 	memberOf map[api.NodeID][]api.GroupID // sorted
+	told     map[api.NodeID]*toldSettings
 	jobNodes map[string]map[api.NodeID]*JobNode
 
 	onNode  map[api.NodeID]map[api.InstanceID]*Instance
@@ -88,6 +89,7 @@ func newView() *View {
 		batches:   make(map[string]*largeBatch),
 		leases:    make(map[string]clientv3.LeaseID),
 		memberOf:  make(map[api.NodeID][]api.GroupID),
+		told:      make(map[api.NodeID]*toldSettings),
 		jobNodes:  make(map[string]map[api.NodeID]*JobNode),
 		onNode:    make(map[api.NodeID]map[api.InstanceID]*Instance),
 		pending:   make(map[api.InstanceID]*Instance),
@@ -152,6 +154,9 @@ func (v *View) apply(ev *clientv3.Event, ch *Changes) error {
 		ch.node(api.NodeID(id))
 		if kv == nil {
 			delete(v.Loads, api.NodeID(id))
+			delete(v.told, api.NodeID(id))
+		} else {
+			v.told[api.NodeID(id)] = new(toldSettings)
 		}
 		return set(v.Nodes, api.NodeID(id), kv, func(n *Node) { n.rev = kv.ModRevision })
 	case dirState:
@@ -202,7 +207,7 @@ func (v *View) applyMembers(id api.GroupID, kv *mvccpb.KeyValue, ch *Changes) er
 	ch.Queue = true
 	if prev != nil {
 		for _, n := range prev.Nodes {
-			ch.node(n)
+			v.regroup(n, ch)
 			v.memberOf[n] = slices.DeleteFunc(slices.Clone(v.memberOf[n]), func(g api.GroupID) bool { return g == id })
 			if len(v.memberOf[n]) == 0 {
 				delete(v.memberOf, n)
@@ -211,12 +216,19 @@ func (v *View) applyMembers(id api.GroupID, kv *mvccpb.KeyValue, ch *Changes) er
 	}
 	if next := v.Members[id]; next != nil {
 		for _, n := range next.Nodes {
-			ch.node(n)
+			v.regroup(n, ch)
 			v.memberOf[n] = append(slices.Clone(v.memberOf[n]), id)
 			slices.Sort(v.memberOf[n])
 		}
 	}
 	return nil
+}
+
+func (v *View) regroup(n api.NodeID, ch *Changes) {
+	ch.node(n)
+	if v.told[n] != nil {
+		v.told[n] = new(toldSettings)
+	}
 }
 
 func (v *View) applyJobNode(id string, kv *mvccpb.KeyValue, ch *Changes) error {

@@ -69,7 +69,7 @@ func (s *Store) load(ctx context.Context) error {
 		if rev != 0 {
 			opts = append(opts, clientv3.WithRev(rev))
 		}
-		resp, err := hedged(ctx, readPolicy(s.cfg.RequestTimeout), func(ctx context.Context) (*clientv3.GetResponse, error) {
+		resp, err := hedged(ctx, s.readPolicy(), func(ctx context.Context) (*clientv3.GetResponse, error) {
 			return s.etcd.Get(ctx, next, opts...)
 		})
 		if err != nil {

@@ -1,7 +1,6 @@
 package schedule
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -46,7 +45,7 @@ type Match struct{ Task, Node string }
 // which another decision could be reached with nothing else changed, or zero.
 // tasks are sorted by Compare. The nodes' Used is charged for what they get.
 func Assign(cfg Config, tasks []*Task, waiting, all []*Node, now time.Time) (matches []Match, later time.Time) {
-	r := round{cfg: cfg, waiting: waiting, all: all, now: now, classes: make(map[string]*class), held: make(map[string]string)}
+	r := round{cfg: cfg, waiting: waiting, all: all, now: now, classes: make(map[classKey]*class), held: make(map[string]string)}
 	for _, t := range tasks {
 		if len(matches) == len(waiting) {
 			break
@@ -69,7 +68,7 @@ type round struct {
 	waiting, all []*Node
 	now          time.Time
 	later        time.Time
-	classes      map[string]*class
+	classes      map[classKey]*class
 	taken        map[string]bool   // waiting nodes that have a task
 	held         map[string]string // node -> the overdue task that it is held for
 }
@@ -191,12 +190,20 @@ func hash(a, b string) uint64 {
 	return h
 }
 
-// class names what the task asks for; a task that avoids nodes is alone.
-func (t *Task) class() string {
+// classKey names what a task asks for.
+type classKey struct {
+	alone           string // the task's id, when it avoids nodes
+	image           Image
+	arch, node, usb string
+	groups          string
+	need            Size
+}
+
+func (t *Task) class() classKey {
 	if len(t.Avoid) > 0 {
-		return t.ID
+		return classKey{alone: t.ID}
 	}
-	return fmt.Sprintf("%s\x00%s\x00%s\x00%s\x00%s\x00%s\x00%v", t.Image.Template, t.Image.Tag, t.Arch, t.Node, t.USB, strings.Join(t.Groups, "\x01"), t.Need)
+	return classKey{image: t.Image, arch: t.Arch, node: t.Node, usb: t.USB, groups: strings.Join(t.Groups, "\x01"), need: t.Need}
 }
 
 // score ranks a fitting node for a task: the template counts first.

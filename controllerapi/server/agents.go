@@ -45,9 +45,6 @@ func (s *Server) register(r *http.Request) (any, error) {
 	if err := s.store.Register(r.Context(), req); err != nil {
 		return nil, err
 	}
-	if err := s.fresh(r); err != nil {
-		return nil, err
-	}
 	out := api.RegisterResponse{NodeID: req.NodeID, Cluster: s.lists(), HeartbeatIntervalMS: s.cfg.HeartbeatInterval.Milliseconds()}
 	s.store.Read(func(v *etcdstore.View) {
 		if n := v.Nodes[req.NodeID]; n != nil {
@@ -142,6 +139,7 @@ func (s *Server) reserve(r *http.Request) (any, error) {
 	if err := s.store.CheckSession(ctx, req.NodeID, req.Session); err != nil {
 		return nil, err
 	}
+	s.store.Begin(&res)
 	w := s.disp.join(&req)
 	defer s.disp.leave(w)
 	timeout := time.NewTimer(min(max(time.Duration(req.WaitMS)*time.Millisecond, 0), maxReserveWait))
@@ -150,6 +148,9 @@ func (s *Server) reserve(r *http.Request) (any, error) {
 		task, err := s.store.HandedTask(ctx, res)
 		if err == nil && task == nil {
 			task, err = s.store.HandOut(ctx, res)
+		}
+		if errors.Is(err, etcdstore.ErrSpent) {
+			return api.ReserveResponse{}, nil
 		}
 		if err != nil || task != nil {
 			return api.ReserveResponse{Task: task}, err
@@ -162,8 +163,11 @@ func (s *Server) reserve(r *http.Request) (any, error) {
 		case id := <-w.offer:
 			task, err := s.store.Claim(ctx, res, id)
 			s.disp.answered(w, id, err == nil && task != nil)
-			if errors.Is(err, etcdstore.ErrTaken) {
+			switch {
+			case errors.Is(err, etcdstore.ErrTaken):
 				continue
+			case errors.Is(err, etcdstore.ErrSpent):
+				return api.ReserveResponse{}, nil
 			}
 			if err != nil || task != nil {
 				return api.ReserveResponse{Task: task}, err

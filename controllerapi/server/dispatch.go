@@ -16,6 +16,10 @@ import (
 const (
 	// roundPause lets changes gather: a burst of creations is one round, not many.
 	roundPause = 2 * time.Millisecond
+	// roundShare bounds the part of a core that rounds take: the pause after one
+	// is so many times what it took. With thousands of tasks that wait for a
+	// free node, every change of a node would else be a look at all of them.
+	roundShare = 4
 	// offerLife is how long an offered instance is not offered again; the view
 	// shows the claim long before that.
 	offerLife = 5 * time.Second
@@ -182,14 +186,16 @@ func (d *dispatcher) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		later := d.round(time.Now().UTC())
+		begun := time.Now()
+		later := d.round(begun.UTC())
+		took := time.Since(begun)
 		wait := time.Hour
 		if !later.IsZero() {
 			wait = max(time.Until(later), roundPause)
 		}
 		timer.Reset(wait)
 		select {
-		case <-time.After(roundPause):
+		case <-time.After(max(roundPause, roundShare*took)):
 		case <-ctx.Done():
 			return
 		}
@@ -199,6 +205,11 @@ func (d *dispatcher) run(ctx context.Context) {
 // round offers waiting instances to waiting nodes, and returns when the next
 // round is due though nothing changes.
 func (d *dispatcher) round(now time.Time) time.Time {
+	waiting := false
+	d.store.Read(func(v *etcdstore.View) { waiting = len(v.Pending()) > 0 })
+	if !waiting {
+		return time.Time{} // every long poll that begins asks for a round
+	}
 	idle, charged, out, dirty := d.snapshot(now)
 	if len(idle) == 0 {
 		return time.Time{}
@@ -207,14 +218,14 @@ func (d *dispatcher) round(now time.Time) time.Time {
 	if len(tasks) == 0 {
 		return retry
 	}
-	waiting := make([]*schedule.Node, 0, len(idle))
+	takers := make([]*schedule.Node, 0, len(idle))
 	for id := range idle {
 		if n := d.nodes[id]; n != nil {
-			waiting = append(waiting, n)
+			takers = append(takers, n)
 		}
 	}
 	all := slices.AppendSeq(make([]*schedule.Node, 0, len(d.nodes)), maps.Values(d.nodes))
-	matches, later := schedule.Assign(d.cfg, tasks, waiting, all, now)
+	matches, later := schedule.Assign(d.cfg, tasks, takers, all, now)
 	if len(matches) > 0 {
 		needs := make(map[string]schedule.Size, len(tasks))
 		for _, t := range tasks {

@@ -139,6 +139,15 @@ type controller struct {
 // startController runs a controller on etcd until the test ends.
 func startController(t testing.TB, etcd *clientv3.Client, registry string, change func(*Config)) *controller {
 	t.Helper()
+	log := zap.NewNop()
+	if os.Getenv("TEST_LOG") != "" {
+		log = zaptest.NewLogger(t)
+	}
+	return startLogged(t, etcd, registry, log, change)
+}
+
+func startLogged(t testing.TB, etcd *clientv3.Client, registry string, log *zap.Logger, change func(*Config)) *controller {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -150,10 +159,6 @@ func startController(t testing.TB, etcd *clientv3.Client, registry string, chang
 	cfg.AllowEmptyRegistry = registry == ""
 	if change != nil {
 		change(&cfg)
-	}
-	log := zap.NewNop()
-	if os.Getenv("TEST_LOG") != "" {
-		log = zaptest.NewLogger(t)
 	}
 	srv, err := New(cfg, etcd, log)
 	if err != nil {

@@ -52,7 +52,7 @@ func startCloud(ctx context.Context, bin, template string) (*ownCloud, error) {
 	for i := range cloudSize {
 		name, peer := fmt.Sprintf("etcd-%d", i+1), localcloud.URL(ports[cloudSize+i])
 		c.etcd = append(c.etcd, &localcloud.Process{Name: name, Path: filepath.Join(bin, "etcd"), Log: filepath.Join(dir, name+".log"), Args: []string{
-			"--name", name, "--data-dir", filepath.Join(dir, name), "--initial-cluster", strings.Join(peers, ","), "--log-level", "warn",
+			"--name", name, "--data-dir", filepath.Join(dir, name), "--initial-cluster", strings.Join(peers, ","), "--log-level", "warn", "--election-timeout", "500",
 			"--listen-client-urls", c.etcdURLs[i], "--advertise-client-urls", c.etcdURLs[i],
 			"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer}})
 		name = fmt.Sprintf("controller-%d", i+1)

@@ -17,6 +17,7 @@ type Ledger struct {
 	running   map[controllerapi.InstanceID][]entry
 	confirms  map[controllerapi.InstanceID]claim
 	startedAt map[controllerapi.InstanceID]time.Time
+	awaited   map[controllerapi.InstanceID]chan struct{} // closed when it is Started
 	begun     int
 	broken    []Violation
 }
@@ -60,7 +61,7 @@ func (v Violation) String() string {
 // NewLedger returns an empty ledger.
 func NewLedger() *Ledger {
 	return &Ledger{running: make(map[controllerapi.InstanceID][]entry), confirms: make(map[controllerapi.InstanceID]claim),
-		startedAt: make(map[controllerapi.InstanceID]time.Time)}
+		startedAt: make(map[controllerapi.InstanceID]time.Time), awaited: make(map[controllerapi.InstanceID]chan struct{})}
 }
 
 func (l *Ledger) began(node controllerapi.NodeID, v vm, onNode, capacity int) {
@@ -100,7 +101,27 @@ func (l *Ledger) confirmed(node controllerapi.NodeID, id controllerapi.InstanceI
 	l.confirms[id] = now
 	if !seen {
 		l.startedAt[id] = time.Now()
+		if ch := l.awaited[id]; ch != nil {
+			close(ch)
+			delete(l.awaited, id)
+		}
 	}
+}
+
+// Started returns a channel that is closed once an instance's start is confirmed.
+func (l *Ledger) Started(id controllerapi.InstanceID) <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ch := l.awaited[id]
+	if ch == nil {
+		ch = make(chan struct{})
+		if _, ok := l.startedAt[id]; ok {
+			close(ch)
+			return ch
+		}
+		l.awaited[id] = ch
+	}
+	return ch
 }
 
 // Break records a violation that was found elsewhere.

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/test/history"
 )
@@ -163,7 +164,7 @@ func (n *Node) register(ctx context.Context, started time.Time) error {
 		Seed: controllerapi.SeedSettings{Name: &id, MaxVMCount: &n.cfg.Capacity, IgnoreARMVMLimit: new(true), Groups: n.cfg.Groups},
 	}
 	n.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, n.cfg.CallTimeout)
+	ctx, cancel := context.WithTimeout(balancer.WithWait(ctx, syncPatience), n.cfg.CallTimeout)
 	defer cancel()
 	resp, err := n.api.Register(ctx, req)
 	if err != nil {

@@ -55,6 +55,10 @@ func (n *Node) interval() time.Duration {
 	return 5 * time.Second
 }
 
+// syncPatience is how long a heartbeat or registration may take before another
+// controller is asked too.
+const syncPatience = time.Second
+
 // sync sends one heartbeat. again asks for the next one at once.
 func (n *Node) sync(ctx context.Context, tasks *errgroup.Group) (again bool, err error) {
 	n.mu.Lock()
@@ -81,7 +85,9 @@ func (n *Node) sync(ctx context.Context, tasks *errgroup.Group) (again bool, err
 		req.Tasks = &ids
 	}
 
-	call, cancel := context.WithTimeout(ctx, n.cfg.CallTimeout)
+	// Nobody waits for a heartbeat: a second copy of it after some milliseconds
+	// would only make a busy cloud busier.
+	call, cancel := context.WithTimeout(balancer.WithWait(ctx, syncPatience), n.cfg.CallTimeout)
 	defer cancel()
 	began := time.Now()
 	resp, err := n.api.Sync(call, req)
