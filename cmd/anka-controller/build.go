@@ -40,6 +40,20 @@ func (c *config) newController(etcd *etcdmember.Client, log *zap.Logger, metrics
 	cfg.InstanceActiveTimeout = c.InstanceActive
 	cfg.InstanceTimeOut = c.InstanceTimeout
 	cfg.UnknownVMThreshold = c.UnknownVMThreshold
+	cfg.CleanQueuesInterval = c.CleanQueuesInterval
+	// The defaults of these four are of another way of scheduling.
+	if c.isGiven("ANKA_SCHEDULER_INTERVAL") {
+		cfg.SchedulerInterval = c.SchedulerInterval
+	}
+	if c.isGiven("ANKA_RESERVE_TASK_TIMEOUT") {
+		cfg.ReserveTaskTimeout = c.ReserveTaskTimeout
+	}
+	if c.isGiven("ANKA_QUERY_TASK_TIMEOUT") {
+		cfg.QueryTaskTimeout = c.QueryTaskTimeout
+	}
+	if c.isGiven("ANKA_NUM_WORKERS") || c.isGiven("ANKA_BATCH_TASK_COUNT") {
+		cfg.Claims = c.NumWorkers * c.BatchTasks
+	}
 	cfg.EtcdTimeout = min(c.EtcdRequestTimeout, cfg.EtcdTimeout) // callers of the API give up earlier than etcd would
 	cfg.ManageMACAddresses, cfg.MACRange, cfg.MACRangeMaxRetries = c.ManageMAC, c.MACRange, c.MACRangeMaxRetries
 	cfg.NoNodeUpgrades = c.NoNodeUpgrades

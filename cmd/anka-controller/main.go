@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -31,6 +32,11 @@ const (
 type usageError struct{ error }
 
 func main() {
+	// Thousands of long polls hold buffers that live as long as they do: at Go's
+	// default the heap would be twice that. GOGC says otherwise.
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	// A second signal ends the process at once: whoever sends it does not want to wait.
 	context.AfterFunc(ctx, stop)

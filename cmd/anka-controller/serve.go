@@ -114,8 +114,7 @@ func (c *config) serve(ctx context.Context, log *zap.Logger) error {
 // withoutEffect are settings of existing configurations that are accepted, so
 // that these start, and do nothing here.
 var withoutEffect = []string{
-	"ANKA_NUM_WORKERS", "ANKA_BATCH_TASK_COUNT", "ANKA_SCHEDULER_INTERVAL", "ANKA_CLEAN_QUEUES_INTERVAL", "ANKA_QUERY_TASK_TIMEOUT",
-	"ANKA_RESERVE_TASK_TIMEOUT", "ANKA_NUM_HTTP_RETRIES", "ANKA_FILL_MAC_ADDRESS_RANGE_INTERVAL", "ANKA_CLEAN_MAC_ADDRESS_INTERVAL",
+	"ANKA_NUM_HTTP_RETRIES", "ANKA_FILL_MAC_ADDRESS_RANGE_INTERVAL", "ANKA_CLEAN_MAC_ADDRESS_INTERVAL",
 	"ANKA_ENABLE_CENTRAL_LOGGING", "ANKA_CMD_LOG_MAX_DAYS", "ANKA_CMD_LOG_MAX_MB",
 }
 

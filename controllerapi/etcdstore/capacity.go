@@ -55,7 +55,7 @@ func (v *View) Capacity(n *Node) (total, used schedule.Size) {
 	}
 	for id, i := range v.onNode[n.ID] {
 		if !counted[id] && i.takesSlot() {
-			used = used.Add(i.need())
+			used = used.Add(v.need(i))
 		}
 	}
 	return total, used
@@ -68,10 +68,6 @@ func (i *Instance) takesSlot() bool {
 		return i.Restart != nil
 	}
 	return true
-}
-
-func (i *Instance) need() schedule.Size {
-	return schedule.Size{VMs: 1, VCPU: i.VCPU, RAM: i.RAM}
 }
 
 // ScheduleNode returns the node as placement sees it.
@@ -118,13 +114,14 @@ func (v *View) Accepting(n *Node) bool {
 // ScheduleTask returns a pending instance as placement sees it. The caller must
 // not change it.
 func (v *View) ScheduleTask(i *Instance) *schedule.Task {
-	if t := i.task.Load(); t != nil {
+	need := v.need(i)
+	if t := i.task.Load(); t != nil && t.Need == need {
 		return t
 	}
 	t := &schedule.Task{
 		ID: string(i.Public.InstanceID), Priority: i.Priority, Created: i.Public.CRTime,
 		Image: schedule.Image{Template: string(i.Template.ID), Tag: i.Template.Tag},
-		Arch:  i.Public.Arch, Node: string(i.PinNode), USB: i.Public.USBDevice, Need: i.need(),
+		Arch:  i.Public.Arch, Node: string(i.PinNode), USB: i.Public.USBDevice, Need: need,
 		Groups: v.groupChain(i.Public.GroupID),
 	}
 	if t.Arch != "arm64" && t.Arch != "amd64" {

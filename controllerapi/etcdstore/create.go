@@ -62,7 +62,8 @@ func (s *Store) Create(ctx context.Context, batch Batch, instances []*Instance, 
 	if err != nil || !large {
 		return err
 	}
-	return s.expand(ctx, batch.ID)
+	// From here on all of it will be there, whoever waits for the answer.
+	return s.expand(context.WithoutCancel(ctx), batch.ID)
 }
 
 // create adds instances to the change.

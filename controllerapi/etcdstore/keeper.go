@@ -2,6 +2,8 @@ package etcdstore
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
@@ -20,6 +22,10 @@ const (
 	// unconfirmedFor is how long the record of an instance whose node never
 	// confirmed its end is kept, so that its VM is removed when the node returns.
 	unconfirmedFor = 24 * time.Hour
+	// sweepEvery is how often start requests that no instance has are looked for.
+	sweepEvery = time.Hour
+	// queueLimit is how long an instance may wait for a node.
+	queueLimit = 24 * time.Hour
 	// silentFor is how long a start may go without a report, from an agent that
 	// does not list its tasks.
 	silentFor = 15 * time.Minute
@@ -32,7 +38,8 @@ func (s *Store) keeper(ctx context.Context) {
 	tick := time.NewTicker(keeperTick)
 	defer tick.Stop()
 	var since time.Time // of being keeper
-	var ticked time.Time
+	var ticked, swept, cleaned time.Time
+	offline := make(map[api.NodeID]time.Time) // since when, as far as this keeper saw
 	for {
 		select {
 		case <-tick.C:
@@ -40,7 +47,8 @@ func (s *Store) keeper(ctx context.Context) {
 			return
 		}
 		if !s.elected(ctx, "keeper") {
-			since = time.Time{}
+			since, swept, cleaned = time.Time{}, time.Time{}, time.Time{}
+			clear(offline)
 			s.keeping.Store(false)
 			continue
 		}
@@ -59,7 +67,86 @@ func (s *Store) keeper(ctx context.Context) {
 			}
 			ticked = now
 		}
-		s.keep(ctx, now, since)
+		s.keep(ctx, now, since, offline)
+		if now.Sub(swept) >= sweepEvery {
+			if err := s.sweepRequests(ctx); err != nil {
+				s.log.Warn("start requests not swept", zap.Error(err))
+			} else {
+				swept = now
+			}
+		}
+		if now.Sub(cleaned) >= s.cfg.CleanQueuesInterval {
+			s.cleanQueue(ctx)
+			cleaned = now
+		}
+	}
+}
+
+// sweepRequests deletes start requests that no instance has any more. The record
+// of the last instance takes its request along; this is for what was left when
+// two keepers were at it at the same time.
+func (s *Store) sweepRequests(ctx context.Context) error {
+	next, end := dirRequest, clientv3.GetPrefixRangeEnd(dirRequest)
+	for {
+		resp, err := hedged(ctx, s.readPolicy(), func(ctx context.Context) (*clientv3.GetResponse, error) {
+			return s.etcd.Get(ctx, next, clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithKeysOnly())
+		})
+		if err != nil {
+			return err
+		}
+		// Request and instances are made in one transaction: what is not there at
+		// the revision of this answer will not come.
+		if err := s.WaitRevision(ctx, resp.Header.Revision); err != nil {
+			return err
+		}
+		used := make(map[string]bool)
+		s.Read(func(v *View) {
+			for _, i := range v.Instances {
+				used[i.Batch] = true
+			}
+			for id := range v.batches {
+				used[id] = true
+			}
+		})
+		for _, kv := range resp.Kvs {
+			if used[strings.TrimPrefix(string(kv.Key), dirRequest)] {
+				continue
+			}
+			c := new(change)
+			c.must(string(kv.Key), kv.ModRevision)
+			c.delete(string(kv.Key))
+			if _, err := s.commit(ctx, c); err != nil && !errors.Is(err, errConflict) {
+				return err
+			}
+		}
+		if !resp.More {
+			return nil
+		}
+		next = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
+	}
+}
+
+// cleanQueue ends the wait of instances that no node has taken for a day.
+func (s *Store) cleanQueue(ctx context.Context) {
+	var old []api.InstanceID
+	s.Read(func(v *View) {
+		for id, i := range v.pending {
+			if time.Since(i.Public.CRTime) > queueLimit {
+				old = append(old, id)
+			}
+		}
+	})
+	for _, id := range old {
+		err := s.updateInstance(ctx, id, nil, func(_ *View, i *Instance, now time.Time) error {
+			if !i.Pending() || now.Sub(i.Public.CRTime) <= queueLimit {
+				return errNoChange
+			}
+			i.fail("no node has taken it for "+queueLimit.String(), now)
+			return nil
+		})
+		if err := ignoreGone(err); err != nil {
+			s.log.Warn("instance that waits for ever not ended", zap.String("instance_id", string(id)), zap.Error(err))
+		}
 	}
 }
 
@@ -90,7 +177,7 @@ func (s *Store) leaderID(lease clientv3.LeaseID) string {
 }
 
 // keep does one round. The view may be behind; every change compares.
-func (s *Store) keep(ctx context.Context, now, since time.Time) {
+func (s *Store) keep(ctx context.Context, now, since time.Time, offline map[api.NodeID]time.Time) {
 	type job struct {
 		id   api.InstanceID
 		node api.NodeID
@@ -99,7 +186,22 @@ func (s *Store) keep(ctx context.Context, now, since time.Time) {
 	var jobs []job
 	// After an outage of ours, nodes get one full timeout to come back.
 	patient := now.Sub(since) < s.cfg.NodeActiveTimeout
+	// A node is offline when it has been silent for its own timeout; what runs on
+	// it may have a longer one.
+	grace := s.cfg.InstanceActiveTimeout - s.cfg.NodeActiveTimeout
 	s.Read(func(v *View) {
+		for id := range v.onNode {
+			if v.Lives[id] != nil {
+				delete(offline, id)
+			} else if _, ok := offline[id]; !ok {
+				offline[id] = now
+			}
+		}
+		for id := range offline {
+			if v.onNode[id] == nil {
+				delete(offline, id)
+			}
+		}
 		for id, i := range v.Instances {
 			var node api.NodeID
 			if i.Claim != nil {
@@ -113,7 +215,7 @@ func (s *Store) keep(ctx context.Context, now, since time.Time) {
 			case node == "" || i.Public.InstanceState == api.Terminated:
 			case v.Nodes[node] == nil:
 				jobs = append(jobs, job{id, node, s.settleOrphan})
-			case v.Lives[node] == nil && !patient && !i.Ended() && i.Public.InstanceState != api.Error:
+			case v.Lives[node] == nil && !patient && (!i.Claim.Done || now.Sub(offline[node]) >= grace) && !i.Ended() && i.Public.InstanceState != api.Error:
 				jobs = append(jobs, job{id, node, s.settleOffline})
 			case !i.Claim.Done && !i.Ended() && now.Sub(i.Claim.Seen) > silentFor && v.States[node] != nil && v.States[node].TasksHash == "":
 				jobs = append(jobs, job{id, node, s.settleSilent})

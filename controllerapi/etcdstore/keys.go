@@ -31,7 +31,8 @@ const (
 	dirBatch    = watched + "batch/"   // start requests that take several transactions
 	dirLoad     = watched + "load/"    // nodes' load, broadcast by controllers
 	dirLeader   = watched + "leader/"
-	dirMAC      = watched + "mac/" // addresses in use
+	dirMAC      = watched + "mac/"  // addresses in use
+	dirSize     = watched + "size/" // what VMs of a template take, by template
 
 	keyMACPool = watched + "macpool"
 )

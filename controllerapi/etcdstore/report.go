@@ -39,6 +39,9 @@ func (s *Store) Report(ctx context.Context, req *api.ReportRequest) (abandon boo
 		err = s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {
 			return i.reportStart(v, req, now)
 		})
+		if err == nil && req.Phase == api.PhaseDone {
+			s.learnSize(ctx, id, req.VM)
+		}
 	case taskTerminate:
 		err = s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {
 			return i.reportTerminate(req, now)

@@ -38,6 +38,9 @@ type Config struct {
 	// are looked at from a random place before the range is searched.
 	MACRange MACRange
 	MACTries int
+	// CleanQueuesInterval is how often instances are looked for that have waited
+	// for a node for a day; they are in error then.
+	CleanQueuesInterval time.Duration
 	// ServerLease is the life of an announcement, and of a duty, after its
 	// holder died.
 	ServerLease time.Duration
@@ -51,6 +54,7 @@ func DefaultConfig() Config {
 		InstanceActiveTimeout: 2 * time.Minute,
 		InstanceTimeout:       time.Minute,
 		UnknownVMThreshold:    30,
+		CleanQueuesInterval:   time.Hour,
 		ServerLease:           10 * time.Second, // five election timeouts of a slow etcd
 	}
 }
@@ -70,6 +74,7 @@ func (c Config) Validate() error {
 		{"NodeActiveTimeout", c.NodeActiveTimeout, time.Second},
 		{"InstanceActiveTimeout", c.InstanceActiveTimeout, time.Second},
 		{"InstanceTimeout", c.InstanceTimeout, 0},
+		{"CleanQueuesInterval", c.CleanQueuesInterval, time.Second},
 		{"ServerLease", c.ServerLease, time.Second},
 	} {
 		if d.got < d.min {

@@ -32,6 +32,7 @@ type View struct {
 	Jobs    map[string]*Job
 	MACs    map[string]*MAC
 	MACPool *MACPool
+	Sizes   map[api.TemplateID]*TemplateSize
 	Loads   map[api.NodeID]api.NodeLoad // as last broadcast; see load.go
 
 	batches map[string]*largeBatch
@@ -85,6 +86,7 @@ func newView() *View {
 		Images:    make(map[string]*Image),
 		Jobs:      make(map[string]*Job),
 		MACs:      make(map[string]*MAC),
+		Sizes:     make(map[api.TemplateID]*TemplateSize),
 		Loads:     make(map[api.NodeID]api.NodeLoad),
 		batches:   make(map[string]*largeBatch),
 		leases:    make(map[string]clientv3.LeaseID),
@@ -192,6 +194,9 @@ func (v *View) apply(ev *clientv3.Event, ch *Changes) error {
 		return v.applyLoads(kv)
 	case dirBatch:
 		return set(v.batches, id, kv, func(b *largeBatch) { b.rev = kv.ModRevision })
+	case dirSize:
+		ch.Queue = true
+		return set(v.Sizes, api.TemplateID(id), kv, func(s *TemplateSize) { s.rev = kv.ModRevision })
 	case dirMAC:
 		return set(v.MACs, id, kv, func(m *MAC) { m.rev = kv.ModRevision })
 	}

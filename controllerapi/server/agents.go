@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"regexp"
@@ -142,13 +143,16 @@ func (s *Server) reserve(r *http.Request) (any, error) {
 	s.store.Begin(&res)
 	w := s.disp.join(&req)
 	defer s.disp.leave(w)
-	timeout := time.NewTimer(min(max(time.Duration(req.WaitMS)*time.Millisecond, 0), maxReserveWait))
+	timeout := time.NewTimer(min(max(time.Duration(req.WaitMS)*time.Millisecond, 0), maxReserveWait, s.cfg.ReserveTaskTimeout))
 	defer timeout.Stop()
 	for {
-		task, err := s.store.HandedTask(ctx, res)
-		if err == nil && task == nil {
-			task, err = s.store.HandOut(ctx, res)
-		}
+		task, err := s.query(ctx, func(ctx context.Context) (*api.Task, error) {
+			task, err := s.store.HandedTask(ctx, res)
+			if err == nil && task == nil {
+				task, err = s.store.HandOut(ctx, res)
+			}
+			return task, err
+		})
 		if errors.Is(err, etcdstore.ErrSpent) {
 			return api.ReserveResponse{}, nil
 		}
@@ -161,7 +165,7 @@ func (s *Server) reserve(r *http.Request) (any, error) {
 				return nil, err
 			}
 		case id := <-w.offer:
-			task, err := s.store.Claim(ctx, res, id)
+			task, err := s.claim(ctx, res, id)
 			s.disp.answered(w, id, err == nil && task != nil)
 			switch {
 			case errors.Is(err, etcdstore.ErrTaken):
@@ -180,6 +184,28 @@ func (s *Server) reserve(r *http.Request) (any, error) {
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// query looks for a task within the time that this may take.
+func (s *Server) query(ctx context.Context, look func(context.Context) (*api.Task, error)) (*api.Task, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.QueryTaskTimeout)
+	defer cancel()
+	return look(ctx)
+}
+
+// claim claims a task, when one of the places for claims is free.
+func (s *Server) claim(ctx context.Context, res etcdstore.Reservation, id api.InstanceID) (*api.Task, error) {
+	return s.query(ctx, func(ctx context.Context) (*api.Task, error) {
+		if s.claims != nil {
+			select {
+			case s.claims <- struct{}{}:
+				defer func() { <-s.claims }()
+			case <-ctx.Done():
+				return nil, etcdstore.ErrTaken // others shall have it
+			}
+		}
+		return s.store.Claim(ctx, res, id)
+	})
 }
 
 func (s *Server) report(r *http.Request) (any, error) {

@@ -61,8 +61,24 @@ type Config struct {
 	InstanceTimeOut time.Duration
 	// UnknownVMThreshold is ANKA_UNKNOWN_VM_THRESHOLD.
 	UnknownVMThreshold int
-	// EtcdTimeout bounds the repeats of one etcd operation within a call.
+	// EtcdTimeout bounds the repeats of one etcd operation within a call
+	// (ANKA_ETCD_REQUEST_TIMEOUT, of which no more than the default counts).
 	EtcdTimeout time.Duration
+	// CleanQueuesInterval is how often instances that have waited for a node for
+	// a day are put in error (ANKA_CLEAN_QUEUES_INTERVAL).
+	CleanQueuesInterval time.Duration
+	// SchedulerInterval is how often placement looks at every node anew, though no
+	// event has told of it (ANKA_SCHEDULER_INTERVAL).
+	SchedulerInterval time.Duration
+	// ReserveTaskTimeout bounds how long a node's wait for a task is held
+	// (ANKA_RESERVE_TASK_TIMEOUT); it never exceeds what proxies bear.
+	ReserveTaskTimeout time.Duration
+	// QueryTaskTimeout bounds the look for a task, and the claim of one, within
+	// that wait (ANKA_QUERY_TASK_TIMEOUT).
+	QueryTaskTimeout time.Duration
+	// Claims bounds how many tasks this controller hands out at the same time
+	// (ANKA_NUM_WORKERS times ANKA_BATCH_TASK_COUNT); 0 is no bound.
+	Claims int
 
 	// ManageMACAddresses gives every instance an address of MACRange
 	// (ANKA_MANAGE_MAC_ADDRESSES, ANKA_MAC_ADDR_RANGE as "a-b",
@@ -109,6 +125,10 @@ func DefaultConfig() Config {
 		InstanceTimeOut:       store.InstanceTimeout,
 		UnknownVMThreshold:    store.UnknownVMThreshold,
 		EtcdTimeout:           store.RequestTimeout,
+		CleanQueuesInterval:   store.CleanQueuesInterval,
+		SchedulerInterval:     time.Minute,
+		ReserveTaskTimeout:    maxReserveWait,
+		QueryTaskTimeout:      store.RequestTimeout,
 		MACRangeMaxRetries:    100,
 		Schedule:              schedule.DefaultConfig(),
 	}
@@ -134,6 +154,17 @@ func (c Config) Validate() error {
 	}
 	if c.HeartbeatInterval < 100*time.Millisecond || c.HeartbeatInterval > c.NodeActiveTimeout/2 {
 		errs = append(errs, fmt.Errorf("HeartbeatInterval %v must be from 100ms to half of ANKA_NODE_ACTIVE_TIMEOUT (%v)", c.HeartbeatInterval, c.NodeActiveTimeout))
+	}
+	for _, d := range []struct {
+		name string
+		got  time.Duration
+	}{
+		{"ANKA_SCHEDULER_INTERVAL", c.SchedulerInterval}, {"ANKA_CLEAN_QUEUES_INTERVAL", c.CleanQueuesInterval},
+		{"ANKA_RESERVE_TASK_TIMEOUT", c.ReserveTaskTimeout}, {"ANKA_QUERY_TASK_TIMEOUT", c.QueryTaskTimeout},
+	} {
+		if d.got < time.Second {
+			errs = append(errs, fmt.Errorf("%s is %v: it must be at least 1s", d.name, d.got))
+		}
 	}
 	if s := c.Schedule.Strategy; s != schedule.Spread && s != schedule.Pack {
 		errs = append(errs, fmt.Errorf("strategy %q must be %q or %q", s, schedule.Spread, schedule.Pack))
@@ -168,7 +199,7 @@ func (c Config) store() etcdstore.Config {
 	s.ID, s.CloudID = c.ID, c.CloudID
 	s.NodeActiveTimeout, s.InstanceActiveTimeout, s.InstanceTimeout = c.NodeActiveTimeout, c.InstanceActiveTimeout, c.InstanceTimeOut
 	s.UnknownVMThreshold = c.UnknownVMThreshold
-	s.RequestTimeout = c.EtcdTimeout
+	s.RequestTimeout, s.CleanQueuesInterval = c.EtcdTimeout, c.CleanQueuesInterval
 	s.MACRange, s.MACTries = c.macRange(), c.MACRangeMaxRetries
 	return s
 }

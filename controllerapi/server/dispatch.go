@@ -30,6 +30,7 @@ const (
 // was faster.
 type dispatcher struct {
 	cfg   schedule.Config
+	every time.Duration // all nodes are looked at anew; an upgrade that takes too long changes one without an event
 	store *etcdstore.Store
 	log   *zap.Logger
 	kick  chan struct{} // capacity 1: something changed
@@ -58,10 +59,6 @@ type offered struct {
 	attempt int
 }
 
-// rebuildEvery is how often all nodes are looked at anew: an upgrade that takes
-// too long changes a node without an event.
-const rebuildEvery = time.Minute
-
 // waiter is one long poll.
 type waiter struct {
 	node   api.NodeID
@@ -71,9 +68,9 @@ type waiter struct {
 	busy   bool                // guarded by dispatcher.mu; an offer is out
 }
 
-func newDispatcher(cfg schedule.Config, store *etcdstore.Store, log *zap.Logger) *dispatcher {
+func newDispatcher(cfg schedule.Config, every time.Duration, store *etcdstore.Store, log *zap.Logger) *dispatcher {
 	return &dispatcher{
-		cfg: cfg, store: store, log: log, kick: make(chan struct{}, 1),
+		cfg: cfg, every: every, store: store, log: log, kick: make(chan struct{}, 1),
 		waiters: make(map[api.NodeID][]*waiter),
 		offered: make(map[api.InstanceID]offered),
 		dirty:   make(map[api.NodeID]struct{}),
@@ -279,7 +276,7 @@ func (d *dispatcher) snapshot(now time.Time) (idle map[api.NodeID]*waiter, charg
 // with their attempts, and when the first offer that is out may be made again.
 func (d *dispatcher) look(charged map[api.NodeID][]offer, out map[api.InstanceID]offered, dirty map[api.NodeID]bool, now time.Time) (tasks []*schedule.Task, attempts map[string]int, retry time.Time) {
 	attempts = make(map[string]int)
-	all := d.nodes == nil || now.Sub(d.rebuilt) > rebuildEvery
+	all := d.nodes == nil || now.Sub(d.rebuilt) > d.every
 	if all {
 		d.nodes, d.rebuilt = make(map[api.NodeID]*schedule.Node), now
 	}

@@ -11,6 +11,7 @@ import (
 )
 
 func TestEventsReachTheirReceiverOnceForTheCloud(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	got := map[string]int{}
 	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

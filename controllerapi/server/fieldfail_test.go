@@ -72,6 +72,7 @@ func beat(t testing.TB, nodes ...*fakeNode) (stop func()) {
 }
 
 func TestF2TwoNodesAskAndOneRuns(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t, 3, nil)
 	a, b := newNode(t, "n1", c.controllers...), newNode(t, "n2", c.controllers...)
 	a.register()
@@ -106,6 +107,7 @@ func TestF2TwoNodesAskAndOneRuns(t *testing.T) {
 }
 
 func TestF2VMOfASupersededAttemptIsRemoved(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t, 2, brisk)
 	a, b := newNode(t, "n1", c.controllers...), newNode(t, "n2", c.controllers...)
 	a.register()
@@ -136,6 +138,7 @@ func TestF2VMOfASupersededAttemptIsRemoved(t *testing.T) {
 }
 
 func TestF3TerminateDuringPullLeavesNoVM(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t, 3, nil)
 	n := newNode(t, "n1", c.controllers...)
 	n.seed.MaxVMCount, n.seed.IgnoreARMVMLimit = new(50), new(true)
@@ -198,6 +201,7 @@ func TestF3TerminateDuringPullLeavesNoVM(t *testing.T) {
 }
 
 func TestF4NothingLeadsBackFromTerminating(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t, 2, nil)
 	n := newNode(t, "n1", c.controllers...)
 	n.register()
@@ -220,6 +224,7 @@ func TestF4NothingLeadsBackFromTerminating(t *testing.T) {
 }
 
 func TestF5F6UnknownVMIsRemovedAfterTheThresholdAndNotBefore(t *testing.T) {
+	t.Parallel()
 	const threshold = 5
 	c := startCloud(t, 3, func(cfg *Config) { cfg.UnknownVMThreshold = threshold })
 	n := newNode(t, "n1", c.controllers...)
@@ -258,6 +263,7 @@ func TestF5F6UnknownVMIsRemovedAfterTheThresholdAndNotBefore(t *testing.T) {
 }
 
 func TestF7ClaimOfADeadNodeIsFreeAgain(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t, 2, brisk)
 	dead, alive := newNode(t, "n1", c.controllers...), newNode(t, "n2", c.controllers...)
 	dead.register()
@@ -280,6 +286,7 @@ func TestF7ClaimOfADeadNodeIsFreeAgain(t *testing.T) {
 }
 
 func TestF7TaskThatTheNodeLostGoesBackToTheQueue(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t, 2, nil)
 	n := newNode(t, "n1", c.controllers...)
 	n.register()
@@ -295,6 +302,7 @@ func TestF7TaskThatTheNodeLostGoesBackToTheQueue(t *testing.T) {
 }
 
 func TestF8JoinAndDisjoinLeaveNothingBehind(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t, 1, nil)
 	n := newNode(t, "n1", c.controllers...)
 	cycle := func() {
@@ -331,6 +339,7 @@ func TestF8JoinAndDisjoinLeaveNothingBehind(t *testing.T) {
 }
 
 func TestF9FullEtcdIsToldAndPasses(t *testing.T) {
+	t.Parallel()
 	e := startEtcd(t, func(cfg *embed.Config) { cfg.QuotaBackendBytes = 12 << 20 })
 	etcd := dialEtcd(t, e)
 	ctl := startController(t, etcd, startRegistry(t).URL, nil)
@@ -373,6 +382,7 @@ func TestF9FullEtcdIsToldAndPasses(t *testing.T) {
 }
 
 func TestF10LastMegabyteOfOutputIsKept(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t, 2, nil)
 	n := newNode(t, "n1", c.controllers...)
 	n.register()
@@ -393,6 +403,7 @@ func TestF10LastMegabyteOfOutputIsKept(t *testing.T) {
 }
 
 func TestF12StatusIsTheSameOnEveryController(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t, 2, nil)
 	for _, ctl := range c.controllers {
 		eventually(t, "the registry is known to run", ctl.catalog.running)
@@ -406,6 +417,7 @@ func TestF12StatusIsTheSameOnEveryController(t *testing.T) {
 }
 
 func TestF13ListsAreTheSameOnAllReplicasAtOnce(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t, 3, nil)
 	for k := range 60 {
 		name := fmt.Sprintf("group-%d", k)
@@ -421,6 +433,7 @@ func TestF13ListsAreTheSameOnAllReplicasAtOnce(t *testing.T) {
 }
 
 func TestF16F17NoInstanceIsEverMissing(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t, 3, nil)
 	var mu sync.Mutex
 	known := make(map[api.InstanceID]string)
@@ -469,6 +482,7 @@ func TestF16F17NoInstanceIsEverMissing(t *testing.T) {
 }
 
 func TestF19F20VMFieldsStayThroughErrorAndRestart(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t, 2, nil)
 	n := newNode(t, "n1", c.controllers...)
 	n.register()
@@ -493,6 +507,7 @@ func TestF19F20VMFieldsStayThroughErrorAndRestart(t *testing.T) {
 }
 
 func TestF21NodeIsListedWithStateAndArchOrNotAtAll(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t, 1, nil)
 	n := newNode(t, "n1", c.controllers...)
 	n.facts.HostArch = ""
@@ -512,6 +527,7 @@ func TestF21NodeIsListedWithStateAndArchOrNotAtAll(t *testing.T) {
 }
 
 func TestF22WrongSettingNamesItsVariable(t *testing.T) {
+	t.Parallel()
 	cfg := DefaultConfig()
 	cfg.ID = "x"
 	cfg.LocalRegistryURL = "registry:8089"
@@ -525,6 +541,7 @@ func TestF22WrongSettingNamesItsVariable(t *testing.T) {
 }
 
 func TestF25StuckPushEndsInError(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t, 1, nil)
 	ctl := c.controllers[0]
 	n := newNode(t, "n1", c.controllers...)
@@ -555,6 +572,7 @@ func TestF25StuckPushEndsInError(t *testing.T) {
 }
 
 func TestF28EmptyEtcdUnderAKnownCloudIsRefused(t *testing.T) {
+	t.Parallel()
 	etcd := dialEtcd(t, startEtcd(t, nil))
 	cfg := DefaultConfig()
 	cfg.ID, cfg.AllowEmptyRegistry, cfg.CloudID = "x", true, "the-old-cloud"

@@ -67,6 +67,7 @@ func itoa(n int) string { data, _ := json.Marshal(n); return string(data) }
 
 // TestF18EveryCallAnswersToTheLetter walks through the whole API on one cloud.
 func TestF18EveryCallAnswersToTheLetter(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t, 1, func(cfg *Config) {
 		cfg.ID, cfg.Version = "ctl-1", "1.2.3"
 		cfg.ManageMACAddresses, cfg.MACRange = true, "02:00:00:00:00:01-02:00:00:00:00:01"

@@ -1,14 +1,18 @@
 package server
 
 import (
+	"context"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
+	"go.etcd.io/etcd/client/v3"
 )
 
 func TestKeyedWriteSentManyTimesRunsOnce(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t, 3, nil)
 	for round := range 10 {
 		key := "key-" + string(rune('a'+round))
@@ -33,6 +37,7 @@ func TestKeyedWriteSentManyTimesRunsOnce(t *testing.T) {
 }
 
 func TestFirstAnswerIsKept(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t, 2, nil)
 	a, b := c.controllers[0].URL, c.controllers[1].URL
 	for _, tc := range []struct{ name, method, path, body string }{
@@ -66,6 +71,7 @@ func TestFirstAnswerIsKept(t *testing.T) {
 }
 
 func TestLargeStartIsWholeAndOnce(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t, 2, nil)
 	body := `{"vmid":"tpl-1","count":400}`
 	_, first := do(t, "POST", c.controllers[0].URL+"/api/v1/vm", body, api.IdempotencyHeader, "big")
@@ -80,4 +86,25 @@ func TestLargeStartIsWholeAndOnce(t *testing.T) {
 	if _, got := do(t, "POST", c.controllers[0].URL+"/api/v1/vm", `{"vmid":"tpl-1","count":1001}`); !strings.Contains(got, "from 1 to 1000") {
 		t.Error(got)
 	}
+}
+
+// A hedged start goes on though its sender has an answer from elsewhere and is
+// gone: what was begun is whole at once, and not when the keeper finds it.
+func TestLargeStartGoesOnThoughItsSenderIsGone(t *testing.T) {
+	t.Parallel()
+	c := startCloud(t, 1, func(cfg *Config) { cfg.EtcdTimeout = time.Hour }) // the keeper waits as long
+	const count = 500
+	ctx, gone := context.WithCancel(t.Context())
+	defer gone()
+	begun := c.etcd.Watch(ctx, "/ankacluster/s/batch/", clientv3.WithPrefix(), clientv3.WithFilterDelete())
+	go func() {
+		<-begun
+		gone()
+	}()
+	// The answer is lost, or just made it.
+	_, _ = c.controllers[0].client().Start(ctx, api.StartRequest{VMID: "tpl-1", Count: new(count)})
+	eventually(t, "all instances are there", func() bool {
+		list, err := c.controllers[0].client().Instances(t.Context())
+		return err == nil && len(list) == count
+	})
 }

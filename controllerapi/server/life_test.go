@@ -10,6 +10,7 @@ import (
 )
 
 func TestInstanceLivesAndEndsAcrossControllers(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t, 3, func(cfg *Config) { cfg.InstanceTimeOut = time.Second })
 	a, b := c.controllers[0].client(), c.controllers[1].client()
 	n := newNode(t, "n1", c.controllers...)
@@ -62,6 +63,7 @@ func TestInstanceLivesAndEndsAcrossControllers(t *testing.T) {
 }
 
 func TestReservationRepeatedAtAnotherControllerReturnsTheSameTask(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t, 3, nil)
 	n := newNode(t, "n1", c.controllers...)
 	n.register()
@@ -86,6 +88,7 @@ func TestReservationRepeatedAtAnotherControllerReturnsTheSameTask(t *testing.T) 
 }
 
 func TestReadinessAndClusterList(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t, 2, nil)
 	for _, ctl := range c.controllers {
 		if code, body := do(t, "GET", ctl.URL+"/readyz", ""); code != 200 {

@@ -72,6 +72,7 @@ func startMembers(t testing.TB) []member {
 }
 
 func TestF1F11AMemberOfEtcdDiesAndNothingIsLost(t *testing.T) {
+	t.Parallel()
 	members := startMembers(t)
 	var endpoints []string
 	for _, e := range members {

@@ -10,6 +10,7 @@ import (
 )
 
 func TestO2NodesGetAFullTimeoutAfterAnOutage(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t, 1, brisk)
 	n := newNode(t, "n1", c.controllers...)
 	n.register()
@@ -38,6 +39,7 @@ func TestO2NodesGetAFullTimeoutAfterAnOutage(t *testing.T) {
 }
 
 func TestO3AgentThatRestartsIsComparedWithTheCloud(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t, 2, nil)
 	n := newNode(t, "n1", c.controllers...)
 	n.register()
@@ -57,6 +59,7 @@ func TestO3AgentThatRestartsIsComparedWithTheCloud(t *testing.T) {
 }
 
 func TestO4NodeMayTalkToADifferentControllerEachTime(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t, 3, nil)
 	n := newNode(t, "n1", c.controllers...)
 	reg, err := c.controllers[0].client().Register(t.Context(), api.RegisterRequest{NodeID: "n1", Session: n.session, SessionStarted: time.Now(), Facts: n.facts})
@@ -73,6 +76,7 @@ func TestO4NodeMayTalkToADifferentControllerEachTime(t *testing.T) {
 }
 
 func TestO5HeartbeatsDoNotTouchWhatSchedulingCompares(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t, 1, nil)
 	n := newNode(t, "n1", c.controllers...)
 	n.register()
@@ -111,6 +115,7 @@ func TestO5HeartbeatsDoNotTouchWhatSchedulingCompares(t *testing.T) {
 }
 
 func TestO7RebootEndsInErrorInOneHeartbeat(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t, 1, nil)
 	n := newNode(t, "n1", c.controllers...)
 	n.register()

@@ -33,6 +33,7 @@ func twoRegistries(t *testing.T) (first *controller, own, other *fakeRegistry) {
 }
 
 func TestStartGoesOnWhenTheOwnRegistryDies(t *testing.T) {
+	t.Parallel()
 	first, own, other := twoRegistries(t)
 	withVersion(other, "v3")
 	own.Close()
@@ -42,6 +43,7 @@ func TestStartGoesOnWhenTheOwnRegistryDies(t *testing.T) {
 }
 
 func TestTagThatAReplicaLacksIsAskedElsewhere(t *testing.T) {
+	t.Parallel()
 	first, _, other := twoRegistries(t)
 	withVersion(other, "v3")
 	for range 4 { // whichever registry is asked first
@@ -52,6 +54,7 @@ func TestTagThatAReplicaLacksIsAskedElsewhere(t *testing.T) {
 }
 
 func TestAbsenceIsNotToldFromMemory(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t, 1, nil)
 	client := api.NewClient(c.controllers[0].URL, http.DefaultClient)
 	if _, err := client.Start(t.Context(), api.StartRequest{VMID: "tpl-1", Tag: "v2"}); err != nil {
@@ -69,6 +72,7 @@ func TestAbsenceIsNotToldFromMemory(t *testing.T) {
 }
 
 func TestRegistryStaysListedWhenItsControllerDies(t *testing.T) {
+	t.Parallel()
 	etcd := dialEtcd(t, startEtcd(t, nil))
 	own, other := startRegistry(t), startRegistry(t)
 	first := startController(t, etcd, own.URL, nil)

@@ -26,6 +26,8 @@ type Server struct {
 	metrics *metrics
 	api     *httpapi.API
 
+	claims chan struct{} // a place for each claim at a time; nil is no bound
+
 	health health
 
 	drainOnce sync.Once
@@ -48,11 +50,14 @@ func New(cfg Config, etcd *clientv3.Client, log *zap.Logger) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, log: log, etcd: etcd, store: store,
-		disp:     newDispatcher(cfg.Schedule, store, log.Named("schedule")),
+		disp:     newDispatcher(cfg.Schedule, cfg.SchedulerInterval, store, log.Named("schedule")),
 		catalog:  catalog,
 		events:   newEventLog(cfg, log.Named("events")),
 		api:      &httpapi.API{Log: log},
 		draining: make(chan struct{}),
+	}
+	if cfg.Claims > 0 {
+		s.claims = make(chan struct{}, cfg.Claims)
 	}
 	store.OnChange, store.OnEvent = s.disp.changed, s.events.system
 	s.metrics = newMetrics(cfg.Metrics, s)

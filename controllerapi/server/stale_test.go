@@ -120,6 +120,7 @@ func gatedPair(t testing.TB, log *zap.Logger) (g *gate, gated, free *controller,
 // A controller that has lost sight of etcd has a cache that is old. It must say
 // that it cannot answer, and never answer from it.
 func TestControllerWithAStaleCacheDoesNotAnswer(t *testing.T) {
+	t.Parallel()
 	g, gated, free, _ := gatedPair(t, zap.NewNop())
 	node := newNode(t, "n1", gated, free)
 	node.register()
@@ -153,6 +154,7 @@ func TestControllerWithAStaleCacheDoesNotAnswer(t *testing.T) {
 // What etcd has forgotten of its history cannot be followed any more: the whole
 // state is loaded anew, and what was deleted meanwhile is gone here as well.
 func TestWatchBehindACompactionLoadsAnew(t *testing.T) {
+	t.Parallel()
 	core, logs := observer.New(zap.InfoLevel)
 	g, gated, free, etcd := gatedPair(t, zap.New(core))
 	node := newNode(t, "n1", free)
@@ -198,6 +200,7 @@ func TestWatchBehindACompactionLoadsAnew(t *testing.T) {
 // A proxy may keep a long poll that its sender gave up. What that poll is given
 // under a reservation whose task has come by another one, nobody would hear of.
 func TestPollThatWasGivenUpTakesNothing(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t, 2, nil)
 	node := newNode(t, "n1", c.controllers...)
 	node.register()

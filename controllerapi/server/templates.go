@@ -79,6 +79,7 @@ func (s *Server) deleteTemplate(r *http.Request) (any, error) {
 	}); err != nil {
 		return nil, err
 	}
+	s.store.ForgetSize(r.Context(), api.TemplateID(id))
 	s.events.api(r, api.EventDeleteRegistryVM, map[string]any{"vmid": id})
 	return nil, nil
 }

@@ -120,7 +120,13 @@ func (d *driver) startNodes(ctx context.Context, nodes *errgroup.Group) {
 	for i := range d.o.nodes {
 		n := simnode.New(simnode.Config{ID: nodeID(i), Capacity: d.o.capacity, Heartbeat: d.o.heartbeat, StartTime: d.o.startTime,
 			Images: []controllerapi.NodeImage{{UUID: controllerapi.TemplateID(d.o.template), Name: d.o.template, Tag: "v1"}}}, d.api, d.ledger, hooks)
-		nodes.Go(func() error { return n.Run(ctx) })
+		wait := time.Duration(float64(i) / d.o.joinRate * float64(time.Second))
+		nodes.Go(func() error {
+			if !sleep(ctx, wait) {
+				return nil
+			}
+			return n.Run(ctx)
+		})
 	}
 }
 

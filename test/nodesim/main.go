@@ -38,6 +38,7 @@ func main() {
 type options struct {
 	controllers []string
 	nodes       int
+	joinRate    float64
 	capacity    int
 	heartbeat   time.Duration
 	startTime   time.Duration
@@ -63,6 +64,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	fs.SetOutput(stderr)
 	fs.StringVar(&controllers, "controllers", "", "URLs of the controllers, separated by commas")
 	fs.IntVar(&o.nodes, "nodes", 100, "nodes to simulate")
+	fs.Float64Var(&o.joinRate, "joins-per-second", 250, "how many nodes begin in a second")
 	fs.IntVar(&o.capacity, "capacity", 2, "VMs that a node takes")
 	fs.DurationVar(&o.heartbeat, "heartbeat", 0, "time between two syncs of a node; 0 does as the cloud says")
 	fs.DurationVar(&o.startTime, "start-time", 0, "how long a simulated VM takes to start")
@@ -104,6 +106,7 @@ func (o options) validate() error {
 	check(len(o.controllers) > 0 || o.cloud != "", "--controllers must name at least one URL")
 	check(len(o.controllers) == 0 || o.cloud == "", "--cloud starts its own controllers: it cannot stand with --controllers")
 	check(o.nodes >= 0, "--nodes %d must not be negative", o.nodes)
+	check(o.joinRate > 0, "--joins-per-second %g must be above 0", o.joinRate)
 	check(o.capacity >= 1, "--capacity %d must be at least 1", o.capacity)
 	check(o.clients >= 1, "--clients %d must be at least 1", o.clients)
 	check(o.burst >= 0, "--burst %d must not be negative", o.burst)

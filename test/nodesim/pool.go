@@ -26,6 +26,13 @@ func connect(urls []string) (pool, error) {
 	// Hedges and retries of ten thousand nodes in one budget: as much as they
 	// would have on their own.
 	cfg.Retry.Reserve = 1000
+	// And one judgement for all of them: what five of ten thousand requests say
+	// of a controller must not take it from the others, and a machine that runs
+	// both sides is slow to connect by itself.
+	cfg.Breaker.Consecutive, cfg.Slow.Late = 500, 500
+	cfg.ConnectTimeout, cfg.ConnectRace = 5*time.Second, 2*time.Second
+	cfg.Probe.Timeout = 5 * time.Second
+	cfg.Hedge.Min, cfg.Hedge.Initial = time.Second, time.Second
 	b, err := balancer.New(cfg, nil)
 	if err != nil {
 		return pool{}, err

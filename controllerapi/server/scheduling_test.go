@@ -1,0 +1,162 @@
+package server
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/controllerapi/etcdstore"
+	"github.com/google/uuid"
+	"go.etcd.io/etcd/client/v3"
+)
+
+// In resource mode a VM takes what its template asks for, when the start request
+// does not say; the first VM of a template tells how much that is.
+func TestResourceModeCountsTheTemplatesOwnSize(t *testing.T) {
+	t.Parallel()
+	c := startCloud(t, 2, nil)
+	n := newNode(t, "n1", c.controllers...)
+	n.seed = api.SeedSettings{CapacityMode: new("resource"), VCPUOverride: new(8), RAMOverride: new(16384), IgnoreARMVMLimit: new(true)}
+	n.register()
+	fits := func(id api.InstanceID) (fits bool) {
+		t.Helper()
+		store := c.controllers[1].store
+		if err := store.Fresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		store.Read(func(v *etcdstore.View) {
+			fits = v.ScheduleNode(v.Nodes[n.id]).Fits(v.ScheduleTask(v.Instances[id]), time.Now())
+		})
+		return fits
+	}
+	for k := range 2 { // the VMs have 4 cores and 4 GB each
+		id := mustStart(t, c.controllers[0], api.StartRequest{})
+		if !fits(id) {
+			t.Fatalf("VM %d does not fit an 8 core node", k+1)
+		}
+		if n.start(n.reserve(api.TaskStart)) {
+			t.Fatal("abandoned")
+		}
+		n.sync()
+	}
+	if id := mustStart(t, c.controllers[0], api.StartRequest{}); fits(id) {
+		t.Error("a third VM of 4 cores fits an 8 core node")
+	}
+	if id := mustStart(t, c.controllers[0], api.StartRequest{VCPU: 1, VRAM: 1024}); fits(id) {
+		t.Error("a VM of one core fits a node whose cores are all taken")
+	}
+	other := newNode(t, "n2", c.controllers...)
+	other.seed = api.SeedSettings{CapacityMode: new("resource"), VCPUOverride: new(3), RAMOverride: new(16384)}
+	other.register()
+	n = other
+	if id := mustStart(t, c.controllers[0], api.StartRequest{}); fits(id) {
+		t.Error("a VM of 4 cores fits a 3 core node")
+	}
+	if id := mustStart(t, c.controllers[0], api.StartRequest{VCPU: 1}); !fits(id) {
+		t.Error("a VM that asks for one core does not fit a 3 core node")
+	}
+}
+
+// Start requests go with the last of their instances. What is left all the same
+// is found by the keeper.
+func TestStartRequestsWithoutInstancesAreSwept(t *testing.T) {
+	t.Parallel()
+	c := startCloud(t, 1, nil)
+	mustStart(t, c.controllers[0], api.StartRequest{})
+	c.controllers[0].stop()
+	const left, dir = "/ankacluster/u/request/left-over", "/ankacluster/u/request/"
+	if _, err := c.etcd.Put(t.Context(), left, "{}"); err != nil {
+		t.Fatal(err)
+	}
+	startController(t, c.etcd, c.registry.URL, nil)
+	keys := func() (list []string) {
+		resp, err := c.etcd.Get(t.Context(), dir, clientv3.WithPrefix())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, kv := range resp.Kvs {
+			list = append(list, strings.TrimPrefix(string(kv.Key), dir))
+		}
+		return list
+	}
+	eventually(t, "what no instance has is gone", func() bool { return len(keys()) == 1 })
+	if k := keys()[0]; k == "left-over" {
+		t.Errorf("the request of an instance that waits was swept, and %s stayed", k)
+	}
+}
+
+func TestStartThatNoNodeTookForADayIsEnded(t *testing.T) {
+	t.Parallel()
+	c := startCloud(t, 1, func(cfg *Config) { cfg.CleanQueuesInterval = time.Second })
+	young, old := mustStart(t, c.controllers[0], api.StartRequest{}), mustStart(t, c.controllers[0], api.StartRequest{})
+	key := "/ankacluster/s/instance/" + string(old)
+	resp, err := c.etcd.Get(t.Context(), key)
+	if err != nil || len(resp.Kvs) != 1 {
+		t.Fatalf("%v %v", resp, err)
+	}
+	var record map[string]any
+	if err := json.Unmarshal(resp.Kvs[0].Value, &record); err != nil {
+		t.Fatal(err)
+	}
+	record["public"].(map[string]any)["cr_time"] = time.Now().Add(-25 * time.Hour).UTC()
+	data, _ := json.Marshal(record)
+	if _, err := c.etcd.Put(t.Context(), key, string(data)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the old one is in error", func() bool { return state(t, c.controllers[0], old).InstanceState == api.Error })
+	if got := state(t, c.controllers[0], old); !strings.Contains(got.Message, "no node has taken it") {
+		t.Errorf("message %q", got.Message)
+	}
+	if got := state(t, c.controllers[0], young); got.InstanceState != api.Scheduling {
+		t.Errorf("the young one is %s", got.InstanceState)
+	}
+}
+
+func TestReserveIsHeldAsLongAsTheSettingSays(t *testing.T) {
+	t.Parallel()
+	c := startCloud(t, 1, func(cfg *Config) { cfg.ReserveTaskTimeout, cfg.Claims = time.Second, 1 })
+	n := newNode(t, "n1", c.controllers...)
+	n.register()
+	begun := time.Now()
+	task, err := n.tryReserve(t.Context(), uuid.NewString(), 50*time.Second)
+	if took := time.Since(begun); task != nil || err != nil || took < time.Second || took > 40*time.Second {
+		t.Errorf("an empty queue: %v %v after %v, want nothing after 1s", task, err, took)
+	}
+	for range 2 { // one place for claims is enough for all of them, one after the other
+		id := mustStart(t, c.controllers[0], api.StartRequest{})
+		eventually(t, "it is handed out", func() bool {
+			task, err := n.tryReserve(t.Context(), uuid.NewString(), time.Second, api.TaskStart)
+			return err == nil && task != nil && task.InstanceID == id
+		})
+	}
+}
+
+// An instance's own patience with a silent node may be longer than the node's.
+func TestInstanceOutlivesItsNodesTimeoutIfItMay(t *testing.T) {
+	t.Parallel()
+	c := startCloud(t, 1, func(cfg *Config) {
+		brisk(cfg)
+		cfg.InstanceActiveTimeout = 24 * time.Hour
+	})
+	n := newNode(t, "n1", c.controllers...)
+	n.register()
+	id := mustStart(t, c.controllers[0], api.StartRequest{})
+	if n.start(n.reserve(api.TaskStart)) {
+		t.Fatal("abandoned")
+	}
+	waiting := mustStart(t, c.controllers[0], api.StartRequest{})
+	if got := n.reserve(api.TaskStart); got.InstanceID != waiting {
+		t.Fatalf("reserved %+v", got)
+	}
+	// The one that has not started goes to another node; that the keeper has seen
+	// the node offline is known from it.
+	eventually(t, "the start is free again", func() bool {
+		got := state(t, c.controllers[0], waiting)
+		return got.InstanceState == api.Scheduling && got.NodeID == ""
+	})
+	if got := state(t, c.controllers[0], id); got.InstanceState != api.Started {
+		t.Errorf("the instance is %s: %s", got.InstanceState, got.Message)
+	}
+}
