@@ -21,6 +21,13 @@ import (
 
 // newController makes the controller from the settings.
 func (c *config) newController(etcd *etcdmember.Client, log *zap.Logger, metrics prometheus.Registerer) (controllerServer, error) {
+	cfg := c.controllerConfig()
+	cfg.Metrics = metrics
+	return controller.New(cfg, etcd.Client, log.Named("controller"))
+}
+
+// controllerConfig is what the settings mean for the controller.
+func (c *config) controllerConfig() controller.Config {
 	cfg := controller.DefaultConfig()
 	cfg.ID = c.controllerID()
 	cfg.URL = c.AdvertiseURL
@@ -59,8 +66,7 @@ func (c *config) newController(etcd *etcdmember.Client, log *zap.Logger, metrics
 	cfg.NoNodeUpgrades = c.NoNodeUpgrades
 	cfg.EnableEventLogging, cfg.EventLogURL = c.EventLogging, c.EventLogURL
 	cfg.AllowCORS = c.AllowCORS
-	cfg.Metrics = metrics
-	return controller.New(cfg, etcd.Client, log.Named("controller"))
+	return cfg
 }
 
 // newRegistry makes the built-in registry; its listener is ours.

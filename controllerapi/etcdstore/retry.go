@@ -47,7 +47,7 @@ func readPolicy(total time.Duration) policy {
 
 // writePolicy: a write waits for a disk, and a repeat makes it busier.
 func writePolicy(total time.Duration) policy {
-	return policy{total: total, hedge: 400 * time.Millisecond, calls: 6}
+	return policy{total: total, hedge: 300 * time.Millisecond, calls: 6}
 }
 
 func (s *Store) readPolicy() policy {

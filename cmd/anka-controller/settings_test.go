@@ -1,0 +1,98 @@
+package main
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	controller "github.com/ankacluster/ankacluster/controllerapi/server"
+)
+
+func configOf(t *testing.T, vars map[string]string) *config {
+	t.Helper()
+	c := new(config)
+	given, errs := load(c.table(), func(string) (string, bool) { return "", false }, env(vars))
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	c.given = given
+	c.complete()
+	return c
+}
+
+// Every documented setting of scheduling has its effect.
+func TestSettingsOfSchedulingReachTheController(t *testing.T) {
+	t.Parallel()
+	def := controller.DefaultConfig()
+	for name, tc := range map[string]struct {
+		vars map[string]string
+		got  func(controller.Config) any
+		want any
+	}{
+		"scheduler interval":         {map[string]string{"ANKA_SCHEDULER_INTERVAL": "7m"}, func(c controller.Config) any { return c.SchedulerInterval }, 7 * time.Minute},
+		"clean queues":               {map[string]string{"ANKA_CLEAN_QUEUES_INTERVAL": "2h"}, func(c controller.Config) any { return c.CleanQueuesInterval }, 2 * time.Hour},
+		"clean queues, not given":    {nil, func(c controller.Config) any { return c.CleanQueuesInterval }, time.Hour},
+		"reserve timeout":            {map[string]string{"ANKA_RESERVE_TASK_TIMEOUT": "10s"}, func(c controller.Config) any { return c.ReserveTaskTimeout }, 10 * time.Second},
+		"reserve timeout, not given": {nil, func(c controller.Config) any { return c.ReserveTaskTimeout }, def.ReserveTaskTimeout},
+		"query timeout":              {map[string]string{"ANKA_QUERY_TASK_TIMEOUT": "3s"}, func(c controller.Config) any { return c.QueryTaskTimeout }, 3 * time.Second},
+		"workers":                    {map[string]string{"ANKA_NUM_WORKERS": "3"}, func(c controller.Config) any { return c.Claims }, 6},
+		"batch":                      {map[string]string{"ANKA_NUM_WORKERS": "3", "ANKA_BATCH_TASK_COUNT": "40"}, func(c controller.Config) any { return c.Claims }, 120},
+		"workers, not given":         {nil, func(c controller.Config) any { return c.Claims }, 0},
+		"instance timeout":           {map[string]string{"ANKA_INSTANCE_ACTIVE_TIMEOUT": "9m"}, func(c controller.Config) any { return c.InstanceActiveTimeout }, 9 * time.Minute},
+		"etcd timeout":               {map[string]string{"ANKA_ETCD_REQUEST_TIMEOUT": "4s"}, func(c controller.Config) any { return c.EtcdTimeout }, 4 * time.Second},
+		// CI clients give up after ten seconds and do not ask again.
+		"etcd timeout, longer than callers wait": {map[string]string{"ANKA_ETCD_REQUEST_TIMEOUT": "20s"}, func(c controller.Config) any { return c.EtcdTimeout }, 10 * time.Second},
+	} {
+		if got := tc.got(configOf(t, tc.vars).controllerConfig()); got != tc.want {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+	}
+}
+
+// F27: a firewall that was closed must not be passed for ever through connections
+// of before: idle ones to the registry are limited in number and in age.
+func TestF27IdleConnectionsToTheRegistryAreLimited(t *testing.T) {
+	t.Parallel()
+	var open atomic.Int64
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
+	srv.Config.ConnState = func(_ net.Conn, st http.ConnState) {
+		switch st {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed:
+			open.Add(-1)
+		}
+	}
+	srv.Start()
+	defer srv.Close()
+	for limit, want := range map[string]int64{"0": 0, "2": 2} {
+		client := configOf(t, map[string]string{"ANKA_MAX_IDLE_CONNECTION_PER_HOST": limit}).registryClient()
+		var bodies []io.ReadCloser
+		for range 5 { // five at a time, so that there are five connections
+			resp, err := client.Get(srv.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			bodies = append(bodies, resp.Body)
+		}
+		for _, b := range bodies {
+			_, _ = io.Copy(io.Discard, b)
+			b.Close()
+		}
+		until := time.Now().Add(deadline)
+		for open.Load() > want && time.Now().Before(until) {
+			time.Sleep(5 * time.Millisecond)
+		}
+		if got := open.Load(); got > want {
+			t.Errorf("ANKA_MAX_IDLE_CONNECTION_PER_HOST=%s: %d connections stay open, want %d at most", limit, got, want)
+		}
+		if age := client.Transport.(*http.Transport).IdleConnTimeout; age <= 0 || age > 2*time.Minute {
+			t.Errorf("idle connections are kept for %v", age)
+		}
+		client.CloseIdleConnections()
+	}
+}
