@@ -64,7 +64,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	fs.SetOutput(stderr)
 	fs.StringVar(&controllers, "controllers", "", "URLs of the controllers, separated by commas")
 	fs.IntVar(&o.nodes, "nodes", 100, "nodes to simulate")
-	fs.Float64Var(&o.joinRate, "joins-per-second", 250, "how many nodes begin in a second")
+	fs.Float64Var(&o.joinRate, "joins-per-second", 150, "how many nodes begin in a second")
 	fs.IntVar(&o.capacity, "capacity", 2, "VMs that a node takes")
 	fs.DurationVar(&o.heartbeat, "heartbeat", 0, "time between two syncs of a node; 0 does as the cloud says")
 	fs.DurationVar(&o.startTime, "start-time", 0, "how long a simulated VM takes to start")

@@ -20,8 +20,9 @@ type pool struct {
 func connect(urls []string) (pool, error) {
 	cfg := balancer.DefaultConfig()
 	cfg.Name = "controllers"
-	// Every node has a long poll and a sync open now and then.
-	cfg.MaxIdleConns = 20_000
+	// Every node has a long poll open, and a sync now and then on a connection
+	// that another has left: more would only fill this process's table of files.
+	cfg.MaxIdleConns = 2000
 	cfg.IdleTimeout = 5 * time.Minute
 	// Hedges and retries of ten thousand nodes in one budget: as much as they
 	// would have on their own.
@@ -32,7 +33,8 @@ func connect(urls []string) (pool, error) {
 	cfg.Breaker.Consecutive, cfg.Slow.Late = 500, 500
 	cfg.ConnectTimeout, cfg.ConnectRace = 5*time.Second, 2*time.Second
 	cfg.Probe.Timeout = 5 * time.Second
-	cfg.Hedge.Min, cfg.Hedge.Initial = time.Second, time.Second
+	// A second copy of what is late would come from the same machine.
+	cfg.Hedge.Enabled = false
 	b, err := balancer.New(cfg, nil)
 	if err != nil {
 		return pool{}, err

@@ -38,8 +38,8 @@ type Config struct {
 	CallTimeout time.Duration
 }
 
-// DefaultWait is the length of a long poll, below the idle limits of proxies.
-const DefaultWait = 20 * time.Second
+// DefaultWait is the length of a long poll, as the agent has it.
+const DefaultWait = 25 * time.Second
 
 // Hooks are told what the node sees. Nil ones are not called.
 type Hooks struct {
