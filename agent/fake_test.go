@@ -45,6 +45,11 @@ type fakeCloud struct {
 	unknownAfter int
 	unknown      map[string]int // by UUID, in this session
 
+	// hideUnheld: a claim is assigned only once the node lists its task, as with
+	// controllers that know of answers under way.
+	hideUnheld bool
+	tasks      []controllerapi.TaskID // as last told
+
 	// before, if set, runs before each call; its error is the call's.
 	before func(ctx context.Context, call string) error
 }
@@ -169,6 +174,7 @@ func (c *fakeCloud) Sync(ctx context.Context, req controllerapi.SyncRequest) (co
 		c.facts = *req.Facts
 	}
 	if req.Tasks != nil {
+		c.tasks = *req.Tasks
 		c.requeueLocked(req.Session, *req.Tasks)
 	}
 	if c.unknownAfter > 0 {
@@ -176,7 +182,7 @@ func (c *fakeCloud) Sync(ctx context.Context, req controllerapi.SyncRequest) (co
 	}
 	as := controllerapi.Assignments{Instances: []controllerapi.Assignment{}, Remove: slices.Clone(c.remove)}
 	for _, id := range slices.Sorted(maps.Keys(c.instances)) {
-		if i := c.instances[id]; i.claimed && i.state != controllerapi.Terminated {
+		if i := c.instances[id]; i.claimed && i.state != controllerapi.Terminated && (!c.hideUnheld || i.done || slices.Contains(c.tasks, i.taskID())) {
 			as.Instances = append(as.Instances, controllerapi.Assignment{InstanceID: id, Attempt: i.attempt, TaskID: i.taskID(), Terminate: i.state == controllerapi.Terminating})
 		}
 	}
@@ -594,6 +600,7 @@ type fakeHost struct {
 	arch    string
 	free    uint64
 	address string
+	onLoad  func() // runs with each look at the load
 }
 
 func (h *fakeHost) Facts() controllerapi.NodeFacts {
@@ -601,6 +608,9 @@ func (h *fakeHost) Facts() controllerapi.NodeFacts {
 }
 
 func (h *fakeHost) Load() controllerapi.NodeLoad {
+	if h.onLoad != nil {
+		h.onLoad()
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return controllerapi.NodeLoad{FreeDiskSpace: h.free}

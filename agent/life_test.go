@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -167,6 +168,31 @@ func TestF2LostAnswerOfReserveStartsOneVM(t *testing.T) {
 		if s.runtime.cloned() != 1 {
 			t.Errorf("clones: got %d, want 1", s.runtime.cloned())
 		}
+	})
+}
+
+// A task that is claimed while a heartbeat is put together is not in that
+// heartbeat, and so not in its answer: it is kept all the same.
+func TestClaimWhileAHeartbeatIsMadeIsKept(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s := newStage(t)
+		s.cloud.hideUnheld = true
+		var ready atomic.Bool
+		var once sync.Once
+		s.host.onLoad = func() {
+			if ready.Load() {
+				once.Do(func() {
+					s.cloud.start("i1", nil)
+					time.Sleep(time.Millisecond) // the long poll brings it
+				})
+			}
+		}
+		s.up()
+		defer s.down()
+		time.Sleep(time.Minute)
+		ready.Store(true)
+		time.Sleep(10 * time.Second) // a heartbeat
+		s.untilState("i1", controllerapi.Started)
 	})
 }
 

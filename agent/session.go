@@ -181,6 +181,9 @@ func (a *Agent) heartbeats(ctx context.Context, interval time.Duration) error {
 			}
 		}
 		seq++
+		// Before the look at the tasks: what is claimed after that look is not in
+		// the request, and its absence from the answer says nothing.
+		asked := time.Now()
 		p := a.parts()
 		req := p.request(acked)
 		req.NodeID, req.Session, req.Seq, req.Token = a.id, a.session, seq, token
@@ -192,11 +195,11 @@ func (a *Agent) heartbeats(ctx context.Context, interval time.Duration) error {
 		}
 		a.mu.Unlock()
 
-		asked := time.Now()
+		sent := time.Now()
 		callCtx, cancel := context.WithTimeout(ctx, min(beatTimeout, a.cfg.RequestTimeout))
 		resp, err := a.deps.Cloud.Sync(callCtx, req)
 		cancel()
-		a.metrics.heartbeat(time.Since(asked), err)
+		a.metrics.heartbeat(time.Since(sent), err)
 		if err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -220,7 +223,7 @@ func (a *Agent) heartbeats(ctx context.Context, interval time.Duration) error {
 		a.adopt(resp.Settings, resp.Cluster, resp.Assignments, asked)
 		a.mu.Lock()
 		a.lastSync, a.syncError = asked, ""
-		if resp.Assignments == nil && a.assigned != nil {
+		if resp.Assignments == nil && a.assigned != nil && !resp.Resync {
 			a.askedAt = asked // unchanged is as good as sent again
 		}
 		a.mu.Unlock()

@@ -60,7 +60,7 @@ func (s *Store) Sync(ctx context.Context, req *api.SyncRequest) (Synced, error) 
 	s.Read(func(v *View) {
 		if n := v.Nodes[req.NodeID]; n != nil {
 			out.Settings = v.SettingsOf(n)
-			out.Assignments = v.assignments(n, req.Seq, s.cfg.UnknownVMThreshold, time.Now())
+			out.Assignments = v.assignments(n, req.Seq, s.cfg.UnknownVMThreshold, time.Now(), resync)
 		}
 	})
 	return out, nil
@@ -97,7 +97,7 @@ func (s *Store) quiet(req *api.SyncRequest) (out Synced, ok bool) {
 			}
 		}
 		out.Settings = v.SettingsOf(n)
-		out.Assignments = v.assignments(n, req.Seq, s.cfg.UnknownVMThreshold, now)
+		out.Assignments = v.assignments(n, req.Seq, s.cfg.UnknownVMThreshold, now, false)
 		ok = out.Settings.Generation == req.SettingsGeneration && out.Assignments.Generation == req.AssignmentGeneration
 	})
 	return out, ok
@@ -231,11 +231,13 @@ func (v *View) flagUnknown(next, cur *State, sameSession bool, seq int64) (chang
 	return changed
 }
 
-// assignments is the desired state of a node.
-func (v *View) assignments(n *Node, seq int64, threshold int, now time.Time) api.Assignments {
+// assignments is the desired state of a node. all lists claims that are under way
+// too: when it is not known which tasks the node holds, it may hold them already,
+// and would drop what is missing here.
+func (v *View) assignments(n *Node, seq int64, threshold int, now time.Time, all bool) api.Assignments {
 	out := api.Assignments{Instances: []api.Assignment{}}
 	for id, i := range v.onNode[n.ID] {
-		if v.underWay(n, i, now) {
+		if !all && v.underWay(n, i, now) {
 			continue
 		}
 		out.Instances = append(out.Instances, api.Assignment{

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
@@ -134,7 +135,8 @@ func writeRaw(w http.ResponseWriter, data []byte) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
-	_, _ = w.Write(data) // the client went away; there is nobody to tell
+	h.Set("Content-Length", strconv.Itoa(len(data))) // a list goes in one piece, not in chunks
+	_, _ = w.Write(data)                             // the client went away; there is nobody to tell
 }
 
 func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {

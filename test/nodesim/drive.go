@@ -21,7 +21,9 @@ type driver struct {
 	ledger *simnode.Ledger
 	say    func(format string, args ...any)
 
-	syncs, creates, started, terminates, lists, nodeLists simnode.Histogram
+	joining, syncs, creates, started, terminates, lists, nodeLists simnode.Histogram
+
+	joined atomic.Bool // every node is Active: from then on syncs counts, before it joining
 
 	syncErrors, createErrors, terminateErrors, listErrors, nodeListErrors atomic.Int64
 
@@ -67,6 +69,7 @@ func drive(ctx context.Context, o options, say func(string, ...any)) (Report, er
 		return report, err
 	}
 	report.RegisterAll = time.Since(began).Seconds()
+	d.joined.Store(true)
 	say("%d nodes are registered", o.nodes)
 
 	if o.burst > 0 {
@@ -98,6 +101,7 @@ func drive(ctx context.Context, o options, say func(string, ...any)) (Report, er
 
 func (d *driver) fill(r *Report) {
 	r.Sync = latency(&d.syncs, d.syncErrors.Load())
+	r.Joining = latency(&d.joining, 0)
 	r.MaxOffline = int(d.maxOffline.Load())
 	r.NodeList = latency(&d.nodeLists, d.nodeListErrors.Load())
 	r.List = latency(&d.lists, d.listErrors.Load())
@@ -115,7 +119,11 @@ func (d *driver) startNodes(ctx context.Context, nodes *errgroup.Group) {
 			d.syncErrors.Add(1)
 			return
 		}
-		d.syncs.Add(took)
+		if d.joined.Load() {
+			d.syncs.Add(took)
+		} else {
+			d.joining.Add(took)
+		}
 	}}
 	for i := range d.o.nodes {
 		n := simnode.New(simnode.Config{ID: nodeID(i), Capacity: d.o.capacity, Heartbeat: d.o.heartbeat, StartTime: d.o.startTime,

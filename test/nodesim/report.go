@@ -31,7 +31,9 @@ type Report struct {
 	Duration float64 `json:"duration_s"`
 
 	RegisterAll float64 `json:"register_all_s"`
-	Sync        Latency `json:"sync"`
+	// Joining are the syncs until all nodes were Active, Sync those after.
+	Joining Latency `json:"sync_joining"`
+	Sync    Latency `json:"sync"`
 	// MaxOffline is the most nodes that a list has shown as Offline at once.
 	MaxOffline int     `json:"max_offline"`
 	NodeList   Latency `json:"node_list"`
