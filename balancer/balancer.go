@@ -310,6 +310,10 @@ func (ep *endpoint) enteredLocked(before, after health, now time.Time) {
 		ep.ejections++
 		ep.openAt = now
 		ep.tripLocked()
+		// The next probe was set at the pace of an endpoint that is well.
+		if soon := time.Unix(0, ep.probed.Load()).Add(ep.cfg.Probe.Down); ep.probe.due.After(soon) {
+			ep.probe.due = soon
+		}
 	}
 }
 

@@ -225,6 +225,31 @@ func TestT10SilentDownloadIsMoved(t *testing.T) {
 	})
 }
 
+// However the moments of a crash, of probes and of few requests fall, an
+// endpoint that is back is used again within a second.
+func TestCrashLoopIsBackWithinASecondEachTime(t *testing.T) {
+	inWorld(t, DefaultConfig(), three, func(w *world) {
+		w.load("GET", "/x", time.Second, 10*time.Millisecond, "200")
+		for i := range 25 {
+			w.net.Set("b:80", faultnet.Fault{Refuse: true})
+			w.net.Reset("b:80")
+			bad, _ := w.load("GET", "/x", time.Second, 10*time.Millisecond, "200")
+			w.net.Heal("b:80")
+			healed := time.Now()
+			before, _ := w.fakes["b"].counts()
+			back := w.until(3*time.Second, func() bool {
+				w.ask("GET", "/x", time.Second)
+				hits, _ := w.fakes["b"].counts()
+				return hits > before
+			})
+			if took := time.Since(healed); !back || took > time.Second || len(bad) > 0 {
+				t.Errorf("crash %d: back %v after %s, %d requests failed; want within 1s, none", i, back, took, len(bad))
+			}
+			w.load("GET", "/x", time.Duration(i)*37*time.Millisecond, 10*time.Millisecond, "200")
+		}
+	})
+}
+
 // A download that has slowed to a crawl beside what its peers give goes on at
 // one of them; one that is as slow as they are stays.
 func TestCrawlingDownloadMovesOn(t *testing.T) {

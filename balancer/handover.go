@@ -57,6 +57,14 @@ const (
 	moveTime  = 100 * time.Millisecond
 )
 
+// lowWater is how many bytes wake a fast download: waking for each packet is a
+// third of what moving them costs. eagerTime is how long so many may take to
+// come before any number does.
+const (
+	lowWater  = 256 << 10
+	eagerTime = 200 * time.Millisecond
+)
+
 // WriteTo writes the rest of the content to w. If w can be read into, as an
 // http.ResponseWriter can, and nothing wants to see the bytes, they do not pass
 // through this process.
@@ -108,6 +116,7 @@ type rawBody struct {
 	stop  func() bool
 	size  int64         // of the next move
 	limit time.Duration // how long it may take to bring a byte
+	low   int64         // how many bytes wake a move; 0 is one, as it begins
 }
 
 func (r *rawBody) close() {
@@ -121,8 +130,8 @@ func (t *transfer) move(into io.ReaderFrom, w io.Writer, buf []byte) (moved int6
 	for t.off < t.end {
 		raw := t.raw
 		began := time.Now()
-		_ = raw.conn.SetReadDeadline(began.Add(raw.limit))
-		want := min(raw.size, t.end-t.off)
+		want, limit := raw.plan(t.end-t.off, t.b.cfg.Stall.Timeout)
+		_ = raw.conn.SetReadDeadline(began.Add(limit))
 		n, err := into.ReadFrom(&io.LimitedReader{R: raw.conn, N: want})
 		now := time.Now()
 		t.off += n
@@ -159,6 +168,26 @@ func (t *transfer) move(into io.ReaderFrom, w io.Writer, buf []byte) (moved int6
 	return moved, nil
 }
 
+// plan says how much to move next and how long to wait for it, and sets how
+// many bytes wake it: many while the endpoint is fast, but never more than are
+// to come.
+func (r *rawBody) plan(rest int64, stall time.Duration) (want int64, limit time.Duration) {
+	want, limit = min(r.size, rest), r.limit
+	low := int64(1)
+	if r.size == mostMove && rest > lowWater {
+		low = lowWater
+		want = min(want, rest-lowWater)
+		limit = eagerFor(stall)
+	}
+	if low != max(r.low, 1) {
+		wakeAt(r.conn, int(low))
+	}
+	r.low = low
+	return want, limit
+}
+
+func eagerFor(stall time.Duration) time.Duration { return min(eagerTime, stall/4) }
+
 // adapt keeps a move short, but not so short that its calls are what it costs.
 func (r *rawBody) adapt(took, stall time.Duration) {
 	r.limit = stall
@@ -179,6 +208,11 @@ func (t *transfer) blame(w io.Writer, buf []byte, n int64, err error) (moved int
 			return 0, nil, parent
 		}
 		return 0, cause, nil
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) && raw.low == lowWater {
+		raw.size = leastMove // fewer bytes may be there: they count as well
+		raw.limit = t.b.cfg.Stall.Timeout - eagerFor(t.b.cfg.Stall.Timeout)
+		return 0, nil, nil
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		raw.limit = t.b.cfg.Stall.Timeout
