@@ -16,6 +16,8 @@
 //     the output open: what `anka start` leaves running is its VM.
 //   - Output is bounded: the last MaxOutput bytes of each stream are kept.
 //   - A group that outlived a killed agent is found and ended by KillLeftovers.
+//   - What Spawn starts is meant to outlive the agent, and belongs to it only until
+//     it is kept.
 //   - Every command is one line in the command log, with duration and result and
 //     without its environment and input, which is where secrets travel.
 package command
