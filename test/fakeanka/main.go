@@ -19,7 +19,7 @@
 //	FAKEANKA_BOOT         how long a VM has no IP address after its start (default 0s)
 //	FAKEANKA_VERSION      what `version` answers (default 3.9.1)
 //	FAKEANKA_LICENSE      "invalid": no valid licence
-//	FAKEANKA_FAULTS       faults, as in the file faults.json; see fault.go
+//	FAKEANKA_FAULTS       faults, as in the file faults.json; see package fakefault
 //
 // # Files
 //

@@ -1,0 +1,289 @@
+package tart
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ankacluster/ankacluster/agent/command"
+	"github.com/ankacluster/ankacluster/agent/hypervisor"
+)
+
+const (
+	// stopGrace and forceGrace are how many seconds tart gives a VM before it
+	// kills its process.
+	stopGrace, forceGrace = "30", "5"
+	// lookMin and lookMax pace the looks at a VM that is about to start or stop.
+	lookMin, lookMax = 50 * time.Millisecond, time.Second
+	// maxOutput is how much is read of a run's output.
+	maxOutput = 64 << 10
+)
+
+// Clone makes a VM of an image. tart would replace a VM of that name without a
+// word, so that it is looked for first.
+func (c *CLI) Clone(ctx context.Context, img hypervisor.Image, name string) (string, error) {
+	vms, err := c.List(ctx)
+	if err != nil {
+		return "", err
+	}
+	source := ""
+	for _, vm := range vms {
+		switch {
+		case vm.UUID != "" && vm.Name == name:
+			return "", fmt.Errorf("clone %s: %w", name, hypervisor.ErrNameTaken)
+		case img.Has(vm) && (img.Tag == "" || vm.Tag == img.Tag):
+			source = vm.Name
+		}
+	}
+	if source == "" {
+		return "", fmt.Errorf("image %s:%s: %w", img.Repository, img.Tag, hypervisor.ErrNotFound)
+	}
+	if err := c.change(ctx, "clone", source, name); err != nil {
+		return "", err
+	}
+	id := UUID(name)
+	c.mu.Lock()
+	c.names[id] = name
+	c.mu.Unlock()
+	return id, nil
+}
+
+// Configure sets what is asked for. The guest agent grows the guest's file
+// system by itself when it finds a larger disk.
+func (c *CLI) Configure(ctx context.Context, id string, o hypervisor.Options) error {
+	if err := c.Check(o, hypervisor.StartOptions{}, ""); err != nil {
+		return err
+	}
+	name, err := c.name(ctx, id)
+	if err != nil {
+		return err
+	}
+	var args []string
+	if o.CPU > 0 {
+		args = append(args, "--cpu", strconv.Itoa(o.CPU))
+	}
+	if o.RAM > 0 {
+		args = append(args, "--memory", strconv.Itoa(o.RAM))
+	}
+	if o.DiskSize != "" {
+		gb, err := gigabytes(o.DiskSize)
+		if err != nil {
+			return err
+		}
+		args = append(args, "--disk-size", strconv.Itoa(gb))
+	}
+	if len(args) == 0 {
+		return nil
+	}
+	return c.change(ctx, append([]string{"set", name}, args...)...)
+}
+
+// gigabytes reads a size such as 100G or 1T; "" is 0. tart counts in whole GB,
+// up to 65535 of them.
+func gigabytes(size string) (int, error) {
+	if size == "" {
+		return 0, nil
+	}
+	factor, ok := map[byte]float64{'T': 1000, 'G': 1, 'M': 1e-3, 'K': 1e-6}[strings.ToUpper(size)[len(size)-1]]
+	n, err := strconv.ParseUint(size[:len(size)-1], 10, 32)
+	if !ok || err != nil || n == 0 {
+		return 0, fmt.Errorf("%q must be like 100G", size)
+	}
+	gb := int(float64(n)*factor + 0.999)
+	if gb > 65535 {
+		return 0, fmt.Errorf("%s is more than tart can make", size)
+	}
+	return max(gb, 1), nil
+}
+
+// Start starts a VM, and returns when tart lists it as running. The guest boots
+// from then on.
+func (c *CLI) Start(ctx context.Context, id string, o hypervisor.StartOptions) error {
+	if err := c.Check(hypervisor.Options{}, o, ""); err != nil {
+		return err
+	}
+	name, err := c.name(ctx, id)
+	if err != nil {
+		return err
+	}
+	e, err := c.get(ctx, name)
+	if err != nil || e.status() == hypervisor.Running {
+		return err
+	}
+	c.endRun(id) // one that hangs before it took the VM
+	d, err := c.spawn(id, name)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.runs[id] = d
+	c.mu.Unlock()
+	if o.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, o.Timeout, fmt.Errorf("tart run: %w after %s", command.ErrTimeout, o.Timeout))
+		defer cancel()
+	}
+	err = c.await(ctx, func() (bool, error) {
+		if _, ended := d.Ended(); ended {
+			if err := c.failure(id); err != nil {
+				return false, err
+			}
+			return false, &CommandError{Verb: "run", Message: "it ended at once"}
+		}
+		e, err := c.get(ctx, name)
+		if errors.Is(err, hypervisor.ErrNotFound) {
+			return false, err
+		}
+		return err == nil && e.status() == hypervisor.Running, nil
+	})
+	if err != nil {
+		d.Kill()
+		return err
+	}
+	d.Keep()
+	return nil
+}
+
+// spawn starts `tart run` as a daemon that writes to a new file.
+func (c *CLI) spawn(id, name string) (*command.Daemon, error) {
+	if err := os.MkdirAll(c.cfg.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	path := c.outputPath(id)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close() // the daemon has its own copy
+	if _, err := fmt.Fprintf(out, "%s%s\n", startedLine, time.Now().UTC().Format(time.RFC3339Nano)); err != nil {
+		return nil, err
+	}
+	d, err := c.run.Spawn(command.Command{Path: c.cfg.Path, Args: []string{"run", "--no-graphics", name}, Env: c.env()}, out)
+	if err != nil {
+		return nil, c.notRun("run", err)
+	}
+	return d, nil
+}
+
+// await asks done, at a pace that slows down, until it is true or fails.
+func (c *CLI) await(ctx context.Context, done func() (bool, error)) error {
+	for wait := lookMin; ; wait = min(2*wait, lookMax) {
+		if ok, err := done(); ok || err != nil {
+			return err
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return context.Cause(ctx)
+		case <-t.C:
+		}
+	}
+}
+
+// Stop stops a VM; one that does not run is stopped already. Without force the
+// guest is asked to shut down first: tart itself only cuts its power.
+func (c *CLI) Stop(ctx context.Context, id string, force bool) error {
+	name, err := c.name(ctx, id)
+	if err != nil {
+		return err
+	}
+	grace := forceGrace
+	if !force {
+		grace = stopGrace
+		if err := c.shutDown(ctx, name); err != nil {
+			return err
+		}
+	}
+	_, err = c.call(ctx, command.Command{Args: []string{"stop", "--timeout", grace, name}, Timeout: c.cfg.Stop})
+	if err != nil && !errors.Is(err, errNotRunning) {
+		return err
+	}
+	// tart does not wait for a process that it has killed.
+	return c.awaitStopped(ctx, name, c.cfg.Stop)
+}
+
+// shutDown asks the guest to write out what it has and shut down. A guest that
+// cannot be asked, or takes too long, is no error.
+func (c *CLI) shutDown(ctx context.Context, name string) error {
+	res, err := c.exec(ctx, command.Command{Args: []string{"exec", name, "sh", "-c", "sync; sudo -n shutdown -h now"}, Timeout: c.cfg.Query})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil || res.ExitCode != 0 {
+		return nil
+	}
+	if err := c.awaitStopped(ctx, name, c.cfg.Shutdown); ctx.Err() != nil {
+		return err
+	}
+	return nil
+}
+
+func (c *CLI) awaitStopped(ctx context.Context, name string, limit time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("VM %s still runs: %w after %s", name, command.ErrTimeout, limit))
+	defer cancel()
+	return c.await(ctx, func() (bool, error) {
+		e, err := c.get(ctx, name)
+		if errors.Is(err, hypervisor.ErrNotFound) {
+			return true, nil
+		}
+		return err == nil && e.status() != hypervisor.Running, nil
+	})
+}
+
+// Delete deletes a VM; one that is not there is deleted already.
+func (c *CLI) Delete(ctx context.Context, id string) error {
+	name, err := c.name(ctx, id)
+	if err == nil {
+		err = c.change(ctx, "delete", name)
+	}
+	if err != nil && !errors.Is(err, hypervisor.ErrNotFound) {
+		return err
+	}
+	c.endRun(id)
+	if err := os.Remove(c.outputPath(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// endRun ends what this agent started for a VM, if it is still there.
+func (c *CLI) endRun(id string) {
+	c.mu.Lock()
+	d := c.runs[id]
+	delete(c.runs, id)
+	c.mu.Unlock()
+	if d != nil {
+		d.Kill()
+	}
+}
+
+func (c *CLI) outputPath(id string) string { return filepath.Join(c.cfg.Dir, filepath.Base(id)+".log") }
+
+// output is what the VM's last run printed.
+func (c *CLI) output(id string) []byte {
+	out := c.rawOutput(id)
+	if i := strings.IndexByte(string(out), '\n'); i >= 0 {
+		return out[i+1:]
+	}
+	return nil
+}
+
+func (c *CLI) rawOutput(id string) []byte {
+	f, err := os.Open(c.outputPath(id))
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	data, _ := io.ReadAll(io.LimitReader(f, maxOutput)) // a part of it is better than nothing
+	return data
+}

@@ -1,0 +1,196 @@
+package tart
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/ankacluster/ankacluster/agent/command"
+	"github.com/ankacluster/ankacluster/agent/hypervisor"
+)
+
+// entry is what list and get tell of a VM.
+type entry struct {
+	Source  string // local, OCI
+	Name    string
+	Running bool
+	State   string // running, suspended, stopped; "" from an old tart
+	CPU     int
+	Memory  int // MB
+}
+
+func (e entry) status() hypervisor.Status {
+	switch {
+	case e.State != "":
+		return hypervisor.Status(strings.ToLower(e.State))
+	case e.Running:
+		return hypervisor.Running
+	}
+	return hypervisor.Stopped
+}
+
+// parse reads the JSON of a list or get into v, whatever warnings stand before
+// it. Half a list is an error: a VM that is missing from it would be taken for
+// gone.
+func parse(verb string, res command.Result, v any) error {
+	out := res.Stdout
+	for len(out) > 0 {
+		if line := bytes.TrimLeft(out, " \t\r"); len(line) > 0 && (line[0] == '[' || line[0] == '{') {
+			if err := json.NewDecoder(bytes.NewReader(line)).Decode(v); err == nil {
+				return nil
+			}
+		}
+		_, out, _ = bytes.Cut(out, []byte("\n"))
+	}
+	return &CommandError{Verb: verb, ExitCode: res.ExitCode, Message: fmt.Sprintf("it printed no answer: %.100q", command.LastLine(res.Stdout))}
+}
+
+// List returns the local VMs, and the images that came through a loopback
+// address.
+func (c *CLI) List(ctx context.Context) ([]hypervisor.VM, error) {
+	res, err := c.query(ctx, "list", "--format", "json")
+	if err != nil {
+		return nil, err
+	}
+	var entries []entry
+	if err := parse("list", res, &entries); err != nil {
+		return nil, err
+	}
+	var vms []hypervisor.VM
+	names := make(map[string]string)
+	for _, e := range entries {
+		switch {
+		case e.Name == "":
+			return nil, &CommandError{Verb: "list", Message: "an entry has no name"}
+		case strings.EqualFold(e.Source, "oci"):
+			if repository, tag, ok := loopbackImage(e.Name); ok {
+				vms = append(vms, hypervisor.VM{Name: e.Name, Repository: repository, Tag: tag, Status: e.status()})
+			}
+		default:
+			id := UUID(e.Name)
+			names[id] = e.Name
+			vms = append(vms, hypervisor.VM{UUID: id, Name: e.Name, Status: e.status()})
+		}
+	}
+	c.mu.Lock()
+	c.names = names
+	for _, d := range c.runs {
+		d.Ended() // gives back the process ids of those that have
+	}
+	c.mu.Unlock()
+	return vms, nil
+}
+
+// loopbackImage takes host/repository:tag apart. An image by digest stands
+// behind each tag, and one that was pulled from elsewhere is not ours.
+func loopbackImage(name string) (repository, tag string, ok bool) {
+	host, rest, ok := strings.Cut(name, "/")
+	if !ok || !loopback(host) {
+		return "", "", false
+	}
+	i := strings.LastIndexByte(rest, ':')
+	if i < 0 || strings.ContainsAny(rest, "@") || strings.Contains(rest[i:], "/") {
+		return "", "", false
+	}
+	return rest[:i], rest[i+1:], true
+}
+
+func loopback(hostport string) bool {
+	a, err := netip.ParseAddrPort(hostport)
+	return err == nil && a.Addr().IsLoopback()
+}
+
+// name returns the name of a local VM. Only a list can tell it.
+func (c *CLI) name(ctx context.Context, id string) (string, error) {
+	known := func() string {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.names[id]
+	}
+	if n := known(); n != "" {
+		return n, nil
+	}
+	if _, err := c.List(ctx); err != nil {
+		return "", err
+	}
+	if n := known(); n != "" {
+		return n, nil
+	}
+	return "", fmt.Errorf("VM %s: %w", id, hypervisor.ErrNotFound)
+}
+
+// get asks for one VM.
+func (c *CLI) get(ctx context.Context, name string) (entry, error) {
+	var e entry
+	res, err := c.query(ctx, "get", name, "--format", "json")
+	if err == nil {
+		err = parse("get", res, &e)
+	}
+	return e, err
+}
+
+// Show returns one VM.
+func (c *CLI) Show(ctx context.Context, id string) (hypervisor.VM, error) {
+	name, err := c.name(ctx, id)
+	if err != nil {
+		return hypervisor.VM{}, err
+	}
+	e, err := c.get(ctx, name)
+	if err != nil {
+		return hypervisor.VM{}, err
+	}
+	vm := hypervisor.VM{UUID: id, Name: name, Status: e.status(), CPU: e.CPU, RAM: e.Memory}
+	if vm.Status != hypervisor.Running {
+		vm.Failure = c.failure(id)
+		return vm, nil
+	}
+	vm.Started = c.started(id)
+	vm.IP, err = c.ip(ctx, name)
+	return vm, err
+}
+
+// ip returns the address that the host's DHCP server gave to the VM, "" while
+// there is none.
+func (c *CLI) ip(ctx context.Context, name string) (string, error) {
+	res, err := c.exec(ctx, command.Command{Args: []string{"ip", name}, Timeout: c.cfg.Query})
+	if err != nil || res.ExitCode != 0 {
+		return "", err // it ends with 1 as long as there is none
+	}
+	a, err := netip.ParseAddr(command.LastLine(res.Stdout))
+	if err != nil {
+		return "", nil
+	}
+	return a.String(), nil
+}
+
+// failure tells why a VM that this agent started ended badly.
+func (c *CLI) failure(id string) error {
+	c.mu.Lock()
+	d := c.runs[id]
+	c.mu.Unlock()
+	if d == nil {
+		return nil
+	}
+	code, ended := d.Ended()
+	if !ended || code == 0 {
+		return nil
+	}
+	return commandError("run", code, c.output(id))
+}
+
+// startedLine begins the file of a run's output.
+const startedLine = "started "
+
+// started reads when the VM's last run began.
+func (c *CLI) started(id string) time.Time {
+	line, _, _ := bytes.Cut(c.rawOutput(id), []byte("\n"))
+	t, err := time.Parse(time.RFC3339Nano, strings.TrimPrefix(string(line), startedLine))
+	if err != nil {
+		return time.Time{} // started by hand
+	}
+	return t
+}
