@@ -19,6 +19,12 @@ const (
 	CapacityResource = "resource"
 )
 
+// Hypervisors that a node can run VMs with.
+const (
+	RuntimeAnka = "anka"
+	RuntimeTart = "tart"
+)
+
 // Config is what join was told. It is kept on disk, so that the agent needs no
 // flags when its service starts it. What belongs to the cloud (Seed) is sent
 // when the node registers and from then on comes from the cloud.
@@ -58,8 +64,15 @@ type Config struct {
 	Verbosity         int  `json:"verbosity,omitempty"`
 
 	Credentials Credentials `json:"credentials"`
-	AnkaPath    string      `json:"anka_path"`
-	MetricsAddr string      `json:"metrics_addr"` // loopback; port 0 takes any
+	// Runtime is the hypervisor of the node; join decides, and does not change it
+	// while the node has VMs.
+	Runtime  string `json:"runtime"`
+	AnkaPath string `json:"anka_path"`
+	TartPath string `json:"tart_path"`
+	// TartHome is where tart keeps VMs and images; "" leaves it to tart.
+	TartHome string `json:"tart_home,omitempty"`
+
+	MetricsAddr string `json:"metrics_addr"` // loopback; port 0 takes any
 }
 
 // Seed is join's share in the settings that the cloud owns. A nil field was not
@@ -113,7 +126,9 @@ func DefaultConfig() Config {
 		VMPrefix:              DefaultVMPrefix,
 		DumpNetworkMeter:      true,
 		HTTPSamples:           1000,
+		Runtime:               RuntimeAnka,
 		AnkaPath:              "anka",
+		TartPath:              "tart",
 		MetricsAddr:           "127.0.0.1:0",
 	}
 }
@@ -190,6 +205,9 @@ func (c *Config) ValidateSettings() error {
 	}
 	if c.VMPrefix == "" || strings.ContainsFunc(c.VMPrefix, unicode.IsSpace) {
 		bad("--vm-prefix %q must not have spaces in it", c.VMPrefix)
+	}
+	if c.Runtime != RuntimeAnka && c.Runtime != RuntimeTart {
+		bad("--runtime %q must be %s or %s", c.Runtime, RuntimeAnka, RuntimeTart)
 	}
 	if strings.ContainsAny(c.Host, "/ ") {
 		bad("--host %q must be an address or a name, without scheme or path", c.Host)

@@ -21,7 +21,7 @@ import (
 //	cluster.json   the servers that the cloud announced last
 //	images.json    which images the agent pulled, and when each was last used
 //	journal/       one file for each task that is not over
-//	run/           lock, socket, and notes of commands that run
+//	run/           lock, socket, notes of commands that run, output of VMs that are processes
 //	logs/          agent.log, commands.log
 //
 // Every file is written whole or not at all, and directories that went missing
@@ -46,6 +46,15 @@ func (d Dir) CommandLogFile() string { return d.path("logs", "commands.log") }
 
 // CommandNotes is where running commands are noted.
 func (d Dir) CommandNotes() string { return d.path("run", "commands") }
+
+// VMOutput is where a hypervisor whose VMs are processes keeps what they print.
+func (d Dir) VMOutput() string { return d.path("run", "vms") }
+
+// OpenRecords returns how many instances and tasks the node has a record of.
+func (d Dir) OpenRecords() int {
+	files, _ := filepath.Glob(d.path("journal", "*.json")) // no directory, no records
+	return len(files)
+}
 
 // ClusterFile is the last list of servers that the cloud announced.
 func (d Dir) ClusterFile() string { return d.path("cluster.json") }

@@ -25,6 +25,7 @@ type Status struct {
 	Refused      string               `json:"refused,omitempty"` // why the cloud does not register the node
 	DrainMode    bool                 `json:"drain_mode"`
 	Host         string               `json:"host"`
+	Runtime      string               `json:"runtime"` // anka or tart
 	Hypervisor   hypervisor.Version   `json:"hypervisor"`
 	LookedAt     time.Time            `json:"looked_at"`
 	LookError    string               `json:"look_error,omitempty"`
@@ -137,7 +138,7 @@ func (a *Agent) Status() Status {
 		},
 		NodeID: a.id, Since: a.since, Registered: a.joined, CloudID: a.cluster.CloudID,
 		LastSync: a.lastSync, SyncError: a.syncError, Refused: a.refused, DrainMode: a.settings.DrainMode, Host: a.address,
-		Hypervisor: a.version, LookedAt: a.view.at, LookError: a.view.err,
+		Runtime: a.cfg.Runtime, Hypervisor: a.version, LookedAt: a.view.at, LookError: a.view.err,
 		VMs: []VMStatus{}, Tasks: []TaskStatus{}, Images: []ImageStatus{},
 		LastErrors: slices.Clone(a.lastErrors), RegistryURL: a.deps.Registry.URL(), StateDir: string(a.dir),
 		FreeDiskByte: load.FreeDiskSpace,

@@ -75,8 +75,9 @@ func healthy(t *testing.T) Config {
 		HypervisorName: "anka",
 		Hypervisor:     fakeHypervisor{version: hypervisor.Version{Product: "Anka Build", Version: "3.9.1", License: "enterprise", LicenseValid: true}},
 		AgentPID:       7, Service: &Service{State: "running", PID: 7, Enabled: true},
-		Agents: func(context.Context) ([]Process, error) { return []Process{{PID: 7}}, nil },
-		Client: plainClient(t),
+		Agents:  func(context.Context) ([]Process, error) { return []Process{{PID: 7}}, nil },
+		Client:  plainClient(t),
+		Timeout: time.Minute, // a loaded machine may need more than DefaultTimeout for a handshake
 	}
 }
 

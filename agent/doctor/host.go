@@ -136,25 +136,29 @@ func checkHypervisor(ctx context.Context, cfg Config) []Finding {
 		return nil
 	}
 	f := Finding{Check: "hypervisor", Target: cfg.HypervisorName, Level: OK}
+	byHand := cfg.HypervisorName + " version"
+	if cfg.HypervisorName == "tart" {
+		byHand = "tart --version"
+	}
 	start := time.Now()
 	v, err := cfg.Hypervisor.Version(ctx)
 	switch {
 	case errors.Is(err, hypervisor.ErrMissing):
 		f.Level, f.Summary = Fail, "the "+cfg.HypervisorName+" command is not installed or not where the service looks for it"
-		f.Advice = "install it, or set ANKA_PATH to where it is"
+		f.Advice = "install it, or set " + strings.ToUpper(cfg.HypervisorName) + "_PATH to where it is"
 		return one(f)
 	case err != nil && ctx.Err() != nil:
 		f.Level, f.Summary = Fail, fmt.Sprintf("the %s command gave no answer within %s", cfg.HypervisorName, time.Since(start).Round(time.Second))
-		f.Advice = "try `" + cfg.HypervisorName + " version` by hand; restart the Mac if that hangs too"
+		f.Advice = "try `" + byHand + "` by hand; restart the Mac if that hangs too"
 		return one(f)
 	case err != nil:
 		f.Level, f.Summary = Fail, fmt.Sprintf("the %s command does not work: %v", cfg.HypervisorName, err)
-		f.Advice = "try `" + cfg.HypervisorName + " version` by hand and install it again if that fails too"
+		f.Advice = "try `" + byHand + "` by hand and install it again if that fails too"
 		return one(f)
 	}
 	f.Summary = strings.TrimSpace(v.Product + " " + v.Version)
-	if cfg.HypervisorName != "anka" {
-		return one(f)
+	if cfg.HypervisorName == "tart" {
+		return []Finding{tartFinding(f, v.Version), listFinding(ctx, cfg)}
 	}
 	if !atLeast(v.Version, ociMajor, ociMinor) {
 		f.Level = Fail
@@ -167,6 +171,39 @@ func checkHypervisor(ctx context.Context, cfg Config) []Finding {
 		license.Advice = "see anka license show, then anka license activate KEY"
 	}
 	return []Finding{f, license}
+}
+
+// tartMajor and tartMinor are the first version of tart that runs commands in the
+// guest.
+const tartMajor, tartMinor = 2, 27
+
+func tartFinding(f Finding, version string) Finding {
+	if !atLeast(version, tartMajor, tartMinor) {
+		f.Level = Warn
+		f.Summary += fmt.Sprintf(": it runs no start-up scripts, which needs %d.%d", tartMajor, tartMinor)
+		f.Advice = "install a newer tart"
+	}
+	return f
+}
+
+// listFinding asks for the VMs: tart tells its version also where it cannot use
+// its directory.
+func listFinding(ctx context.Context, cfg Config) Finding {
+	f := Finding{Check: "hypervisor's VMs", Target: cfg.HypervisorName, Level: OK}
+	vms, err := cfg.Hypervisor.List(ctx)
+	if err != nil {
+		f.Level, f.Summary = Fail, fmt.Sprintf("cannot be listed: %v", err)
+		f.Advice = "look at the directory that TART_HOME named when the node joined, and at its owner"
+		return f
+	}
+	local := 0
+	for _, vm := range vms {
+		if vm.UUID != "" {
+			local++
+		}
+	}
+	f.Summary = fmt.Sprintf("%d VMs, %d images", local, len(vms)-local)
+	return f
 }
 
 func atLeast(version string, major, minor int) bool {

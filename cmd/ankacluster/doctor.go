@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,7 +15,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/agent"
-	"github.com/ankacluster/ankacluster/agent/anka"
 	"github.com/ankacluster/ankacluster/agent/command"
 	"github.com/ankacluster/ankacluster/agent/doctor"
 	"github.com/ankacluster/ankacluster/launchd"
@@ -72,14 +72,17 @@ func doctorConfig(c *cli.Context) (doctor.Config, error) {
 		return doctor.Config{}, err
 	}
 	joined, err := dir.Config()
+	notJoined := err
 	if err != nil {
 		joined = agent.DefaultConfig()
 	}
 	if errors.Is(err, agent.ErrNotJoined) {
 		err = nil // no trouble of the settings, and told by other findings
 	}
-	if path := os.Getenv(ankaPathEnv); path != "" {
-		joined.AnkaPath = path
+	joined.AnkaPath = cmp.Or(os.Getenv(ankaPathEnv), joined.AnkaPath)
+	joined.TartPath = cmp.Or(os.Getenv(tartPathEnv), joined.TartPath)
+	if errors.Is(notJoined, agent.ErrNotJoined) && findCommand(&joined.AnkaPath) != nil && findCommand(&joined.TartPath) == nil {
+		joined.Runtime = agent.RuntimeTart // as join would choose
 	}
 	if c.NArg() > 0 {
 		if joined.Controllers, err = controllerURLs(c.Args().Slice()); err != nil {
@@ -92,10 +95,10 @@ func doctorConfig(c *cli.Context) (doctor.Config, error) {
 	}
 	cluster := dir.Cluster()
 	// Without notes of what runs: a doctor leaves nothing behind.
-	rt := anka.New(joined.AnkaPath, command.New("", zap.NewNop(), nil), anka.DefaultTimeouts())
+	rt := openRuntime(dir, joined, command.New("", zap.NewNop(), nil))
 	cfg := doctor.Config{
 		Controllers: joined.Controllers, StateDir: string(dir), Reserve: joined.ReserveSpace.Of,
-		HypervisorName: "anka", Hypervisor: rt, SettingsErr: err, AgentPID: dir.RunningPID(), Service: serviceState(c, dir),
+		HypervisorName: joined.Runtime, Hypervisor: rt, SettingsErr: err, AgentPID: dir.RunningPID(), Service: serviceState(c, dir),
 		Agents: func(ctx context.Context) ([]doctor.Process, error) {
 			return doctor.Processes(ctx, "ankacluster", "run")
 		},

@@ -17,6 +17,7 @@ import (
 const (
 	stateDirEnv = "ANKA_STATE_DIR"
 	ankaPathEnv = "ANKA_PATH"
+	tartPathEnv = "TART_PATH"
 )
 
 // placeFlags say which agent of this host a command is about.

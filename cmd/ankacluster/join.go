@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -47,9 +45,11 @@ func joinAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if cfg.AnkaPath, err = findAnka(cfg.AnkaPath); err != nil {
+	hypervisor, err := chooseRuntime(c, dir, &cfg)
+	if err != nil {
 		return err
 	}
+	fmt.Fprintln(out, hypervisor)
 	if c.Bool("skip-tests") {
 		fmt.Fprintln(out, "tests skipped")
 	} else {
@@ -95,17 +95,6 @@ func joinAction(c *cli.Context) error {
 	fmt.Fprintf(out, "%s as node %s, state %s\n", word, id, state)
 	fmt.Fprintln(out, "next: ankacluster status")
 	return nil
-}
-
-// findAnka returns the hypervisor's command with its full path: a service has a
-// shorter search path than whoever joins.
-func findAnka(name string) (string, error) {
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return filepath.Abs(path)
-	}
-	return "", hintf(fmt.Errorf("cannot join: the anka command was not found: %w", err),
-		"install Anka on this host, or name the command with %s=/path/to/anka; ankacluster doctor checks the rest", ankaPathEnv)
 }
 
 // storeJoin writes down what the agent needs. A node that had joined before is

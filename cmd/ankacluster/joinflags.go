@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -64,6 +65,8 @@ func joinFlags() []cli.Flag {
 		val(catVM, "vm-stuck-delay", "30s", "look at each VM every `DURATION`"),
 		val(catVM, "vm-stuck-timeout", "10s", "a guest is stuck after `DURATION` without an answer"),
 		str(catVM, "skip-pull-error", "`KIND` no-download-bytes: pull also when the size cannot be told"),
+		val(catVM, "runtime", "what is installed, anka first", "run VMs with the hypervisor `anka|tart`"),
+		&cli.StringFlag{Category: catVM, Name: "tart-path", EnvVars: []string{tartPathEnv}, Value: d.TartPath, Usage: "the `tart` command", Hidden: true},
 		&cli.StringFlag{Category: catVM, Name: "anka-path", EnvVars: []string{ankaPathEnv}, Value: d.AnkaPath, Usage: "the `anka` command", Hidden: true},
 
 		str(catSecure, "api-key-id", "`ID` of the API key"),
@@ -198,9 +201,9 @@ func joinConfig(c *cli.Context) (agent.Config, error) {
 	if c.IsSet("metrics-addr") {
 		cfg.MetricsAddr = c.String("metrics-addr")
 	}
-	if cfg.AnkaPath = c.String("anka-path"); cfg.AnkaPath == "" {
-		cfg.AnkaPath = agent.DefaultConfig().AnkaPath
-	}
+	cfg.AnkaPath = cmp.Or(c.String("anka-path"), cfg.AnkaPath)
+	cfg.TartPath = cmp.Or(c.String("tart-path"), cfg.TartPath)
+	cfg.Runtime = cmp.Or(c.String("runtime"), cfg.Runtime)
 	errs = append(errs, readCredentials(c, &cfg))
 	errs = append(errs, cfg.ValidateSettings())
 	return cfg, errors.Join(errs...)

@@ -17,7 +17,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ankacluster/ankacluster/agent"
-	"github.com/ankacluster/ankacluster/agent/anka"
 	"github.com/ankacluster/ankacluster/agent/command"
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
 	"github.com/ankacluster/ankacluster/agent/logship"
@@ -88,7 +87,7 @@ func runAgent(ctx context.Context, dir agent.Dir) error {
 // newRuntime is the hypervisor of this node.
 func newRuntime(dir agent.Dir, cfg agent.Config, log *zap.Logger, obs command.Observer) (hypervisor.Runtime, *command.Runner) {
 	runner := command.New(dir.CommandNotes(), log, obs)
-	return anka.New(cfg.AnkaPath, runner, anka.DefaultTimeouts()), runner
+	return openRuntime(dir, cfg, runner), runner
 }
 
 // serveNode runs the agent with all that it stands on.

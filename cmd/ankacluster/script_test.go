@@ -57,6 +57,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("ANKA_STATE_DIR", env.WorkDir+"/state")
 			env.Setenv("ANKA_PATH", env.WorkDir+"/bin/anka")
+			env.Setenv("TART_PATH", env.WorkDir+"/bin/tart")
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

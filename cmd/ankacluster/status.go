@@ -90,9 +90,9 @@ func printStatus(out io.Writer, s fullStatus, now time.Time) error {
 	}
 	row("capacity\t%d VMs, mode %s; %d run", s.Config.VMLimit, s.Config.CapacityMode, runningVMs(s))
 	if s.LookError != "" {
-		row("hypervisor\tnot answering: %s", s.LookError)
+		row("hypervisor\t%s, not answering: %s", s.Runtime, s.LookError)
 	} else {
-		row("hypervisor\t%s %s, licence %s", s.Hypervisor.Product, s.Hypervisor.Version, licenceWord(s))
+		row("hypervisor\t%s: %s %s, licence %s", s.Runtime, s.Hypervisor.Product, s.Hypervisor.Version, licenceWord(s))
 	}
 	row("disk\t%s free", size(s.FreeDiskByte))
 	if s.Endpoints != nil {
@@ -145,6 +145,9 @@ func runningVMs(s fullStatus) int {
 }
 
 func licenceWord(s fullStatus) string {
+	if s.Runtime == agent.RuntimeTart {
+		return "Fair Source: free up to 100 cores in all your Macs"
+	}
 	if !s.Hypervisor.LicenseValid {
 		return "not valid: the node takes no VMs; see anka license show"
 	}
