@@ -19,7 +19,7 @@
 // # The guest
 //
 // Scripts go in by `tart exec`, which needs the Tart Guest Agent in the image but
-// neither a network nor a password; see docs/decisions/0007-tart.md.
+// neither a network nor a password; see docs/decisions/0004-tart.md.
 //
 // Nothing that the command prints is trusted, and one that hangs is ended after
 // its timeout with its whole process group.

@@ -109,13 +109,19 @@ func newTart(t *testing.T) *mac {
 	return m
 }
 
+// tartVM is a local VM as tart lists it.
+type tartVM struct{ Name, State string }
+
+func (m *mac) vms() []tartVM {
+	m.t.Helper()
+	var vms []tartVM
+	check(m.t, "list", json.Unmarshal([]byte(m.run("list", "--source", "local", "--format", "json")), &vms))
+	return vms
+}
+
 // endTartVMs ends what a failed test left running.
 func (m *mac) endTartVMs() {
-	var vms []struct{ Source, Name, State string }
-	if err := json.Unmarshal([]byte(m.run("list", "--source", "local", "--format", "json")), &vms); err != nil {
-		m.t.Error(err)
-	}
-	for _, vm := range vms {
+	for _, vm := range m.vms() {
 		if vm.State == "running" {
 			m.run("stop", "--timeout", "1", vm.Name)
 		}
