@@ -99,7 +99,7 @@ func FuzzOCIRequest(f *testing.F) {
 func FuzzRange(f *testing.F) {
 	for _, s := range []string{
 		"", "bytes=0-", "bytes=0-0", "bytes=3-5", "bytes=-1", "bytes=-5", "bytes=9-", "bytes=10-", "bytes=0-9223372036854775807", "bytes=0-99999999999999999999",
-		"bytes=5-4", "bytes=0-1,3-4", "bytes=0-,0-,0-,0-,0-,0-,0-,0-,0-", "bytes=-0", "bytes=,-0", "bytes=- 00 ,", "bytes=-0,-0", "bytes=0-,-0", "bytes=99-,-0", "bytes= 0 - 1 ", "bytes=0x1-2", "bytes=+1-2", "Bytes=0-1", "bytes=", "bytes=-", "0-1", "items=0-1", "bytes=1-2-3",
+		"bytes=5-4", "bytes=0-1,3-4", "bytes=0-,0-,0-,0-,0-,0-,0-,0-,0-", "bytes=-0", "bytes=,-0", "bytes=- 00 ,", "bytes=-0,-0", "bytes= 0 - 1 ", "bytes=0x1-2", "bytes=+1-2", "Bytes=0-1", "bytes=", "bytes=-", "0-1", "items=0-1", "bytes=1-2-3",
 	} {
 		f.Add(s)
 	}

@@ -1,11 +1,34 @@
 package server
 
 import (
+	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
+
+// emptyRange reports whether a Range header asks for the last bytes of a blob and
+// there are none, or asks for none. http.ServeContent answers that with 206 and a
+// Content-Range that ends before it begins.
+func emptyRange(header string, size int64) bool {
+	specs, ok := strings.CutPrefix(header, "bytes=")
+	empty := false
+	for spec := range strings.SplitSeq(specs, ",") {
+		if spec = strings.TrimSpace(spec); spec == "" {
+			continue
+		}
+		first, last, _ := strings.Cut(spec, "-")
+		first, last = strings.TrimSpace(first), strings.TrimSpace(last)
+		none := first == "" && last != "" && (size == 0 || strings.Trim(last, "0") == "")
+		if !none || empty { // of several ranges each is answered as a part
+			return false
+		}
+		empty = true
+	}
+	return ok && empty
+}
 
 func (s *Server) getBlob(w http.ResponseWriter, r *http.Request, req ociRequest) error {
 	d, err := storage.ParseDigest(req.ref)
@@ -18,11 +41,15 @@ func (s *Server) getBlob(w http.ResponseWriter, r *http.Request, req ociRequest)
 			return err
 		}
 	}
-	f, _, err := s.store.OpenBlob(req.repo, d)
+	f, size, err := s.store.OpenBlob(req.repo, d)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	if emptyRange(r.Header.Get("Range"), size) {
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", size))
+		return &ociError{http.StatusRequestedRangeNotSatisfiable, "SIZE_INVALID", "the range holds no byte"}
+	}
 	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream") // also keeps net/http from sniffing, which would end sendfile
 	h.Set("Docker-Content-Digest", d.String())

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -26,18 +25,6 @@ func (s *Server) paced(w http.ResponseWriter) http.ResponseWriter {
 }
 
 func (p *pacedWriter) Unwrap() http.ResponseWriter { return p.ResponseWriter }
-
-// WriteHeader says 416 where http.ServeContent says 206 to ranges that come to no
-// byte, such as the last 0, with a Content-Range that ends before it begins.
-func (p *pacedWriter) WriteHeader(status int) {
-	h := p.Header()
-	if status == http.StatusPartialContent && h.Get("Content-Length") == "0" {
-		_, size, _ := strings.Cut(h.Get("Content-Range"), "/")
-		h.Set("Content-Range", "bytes */"+size)
-		status = http.StatusRequestedRangeNotSatisfiable
-	}
-	p.ResponseWriter.WriteHeader(status)
-}
 
 func (p *pacedWriter) Write(b []byte) (int, error) {
 	_ = p.rc.SetWriteDeadline(time.Now().Add(p.timeout)) // not supported means no deadline

@@ -30,22 +30,26 @@ func TestPodsRunAsRenderedAndRollWithoutLoss(t *testing.T) {
 	mustDo(t, http.MethodPut, push+"/v2/demo/manifests/v1", manifest, http.StatusCreated)
 	for _, p := range n.of("registry") {
 		waitFor(t, p.name+" has copied", func() error {
-			return do(http.MethodGet, "http://"+p.ports["http"]+"/v2/demo/manifests/v1", "", nil, http.StatusOK)
+			return do(httpClient, http.MethodGet, "http://"+p.ports["http"]+"/v2/demo/manifests/v1", "", nil, http.StatusOK)
 		})
 	}
 
 	c := newClients()
 	var created atomic.Int64
-	c.run("read", func() error { return do(http.MethodGet, controllers+"/api/v1/vm", "", nil, http.StatusOK) })
-	c.run("keyed write", func() error {
+	c.run("read", func(hc *http.Client) error {
+		return do(hc, http.MethodGet, controllers+"/api/v1/vm", "", nil, http.StatusOK)
+	})
+	c.run("keyed write", func(hc *http.Client) error {
 		i := created.Add(1)
-		return do(http.MethodPost, controllers+"/api/v1/group", fmt.Sprintf(`{"name":"keyed-%d"}`, i),
+		return do(hc, http.MethodPost, controllers+"/api/v1/group", fmt.Sprintf(`{"name":"keyed-%d"}`, i),
 			map[string]string{"Idempotency-Key": fmt.Sprintf("%s-%d", n.name, i)}, http.StatusOK)
 	})
-	c.run("write without a key", func() error {
-		return do(http.MethodPost, controllers+"/api/v1/group", fmt.Sprintf(`{"name":"plain-%d"}`, created.Add(1)), nil, http.StatusOK)
+	c.run("write without a key", func(hc *http.Client) error {
+		return do(hc, http.MethodPost, controllers+"/api/v1/group", fmt.Sprintf(`{"name":"plain-%d"}`, created.Add(1)), nil, http.StatusOK)
 	})
-	c.run("pull", func() error { return do(http.MethodGet, replicas+"/v2/demo/blobs/"+digest, "", nil, http.StatusOK) })
+	c.run("pull", func(hc *http.Client) error {
+		return do(hc, http.MethodGet, replicas+"/v2/demo/blobs/"+digest, "", nil, http.StatusOK)
+	})
 
 	// A Deployment with maxSurge 1 and maxUnavailable 0: the new one first.
 	for _, old := range n.of("controller") {
@@ -94,9 +98,9 @@ func TestSharedRegistriesRunAsRendered(t *testing.T) {
 	registry := n.serviceURL("cloud-ankacluster-registry")
 	c := newClients()
 	var count atomic.Int64
-	c.run("push", func() error {
+	c.run("push", func(hc *http.Client) error {
 		blob := []byte(fmt.Sprintf("layer %d of %s", count.Add(1), n.name))
-		return tryUpload(registry, bytes.NewReader(blob), fmt.Sprintf("sha256:%x", sha256.Sum256(blob)))
+		return tryUpload(hc, registry, bytes.NewReader(blob), fmt.Sprintf("sha256:%x", sha256.Sum256(blob)))
 	})
 	for _, p := range n.of("registry") {
 		p.terminate()
@@ -125,8 +129,12 @@ type clients struct {
 
 func newClients() *clients { return &clients{quit: make(chan struct{}), done: make(map[string]int)} }
 
-func (c *clients) run(kind string, once func() error) {
+// run lets a client of its own do something again and again. It has its own
+// connection, which it uses so often that none idles while a pod drains.
+func (c *clients) run(kind string, once func(*http.Client) error) {
 	c.wg.Go(func() {
+		hc := &http.Client{Timeout: patience, Transport: &http.Transport{}}
+		defer hc.CloseIdleConnections()
 		for {
 			select {
 			case <-c.quit:
@@ -134,7 +142,7 @@ func (c *clients) run(kind string, once func() error) {
 			case <-time.After(40 * time.Millisecond): // a pace
 			}
 			began := time.Now()
-			err := once()
+			err := once(hc)
 			c.mu.Lock()
 			c.done[kind]++
 			if err != nil {
@@ -191,7 +199,7 @@ func waitFor(t *testing.T, what string, ok func() error) {
 
 var httpClient = &http.Client{Timeout: patience}
 
-func do(method, url, body string, header map[string]string, want int) error {
+func do(hc *http.Client, method, url, body string, header map[string]string, want int) error {
 	req, err := http.NewRequest(method, url, strings.NewReader(body))
 	if err != nil {
 		return err
@@ -202,7 +210,7 @@ func do(method, url, body string, header map[string]string, want int) error {
 	if strings.Contains(url, "/manifests/") {
 		req.Header.Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
 	}
-	resp, err := httpClient.Do(req)
+	resp, err := hc.Do(req)
 	if err != nil {
 		return err
 	}
@@ -216,14 +224,14 @@ func do(method, url, body string, header map[string]string, want int) error {
 
 func mustDo(t *testing.T, method, url, body string, want int) {
 	t.Helper()
-	if err := do(method, url, body, nil, want); err != nil {
+	if err := do(httpClient, method, url, body, nil, want); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // tryUpload sends a blob in one request after the one that opens the upload.
-func tryUpload(registry string, body io.Reader, digest string) error {
-	resp, err := httpClient.Post(registry+"/v2/demo/blobs/uploads/", "", nil)
+func tryUpload(hc *http.Client, registry string, body io.Reader, digest string) error {
+	resp, err := hc.Post(registry+"/v2/demo/blobs/uploads/", "", nil)
 	if err != nil {
 		return err
 	}
@@ -239,7 +247,7 @@ func tryUpload(registry string, body io.Reader, digest string) error {
 	if err != nil {
 		return err
 	}
-	resp, err = httpClient.Do(req)
+	resp, err = hc.Do(req)
 	if err != nil {
 		return err
 	}
@@ -252,7 +260,7 @@ func tryUpload(registry string, body io.Reader, digest string) error {
 
 func upload(t *testing.T, registry string, body io.Reader, digest string) {
 	t.Helper()
-	if err := tryUpload(registry, body, digest); err != nil {
+	if err := tryUpload(httpClient, registry, body, digest); err != nil {
 		t.Error(err)
 	}
 }

@@ -60,7 +60,7 @@ func TestComposeSingleHost(t *testing.T) {
 	if code := driver.stop(); code != 0 {
 		t.Errorf("driver ended with %d: %s", code, driver.tail(3))
 	}
-	judge(t, driver, []vmHost{mac})
+	judge(t, driver, []vmHost{mac}, longestStall)
 
 	// There is one etcd and one registry: what needs them waits, nothing is lost.
 	driver = mac.drive(urls, template)
@@ -149,5 +149,5 @@ func TestComposeThreeHosts(t *testing.T) {
 	if code := driver.stop(); code != 0 {
 		t.Errorf("driver ended with %d: %s", code, driver.tail(3))
 	}
-	judge(t, driver, []vmHost{mac, second})
+	judge(t, driver, []vmHost{mac, second}, longestStall)
 }

@@ -30,16 +30,19 @@ type registry struct {
 	dir string
 }
 
-func newRegistry(t *testing.T, name, dir string, args ...string) *registry {
+// newRegistry starts one; args are asked for at each of its starts.
+func newRegistry(t *testing.T, name, dir string, args func() []string) *registry {
 	t.Helper()
 	addr := freeAddr(t)
 	r := &registry{url: "http://" + addr, dir: dir}
 	r.process = newProcess(t, name, func() *exec.Cmd {
-		return exec.Command(bin("anka-registry"), append([]string{"--listen-addr", addr, "--base-path", dir, "--min-free", "0"}, args...)...)
+		return exec.Command(bin("anka-registry"), append([]string{"--listen-addr", addr, "--base-path", dir, "--min-free", "0"}, args()...)...)
 	})
 	r.up()
 	return r
 }
+
+func given(args ...string) func() []string { return func() []string { return args } }
 
 // up starts the registry and waits until it serves.
 func (r *registry) up() {
@@ -132,8 +135,8 @@ func TestRegistriesOnSharedStorage(t *testing.T) {
 	long(t)
 	dir := t.TempDir()
 	servers := []*registry{
-		newRegistry(t, "registry that collects", dir, "--gc-interval", "200ms", "--gc-grace", "10m"),
-		newRegistry(t, "registry beside it", dir, "--gc-interval", "0"),
+		newRegistry(t, "registry that collects", dir, given("--gc-interval", "200ms", "--gc-grace", "10m")),
+		newRegistry(t, "registry beside it", dir, given("--gc-interval", "0")),
 	}
 	b, err := balancer.New(balancer.BlobConfig(), nil)
 	if err != nil {
@@ -247,9 +250,10 @@ func makeGarbage(t *testing.T, r *registry) string {
 // registry that takes pushes and serves nobody else, two that copy it.
 func TestPushRegistryAndReplicas(t *testing.T) {
 	long(t)
-	push := newRegistry(t, "push registry", t.TempDir(), "--write-only")
-	args := []string{"--replica-of", push.url, "--replica-bandwidth", "8MB"}
-	replicas := []*registry{newRegistry(t, "replica 1", t.TempDir(), args...), newRegistry(t, "replica 2", t.TempDir(), args...)}
+	push := newRegistry(t, "push registry", t.TempDir(), given("--write-only"))
+	bandwidth := "200KB" // at first: nothing of this size arrives while the test looks
+	args := func() []string { return []string{"--replica-of", push.url, "--replica-bandwidth", bandwidth} }
+	replicas := []*registry{newRegistry(t, "replica 1", t.TempDir(), args), newRegistry(t, "replica 2", t.TempDir(), args)}
 	ctx := t.Context()
 	inSync := func() {
 		t.Helper()
@@ -278,8 +282,14 @@ func TestPushRegistryAndReplicas(t *testing.T) {
 			t.Errorf("%s lists %v, %v before it can serve it", r.name, list, err)
 		}
 	}
-	replicas[0].kill() // in mid copy: at 8 MB a second it takes six
-	replicas[0].up()
+	bandwidth = "0"
+	replicas[0].kill() // in mid copy
+	if code := replicas[1].stop(); code != 0 {
+		t.Errorf("%s ended with %d in mid copy", replicas[1].name, code)
+	}
+	for _, r := range replicas {
+		r.up()
+	}
 	inSync()
 	for _, r := range replicas {
 		if err := pull(ctx, t, r.url, "team/demo", "v1"); err != nil {
@@ -344,8 +354,8 @@ func TestRsyncInTheSafeOrder(t *testing.T) {
 	if _, err := exec.LookPath("rsync"); err != nil {
 		t.Skip("SKIPPED: rsync is not installed; on Debian: apt-get install rsync")
 	}
-	source := newRegistry(t, "source", t.TempDir())
-	mirror := newRegistry(t, "copy", t.TempDir(), "--gc-interval", "0", "--vm-list-cache-ttl", "1s")
+	source := newRegistry(t, "source", t.TempDir(), given())
+	mirror := newRegistry(t, "copy", t.TempDir(), given("--gc-interval", "0", "--vm-list-cache-ttl", "1s"))
 	copyOnce := func() {
 		t.Helper()
 		for _, args := range [][]string{{"blobs"}, {"--delete", "repos"}, {"--delete", "blobs"}} {

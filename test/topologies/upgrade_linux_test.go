@@ -20,6 +20,7 @@ func TestRollingUpgradeLosesNoRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := newThreeHosts(t)
+	const drain = "5s"    // a busy machine's probes may be late
 	shared := t.TempDir() // what a network file system is to real hosts
 	from := []string{binDir, binDir, binDir}
 	fromRegistry := []string{binDir, binDir, binDir}
@@ -29,10 +30,10 @@ func TestRollingUpgradeLosesNoRequest(t *testing.T) {
 		registryURLs = append(registryURLs, "http://"+h.addr+":8089")
 		c.controllers[i].make = func() *exec.Cmd {
 			return h.command(filepath.Join(from[i], "anka-controller"), "--standalone", "--cluster", strings.Join(hostAddrs, ","), "--data-dir", c.dirs[i],
-				"--listen-addr", ":80", "--anka-registry", registryURLs[i], "--graceful-shutdown-timeout", "1m")
+				"--listen-addr", ":80", "--anka-registry", registryURLs[i], "--graceful-shutdown-timeout", "1m", "--drain-delay", drain)
 		}
 		registries = append(registries, newProcess(t, "registry on "+h.addr, func() *exec.Cmd {
-			return h.command(filepath.Join(fromRegistry[i], "anka-registry"), "--base-path", shared, "--listen-addr", ":8089", "--min-free", "0", "--graceful-shutdown-timeout", "1m")
+			return h.command(filepath.Join(fromRegistry[i], "anka-registry"), "--base-path", shared, "--listen-addr", ":8089", "--min-free", "0", "--graceful-shutdown-timeout", "1m", "--drain-delay", drain)
 		}))
 		registries[i].start()
 		c.controllers[i].start()
@@ -113,7 +114,7 @@ func TestRollingUpgradeLosesNoRequest(t *testing.T) {
 		}
 	}
 	judgeLoad(t, crowd)
-	judge(t, driver, []vmHost{mac})
+	judge(t, driver, []vmHost{mac}, longestStall)
 	for i, h := range c.hosts {
 		for _, url := range []string{"http://127.0.0.1/api/v1/status", "http://127.0.0.1:8089/registry/status"} {
 			if out, err := c.curl(i, url); err != nil || !strings.Contains(out, "9.9.9-newer") {
