@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -161,6 +162,11 @@ func TestChaosEndsWithExactlyTheWantedVMs(t *testing.T) {
 	defer func() { end(syscall.SIGKILL) }()
 
 	seed := rand.Uint64()
+	if s := os.Getenv("ANKA_TEST_SEED"); s != "" {
+		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	var live []controllerapi.InstanceID
