@@ -45,9 +45,10 @@ func newStage(opts stageOptions) (s *stage, err error) {
 		return nil, err
 	}
 	s = &stage{dir: dir, program: opts.program, blob: opts.blob}
+	made := s // a return with an error leaves no s to close
 	defer func() {
 		if err != nil {
-			s.close()
+			made.close()
 		}
 	}()
 	if s.memory, err = startProcess(append(s.command(), "memory", "-memory", s.socket())); err != nil {
