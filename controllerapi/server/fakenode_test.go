@@ -140,12 +140,12 @@ func (n *fakeNode) tryReserve(ctx context.Context, id string, wait time.Duration
 // reserve waits for a task of one of the kinds.
 func (n *fakeNode) reserve(kinds ...api.TaskKind) *api.Task {
 	n.t.Helper()
-	task, err := n.tryReserve(n.t.Context(), uuid.NewString(), 20*time.Second, kinds...)
+	task, err := n.tryReserve(n.t.Context(), uuid.NewString(), 45*time.Second, kinds...)
 	if err != nil {
 		n.t.Fatalf("reserve: %v", err)
 	}
 	if task == nil {
-		n.t.Fatalf("reserve %v: no task within 20s", kinds)
+		n.t.Fatalf("reserve %v: no task within 45s", kinds)
 	}
 	return task
 }

@@ -26,8 +26,8 @@ import (
 // brisk makes the cloud's timeouts as short as etcd's leases allow.
 func brisk(cfg *Config) {
 	cfg.HeartbeatInterval = 200 * time.Millisecond
-	cfg.NodeActiveTimeout = 2 * time.Second
-	cfg.InstanceActiveTimeout = 2 * time.Second
+	cfg.NodeActiveTimeout = 5 * time.Second // a machine that is busy may stand still for some of it
+	cfg.InstanceActiveTimeout = 5 * time.Second
 	cfg.InstanceTimeOut = time.Second
 }
 
@@ -109,16 +109,14 @@ func TestF2TwoNodesAskAndOneRuns(t *testing.T) {
 }
 
 func TestF2VMOfASupersededAttemptIsRemoved(t *testing.T) {
-	t.Parallel()
 	c := startCloud(t, 2, brisk)
 	a, b := newNode(t, "n1", c.controllers...), newNode(t, "n2", c.controllers...)
 	a.register()
 	id := mustStart(t, c.controllers[0], api.StartRequest{})
 	first := a.reserve(api.TaskStart) // and then a is cut off from the cloud
 	b.register()
-	stop := beat(t, b)
+	beat(t, b) // until the end: a node that is silent loses its instances
 	second := b.reserve(api.TaskStart)
-	stop()
 	if second.InstanceID != id || second.Attempt != 2 {
 		t.Fatalf("after the first node was lost: %+v", second)
 	}
@@ -265,7 +263,6 @@ func TestF5F6UnknownVMIsRemovedAfterTheThresholdAndNotBefore(t *testing.T) {
 }
 
 func TestF7ClaimOfADeadNodeIsFreeAgain(t *testing.T) {
-	t.Parallel()
 	c := startCloud(t, 2, brisk)
 	dead, alive := newNode(t, "n1", c.controllers...), newNode(t, "n2", c.controllers...)
 	dead.register()

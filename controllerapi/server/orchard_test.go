@@ -10,7 +10,6 @@ import (
 )
 
 func TestO2NodesGetAFullTimeoutAfterAnOutage(t *testing.T) {
-	t.Parallel()
 	c := startCloud(t, 1, brisk)
 	n := newNode(t, "n1", c.controllers...)
 	n.register()

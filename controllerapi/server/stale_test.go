@@ -113,7 +113,7 @@ func gatedPair(t testing.TB, log *zap.Logger) (g *gate, gated, free *controller,
 	}
 	t.Cleanup(func() { _ = through.Close() })
 	etcd = dialEtcd(t, e)
-	gated = startLogged(t, through, registry.URL, log, func(cfg *Config) { cfg.EtcdTimeout = time.Second })
+	gated = startLogged(t, through, registry.URL, log, func(cfg *Config) { cfg.EtcdTimeout = 4 * time.Second })
 	return g, gated, startController(t, etcd, registry.URL, nil), etcd
 }
 
@@ -130,11 +130,17 @@ func TestControllerWithAStaleCacheDoesNotAnswer(t *testing.T) {
 	if err := free.client().Terminate(t.Context(), first); err != nil {
 		t.Fatal(err)
 	}
+	var wg sync.WaitGroup
 	for _, path := range []string{"/api/v1/vm", "/api/v1/vm?id=" + string(first), "/api/v1/vm?id=" + string(second), "/api/v1/node"} {
-		if code, body := do(t, "GET", gated.URL+path, ""); code != http.StatusServiceUnavailable {
-			t.Errorf("GET %s without etcd: %d %s, want 503", path, code, body)
-		}
+		wg.Go(func() {
+			if resp, err := http.Get(gated.URL + path); err != nil || resp.StatusCode != http.StatusServiceUnavailable {
+				t.Errorf("GET %s without etcd: %v %v, want 503", path, resp, err)
+			} else {
+				resp.Body.Close()
+			}
+		})
 	}
+	wg.Wait()
 	g.reopen()
 	eventually(t, "it answers again, with what happened meanwhile", func() bool {
 		list, err := gated.client().Instances(t.Context())
