@@ -133,7 +133,7 @@ func run(ctx context.Context, args []string) int {
 func call(ctx context.Context, s *store, name string, cmd command, args []string) error {
 	o, err := parse(cmd.flags, args, name == "exec")
 	if err == nil && len(o.args) < cmd.args {
-		err = errors.New("Missing expected argument '" + strings.Fields(cmd.usage)[0] + "'")
+		err = &validationError{message: "Missing expected argument '" + strings.Fields(cmd.usage)[0] + "'"}
 	}
 	if err != nil {
 		return &validationError{err.Error(), name + " " + cmd.usage}
@@ -247,11 +247,11 @@ func parse(known string, args []string, lead bool) (options, error) {
 		key, value, given := strings.Cut(strings.TrimLeft(arg, "-"), "=")
 		takesValue, ok := takes[key]
 		if !ok {
-			return o, fmt.Errorf("Unknown option '%s'", arg)
+			return o, &validationError{message: fmt.Sprintf("Unknown option '%s'", arg)}
 		}
 		if takesValue && !given {
 			if len(args) == 0 {
-				return o, fmt.Errorf("Missing value for '%s <%s>'", arg, key)
+				return o, &validationError{message: fmt.Sprintf("Missing value for '%s <%s>'", arg, key)}
 			}
 			value, args = args[0], args[1:]
 		}
