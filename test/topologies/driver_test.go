@@ -121,7 +121,7 @@ func (d *driver) await(kind string, id controllerapi.InstanceID, began time.Time
 			e.At = time.Now()
 		case err != nil:
 			e.At, e.Err = time.Now(), err.Error()
-		case time.Since(began) > 4*callPatience:
+		case time.Since(began) > deadline-10*time.Second: // before the test gives the driver up
 			e.At, e.Err = time.Now(), "still "+string(in.InstanceState)
 		default:
 			time.Sleep(100 * time.Millisecond)
