@@ -233,7 +233,7 @@ func TestLifeOfAVM(t *testing.T) {
 			if err != nil || res.ExitCode != 7 || string(res.Stdout) != "said\n" || string(res.Stderr) != "meant\n" {
 				t.Errorf("script: %+v, %v", res, err)
 			}
-			res, err = rt.Run(ctx, id, hypervisor.Script{Text: []byte("sleep 1000"), Timeout: 2 * time.Second})
+			res, err = rt.Run(ctx, id, hypervisor.Script{Text: []byte("sleep 1000"), Timeout: 6 * time.Second})
 			if err != nil || !res.TimedOut || res.ExitCode != -1 {
 				t.Errorf("script that hangs: %+v, %v", res, err)
 			}
