@@ -121,8 +121,13 @@ func (j *journal) put(r Record) error {
 		return fmt.Errorf("journal: %w", err)
 	}
 	j.mu.Lock()
+	defer j.mu.Unlock()
+	if _, known := j.records[r.Task.ID]; !known {
+		// Not before the heartbeats can see it, and the disk may be slow: an answer
+		// to one that was asked for later and lacks the claim says it was lost.
+		r.Claimed = time.Now()
+	}
 	j.records[r.Task.ID] = r
-	j.mu.Unlock()
 	return nil
 }
 
