@@ -108,6 +108,11 @@ func (a *Admin) one(ctx context.Context, m ClusterMember) MemberStatus {
 		if err != nil {
 			return err
 		}
+		if resp.Header.MemberId != m.ID { // the list is older than the answer
+			s.Errors = append(s.Errors, fmt.Sprintf("is gone: member %x answers in its place", resp.Header.MemberId))
+			return nil
+		}
+		s.Learner = resp.IsLearner
 		s.Version, s.Bytes, s.InUse, s.Quota, s.RaftIndex = resp.Version, resp.DbSize, resp.DbSizeInUse, resp.DbSizeQuota, resp.RaftIndex
 		s.HasLeader, s.Leader = resp.Leader != 0, resp.Leader == m.ID
 		s.Errors = append(s.Errors, resp.Errors...)

@@ -178,3 +178,27 @@ func TestRemoveNamesAMemberByHost(t *testing.T) {
 	}
 	c.settled(2)
 }
+
+// A member whose disk was lost is replaced by another at the same address. A list
+// from before must not make the old one look well: its successor cannot vote yet.
+func TestStatusTellsAReplacedMemberFromItsSuccessor(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t, 1)
+	c.startAll()
+	c.settled(1)
+	ctx, cancel := context.WithTimeout(t.Context(), testDeadline)
+	defer cancel()
+	admin := newTestAdmin(t, c.endpoints())
+	members, _, err := admin.Members(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := admin.one(ctx, members[0]); len(s.Errors) != 0 || !s.Leader {
+		t.Errorf("the member: got %+v, want it well", s)
+	}
+	replaced := members[0]
+	replaced.ID++
+	if s := admin.one(ctx, replaced); len(s.Errors) != 1 || s.HasLeader {
+		t.Errorf("the member it replaced: got %+v, want one error", s)
+	}
+}
