@@ -35,13 +35,14 @@ test-long: ## the agent's chaos, pulls and upgrades in their long form (some 20 
 	ANKA_LONG=1 go test -v -count=1 -timeout 60m ./agent ./cmd/ankacluster -run 'TestChaosEnds|TestF3|TestKilledAt|TestA4|TestEveryPull'
 
 # LARGE_MIB is the size of the image that goes through nginx and HAProxy. With
-# TOPOLOGIES only the tests whose names match run.
+# TOPOLOGIES only the tests whose names match run. What failed is held again until
+# it has had TRIES: promises of seconds are at the mercy of a machine that pauses.
 LARGE_MIB  ?= 2048
 TOPOLOGIES ?= .
 PROXIES    ?= nginx haproxy
 .PHONY: test-topologies
 test-topologies: ## prove the topologies with real processes and containers (about 12 minutes); says what it skips
-	@LARGE_MIB=$(LARGE_MIB) PROXIES='$(PROXIES)' TOPOLOGIES='$(TOPOLOGIES)' test/topologies/run
+	@LARGE_MIB=$(LARGE_MIB) TRIES=$(TRIES) PROXIES='$(PROXIES)' TOPOLOGIES='$(TOPOLOGIES)' test/topologies/run
 
 .PHONY: lint
 lint: ## gofmt, go vet and staticcheck
