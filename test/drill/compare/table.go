@@ -202,7 +202,7 @@ const methodText = `
 - A healed backend answers within 1 s, and its share grows from a tenth to all of what is fair within 30 s. POSTs
   without a key may be kept off it meanwhile.
 - With no fault, the most used backend gets at most 1.01 times what the least used gets.
-- All down for 10 s: nothing with a deadline of 30 s fails (but 4 POSTs without a key that were under way), the first
+- All down for 10 s: nothing with a deadline of 30 s fails (but POSTs without a key that were under way, 4 a backend), the first
   answer comes within 0.5 s of the first backend's return, and no more than 3 connections a second are tried to each.
 - A download of 1 GiB is complete and identical after its registry is killed (no gap over 50 ms) or hangs (2 s), and
   with a registry killed every 2 s; less than 1 % is fetched twice, and the proxy uses less than 50 MB.
