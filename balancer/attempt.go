@@ -3,168 +3,190 @@ package balancer
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"sync/atomic"
 	"time"
 )
 
-// outcome is what one attempt came to.
-type outcome uint8
-
-const (
-	outcomeGood    outcome = iota // an answer for the caller
-	outcomeBusy                   // 429 or 503: the endpoint does not take it now
-	outcomeGateway                // 502 or 504: something behind the endpoint
-	outcomeDoubt                  // another 5xx: the endpoint's fault or the request's
-	outcomeUnsent                 // it surely did not reach a server
-	outcomeBroken                 // it may have reached a server; no whole answer came
-	outcomeLocal                  // this machine's own network; surely not sent
-	outcomeLacks                  // a healthy answer that another endpoint may better
-	outcomeGone                   // the caller gave up
-	outcomeDropped                // the balancer itself gave it up
-	outcomeCount
-)
-
-// facts are what classify looks at.
-type facts struct {
-	status int   // 0 without an answer
-	err    error // nil with an answer
-	unsent bool  // no connection was handed to the request
-	caller error // the caller's own context error
-	cause  error // why the balancer cancelled the attempt
+// attempt is one request to one endpoint.
+type attempt struct {
+	p      *pass
+	ep     *endpoint
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	sent   time.Time
+	answer alarm       // rings when the answer is late
+	dial   alarm       // rings when the connection is
+	late   atomic.Bool // the delay passed without an answer
+	over   atomic.Bool // the attempt has ended
+	conn   atomic.Bool // a connection was handed to the request
+	raw    *handover   // the connection of a download, when it can be taken over
 }
 
-func classify(f facts) outcome {
+// try sends the request to the endpoint and reads ahead.
+func (a *attempt) try() (*http.Response, error) {
+	p := a.p
+	r := a.request()
+	a.ep.began(a.sent, p.wait > 0)
+	if p.wait > 0 {
+		a.ep.hold(a)
+	}
+	a.answer = alarm{at: a.sent.Add(p.delay), attempt: a, ring: (*attempt).onLate}
+	p.b.alarms.add(&a.answer)
+	racing := !p.repeatable && a.ep.url.Scheme == "http"
+	if racing {
+		a.dial = alarm{at: a.sent.Add(p.b.cfg.ConnectRace), attempt: a, ring: (*attempt).onSlowConnect}
+		p.b.alarms.add(&a.dial)
+	}
+	resp, err := a.ep.transport.RoundTrip(r)
+	if err == nil && p.repeatable {
+		err = p.b.readAhead(resp)
+		if err != nil {
+			resp = nil
+		}
+	}
+	a.over.Store(true)
+	p.b.alarms.remove(&a.answer)
+	if racing {
+		p.b.alarms.remove(&a.dial)
+	}
+	a.ep.ended(time.Now(), p.wait > 0)
+	if resp != nil {
+		a.wrap(resp)
+	} else if err != nil {
+		err = a.explain(err)
+		a.cancel(err)
+	}
+	return resp, err
+}
+
+// explain prefers the balancer's own reason over "context canceled".
+func (a *attempt) explain(err error) error {
+	if cause := context.Cause(a.ctx); cause != nil && errors.Is(err, context.Canceled) {
+		return cause
+	}
+	return err
+}
+
+// gotConn runs when the request has a connection and nothing is written yet. Of
+// two attempts of a request that may be sent only once, the first one here
+// sends it; the other closes its connection before a byte can leave.
+func (a *attempt) gotConn(info httptrace.GotConnInfo) {
+	if !a.p.sender.CompareAndSwap(nil, a) && a.p.sender.Load() != a {
+		info.Conn.Close()
+		a.cancel(errOvertaken)
+		return
+	}
+	a.conn.Store(true)
+}
+
+// onSlowConnect runs when an attempt has no connection after the race delay.
+// The next endpoint is tried beside it. HTTP/2 is left out: its connection is
+// shared, and closing it would end other requests.
+func (a *attempt) onSlowConnect() {
+	if !a.over.Load() && !a.conn.Load() {
+		a.p.hedge(time.Now(), true)
+	}
+}
+
+// request is the caller's request, addressed to the endpoint.
+func (a *attempt) request() *http.Request {
+	p := a.p
+	ctx := a.ctx
+	if !p.repeatable {
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: a.gotConn})
+	}
+	if p.b.cfg.Class == Blob && p.req.Method == http.MethodGet {
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+			GotConn: func(info httptrace.GotConnInfo) { a.raw, _ = info.Conn.(*handover) },
+		})
+	}
+	if p.b.cfg.Class == Blob {
+		ctx = context.WithValue(ctx, servedKey{}, a.ep.name)
+	}
+	r := addressed(p.req.WithContext(ctx), a.ep)
+	if p.body != nil {
+		r.Body = p.body.next()
+		r.GetBody = p.req.GetBody
+	}
+	return r
+}
+
+// addressed turns r, which is the caller's to change, to an endpoint.
+func addressed(r *http.Request, ep *endpoint) *http.Request {
+	u := *r.URL
+	u.Scheme, u.Host = ep.url.Scheme, ep.url.Host
+	if ep.url.Path != "" {
+		u = *withPrefix(&u, ep.url.Path)
+	}
+	r.URL = &u
+	r.Host = "" // the pool's name means nothing to the endpoint
+	return r
+}
+
+func withPrefix(u *url.URL, prefix string) *url.URL {
+	out := *u
+	if u.RawPath != "" {
+		out.RawPath = (&url.URL{Path: prefix}).EscapedPath() + u.RawPath
+	}
+	out.Path = prefix + u.Path
+	return &out
+}
+
+// onLate runs when an attempt has no answer after the pass's delay. It is the
+// hedge's goroutine as well; the transport ends it when the pass is settled.
+func (a *attempt) onLate() {
+	now := time.Now()
+	p := a.p
+	if a.over.Load() {
+		return
+	}
+	if now.Sub(a.answer.at) > p.b.cfg.Slow.Pause {
+		// The alarm itself was late: the machine slept, and answers may be
+		// waiting to be read. Look again before anyone is blamed.
+		a.answer.at = now.Add(p.b.cfg.Slow.Pause)
+		p.b.alarms.add(&a.answer)
+		return
+	}
+	a.late.Store(true)
+	p.b.late(a, now)
 	switch {
-	case f.err == nil:
-		return classifyStatus(f.status)
-	case errors.Is(f.cause, errOvertaken) || errors.Is(f.cause, errMovedOn):
-		return outcomeDropped
-	case f.caller != nil:
-		return outcomeGone
-	case isLocal(f.err):
-		return outcomeLocal
-	case f.unsent || isDial(f.err):
-		return outcomeUnsent
+	case p.hedgeable:
+		p.hedge(now, false)
+	case p.b.cfg.Class == Blob && p.repeatable && p.hasNext(now):
+		a.cancel(errStalled) // a large transfer is moved, not doubled
 	}
-	return outcomeBroken
 }
 
-func classifyStatus(code int) outcome {
-	switch {
-	case code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable:
-		return outcomeBusy
-	case code == http.StatusBadGateway || code == http.StatusGatewayTimeout:
-		return outcomeGateway
-	case code >= 500 && code != http.StatusNotImplemented && code != http.StatusHTTPVersionNotSupported:
-		return outcomeDoubt
+func (a *attempt) outcome(resp *http.Response, err error) outcome {
+	f := facts{err: err, caller: a.p.req.Context().Err(), cause: context.Cause(a.ctx)}
+	if resp != nil {
+		f.status = resp.StatusCode
 	}
-	return outcomeGood
+	f.unsent = !a.p.repeatable && !a.conn.Load()
+	return classify(f)
 }
 
-func isDial(err error) bool {
-	var dial *dialError
-	return errors.As(err, &dial)
-}
-
-// move says whether a request may go to the next endpoint after an outcome.
-type move uint8
-
-const (
-	stay       move = iota // the outcome is the answer
-	moveFree               // go on; it cost no server anything
-	moveBudget             // go on if the retry budget has room
-)
-
-// moves is the whole rule of repeating: the first column for requests that may
-// be repeated after they reached a server, the second for those that may not.
-var moves = [outcomeCount][2]move{
-	outcomeGood:    {stay, stay},
-	outcomeBusy:    {moveBudget, stay},
-	outcomeGateway: {moveBudget, stay},
-	outcomeDoubt:   {moveBudget, stay},
-	outcomeUnsent:  {moveFree, moveFree},
-	outcomeBroken:  {moveBudget, stay},
-	outcomeLocal:   {moveFree, moveFree},
-	outcomeLacks:   {moveFree, stay},
-	outcomeGone:    {stay, stay},
-	outcomeDropped: {moveBudget, stay},
-}
-
-func (o outcome) move(repeatable bool) move {
-	if repeatable {
-		return moves[o][0]
+// discard ends an attempt whose answer nobody wants.
+func (a *attempt) discard(resp *http.Response) {
+	a.cancel(errOvertaken)
+	if resp != nil {
+		resp.Body.Close()
 	}
-	return moves[o][1]
 }
 
-// IdempotencyHeader marks a write that the server runs once however often it
-// arrives.
-const IdempotencyHeader = "Idempotency-Key"
-
-// repeatable says that a server may receive the request twice without harm:
-// reading methods, and writes with a key. PUT is treated as a write: what it
-// overwrites may have changed in between.
-func repeatable(req *http.Request) bool {
-	if len(req.Header["Upgrade"]) > 0 {
-		return false // it becomes a conversation with one server
+// hold makes an answer that may yet be replaced independent of its connection:
+// a little of its body is kept, the rest is not worth waiting for.
+func (a *attempt) hold(resp *http.Response) {
+	if _, ok := resp.Body.(*readBody); ok {
+		return
 	}
-	switch req.Method {
-	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
-		return true
-	}
-	key := req.Header[IdempotencyHeader]
-	return len(key) > 0 && key[0] != ""
-}
-
-type preferKey struct{}
-
-// WithPrefer asks that a request's first attempt go to the endpoint with this
-// URL as long as it is usable, as the steps of one upload must.
-func WithPrefer(ctx context.Context, endpoint string) context.Context {
-	return context.WithValue(ctx, preferKey{}, endpoint)
-}
-
-// ServedBy returns the URL of the endpoint that gave resp, or "" if no
-// balancer did.
-func ServedBy(resp *http.Response) string {
-	if resp == nil || resp.Request == nil {
-		return ""
-	}
-	name, _ := resp.Request.Context().Value(servedKey{}).(string)
-	return name
-}
-
-type servedKey struct{}
-
-type patienceKey struct{}
-
-// WithPatience bounds how long Client waits for an endpoint that can answer, in
-// place of Retry.MaxElapsed. Unlike a deadline it does not end the reading of
-// an answer.
-func WithPatience(ctx context.Context, d time.Duration) context.Context {
-	return context.WithValue(ctx, patienceKey{}, d)
-}
-
-// Repeatable says that a server may receive req twice without harm: reading
-// methods, and writes with an Idempotency-Key.
-func Repeatable(req *http.Request) bool { return repeatable(req) }
-
-type waitKey struct{}
-
-// WithWait declares that the server may hold the request for up to d before it
-// answers (a long poll). It is then neither hedged nor called late before d has
-// passed. A "Prefer: wait=SECONDS" header (RFC 7240) does the same.
-func WithWait(ctx context.Context, d time.Duration) context.Context {
-	return context.WithValue(ctx, waitKey{}, d)
-}
-
-// declaredWait is how long the server may hold req, 0 if nothing was said.
-func declaredWait(req *http.Request) time.Duration {
-	if d, ok := req.Context().Value(waitKey{}).(time.Duration); ok {
-		return max(d, 0)
-	}
-	if prefer := req.Header["Prefer"]; len(prefer) > 0 {
-		return preferWait(prefer)
-	}
-	return 0
+	data, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	resp.Body.Close()
+	resp.Body = newReadBody(data)
+	resp.ContentLength = int64(len(data))
+	resp.Header.Del("Content-Length")
 }
