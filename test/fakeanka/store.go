@@ -8,10 +8,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/ankacluster/ankacluster/test/fakefault"
 )
 
 // store is the directory of one fake Mac. Calls run at once in any number: what
@@ -91,17 +92,7 @@ func (s *store) lock(name string) (func(), error) {
 	if err != nil {
 		return nil, err
 	}
-	for {
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
-		if err != syscall.EINTR {
-			break
-		}
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return func() { f.Close() }, nil
+	return fakefault.Flock(f)
 }
 
 func (s *store) vmDir(uuid string) string { return filepath.Join(s.dir, "vms", uuid) }

@@ -164,17 +164,23 @@ func lock(path string) (func(), error) {
 	if err != nil {
 		return nil, err
 	}
+	return Flock(f)
+}
+
+// Flock waits for the exclusive lock of an open file or directory. The function
+// returned gives it back and closes f, as the death of the process does.
+func Flock(f *os.File) (func(), error) {
 	for {
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
-		if err != syscall.EINTR {
-			break
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
+		switch err {
+		case nil:
+			return func() { f.Close() }, nil
+		case syscall.EINTR:
+			continue
 		}
-	}
-	if err != nil {
 		f.Close()
 		return nil, err
 	}
-	return func() { f.Close() }, nil
 }
 
 func write(path string, list []Fault) error {

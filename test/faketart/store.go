@@ -17,6 +17,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/ankacluster/ankacluster/test/fakefault"
 )
 
 // store is the directory of one fake Mac.
@@ -55,17 +57,7 @@ func flock(dir string) (func(), error) {
 	if err != nil {
 		return nil, err
 	}
-	for {
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
-		if err != syscall.EINTR {
-			break
-		}
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return func() { f.Close() }, nil
+	return fakefault.Flock(f)
 }
 
 // vm is the directory of a VM or an image.
