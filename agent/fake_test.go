@@ -353,6 +353,25 @@ func (c *fakeCloud) takeReportLocked(i *fakeInstance, req controllerapi.ReportRe
 	return true
 }
 
+// save asks for an image of an instance.
+func (c *fakeCloud) save(id controllerapi.TaskID, of controllerapi.InstanceID, task controllerapi.SaveImageTask) {
+	c.do(func() {
+		c.others = append(c.others, controllerapi.Task{ID: id, Kind: controllerapi.TaskSaveImage, InstanceID: of, Attempt: 1, SaveImage: &task})
+	})
+}
+
+// outcome is a task's end as it was reported last.
+func (c *fakeCloud) outcome(id controllerapi.TaskID) (end controllerapi.ReportRequest) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range c.reports {
+		if r.TaskID == id && r.Phase != controllerapi.PhaseProgress {
+			end = r
+		}
+	}
+	return end
+}
+
 // fakeRuntime is a hypervisor in memory.
 type fakeRuntime struct {
 	mu    sync.Mutex
@@ -722,6 +741,13 @@ func (s *stage) until(what string, ok func() bool) {
 func (s *stage) untilState(id controllerapi.InstanceID, want controllerapi.InstanceState) {
 	s.t.Helper()
 	s.until(fmt.Sprintf("%s %s", id, want), func() bool { return s.cloud.get(id).state == want })
+}
+
+// started starts an instance and waits until the cloud knows it as Started.
+func (s *stage) started(id controllerapi.InstanceID) {
+	s.t.Helper()
+	s.cloud.start(id, nil)
+	s.untilState(id, controllerapi.Started)
 }
 
 // inBubble runs a test with a fake clock.

@@ -168,8 +168,7 @@ func TestSaveImageReverts(t *testing.T) {
 					return nil
 				}
 				s.up()
-				s.cloud.start("i1", nil)
-				s.untilState("i1", controllerapi.Started)
+				s.started("i1")
 				s.cloud.save("s1", "i1", controllerapi.SaveImageTask{
 					Request: controllerapi.SaveImageRequest{ID: "i1", Tag: "v4", TargetVMID: "tpl-1", RevertBeforePush: tt.revert, RevertTag: tt.tag},
 					Target:  controllerapi.TemplateRef{ID: "tpl-1", Name: "demo", Tag: "v4", Repository: "demo"},
@@ -190,25 +189,6 @@ func TestSaveImageReverts(t *testing.T) {
 			})
 		})
 	}
-}
-
-// save asks for an image of an instance.
-func (c *fakeCloud) save(id controllerapi.TaskID, of controllerapi.InstanceID, task controllerapi.SaveImageTask) {
-	c.do(func() {
-		c.others = append(c.others, controllerapi.Task{ID: id, Kind: controllerapi.TaskSaveImage, InstanceID: of, Attempt: 1, SaveImage: &task})
-	})
-}
-
-// outcome is a task's end as it was reported last.
-func (c *fakeCloud) outcome(id controllerapi.TaskID) (end controllerapi.ReportRequest) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, r := range c.reports {
-		if r.TaskID == id && r.Phase != controllerapi.PhaseProgress {
-			end = r
-		}
-	}
-	return end
 }
 
 var _ hypervisor.Sizer = (*fakeRuntime)(nil)

@@ -20,8 +20,7 @@ func TestStartAndTerminate(t *testing.T) {
 		s := newStage(t)
 		s.up()
 		defer s.down()
-		s.cloud.start("i1", nil)
-		s.untilState("i1", controllerapi.Started)
+		s.started("i1")
 		i := s.cloud.get("i1")
 		if i.vm.HostIP != "10.0.0.1" || i.vm.IP == "" || len(i.vm.PortForwarding) != 1 {
 			t.Errorf("vminfo is not complete: %+v", i.vm)
@@ -128,8 +127,7 @@ func TestO3RunningVMIsAdopted(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		s := newStage(t)
 		s.up()
-		s.cloud.start("i1", nil)
-		s.untilState("i1", controllerapi.Started)
+		s.started("i1")
 		s.down()
 		if names := s.runtime.names(); len(names) != 1 {
 			t.Fatalf("the VM did not outlive its agent: %v", names)
@@ -162,8 +160,7 @@ func TestF2LostAnswerOfReserveStartsOneVM(t *testing.T) {
 		}
 		s.up()
 		defer s.down()
-		s.cloud.start("i1", nil)
-		s.untilState("i1", controllerapi.Started)
+		s.started("i1")
 		time.Sleep(time.Minute)
 		if s.runtime.cloned() != 1 {
 			t.Errorf("clones: got %d, want 1", s.runtime.cloned())
@@ -202,8 +199,7 @@ func TestF2ClaimLostToAnotherAttemptRemovesVM(t *testing.T) {
 		s := newStage(t)
 		s.up()
 		defer s.down()
-		s.cloud.start("i1", nil)
-		s.untilState("i1", controllerapi.Started)
+		s.started("i1")
 		s.cloud.do(func() { s.cloud.instances["i1"].attempt = 2 })
 		s.until("the VM is removed", func() bool { return len(s.runtime.names()) == 0 })
 	})
@@ -238,8 +234,7 @@ func TestEmptyAssignmentsKeepRunningVMs(t *testing.T) {
 		s := newStage(t)
 		s.up()
 		defer s.down()
-		s.cloud.start("i1", nil)
-		s.untilState("i1", controllerapi.Started)
+		s.started("i1")
 		s.cloud.do(func() { clear(s.cloud.instances) })
 		time.Sleep(10 * time.Minute)
 		if names := s.runtime.names(); len(names) != 1 {

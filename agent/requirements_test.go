@@ -137,8 +137,7 @@ func TestA8LongScriptBlocksNothing(t *testing.T) {
 			st.Request.StartupScript, st.Request.ScriptMonitoring, st.Request.ScriptTimeout = script("long"), true, 24*3600
 		})
 		time.Sleep(time.Minute)
-		s.cloud.start("i2", nil)
-		s.untilState("i2", controllerapi.Started)
+		s.started("i2")
 		if state := s.cloud.get("i1").state; state != controllerapi.Scheduling {
 			t.Fatalf("i1: got %s while its script runs", state)
 		}
@@ -218,8 +217,7 @@ func TestA10FailedStartIsTriedAgain(t *testing.T) {
 		}
 		s.up()
 		defer s.down()
-		s.cloud.start("i1", nil)
-		s.untilState("i1", controllerapi.Started)
+		s.started("i1")
 		if names := s.runtime.names(); len(names) != 1 || s.runtime.cloned() != 4 {
 			t.Errorf("VMs %v after %d clones, want one after 4", names, s.runtime.cloned())
 		}
@@ -342,8 +340,7 @@ func TestA13StuckVMIsEnded(t *testing.T) {
 		}
 		s.up()
 		defer s.down()
-		s.cloud.start("i1", nil)
-		s.untilState("i1", controllerapi.Started)
+		s.started("i1")
 		time.Sleep(10 * time.Minute)
 		close(stuck)
 		defer s.until("the cloud hears that the VM failed", func() bool {
@@ -438,8 +435,7 @@ func TestA18LicenceExpiresAndIsRenewed(t *testing.T) {
 		s := newStage(t)
 		s.up()
 		defer s.down()
-		s.cloud.start("i1", nil)
-		s.untilState("i1", controllerapi.Started)
+		s.started("i1")
 		told := func(valid bool) func() bool {
 			return func() bool {
 				s.cloud.mu.Lock()
@@ -482,8 +478,7 @@ func TestA20RemovedDirectoriesAreMadeAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 			id := controllerapi.InstanceID(fmt.Sprint("i", n))
-			s.cloud.start(id, nil)
-			s.untilState(id, controllerapi.Started)
+			s.started(id)
 			if n%2 == 0 {
 				s.down() // what was written survives a restart
 				s.up()
@@ -514,8 +509,7 @@ func TestA16EveryThirdCallIsCut(t *testing.T) {
 		defer s.down()
 		for n := range 20 {
 			id := controllerapi.InstanceID(fmt.Sprint("i", n))
-			s.cloud.start(id, nil)
-			s.untilState(id, controllerapi.Started)
+			s.started(id)
 			s.cloud.terminate(id)
 			s.untilState(id, controllerapi.Terminated)
 		}
@@ -538,8 +532,7 @@ func TestDrainModeKeepsVMsAndTakesDistribution(t *testing.T) {
 		s := newStage(t)
 		s.up()
 		defer s.down()
-		s.cloud.start("i1", nil)
-		s.untilState("i1", controllerapi.Started)
+		s.started("i1")
 		s.cloud.do(func() { s.cloud.settings.DrainMode, s.cloud.settings.Generation = true, 2 })
 		time.Sleep(time.Minute)
 		s.cloud.start("i2", nil)
@@ -562,8 +555,7 @@ func TestRestartStopsAndStarts(t *testing.T) {
 		s := newStage(t)
 		s.up()
 		defer s.down()
-		s.cloud.start("i1", nil)
-		s.untilState("i1", controllerapi.Started)
+		s.started("i1")
 		before := s.cloud.get("i1").vm.StartDate
 		s.cloud.do(func() {
 			s.cloud.others = append(s.cloud.others, controllerapi.Task{ID: "r1", Kind: controllerapi.TaskRestart, InstanceID: "i1", Attempt: 1, Restart: &controllerapi.RestartTask{}})
@@ -595,23 +587,10 @@ func TestSaveImage(t *testing.T) {
 				}
 				s.up()
 				defer s.down()
-				s.cloud.start("i1", nil)
-				s.untilState("i1", controllerapi.Started)
-				s.cloud.do(func() {
-					s.cloud.others = append(s.cloud.others, controllerapi.Task{ID: "s1", Kind: controllerapi.TaskSaveImage, InstanceID: "i1", Attempt: 1,
-						SaveImage: &controllerapi.SaveImageTask{Request: controllerapi.SaveImageRequest{ID: "i1", Tag: "v2", NewTemplateName: "new"}}})
-				})
+				s.started("i1")
+				s.cloud.save("s1", "i1", controllerapi.SaveImageTask{Request: controllerapi.SaveImageRequest{ID: "i1", Tag: "v2", NewTemplateName: "new"}})
 				var end controllerapi.ReportRequest
-				s.until("the end is reported", func() bool {
-					s.cloud.mu.Lock()
-					defer s.cloud.mu.Unlock()
-					for _, r := range s.cloud.reports {
-						if r.TaskID == "s1" && r.Phase != controllerapi.PhaseProgress {
-							end = r
-						}
-					}
-					return end.Phase != ""
-				})
+				s.until("the end is reported", func() bool { end = s.cloud.outcome("s1"); return end.Phase != "" })
 				time.Sleep(time.Minute)
 				if fails {
 					if end.Phase != controllerapi.PhaseFailed || !strings.Contains(end.Message, "registry is full") || len(s.runtime.names()) != 1 {

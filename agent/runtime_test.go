@@ -95,13 +95,9 @@ func TestSaveImageWithoutSuspend(t *testing.T) {
 		}
 		s.up()
 		defer s.down()
-		s.cloud.start("i1", nil)
-		s.untilState("i1", controllerapi.Started)
+		s.started("i1")
 		uuid := s.cloud.get("i1").vm.UUID
-		s.cloud.do(func() {
-			s.cloud.others = append(s.cloud.others, controllerapi.Task{ID: "save", Kind: controllerapi.TaskSaveImage, InstanceID: "i1",
-				SaveImage: &controllerapi.SaveImageTask{Request: controllerapi.SaveImageRequest{Tag: "v2"}, Target: demoTemplate}})
-		})
+		s.cloud.save("save", "i1", controllerapi.SaveImageTask{Request: controllerapi.SaveImageRequest{Tag: "v2"}, Target: demoTemplate})
 		s.until("it was pushed", func() bool {
 			s.runtime.mu.Lock()
 			defer s.runtime.mu.Unlock()
