@@ -1,6 +1,7 @@
 package tart
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,8 @@ import (
 )
 
 const (
+	// startedLine begins the file of a run's output.
+	startedLine = "started "
 	// stopGrace and forceGrace are how many seconds tart gives a VM before it
 	// kills its process.
 	stopGrace, forceGrace = "30", "5"
@@ -269,21 +272,16 @@ func (c *CLI) endRun(id string) {
 
 func (c *CLI) outputPath(id string) string { return filepath.Join(c.cfg.Dir, filepath.Base(id)+".log") }
 
-// output is what the VM's last run printed.
-func (c *CLI) output(id string) []byte {
-	out := c.rawOutput(id)
-	if i := strings.IndexByte(string(out), '\n'); i >= 0 {
-		return out[i+1:]
-	}
-	return nil
-}
-
-func (c *CLI) rawOutput(id string) []byte {
+// lastRun tells of the VM's last run when it began, zero when it was started by
+// hand, and what it printed.
+func (c *CLI) lastRun(id string) (began time.Time, output []byte) {
 	f, err := os.Open(c.outputPath(id))
 	if err != nil {
-		return nil
+		return time.Time{}, nil
 	}
 	defer f.Close()
 	data, _ := io.ReadAll(io.LimitReader(f, maxOutput)) // a part of it is better than nothing
-	return data
+	first, output, _ := bytes.Cut(data, []byte("\n"))
+	began, _ = time.Parse(time.RFC3339Nano, strings.TrimPrefix(string(first), startedLine)) // zero when it is no time
+	return began, output
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
-	"time"
 
 	"github.com/ankacluster/ankacluster/agent/command"
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
@@ -148,7 +147,7 @@ func (c *CLI) Show(ctx context.Context, id string) (hypervisor.VM, error) {
 		vm.Failure = c.failure(id)
 		return vm, nil
 	}
-	vm.Started = c.started(id)
+	vm.Started, _ = c.lastRun(id)
 	vm.IP, err = c.ip(ctx, name)
 	return vm, err
 }
@@ -179,18 +178,6 @@ func (c *CLI) failure(id string) error {
 	if !ended || code == 0 {
 		return nil
 	}
-	return commandError("run", code, c.output(id))
-}
-
-// startedLine begins the file of a run's output.
-const startedLine = "started "
-
-// started reads when the VM's last run began.
-func (c *CLI) started(id string) time.Time {
-	line, _, _ := bytes.Cut(c.rawOutput(id), []byte("\n"))
-	t, err := time.Parse(time.RFC3339Nano, strings.TrimPrefix(string(line), startedLine))
-	if err != nil {
-		return time.Time{} // started by hand
-	}
-	return t
+	_, output := c.lastRun(id)
+	return commandError("run", code, output)
 }

@@ -2,6 +2,7 @@ package tart
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -71,7 +72,7 @@ func (c *CLI) removeImages(ctx context.Context, match func(hypervisor.VM) bool) 
 		if vm.Repository == "" || !match(vm) {
 			continue
 		}
-		if err := c.change(ctx, "delete", vm.Name); err != nil && !isNotFound(err) {
+		if err := c.change(ctx, "delete", vm.Name); err != nil && !errors.Is(err, hypervisor.ErrNotFound) {
 			return err
 		}
 	}

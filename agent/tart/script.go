@@ -54,7 +54,7 @@ func (c *CLI) awaitGuest(ctx context.Context, name string, limit time.Duration) 
 		if err == nil || waitCtx.Err() != nil {
 			return err == nil, nil
 		}
-		if last = err; isNotFound(err) || errors.Is(err, errNotRunning) || errors.Is(err, hypervisor.ErrMissing) {
+		if last = err; errors.Is(err, hypervisor.ErrNotFound) || errors.Is(err, errNotRunning) || errors.Is(err, hypervisor.ErrMissing) {
 			return false, err
 		}
 		return false, nil
@@ -64,5 +64,3 @@ func (c *CLI) awaitGuest(ctx context.Context, name string, limit time.Duration) 
 	}
 	return err
 }
-
-func isNotFound(err error) bool { return errors.Is(err, hypervisor.ErrNotFound) }
