@@ -71,18 +71,17 @@ func doctorConfig(c *cli.Context) (doctor.Config, error) {
 	if err != nil {
 		return doctor.Config{}, err
 	}
-	joined, err := dir.Config()
-	notJoined := err
-	if err != nil {
+	joined, settingsErr := dir.Config()
+	if settingsErr != nil {
 		joined = agent.DefaultConfig()
-	}
-	if errors.Is(err, agent.ErrNotJoined) {
-		err = nil // no trouble of the settings, and told by other findings
 	}
 	joined.AnkaPath = cmp.Or(os.Getenv(ankaPathEnv), joined.AnkaPath)
 	joined.TartPath = cmp.Or(os.Getenv(tartPathEnv), joined.TartPath)
-	if errors.Is(notJoined, agent.ErrNotJoined) && findCommand(&joined.AnkaPath) != nil && findCommand(&joined.TartPath) == nil {
-		joined.Runtime = agent.RuntimeTart // as join would choose
+	if errors.Is(settingsErr, agent.ErrNotJoined) {
+		settingsErr = nil // no trouble of the settings, and told by other findings
+		if findCommand(&joined.AnkaPath) != nil && findCommand(&joined.TartPath) == nil {
+			joined.Runtime = agent.RuntimeTart // as join would choose
+		}
 	}
 	if c.NArg() > 0 {
 		if joined.Controllers, err = controllerURLs(c.Args().Slice()); err != nil {
@@ -98,7 +97,7 @@ func doctorConfig(c *cli.Context) (doctor.Config, error) {
 	rt := openRuntime(dir, joined, command.New("", zap.NewNop(), nil))
 	cfg := doctor.Config{
 		Controllers: joined.Controllers, StateDir: string(dir), Reserve: joined.ReserveSpace.Of,
-		HypervisorName: joined.Runtime, Hypervisor: rt, SettingsErr: err, AgentPID: dir.RunningPID(), Service: serviceState(c, dir),
+		HypervisorName: joined.Runtime, Hypervisor: rt, SettingsErr: settingsErr, AgentPID: dir.RunningPID(), Service: serviceState(c, dir),
 		Agents: func(ctx context.Context) ([]doctor.Process, error) {
 			return doctor.Processes(ctx, "ankacluster", "run")
 		},
