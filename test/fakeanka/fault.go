@@ -20,11 +20,7 @@ func (s *store) takeFault(name string, args []string) (*fakefault.Fault, error) 
 // inject does what f says and reports whether the call ends with that.
 func (e *env) inject(ctx context.Context, f *fakefault.Fault) (done bool, code int) {
 	if f.Action == "fail" {
-		message := f.Message
-		if message == "" {
-			message = "a fault was asked for"
-		}
-		return true, e.fail(&ankaError{Message: message, Code: f.Code, Type: "AnkaException"})
+		return true, e.fail(&ankaError{Message: f.Reason(), Code: f.Code, Type: "AnkaException"})
 	}
 	e.vmFault = f.VM()
 	return f.Inject(ctx, `{"status":"OK","body":[{"uuid":"`)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -109,7 +110,7 @@ func (e *env) show(v *vm, im *image, version string) map[string]any {
 		"uuid": v.UUID, "name": v.Name, "version": version, "creation_date": v.Created,
 		"cpu_cores": v.CPU, "cpu_frequency": 0, "cpu_htt": false, "arch": 2, "ram": v.RAM, "ram_size": ramBytes(v.RAM),
 		"frame_buffers": 1, "hard_drive": v.Disk, "encrypted": false, "image_size": imageSize(im),
-		"addons_version": envOr("FAKEANKA_VERSION", "3.9.1"), "stop_date": v.Stopped, "status": status,
+		"addons_version": cmp.Or(os.Getenv("FAKEANKA_VERSION"), "3.9.1"), "stop_date": v.Stopped, "status": status,
 	}
 	if status != "running" {
 		return body
@@ -173,13 +174,6 @@ func ramBytes(s string) int64 {
 		return 0
 	}
 	return n << shift
-}
-
-func envOr(name, def string) string {
-	if v := os.Getenv(name); v != "" {
-		return v
-	}
-	return def
 }
 
 func cloneVM(_ context.Context, e *env, o options) (any, error) {
@@ -407,7 +401,7 @@ func license(_ context.Context, e *env, o options) (any, error) {
 }
 
 func version(context.Context, *env, options) (any, error) {
-	return map[string]any{"product": "Anka Build Enterprise Plus", "version": envOr("FAKEANKA_VERSION", "3.9.1"), "build": "fake"}, nil
+	return map[string]any{"product": "Anka Build Enterprise Plus", "version": cmp.Or(os.Getenv("FAKEANKA_VERSION"), "3.9.1"), "build": "fake"}, nil
 }
 
 func nothing(_ context.Context, e *env, o options) (any, error) {

@@ -7,9 +7,13 @@
 //
 // The first that fits a call is used. Count is decremented in the file; a fault
 // used up is taken out.
+//
+// What else fake commands share is here too: how they lock, and the log of their
+// calls.
 package fakefault
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -147,6 +151,9 @@ func (f *Fault) Inject(ctx context.Context, half string) (done bool, code int) {
 	return false, 0
 }
 
+// Reason is what a command that fails says.
+func (f *Fault) Reason() string { return cmp.Or(f.Message, "a fault was asked for") }
+
 // VM is what is to befall the VM that a start starts: "crash:DELAY", "hang", or ""
 // for nothing.
 func (f *Fault) VM() string {
@@ -181,6 +188,17 @@ func Flock(f *os.File) (func(), error) {
 		f.Close()
 		return nil, err
 	}
+}
+
+// LogCall appends a call to calls.log in the fake's directory, as one line of JSON.
+func LogCall(dir string, args []string) {
+	data, _ := json.Marshal(map[string]any{"time": time.Now().UTC().Format(time.RFC3339Nano), "pid": os.Getpid(), "args": args})
+	f, err := os.OpenFile(filepath.Join(dir, "calls.log"), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+	if err != nil {
+		return // a log that cannot be written must not change what is tested
+	}
+	defer f.Close()
+	_, _ = f.Write(append(data, '\n'))
 }
 
 func write(path string, list []Fault) error {

@@ -35,17 +35,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/ankacluster/ankacluster/test/fakefault"
 )
@@ -100,7 +99,7 @@ func run(ctx context.Context, args []string) int {
 		return 0
 	}
 	name := args[0]
-	s.logCall(args)
+	fakefault.LogCall(s.home, args) // passwords come by standard input
 	cmd, ok := commands[name]
 	if !ok && name != "--version" {
 		return fail(&validationError{fmt.Sprintf("Unexpected argument '%s'", name), "<subcommand>"})
@@ -115,7 +114,7 @@ func run(ctx context.Context, args []string) int {
 		}
 	}
 	if name == "--version" {
-		fmt.Println(envOr("FAKETART_VERSION", "2.32.1"))
+		fmt.Println(cmp.Or(os.Getenv("FAKETART_VERSION"), "2.32.1"))
 	} else {
 		err = call(ctx, s, name, cmd, args[1:])
 	}
@@ -143,11 +142,7 @@ func call(ctx context.Context, s *store, name string, cmd command, args []string
 
 func (s *store) inject(ctx context.Context, f *fakefault.Fault) (done bool, code int) {
 	if f.Action == "fail" {
-		message := f.Message
-		if message == "" {
-			message = "a fault was asked for"
-		}
-		return true, fail(&runtimeError{message, max(f.Code, 1)})
+		return true, fail(&runtimeError{f.Reason(), max(f.Code, 1)})
 	}
 	s.vmFault = f.VM()
 	return f.Inject(ctx, "[\n  {\n    \"Source\" : \"local\",\n    \"Name\" : \"")
@@ -269,22 +264,4 @@ func printJSON(v any) error {
 	}
 	_, err = fmt.Println(strings.ReplaceAll(string(data), `": `, `" : `))
 	return err
-}
-
-// logCall appends one line to calls.log. Passwords come by standard input.
-func (s *store) logCall(args []string) {
-	data, _ := json.Marshal(map[string]any{"time": time.Now().UTC().Format(time.RFC3339Nano), "pid": os.Getpid(), "args": args})
-	f, err := os.OpenFile(filepath.Join(s.home, "calls.log"), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
-	if err != nil {
-		return // a log that cannot be written must not change what is tested
-	}
-	defer f.Close()
-	_, _ = f.Write(append(data, '\n'))
-}
-
-func envOr(name, def string) string {
-	if v := os.Getenv(name); v != "" {
-		return v
-	}
-	return def
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,11 +16,7 @@ import (
 
 // runVM is a VM: it lives as long as this process.
 func runVM(_ context.Context, s *store, o options) error {
-	v, err := s.openLocal(o.args[0])
-	if err != nil {
-		return err
-	}
-	c, err := v.config() // before the lock: closing the file would end it
+	v, c, err := s.load(o.args[0]) // before the VM is taken: closing its file would end that
 	if err != nil {
 		return err
 	}
@@ -54,7 +51,7 @@ func runVM(_ context.Context, s *store, o options) error {
 
 // checkLimit is what the system does: it lets two macOS VMs run at once.
 func (s *store) checkLimit(v vm, c config) error {
-	limit, err := strconv.Atoi(envOr("FAKETART_MAX_RUNNING", "2"))
+	limit, err := strconv.Atoi(cmp.Or(os.Getenv("FAKETART_MAX_RUNNING"), "2"))
 	if err != nil || limit == 0 || c.OS != "darwin" {
 		return err
 	}
@@ -102,7 +99,7 @@ func (s *store) live(v vm, c config, suspendable bool) error {
 		return err
 	}
 	defer g.end()
-	bootTime, err := time.ParseDuration(envOr("FAKETART_BOOT", "0s"))
+	bootTime, err := time.ParseDuration(cmp.Or(os.Getenv("FAKETART_BOOT"), "0s"))
 	if err != nil {
 		return err
 	}

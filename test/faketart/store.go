@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -97,6 +96,16 @@ func (s *store) open(name string) (vm, error) {
 func (s *store) openLocal(name string) (vm, error) {
 	v := s.local(name)
 	return v, s.check(v, name)
+}
+
+// load is openLocal with the VM's configuration.
+func (s *store) load(name string) (vm, config, error) {
+	v, err := s.openLocal(name)
+	if err != nil {
+		return v, config{}, err
+	}
+	c, err := v.config()
+	return v, c, err
 }
 
 func (s *store) check(v vm, name string) error {
@@ -354,5 +363,3 @@ func newMAC() string {
 	b[0] = b[0]&0xfc | 2
 	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4], b[5])
 }
-
-func hostArch() string { return runtime.GOARCH }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -25,7 +27,7 @@ func create(_ context.Context, s *store, o options) error {
 	if !o.has("linux") && !o.has("from-ipsw") {
 		return &validationError{"Please specify either a --from-ipsw or --linux option!", "create <name>"}
 	}
-	size, err := parseSize(envOr("FAKETART_DISK_BYTES", "1M"))
+	size, err := parseSize(cmp.Or(os.Getenv("FAKETART_DISK_BYTES"), "1M"))
 	if err != nil {
 		return err
 	}
@@ -43,22 +45,15 @@ func create(_ context.Context, s *store, o options) error {
 			return err
 		}
 	}
-	c := config{Version: 1, OS: "darwin", Arch: hostArch(), CPUCountMin: 2, CPUCount: 4, MemorySizeMin: 2 << 30, MemorySize: 4 << 30,
+	c := config{Version: 1, OS: "darwin", Arch: runtime.GOARCH, CPUCountMin: 2, CPUCount: 4, MemorySizeMin: 2 << 30, MemorySize: 4 << 30,
 		MACAddress: newMAC(), Display: display{1024, 768}, DiskFormat: "raw", ECID: "ZWNpZA==", HardwareModel: "bW9kZWw="}
 	if o.has("linux") {
 		c.OS, c.ECID, c.HardwareModel, c.MemorySizeMin = "linux", "", "", 512<<20
 	}
-	if err := errors.Join(v.save(c), os.WriteFile(v.path(sizeFile), []byte(orDefault(o.value("disk-size"), "50")), 0o644)); err != nil {
+	if err := errors.Join(v.save(c), os.WriteFile(v.path(sizeFile), []byte(cmp.Or(o.value("disk-size"), "50")), 0o644)); err != nil {
 		return err
 	}
 	return v.move(s.local(name))
-}
-
-func orDefault(v, def string) string {
-	if v == "" {
-		return def
-	}
-	return v
 }
 
 func parseSize(s string) (int64, error) {
@@ -208,11 +203,7 @@ func list(_ context.Context, s *store, o options) error {
 }
 
 func get(_ context.Context, s *store, o options) error {
-	v, err := s.openLocal(o.args[0])
-	if err != nil {
-		return err
-	}
-	c, err := v.config()
+	v, c, err := s.load(o.args[0])
 	if err != nil {
 		return err
 	}
@@ -237,23 +228,19 @@ func get(_ context.Context, s *store, o options) error {
 }
 
 func set(_ context.Context, s *store, o options) error {
-	v, err := s.openLocal(o.args[0])
+	v, c, err := s.load(o.args[0])
 	if err != nil {
 		return err
 	}
-	c, err := v.config()
-	if err != nil {
-		return err
-	}
-	number := func(flag string) (int, error) {
-		n, err := strconv.ParseUint(o.value(flag), 10, 16+16*b2i(flag == "memory"))
+	number := func(flag string, bits int) (int, error) {
+		n, err := strconv.ParseUint(o.value(flag), 10, bits)
 		if err != nil {
 			return 0, &validationError{fmt.Sprintf("The value '%s' is invalid for '--%s <%s>'", o.value(flag), flag, flag), "set <name>"}
 		}
 		return int(n), nil
 	}
 	if o.has("cpu") {
-		if c.CPUCount, err = number("cpu"); err != nil {
+		if c.CPUCount, err = number("cpu", 16); err != nil {
 			return err
 		}
 		if c.OS == "darwin" && c.CPUCount < c.CPUCountMin {
@@ -261,7 +248,7 @@ func set(_ context.Context, s *store, o options) error {
 		}
 	}
 	if o.has("memory") {
-		mb, err := number("memory")
+		mb, err := number("memory", 32)
 		if err != nil {
 			return err
 		}
@@ -275,7 +262,7 @@ func set(_ context.Context, s *store, o options) error {
 	if err := v.save(c); err != nil || !o.has("disk-size") {
 		return err
 	}
-	gb, err := number("disk-size")
+	gb, err := number("disk-size", 16)
 	if err != nil {
 		return err
 	}
@@ -285,20 +272,9 @@ func set(_ context.Context, s *store, o options) error {
 	return os.WriteFile(v.path(sizeFile), []byte(strconv.Itoa(gb)), 0o644)
 }
 
-func b2i(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
-
 // ip answers from the lease that the VM's process leaves when it has booted.
 func ip(ctx context.Context, s *store, o options) error {
-	v, err := s.openLocal(o.args[0])
-	if err != nil {
-		return err
-	}
-	c, err := v.config()
+	v, c, err := s.load(o.args[0])
 	if err != nil {
 		return err
 	}
@@ -338,14 +314,11 @@ func stop(ctx context.Context, s *store, o options) error {
 			return &validationError{fmt.Sprintf("The value '%s' is invalid for '--timeout <timeout>'", t), "stop <name>"}
 		}
 	}
-	switch v.state() {
-	case "suspended":
-		return os.Remove(v.path(stateFile))
-	case "stopped":
-		return notRunning(name)
-	}
 	pid := v.pid()
 	if pid == 0 {
+		if v.state() == "suspended" {
+			return os.Remove(v.path(stateFile))
+		}
 		return notRunning(name)
 	}
 	_ = syscall.Kill(pid, syscall.SIGINT) // it may have ended by itself
