@@ -60,3 +60,7 @@ type Disk struct {
 // the template: copies between registries and mere looks do not count in
 // last_pull.
 const HeaderNoPull = "X-Anka-No-Pull"
+
+// HeaderUploadOffset, on an answer about an upload, is how many of its bytes
+// have arrived. The specification's Range header cannot tell none from one.
+const HeaderUploadOffset = "Upload-Offset"

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/ankacluster/ankacluster/registryapi"
 )
 
 func TestMalformedRequestsNameTheSpecificationsError(t *testing.T) {
@@ -166,7 +168,7 @@ func TestInterruptedClosingPutResumes(t *testing.T) {
 func (g *registry) finish(loc string, data []byte) int {
 	g.t.Helper()
 	for {
-		at := atoi(g.t, g.want(204, "GET", loc, nil).header.Get(headerUploadOffset))
+		at := atoi(g.t, g.want(204, "GET", loc, nil).header.Get(registryapi.HeaderUploadOffset))
 		put := g.do("PUT", loc+"?digest="+digest.FromBytes(data).String(), bytes.NewReader(data[at:]), "Content-Range", fmt.Sprintf("%d-%d", at, len(data)-1))
 		if put.status == 201 {
 			return at
@@ -187,7 +189,7 @@ func TestUploadWandersBetweenServers(t *testing.T) {
 	d, half := digest.FromBytes(data).String(), len(data)/2
 	loc := a.want(202, "POST", "/v2/vm/blobs/uploads/", nil).header.Get("Location")
 	b.want(202, "PATCH", loc, bytes.NewReader(data[:half]), "Content-Range", fmt.Sprintf("0-%d", half-1))
-	if got := a.want(204, "GET", loc, nil).header.Get(headerUploadOffset); got != fmt.Sprint(half) {
+	if got := a.want(204, "GET", loc, nil).header.Get(registryapi.HeaderUploadOffset); got != fmt.Sprint(half) {
 		t.Errorf("the first server is at %s, the other got %d", got, half)
 	}
 	a.want(201, "PUT", loc+"?digest="+d, bytes.NewReader(data[half:]))

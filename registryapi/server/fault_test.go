@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
 
@@ -158,7 +159,7 @@ func TestDiskWithoutAByteLeft(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 	// What arrived is kept, as far as the registry says.
-	at := atoi(t, g.want(204, "GET", loc, nil).header.Get(headerUploadOffset))
+	at := atoi(t, g.want(204, "GET", loc, nil).header.Get(registryapi.HeaderUploadOffset))
 	if at < len("begun ") {
 		t.Errorf("the upload went back to %d", at)
 	}
@@ -258,7 +259,7 @@ func TestR1CutUploadResumes(t *testing.T) {
 			}
 		}
 		sent = max(sent, end)
-		next := atoi(t, g.want(204, "GET", loc, nil).header.Get(headerUploadOffset))
+		next := atoi(t, g.want(204, "GET", loc, nil).header.Get(registryapi.HeaderUploadOffset))
 		if next < offset || next > sent {
 			t.Fatalf("cut %d: offset %d after sending %d to %d", cut, next, offset, sent)
 		}

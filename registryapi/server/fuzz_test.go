@@ -184,7 +184,7 @@ func FuzzUpload(f *testing.F) {
 		if w := g.ask(t, "PATCH", loc, chunk, length, "Content-Range", chunkRange); w.Code == http.StatusAccepted {
 			accepted = chunk
 		}
-		at := g.ask(t, "GET", loc, "", 0).Header().Get(headerUploadOffset)
+		at := g.ask(t, "GET", loc, "", 0).Header().Get(registryapi.HeaderUploadOffset)
 		if at != strconv.Itoa(len(accepted)) {
 			t.Errorf("Content-Range %q: accepted %d bytes, the upload is at %s", chunkRange, len(accepted), at)
 		}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
 
@@ -292,7 +293,7 @@ func (c *killClient) blob(repo string, data []byte) bool {
 				continue
 			}
 		}
-		if _, err := fmt.Sscan(h.Get(headerUploadOffset), &offset); err != nil {
+		if _, err := fmt.Sscan(h.Get(registryapi.HeaderUploadOffset), &offset); err != nil {
 			return false
 		}
 	}

@@ -11,12 +11,9 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
-
-// headerUploadOffset is how many bytes of an upload have arrived. The
-// specification's Range header cannot tell none from one.
-const headerUploadOffset = "Upload-Offset"
 
 // startUpload begins an upload, or does all of it: mounted from another
 // repository, or with the content in this very request.
@@ -219,7 +216,7 @@ func uploadHeaders(w http.ResponseWriter, repo, id string, offset int64) {
 	h.Set("Location", "/v2/"+repo+"/blobs/uploads/"+id)
 	h.Set("Docker-Upload-UUID", id)
 	h.Set("Range", fmt.Sprintf("0-%d", max(offset-1, 0)))
-	h.Set(headerUploadOffset, strconv.FormatInt(offset, 10))
+	h.Set(registryapi.HeaderUploadOffset, strconv.FormatInt(offset, 10))
 }
 
 func (s *Server) blobCreated(w http.ResponseWriter, repo string, d digest.Digest) {

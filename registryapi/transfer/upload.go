@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ankacluster/ankacluster/registryapi"
 )
 
 // Upload stores a blob unless the registry has it already. src is read at
@@ -287,7 +289,7 @@ func (u *upload) count(offset int64) {
 // "0-0" at some servers and "0--1" or nothing at others, so one byte and none
 // look the same there; none is the safe reading.
 func rangeEnd(resp *http.Response) (int64, error) {
-	if n, err := strconv.ParseInt(resp.Header.Get("Upload-Offset"), 10, 64); err == nil && n >= 0 {
+	if n, err := strconv.ParseInt(resp.Header.Get(registryapi.HeaderUploadOffset), 10, 64); err == nil && n >= 0 {
 		return n, nil
 	}
 	r := strings.TrimPrefix(resp.Header.Get("Range"), "bytes=")
