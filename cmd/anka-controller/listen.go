@@ -39,15 +39,9 @@ func newListener(flag, addr string, tc *tls.Config, log *zap.Logger) (*listener,
 	}
 	ln := &listener{flag: flag, net: l}
 	ln.http = &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if ln.leaving.Load() {
-				// A client that comes again while this server still listens takes a
-				// new connection, and none is left on which a request could cross
-				// the server's close.
-				w.Header().Set("Connection", "close")
-			}
+		Handler: httpapi.CloseWhen(ln.leaving.Load, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			(*ln.handler.Load()).ServeHTTP(w, r)
-		}),
+		})),
 		// No limit on a whole request: pushes and long polls take as long as they take.
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       3 * time.Minute, // longer than what proxies keep, so that the proxy closes first

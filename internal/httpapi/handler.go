@@ -103,6 +103,18 @@ type requestIDKey struct{}
 // RequestIDHeader carries an id that ties log lines of several servers together.
 const RequestIDHeader = "X-Request-Id"
 
+// CloseWhen ends each connection with its answer once leaving says that the
+// server drains: a client that comes again takes a new one, and none is left on
+// which a request could cross the server's close.
+func CloseWhen(leaving func() bool, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if leaving() {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 // WithRequestID keeps the caller's X-Request-Id or makes one, and answers it.
 func WithRequestID(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -120,21 +120,9 @@ func (s *Server) draining() bool {
 	}
 }
 
-// leaving ends each connection with its answer once the server drains: a client
-// that comes again takes a new one, and none is left on which a request could
-// cross the server's close.
-func (s *Server) leaving(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.draining() {
-			w.Header().Set("Connection", "close")
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
 func (s *Server) serve(ctx context.Context, ln net.Listener) error {
 	srv := &http.Server{
-		Handler:   s.leaving(s.handler),
+		Handler:   httpapi.CloseWhen(s.draining, s.handler),
 		TLSConfig: s.cfg.TLS,
 		// Neither reads nor writes have a total limit: blobs of 100 GB are
 		// ordinary. Handlers set deadlines on progress.
