@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -218,7 +217,7 @@ func moved(c *cli.Context, said, what string, do func(report func(done, total in
 		return err
 	}
 	if c.Bool("machine-readable") {
-		return printJSON(c, map[string][]string{"tags": slices.AppendSeq([]string{}, slices.Values(tags))})
+		return printJSON(c, map[string][]string{"tags": append([]string{}, tags...)})
 	}
 	_, err = fmt.Fprintf(c.App.Writer, "%s: %s\n", said, strings.Join(tags, ", "))
 	return err

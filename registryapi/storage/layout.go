@@ -33,7 +33,7 @@ type copying struct {
 	dir, repo   string
 	progress    func(done, total int64)
 	done, total int64
-	counted     map[digest.Digest]bool
+	left        map[digest.Digest]bool // expected, and not copied yet
 }
 
 func (c *copying) count(n int64) {
@@ -46,8 +46,8 @@ func (c *copying) count(n int64) {
 // expect adds content to the total, once.
 func (c *copying) expect(content Content) {
 	for _, b := range content.Blobs() {
-		if !foreign(b) && !c.counted[b.Digest] {
-			c.counted[b.Digest] = true
+		if !foreign(b) && !c.left[b.Digest] {
+			c.left[b.Digest] = true
 			c.total += b.Size
 		}
 	}
@@ -65,7 +65,7 @@ func (s *Store) Export(ctx context.Context, repo, dir string, opt LayoutOptions)
 	if _, err := os.Stat(indexPath); !notExist(err) {
 		return nil, fmt.Errorf("%s has an image layout already", dir)
 	}
-	c := &copying{s: s, ctx: ctx, dir: dir, repo: repo, progress: opt.Progress, counted: make(map[digest.Digest]bool)}
+	c := &copying{s: s, ctx: ctx, dir: dir, repo: repo, progress: opt.Progress, left: make(map[digest.Digest]bool)}
 	for _, t := range tags {
 		if err := c.expectManifest(t.Digest); err != nil {
 			return nil, fmt.Errorf("export %s:%s: %w", repo, t.Name, err)
@@ -149,7 +149,7 @@ func (c *copying) exportManifest(d digest.Digest) (ispec.Descriptor, error) {
 		return ispec.Descriptor{}, err
 	}
 	for _, b := range content.Blobs() {
-		if foreign(b) || !c.counted[b.Digest] { // of another tag too, and written
+		if foreign(b) || !c.left[b.Digest] { // of another tag too, and written
 			continue
 		}
 		f, _, err := c.s.OpenBlob(c.repo, b.Digest)
@@ -161,7 +161,7 @@ func (c *copying) exportManifest(d digest.Digest) (ispec.Descriptor, error) {
 		if err != nil {
 			return ispec.Descriptor{}, err
 		}
-		delete(c.counted, b.Digest)
+		delete(c.left, b.Digest)
 	}
 	for _, child := range content.Manifests {
 		if _, err := c.exportManifest(child.Digest); err != nil {
@@ -217,12 +217,14 @@ func (s *Store) Import(ctx context.Context, dir, repo string, opt LayoutOptions)
 	if err := json.Unmarshal(data, &index); err != nil {
 		return nil, fmt.Errorf("%s: %w: %v", ispec.ImageIndexFile, ErrManifestInvalid, err)
 	}
-	c := &copying{s: s, ctx: ctx, dir: dir, repo: repo, progress: opt.Progress, counted: make(map[digest.Digest]bool)}
+	c := &copying{s: s, ctx: ctx, dir: dir, repo: repo, progress: opt.Progress, left: make(map[digest.Digest]bool)}
 	// All manifests are read before anything is stored: a layout that is not
 	// whole is refused at once.
 	for _, d := range index.Manifests {
-		if name := d.Annotations[ispec.AnnotationRefName]; name != "" && CheckTag(name) != nil {
-			return nil, CheckTag(name)
+		if name := d.Annotations[ispec.AnnotationRefName]; name != "" {
+			if err := CheckTag(name); err != nil {
+				return nil, err
+			}
 		}
 		if err := c.eachOfLayout(d, func(_ Manifest, content Content) error { c.expect(content); return nil }); err != nil {
 			return nil, fmt.Errorf("import %s: %w", d.Digest, err)
@@ -291,8 +293,8 @@ func (c *copying) importBlob(d digest.Digest) error {
 	if !info.Mode().IsRegular() {
 		return fmt.Errorf("%s: %w", f.Name(), fs.ErrInvalid)
 	}
-	first := c.counted[d]
-	delete(c.counted, d)
+	first := c.left[d]
+	delete(c.left, d)
 	if _, err := c.s.StatBlob(c.repo, d); err == nil {
 		if first {
 			c.count(info.Size())
