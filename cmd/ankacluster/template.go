@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -240,13 +241,22 @@ func destroy(c *cli.Context, what string, act func(*templatePlace, registryapi.T
 	return done(c, map[string]string{"id": t.ID, "tag": tag, "done": what}, "%s", said)
 }
 
-// doomed lists the tags that go.
+// doomed lists the tags that go: a revert takes a version, of itself the last,
+// with all later ones; a delete takes one, or all of them.
 func doomed(what string, t registryapi.Template, tag string) string {
-	var tags []string
-	for _, v := range t.Versions {
-		if tag == "" && what == "delete" || v.Tag == tag || what == "revert" && (len(tags) > 0 || tag == "" && v.Number == len(t.Versions)-1) {
-			tags = append(tags, t.Name+":"+v.Tag)
+	from, to := 0, len(t.Versions)
+	switch {
+	case tag != "":
+		from = slices.IndexFunc(t.Versions, func(v registryapi.Version) bool { return v.Tag == tag })
+		if what == "delete" {
+			to = from + 1
 		}
+	case what == "revert":
+		from = max(to-1, 0)
+	}
+	var tags []string
+	for _, v := range t.Versions[from:to] {
+		tags = append(tags, t.Name+":"+v.Tag)
 	}
 	return strings.Join(tags, ", ")
 }

@@ -154,6 +154,25 @@ func wasPulled(t *testing.T, list, name string) bool {
 	return all[i].LastPull != 0
 }
 
+// Who is asked for --yes reads what exactly would go.
+func TestDoomedTagsAreNamed(t *testing.T) {
+	tmpl := registryapi.Template{Name: "vm", Versions: []registryapi.Version{{Number: 0, Tag: "v1"}, {Number: 1, Tag: "v2"}, {Number: 2, Tag: "v3"}}}
+	for _, tc := range []struct{ what, tag, want string }{
+		{"delete", "", "vm:v1, vm:v2, vm:v3"},
+		{"delete", "v2", "vm:v2"},
+		{"revert", "", "vm:v3"},
+		{"revert", "v2", "vm:v2, vm:v3"},
+		{"revert", "v1", "vm:v1, vm:v2, vm:v3"},
+	} {
+		if got := doomed(tc.what, tmpl, tc.tag); got != tc.want {
+			t.Errorf("%s %q: got %q, want %q", tc.what, tc.tag, got, tc.want)
+		}
+	}
+	if got := doomed("revert", registryapi.Template{Name: "vm"}, ""); got != "" {
+		t.Errorf("of no version at all: got %q", got)
+	}
+}
+
 func TestTemplateErrorsSayWhatToDo(t *testing.T) {
 	reg := startTemplateRegistry(t)
 	other := httptest.NewServer(http.NotFoundHandler())

@@ -103,6 +103,9 @@ func pushTemplate(c *cli.Context) error {
 	}
 	var pushed transfer.Pushed
 	there, err := p.keepTag(c, oci, t.Repository, tag, func() (_ string, err error) {
+		if !c.Bool("json") { // hashing takes minutes
+			fmt.Fprintf(c.App.ErrWriter, "comparing %s with the files of %s\n", ref, dir)
+		}
 		pushed.Digest, err = transfer.DigestOf(c.Context, img)
 		return pushed.Digest.String(), err
 	})
