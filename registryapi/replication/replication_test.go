@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/ankacluster/ankacluster/registryapi"
@@ -587,4 +588,38 @@ func TestReadThroughServesRanges(t *testing.T) {
 		}
 	}
 	http.DefaultClient.CloseIdleConnections()
+}
+
+// The metrics tell how far behind a replica is, and what it has copied.
+func TestMetricsTellOfCopiesAndLag(t *testing.T) {
+	t.Parallel()
+	push := start(t, options{})
+	const size = 100_000
+	push.push("team/sonoma", "v1", noise(size))
+	reg := prometheus.NewRegistry()
+	replica := start(t, options{sources: []string{push.url}, config: func(c *Config) { c.Metrics = reg }})
+	converge(t, push, replica)
+	value := func(name string) float64 {
+		t.Helper()
+		families, err := reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			if f.GetName() == "anka_registry_replication_"+name {
+				m := f.GetMetric()[0]
+				return m.GetCounter().GetValue() + m.GetGauge().GetValue() // it has one of them
+			}
+		}
+		t.Fatalf("no metric %s", name)
+		return 0
+	}
+	eventually(t, "the metrics say that nothing is missing", func() bool {
+		return value("connected") == 1 && value("pending_repositories") == 0 && value("lag_seconds") == 0
+	})
+	if n, tags := value("bytes_total"), value("tags_total"); n < size || tags < 1 {
+		t.Errorf("%v bytes and %v tags are copied, want at least %d and 1", n, tags, size)
+	}
+	push.stop()
+	eventually(t, "the metrics say that the source is gone", func() bool { return value("connected") == 0 && value("errors_total") > 0 })
 }
