@@ -53,7 +53,10 @@ func (s *Store) Fresh(ctx context.Context) error {
 	if err := s.WaitRevision(ctx, round.rev); err != nil {
 		return err
 	}
-	for at, old := round.begun.UnixNano(), s.proven.Load(); at > old && !s.proven.CompareAndSwap(old, at); old = s.proven.Load() {
+	s.freshMu.Lock()
+	defer s.freshMu.Unlock()
+	if round.begun.After(s.proven) {
+		s.proven = round.begun
 	}
 	return nil
 }
@@ -61,7 +64,9 @@ func (s *Store) Fresh(ctx context.Context) error {
 // recent reports whether the view held everything that had been acknowledged
 // within has of now.
 func (s *Store) recent(has time.Duration) bool {
-	return time.Since(time.Unix(0, s.proven.Load())) < has
+	s.freshMu.Lock()
+	defer s.freshMu.Unlock()
+	return time.Since(s.proven) < has
 }
 
 // readRevisions serves Fresh, one read at a time.

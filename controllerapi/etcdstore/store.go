@@ -111,8 +111,8 @@ type Store struct {
 
 	freshMu   sync.Mutex
 	freshNext *freshRound // guarded by freshMu
+	proven    time.Time   // guarded by freshMu; the view holds all that was acknowledged before
 	freshKick chan struct{}
-	proven    atomic.Int64 // Unix nanoseconds; the view holds all that was acknowledged before
 
 	idemMu    sync.Mutex // held across a grant: the others need its result
 	idemID    clientv3.LeaseID
