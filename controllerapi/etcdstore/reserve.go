@@ -39,7 +39,7 @@ func (s *Store) Begin(r *Reservation) {
 // reserved reports whether the ledger has the reservation.
 func (v *View) reserved(r Reservation) bool {
 	l := v.Ledgers[r.Node]
-	return l != nil && (slices.Contains(l.Spent, shortReservation(r.ID)) || v.handed(r) != nil)
+	return l != nil && (slices.Contains(l.Spent, shortReservation(r.ID)) || slices.ContainsFunc(l.Handed, r.brought))
 }
 
 // spent reports whether the reservation was given a task since it began.
@@ -49,15 +49,7 @@ func (v *View) spent(r Reservation) bool { return !r.Repeat && v.reserved(r) }
 // not over, or nil.
 func (s *Store) HandedTask(ctx context.Context, r Reservation) (*api.Task, error) {
 	var id api.TaskID
-	s.Read(func(v *View) {
-		if l := v.Ledgers[r.Node]; l != nil {
-			for _, h := range l.Handed {
-				if h.Reservation == r.ID && h.Session == r.Session && v.open(r.Node, h.Task) {
-					id = h.Task
-				}
-			}
-		}
-	})
+	s.Read(func(v *View) { id = v.openTask(r) })
 	if id == "" {
 		return nil, nil
 	}
@@ -112,11 +104,10 @@ func (s *Store) HandOut(ctx context.Context, r Reservation) (*api.Task, error) {
 			return nil, true, errNoChange
 		}
 		if v.spent(r) {
-			if at := v.handed(r); at != nil && v.open(r.Node, at.Task) {
-				id = at.Task // an earlier attempt of ours went through, or another poll's
-				return nil, true, errNoChange
+			if id = v.openTask(r); id == "" {
+				return nil, true, ErrSpent
 			}
-			return nil, true, ErrSpent
+			return nil, true, errNoChange // an earlier attempt of ours went through, or another poll's
 		}
 		c := new(change)
 		c.must(nodeKey(node.ID), node.rev)
@@ -152,7 +143,7 @@ func (s *Store) Claim(ctx context.Context, r Reservation, id api.InstanceID) (*a
 		if v.spent(r) {
 			return nil, true, ErrSpent // another Store answered this reservation
 		}
-		if h := v.handed(r); h != nil && v.open(r.Node, h.Task) {
+		if v.openTask(r) != "" {
 			return nil, true, ErrTaken
 		}
 		next := cur.clone()
@@ -186,17 +177,21 @@ func (v *View) session(r Reservation) (*Node, error) {
 	return node, nil
 }
 
-// handed returns the newest hand-out under the reservation, or nil.
-func (v *View) handed(r Reservation) *Handed {
+// openTask returns the newest task that the reservation has brought and that is
+// not over, or "".
+func (v *View) openTask(r Reservation) api.TaskID {
 	if l := v.Ledgers[r.Node]; l != nil {
-		for k := len(l.Handed) - 1; k >= 0; k-- {
-			if h := &l.Handed[k]; h.Reservation == r.ID && h.Session == r.Session {
-				return h
+		for _, h := range slices.Backward(l.Handed) {
+			if r.brought(h) && v.open(r.Node, h.Task) {
+				return h.Task
 			}
 		}
 	}
-	return nil
+	return ""
 }
+
+// brought reports whether the task was handed out under the reservation.
+func (r Reservation) brought(h Handed) bool { return h.Reservation == r.ID && h.Session == r.Session }
 
 const (
 	// keptSpent is how many reservations of tasks that are over the ledger
