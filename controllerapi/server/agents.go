@@ -146,13 +146,7 @@ func (s *Server) reserve(r *http.Request) (any, error) {
 	timeout := time.NewTimer(min(max(time.Duration(req.WaitMS)*time.Millisecond, 0), maxReserveWait, s.cfg.ReserveTaskTimeout))
 	defer timeout.Stop()
 	for {
-		task, err := s.query(ctx, func(ctx context.Context) (*api.Task, error) {
-			task, err := s.store.HandedTask(ctx, res)
-			if err == nil && task == nil {
-				task, err = s.store.HandOut(ctx, res)
-			}
-			return task, err
-		})
+		task, err := s.query(ctx, res)
 		if errors.Is(err, etcdstore.ErrSpent) {
 			return api.ReserveResponse{}, nil
 		}
@@ -186,26 +180,30 @@ func (s *Server) reserve(r *http.Request) (any, error) {
 	}
 }
 
-// query looks for a task within the time that this may take.
-func (s *Server) query(ctx context.Context, look func(context.Context) (*api.Task, error)) (*api.Task, error) {
+// query looks for a task that only this node can do.
+func (s *Server) query(ctx context.Context, res etcdstore.Reservation) (*api.Task, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.QueryTaskTimeout)
 	defer cancel()
-	return look(ctx)
+	task, err := s.store.HandedTask(ctx, res)
+	if err == nil && task == nil {
+		task, err = s.store.HandOut(ctx, res)
+	}
+	return task, err
 }
 
 // claim claims a task, when one of the places for claims is free.
 func (s *Server) claim(ctx context.Context, res etcdstore.Reservation, id api.InstanceID) (*api.Task, error) {
-	return s.query(ctx, func(ctx context.Context) (*api.Task, error) {
-		if s.claims != nil {
-			select {
-			case s.claims <- struct{}{}:
-				defer func() { <-s.claims }()
-			case <-ctx.Done():
-				return nil, etcdstore.ErrTaken // others shall have it
-			}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.QueryTaskTimeout)
+	defer cancel()
+	if s.claims != nil {
+		select {
+		case s.claims <- struct{}{}:
+			defer func() { <-s.claims }()
+		case <-ctx.Done():
+			return nil, etcdstore.ErrTaken // others shall have it
 		}
-		return s.store.Claim(ctx, res, id)
-	})
+	}
+	return s.store.Claim(ctx, res, id)
 }
 
 func (s *Server) report(r *http.Request) (any, error) {
