@@ -48,16 +48,13 @@ func (s *Store) learnSize(ctx context.Context, id api.InstanceID, vm *api.VMInfo
 	if seen.VCPU <= 0 || seen.RAM <= 0 {
 		return
 	}
-	known := record(s, func(v *View) map[api.TemplateID]*TemplateSize { return v.Sizes }, i.Template.ID)
-	c := new(change)
-	if known != nil {
-		if known.VCPU == seen.VCPU && known.RAM == seen.RAM {
+	if known := s.size(i.Template.ID); known != nil {
+		if seen.rev = known.rev; seen == *known {
 			return
 		}
-		c.must(sizeKey(i.Template.ID), known.rev)
-	} else {
-		c.must(sizeKey(i.Template.ID), 0)
 	}
+	c := new(change)
+	c.must(sizeKey(i.Template.ID), seen.rev)
 	c.put(sizeKey(i.Template.ID), seen)
 	if _, err := s.commit(withoutIdem(ctx), c); err != nil {
 		s.log.Debug("size of a template not kept, the next VM tells it again", zap.Error(err))
@@ -66,7 +63,7 @@ func (s *Store) learnSize(ctx context.Context, id api.InstanceID, vm *api.VMInfo
 
 // ForgetSize drops what is known of a template that was deleted.
 func (s *Store) ForgetSize(ctx context.Context, id api.TemplateID) {
-	if record(s, func(v *View) map[api.TemplateID]*TemplateSize { return v.Sizes }, id) == nil {
+	if s.size(id) == nil {
 		return
 	}
 	c := new(change)
@@ -74,6 +71,10 @@ func (s *Store) ForgetSize(ctx context.Context, id api.TemplateID) {
 	if _, err := s.commit(withoutIdem(ctx), c); err != nil {
 		s.log.Warn("size of a deleted template not forgotten", zap.String("template_id", string(id)), zap.Error(err))
 	}
+}
+
+func (s *Store) size(id api.TemplateID) *TemplateSize {
+	return record(s, func(v *View) map[api.TemplateID]*TemplateSize { return v.Sizes }, id)
 }
 
 func sizeKey(id api.TemplateID) string { return dirSize + string(id) }
