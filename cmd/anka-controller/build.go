@@ -48,7 +48,8 @@ func (c *config) controllerConfig() controller.Config {
 	cfg.InstanceTimeOut = c.InstanceTimeout
 	cfg.UnknownVMThreshold = c.UnknownVMThreshold
 	cfg.CleanQueuesInterval = c.CleanQueuesInterval
-	// The defaults of these four are of another way of scheduling.
+	// The documented defaults of these are of another way of scheduling: they count
+	// only when they are given.
 	if c.isGiven("ANKA_SCHEDULER_INTERVAL") {
 		cfg.SchedulerInterval = c.SchedulerInterval
 	}

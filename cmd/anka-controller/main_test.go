@@ -391,8 +391,6 @@ func TestTakenPortNamesTheSetting(t *testing.T) { // not parallel: the command l
 	}
 }
 
-// TestStopLetsRequestsFinish: an upload that is under way when the stop is asked
-// for ends well, and the exit code is 0.
 func TestListenerThatLeavesEndsItsConnections(t *testing.T) {
 	t.Parallel()
 	l, err := newListener("--listen-addr", "127.0.0.1:0", nil, zaptest.NewLogger(t))
@@ -420,6 +418,8 @@ func TestListenerThatLeavesEndsItsConnections(t *testing.T) {
 	}
 }
 
+// TestStopLetsRequestsFinish: an upload that is under way when the stop is asked
+// for ends well, and the exit code is 0.
 func TestStopLetsRequestsFinish(t *testing.T) {
 	t.Parallel()
 	reg := "127.0.0.1:" + freePort(t)

@@ -62,8 +62,8 @@ func (s *Store) writePolicy() policy {
 	return p
 }
 
-// pace is how long calls that succeeded have taken of late. Its zero value is ready, and it is
-// safe for concurrent use.
+// pace is how long calls that succeeded have taken of late. Its zero value is
+// ready, and it is safe for concurrent use.
 type pace struct{ mean atomic.Int64 } // moving, in nanoseconds
 
 // maxPace bounds how far hedges are put off.

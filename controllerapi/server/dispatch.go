@@ -205,7 +205,7 @@ func (d *dispatcher) round(now time.Time) time.Time {
 	waiting := false
 	d.store.Read(func(v *etcdstore.View) { waiting = len(v.Pending()) > 0 })
 	if !waiting {
-		return time.Time{} // every long poll that begins asks for a round
+		return time.Time{} // most rounds: every long poll that begins asks for one
 	}
 	idle, charged, out, dirty := d.snapshot(now)
 	if len(idle) == 0 {
