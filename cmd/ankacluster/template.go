@@ -302,3 +302,14 @@ func explainTransfer(name, tag string, err error) error {
 	}
 	return err
 }
+
+// explainResumable is explainTransfer for what may just be done again: kept says
+// so to whoever gets no better advice.
+func explainResumable(name, tag string, err error, kept string) error {
+	err = explainTransfer(name, tag, err)
+	var h hinted
+	if err == nil || errors.As(err, &h) {
+		return err
+	}
+	return hinted{err, kept}
+}

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -14,6 +16,7 @@ import (
 	"github.com/ankacluster/ankacluster/internal/httpapi"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/server"
+	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
 
 func startTemplateRegistry(t *testing.T) *httptest.Server {
@@ -170,6 +173,22 @@ func TestDoomedTagsAreNamed(t *testing.T) {
 	}
 	if got := doomed("revert", registryapi.Template{Name: "vm"}, ""); got != "" {
 		t.Errorf("of no version at all: got %q", got)
+	}
+}
+
+// To go on does not help where there is no space, and no such tag.
+func TestAdviceAfterATransferFitsItsError(t *testing.T) {
+	for err, want := range map[error]string{
+		fmt.Errorf("upload: %w", transfer.ErrNoSpace): "delete templates that nobody needs",
+		transfer.ErrNotFound:                          "ankacluster template show vm",
+		os.ErrPermission:                              "choose a directory",
+		errors.New("connection reset"):                "the same command goes on",
+	} {
+		var out bytes.Buffer
+		complain(&out, explainResumable("vm", "v1", err, "the same command goes on"))
+		if _, hint, _ := strings.Cut(out.String(), "hint: "); !strings.HasPrefix(hint, want) {
+			t.Errorf("%v: got %q, want a hint that begins with %q", err, out.String(), want)
+		}
 	}
 }
 

@@ -54,7 +54,7 @@ func pullTemplate(c *cli.Context) error {
 		return err
 	})
 	if err != nil {
-		return hintf(explainTransfer(t.Name, tag, err), "what was fetched is kept: the same command goes on from there")
+		return explainResumable(t.Name, tag, err, "what was fetched is kept: the same command goes on from there")
 	}
 	about := templateDir{Description: pulled.Manifest.Annotations["org.opencontainers.image.description"]}
 	for _, f := range pulled.Files {
@@ -120,7 +120,7 @@ func pushTemplate(c *cli.Context) error {
 	}
 	switch {
 	case err != nil:
-		return hintf(explainTransfer(name, tag, err), "the same command goes on: files that the registry has are not sent again")
+		return explainResumable(name, tag, err, "the same command goes on: files that the registry has are not sent again")
 	case there && !c.Bool("json"):
 		return done(c, nil, "%s is there already, as it is in %s", ref, dir)
 	}
