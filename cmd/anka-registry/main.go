@@ -47,7 +47,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 	app := &cli.App{
 		Name:            "anka-registry",
 		Usage:           "store VM templates and serve them to nodes",
-		UsageText:       "anka-registry [options]            serve\n   anka-registry [options] COMMAND    look after the store\n\n   anka-registry --base-path /var/lib/anka-registry --listen-addr :8089",
+		UsageText:       "anka-registry [options]            serve\nanka-registry [options] COMMAND    look after the store\n\nanka-registry --base-path /var/lib/anka-registry --listen-addr :8089",
 		Writer:          stdout,
 		ErrWriter:       stderr,
 		HideHelpCommand: true,

@@ -60,9 +60,10 @@ func largeSize(t *testing.T) int64 {
 	return n << 20
 }
 
-func inFront(t *testing.T, name string, command []string) {
-	c := newThreeHosts(t)
-	shared := t.TempDir() // what a network file system is to real hosts
+// behindOneAddress starts a controller and a registry on every host, the registries
+// on one directory, and all as the files in deploy ask: told of the one address.
+func (c *threeHosts) behindOneAddress() {
+	shared := c.t.TempDir() // what a network file system is to real hosts
 	for i := range c.controllers {
 		c.controllers[i].make = func() *exec.Cmd {
 			return c.hosts[i].command(bin("anka-controller"), "--standalone", "--cluster", strings.Join(hostAddrs, ","), "--data-dir", c.dirs[i],
@@ -71,13 +72,14 @@ func inFront(t *testing.T, name string, command []string) {
 		}
 		c.controllers[i].start()
 	}
-	front := c.net.newHost(frontAddr)
-	proxy := newProcess(t, name, func() *exec.Cmd { return front.command(command[0], command[1:]...) })
-	proxy.start()
-	t.Cleanup(func() { proxy.stop() }) // politely: a killed nginx leaves its workers
-	eventually(t, "a controller answers through "+name, func() error {
+}
+
+// waitBehind waits until the proxy on front answers for a controller, and then until all are ready.
+func (c *threeHosts) waitBehind(front *host, proxy *process) {
+	c.t.Helper()
+	eventually(c.t, "a controller answers through "+proxy.name, func() error {
 		if !proxy.running() {
-			t.Fatalf("%s ended:\n%s", name, proxy.tail(20))
+			c.t.Fatalf("%s ended:\n%s", proxy.name, proxy.tail(20))
 		}
 		out, err := front.command("curl", "-sS", "--fail", "-m", "5", "http://127.0.0.1/readyz").CombinedOutput()
 		if err != nil {
@@ -86,36 +88,42 @@ func inFront(t *testing.T, name string, command []string) {
 		return nil
 	})
 	for i := range c.controllers {
-		eventually(t, "every controller is ready", func() error { _, err := c.curl(i, "http://127.0.0.1:8090/readyz"); return err })
+		eventually(c.t, "every controller is ready", func() error { _, err := c.curl(i, "http://127.0.0.1:8090/readyz"); return err })
 	}
+}
 
-	pusher, mac := c.newNode("10.0.1.11"), c.newNode("10.0.1.10")
+// startVMs pushes a template through the one address, has a node join it, and
+// starts VMs there all the time.
+func (c *threeHosts) startVMs() (pusher, mac *node, driver *process) {
+	c.t.Helper()
+	pusher, mac = c.newNode("10.0.1.11"), c.newNode("10.0.1.10")
 	if err := pusher.anka("create", "demo", "--size", "8M"); err != nil {
-		t.Fatal(err)
+		c.t.Fatal(err)
 	}
 	if err := pusher.anka("registry", "-o2", "-r", "http://"+frontAddr+":8089", "push", "demo", "-t", "v1"); err != nil {
-		t.Fatal(err)
+		c.t.Fatal(err)
 	}
 	template := c.templateAt(0, "http://127.0.0.1:8090")
 	mac.joinTo("http://" + frontAddr)
-
-	driver := newProcess(t, "driver", func() *exec.Cmd {
+	driver = newProcess(c.t, "driver", func() *exec.Cmd {
 		cmd := mac.host.command(os.Args[0])
 		cmd.Env = append(os.Environ(), driverVar+"=http://"+frontAddr, driverTemplate+"="+template)
 		return cmd
 	})
 	driver.start()
-	progress := func(what string) {
-		t.Helper()
-		before := len(events(t, driver, "started"))
-		eventually(t, "VMs start "+what, func() error {
-			if n := len(events(t, driver, "started")) - before; n < 8 {
-				return fmt.Errorf("%d of 8", n)
-			}
-			return nil
-		})
-	}
-	progress("through " + name)
+	return pusher, mac, driver
+}
+
+func inFront(t *testing.T, name string, command []string) {
+	c := newThreeHosts(t)
+	c.behindOneAddress()
+	front := c.net.newHost(frontAddr)
+	proxy := newProcess(t, name, func() *exec.Cmd { return front.command(command[0], command[1:]...) })
+	proxy.start()
+	t.Cleanup(func() { proxy.stop() }) // politely: a killed nginx leaves its workers
+	c.waitBehind(front, proxy)
+	pusher, mac, driver := c.startVMs()
+	waitVMs(t, driver, 8, "through "+name)
 
 	// A large image is pushed and pulled meanwhile; every host dies once while the
 	// push goes on and once while the pull does, so that one of them is in use.
@@ -155,13 +163,13 @@ func inFront(t *testing.T, name string, command []string) {
 	} else {
 		t.Log(carried[0].ID)
 	}
-	progress("after that")
+	waitVMs(t, driver, 8, "after that")
 
 	t.Logf("%s: stopped politely", hostAddrs[2])
 	if code := c.controllers[2].stop(); code != 0 {
 		t.Errorf("the controller ended with %d", code)
 	}
-	progress("while a host is down for maintenance")
+	waitVMs(t, driver, 8, "while a host is down for maintenance")
 	if code := driver.stop(); code != 0 {
 		t.Errorf("driver ended with %d: %s", code, driver.tail(3))
 	}

@@ -77,26 +77,12 @@ func TestThreeHostsLoseOneWhileVMsStart(t *testing.T) {
 		return cmd
 	})
 	driver.start()
-	progress := func(what string) {
-		before := len(events(t, driver, "started"))
-		eventually(t, "VMs start "+what, func() error {
-			for _, e := range events(t, driver, "start") {
-				if e.Err != "" {
-					t.Fatalf("a start failed %s, after %s: %s", what, e.Took, e.Err)
-				}
-			}
-			if n := len(events(t, driver, "started")) - before; n < 8 {
-				return fmt.Errorf("%d of 8", n)
-			}
-			return nil
-		})
-	}
-	progress("before any fault")
+	waitVMs(t, driver, 8, "before any fault")
 	for i, h := range c.hosts {
 		t.Logf("%s: kill -9 of all that runs there", h.addr)
 		c.controllers[i].kill()
 		registries[i].kill()
-		progress("while " + h.addr + " is dead")
+		waitVMs(t, driver, 8, "while "+h.addr+" is dead")
 		registries[i].start()
 		c.controllers[i].start()
 		c.waitReady(i)
@@ -104,12 +90,12 @@ func TestThreeHostsLoseOneWhileVMsStart(t *testing.T) {
 
 		t.Logf("%s: cut off", h.addr)
 		h.cut()
-		progress("while " + h.addr + " is cut off")
+		waitVMs(t, driver, 8, "while "+h.addr+" is cut off")
 		h.heal()
 		c.waitReady(i)
 		c.waitWhole(i)
 	}
-	progress("after all faults")
+	waitVMs(t, driver, 8, "after all faults")
 	if code := driver.stop(); code != 0 {
 		t.Errorf("driver ended with %d: %s", code, driver.tail(3))
 	}
