@@ -175,7 +175,7 @@ Secrets are read from the environment only: ANKA_ROOT_TOKEN, ANKA_ETCD_PASSWORD,
 COMMANDS:{{range .VisibleCommands}}
    {{join .Names ", "}}{{"\t"}}{{.Usage}}{{end}}
 {{end}}
-OPTIONS:{{range .VisibleFlagCategories}}
-   {{.Name}}{{range .Flags}}
+OPTIONS:{{range .VisibleFlagCategories}}{{with .Name}}
+   {{.}}{{end}}{{range .Flags}}
      {{.}}{{end}}
 {{end}}`
