@@ -24,6 +24,7 @@ type attempt struct {
 	over   atomic.Bool // the attempt has ended
 	conn   atomic.Bool // a connection was handed to the request
 	raw    *handover   // the connection of a download, when it can be taken over
+	body   io.Closer   // what it sends; nil without a body
 }
 
 // try sends the request to the endpoint and reads ahead.
@@ -47,6 +48,9 @@ func (a *attempt) try() (*http.Response, error) {
 		if err != nil {
 			resp = nil
 		}
+	}
+	if resp != nil && p.mayBeReplaced(resp) {
+		hold(resp) // while the alarm is set: its end may never come
 	}
 	a.over.Store(true)
 	p.b.alarms.remove(&a.answer)
@@ -73,10 +77,14 @@ func (a *attempt) explain(err error) error {
 
 // gotConn runs when the request has a connection and nothing is written yet. Of
 // two attempts of a request that may be sent only once, the first one here
-// sends it; the other closes its connection before a byte can leave.
+// sends it; the other closes its connection before a byte can leave, and takes
+// none of a body that both may have been given.
 func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 	if !a.p.sender.CompareAndSwap(nil, a) && a.p.sender.Load() != a {
 		info.Conn.Close()
+		if a.body != nil {
+			a.body.Close()
+		}
 		a.cancel(errOvertaken)
 		return
 	}
@@ -110,6 +118,7 @@ func (a *attempt) request() *http.Request {
 	r := addressed(p.req.WithContext(ctx), a.ep)
 	if p.body != nil {
 		r.Body = p.body.next()
+		a.body = r.Body
 		r.GetBody = p.req.GetBody
 	}
 	return r
@@ -180,8 +189,8 @@ func (a *attempt) discard(resp *http.Response) {
 
 // hold makes an answer that may yet be replaced independent of its connection:
 // a little of its body is kept, the rest is not worth waiting for.
-func (a *attempt) hold(resp *http.Response) {
-	if _, ok := resp.Body.(*readBody); ok {
+func hold(resp *http.Response) {
+	if _, ok := resp.Body.(*readBody); ok || resp.Body == http.NoBody {
 		return
 	}
 	data, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))

@@ -34,7 +34,6 @@ type pass struct {
 	settled bool
 	resp    *http.Response
 	err     error
-	won     *attempt
 	tried   []*endpoint
 	running []*attempt
 	workers int
@@ -42,6 +41,7 @@ type pass struct {
 	held    *http.Response // the last answer that is not good
 	reached bool           // an attempt may have reached a server
 	doubt   *endpoint      // answered 500, another opinion is asked for
+	atFault *endpoint      // answered 500 where another succeeded
 	errs    []AttemptError
 
 	triedSpace   [4]*endpoint
@@ -61,7 +61,17 @@ func (p *pass) run(first *endpoint) (*http.Response, error) {
 	p.tried = append(p.tried, first)
 	p.workers = 1
 	p.work(first)
+	p.await()
+	if p.atFault != nil {
+		p.b.failed(p.atFault, statusError(http.StatusInternalServerError), time.Now())
+	}
+	return p.resp, p.err
+}
+
+// await returns when the pass is settled; its result does not change any more.
+func (p *pass) await() {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	if !p.settled && p.workers > 0 {
 		p.wake = make(chan struct{})
 		wake := p.wake
@@ -69,11 +79,9 @@ func (p *pass) run(first *endpoint) (*http.Response, error) {
 		<-wake // hedges end with the caller's context at the latest
 		p.mu.Lock()
 	}
-	defer p.mu.Unlock()
 	if !p.settled {
-		p.giveUpLocked(nil)
+		p.giveUpLocked()
 	}
-	return p.resp, p.err
 }
 
 // work tries endpoints one after the other until the pass is settled or none is
@@ -90,7 +98,7 @@ func (p *pass) work(ep *endpoint) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.workers--; p.workers == 0 && !p.settled && p.wake != nil {
-		p.giveUpLocked(nil)
+		p.giveUpLocked()
 	}
 }
 
@@ -125,9 +133,12 @@ func (p *pass) end(a *attempt, resp *http.Response, err error) *endpoint {
 		return nil
 	}
 	if o == outcomeGood {
-		p.doubtLocked(now)
-		p.settleLocked(a, resp, nil)
+		p.atFault = p.doubt
+		p.settleLocked(resp, nil)
 		return nil
+	}
+	if o == outcomeDropped && !p.repeatable {
+		return nil // another attempt has a connection, and sends the request
 	}
 	p.noteLocked(a, resp, err)
 	p.reached = p.reached || (o != outcomeUnsent && o != outcomeLocal)
@@ -139,11 +150,8 @@ func (p *pass) end(a *attempt, resp *http.Response, err error) *endpoint {
 		m = stay
 	}
 	if m == stay {
-		p.giveUpLocked(a)
+		p.giveUpLocked()
 		return nil
-	}
-	if resp != nil && resp == p.held {
-		a.hold(resp)
 	}
 	next := p.nextLocked(now)
 	if next == nil {
@@ -167,19 +175,19 @@ func (p *pass) judge(resp *http.Response) (outcome, error) {
 		}
 		return outcomeGood, nil
 	}
-	if p.b.cfg.NotFoundAsksNext && resp.StatusCode == http.StatusNotFound {
+	if p.lacks(resp) {
 		return outcomeLacks, nil
 	}
 	return outcomeGood, nil
 }
 
-// doubtLocked settles a 500 by a second opinion: an endpoint that fails where
-// another succeeds is at fault.
-func (p *pass) doubtLocked(now time.Time) {
-	if ep := p.doubt; ep != nil {
-		p.doubt = nil
-		p.b.failed(ep, statusError(http.StatusInternalServerError), now)
-	}
+func (p *pass) lacks(resp *http.Response) bool {
+	return p.b.cfg.NotFoundAsksNext && resp.StatusCode == http.StatusNotFound
+}
+
+// mayBeReplaced says that an answer sends the request on to another endpoint.
+func (p *pass) mayBeReplaced(resp *http.Response) bool {
+	return p.repeatable && p.body.reusable(false) && (classifyStatus(resp.StatusCode) != outcomeGood || p.lacks(resp))
 }
 
 func (p *pass) leaveLocked(a *attempt) {
@@ -210,8 +218,8 @@ func (p *pass) noteLocked(a *attempt, resp *http.Response, err error) {
 	p.errs = append(p.errs, AttemptError{a.ep.name, err})
 }
 
-func (p *pass) settleLocked(a *attempt, resp *http.Response, err error) {
-	p.settled, p.won, p.resp, p.err = true, a, resp, err
+func (p *pass) settleLocked(resp *http.Response, err error) {
+	p.settled, p.resp, p.err = true, resp, err
 	if p.held != nil && p.held != resp {
 		p.held.Body.Close()
 	}
@@ -225,23 +233,22 @@ func (p *pass) settleLocked(a *attempt, resp *http.Response, err error) {
 }
 
 // giveUpLocked settles the pass with the best there is: the answer that was
-// held back, or the errors. Running attempts go on if there are any, unless the
-// pass must stay with attempt a.
-func (p *pass) giveUpLocked(a *attempt) {
+// held back, or the errors.
+func (p *pass) giveUpLocked() {
 	if p.held != nil {
 		held := p.held
-		p.settleLocked(a, held, nil)
+		p.settleLocked(held, nil)
 		return
 	}
 	if err := p.req.Context().Err(); err != nil {
-		p.settleLocked(a, nil, err)
+		p.settleLocked(nil, err)
 		return
 	}
 	reason := error(ErrAllDown)
 	if len(p.errs) > 0 {
 		reason = errNoAnswer
 	}
-	p.settleLocked(a, nil, &PassError{Pool: p.b.cfg.Name, Reason: reason, Attempts: p.errs, Repeatable: p.repeatable || !p.reached})
+	p.settleLocked(nil, &PassError{Pool: p.b.cfg.Name, Reason: reason, Attempts: p.errs, Repeatable: p.repeatable || !p.reached})
 }
 
 var errNoAnswer = errors.New("no endpoint answered")
