@@ -167,7 +167,7 @@ func (b *Balancer) record(a *attempt, o outcome, resp *http.Response, err error,
 		b.failed(ep, statusError(resp.StatusCode), now)
 	case outcomeUnsent, outcomeBroken:
 		b.transportFailed(ep, err, now)
-	case outcomeLocal:
+	case outcomeLocal, outcomeCut:
 		b.localFault(ep, err, now)
 	case outcomeDoubt, outcomeGone, outcomeDropped:
 		ep.uncounted(now)

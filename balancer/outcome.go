@@ -16,6 +16,7 @@ const (
 	outcomeUnsent                 // it surely did not reach a server
 	outcomeBroken                 // it may have reached a server; no whole answer came
 	outcomeLocal                  // this machine's own network; surely not sent
+	outcomeCut                    // this machine's own network, after it may have been sent
 	outcomeLacks                  // a healthy answer that another endpoint may better
 	outcomeGone                   // the caller gave up
 	outcomeDropped                // the balancer itself gave it up
@@ -39,8 +40,10 @@ func classify(f facts) outcome {
 		return outcomeDropped
 	case f.caller != nil:
 		return outcomeGone
-	case isLocal(f.err):
+	case isLocal(f.err) && (f.unsent || isDial(f.err)):
 		return outcomeLocal
+	case isLocal(f.err):
+		return outcomeCut
 	case f.unsent || isDial(f.err):
 		return outcomeUnsent
 	}
@@ -83,6 +86,7 @@ var moves = [outcomeCount][2]move{
 	outcomeUnsent:  {moveFree, moveFree},
 	outcomeBroken:  {moveBudget, stay},
 	outcomeLocal:   {moveFree, moveFree},
+	outcomeCut:     {moveBudget, stay},
 	outcomeLacks:   {moveFree, stay},
 	outcomeGone:    {stay, stay},
 	outcomeDropped: {moveBudget, stay},

@@ -57,10 +57,13 @@ func (n *Network) Set(addr string, f Fault) {
 func (n *Network) Heal(addr string) { n.Set(addr, Fault{}) }
 
 // Reset breaks every connection to addr, as a server that died does.
-func (n *Network) Reset(addr string) {
+func (n *Network) Reset(addr string) { n.Break(addr, syscall.ECONNRESET) }
+
+// Break is Reset with another error, such as syscall.ENETUNREACH.
+func (n *Network) Break(addr string, err error) {
 	for _, c := range n.connsTo(addr) {
-		c.in.fail(syscall.ECONNRESET)
-		c.out.fail(syscall.ECONNRESET)
+		c.in.fail(err)
+		c.out.fail(err)
 	}
 }
 
