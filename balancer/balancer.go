@@ -299,11 +299,11 @@ func (ep *endpoint) enteredLocked(before, after health, now time.Time) {
 		ep.resetBreakerLocked()
 		ep.ramp.Store(0)
 		if !after.ramp.IsZero() && ep.cfg.SlowStart > 0 {
-			ep.ramp.Store(after.ramp.UnixNano())
+			ep.ramp.Store(nano(after.ramp))
 		}
 	case before.usable():
 		ep.ramp.Store(0)
-		ep.outSince.Store(now.UnixNano())
+		ep.outSince.Store(nano(now))
 		if ep.opens < 16 {
 			ep.opens++
 		}
@@ -311,7 +311,7 @@ func (ep *endpoint) enteredLocked(before, after health, now time.Time) {
 		ep.openAt = now
 		ep.tripLocked()
 		// The next probe was set at the pace of an endpoint that is well.
-		if soon := time.Unix(0, ep.probed.Load()).Add(ep.cfg.Probe.Down); ep.probe.due.After(soon) {
+		if soon := timeOf(ep.probed.Load()).Add(ep.cfg.Probe.Down); ep.probe.due.After(soon) {
 			ep.probe.due = soon
 		}
 	}

@@ -27,7 +27,7 @@ func newBudget(cfg RetryConfig) *budget {
 }
 
 func (b *budget) slotLocked(now time.Time) *budgetSlot {
-	second := now.Unix()
+	second := nano(now) / int64(time.Second)
 	s := &b.slots[second%int64(len(b.slots))]
 	if s.second != second {
 		*s = budgetSlot{second: second}
@@ -50,7 +50,7 @@ func (b *budget) left(now time.Time) float64 {
 }
 
 func (b *budget) leftLocked(now time.Time) float64 {
-	oldest := now.Unix() - int64(len(b.slots))
+	oldest := nano(now)/int64(time.Second) - int64(len(b.slots))
 	room := b.reserve * float64(len(b.slots))
 	for _, s := range b.slots {
 		if s.second > oldest {

@@ -27,16 +27,16 @@ type endpoint struct {
 
 	failRun       atomic.Int32  // failures of real requests in a row
 	lateRun       atomic.Int32  // late answers in a row
-	ramp          atomic.Int64  // start of the slow start in Unix ns, 0 for none
+	ramp          atomic.Int64  // start of the slow start, nano, 0 for none
 	share         atomic.Uint64 // weight set by a person, as float bits
 	credit        atomic.Int64  // parts of a turn saved up, in wholeTurn; see takesTurn
-	progress      atomic.Int64  // last answer, or first request after idleness, Unix ns
-	lastGood      atomic.Int64  // last good answer to a real request, Unix ns
-	lastProbe     atomic.Int64  // last passed probe, Unix ns
+	progress      atomic.Int64  // last answer, or first request after idleness, nano
+	lastGood      atomic.Int64  // last good answer to a real request, nano
+	lastProbe     atomic.Int64  // last passed probe, nano
 	transferFails atomic.Int32  // broken transfers in a row
-	trial         atomic.Int64  // when a request may next try it while it is out, Unix ns
-	probed        atomic.Int64  // when it was last probed, Unix ns
-	outSince      atomic.Int64  // when it went out last, Unix ns
+	trial         atomic.Int64  // when a request may next try it while it is out, nano
+	probed        atomic.Int64  // when it was last probed, nano
+	outSince      atomic.Int64  // when it went out last, nano
 
 	mu         sync.Mutex
 	health     health
@@ -127,7 +127,7 @@ func (ep *endpoint) weight() float64 {
 	if start == 0 {
 		return set
 	}
-	return set * rampWeight(time.Unix(0, start), ep.cfg.SlowStart, ep.cfg.SlowStartFrom, time.Now())
+	return set * rampWeight(timeOf(start), ep.cfg.SlowStart, ep.cfg.SlowStartFrom, time.Now())
 }
 
 // wholeTurn is the credit that one turn costs.
@@ -156,7 +156,7 @@ func (ep *endpoint) trusted(now time.Time) bool {
 	if ep.failRun.Load() > 0 || ep.lateRun.Load() > 0 || ep.ramp.Load() != 0 {
 		return false
 	}
-	return ep.inFlight.Load() == 0 || now.UnixNano()-ep.progress.Load() < int64(quiet)
+	return ep.inFlight.Load() == 0 || nano(now)-ep.progress.Load() < int64(quiet)
 }
 
 // mayTry hands out the right to try an endpoint that is out: without limit
@@ -167,7 +167,7 @@ func (ep *endpoint) mayTry(now time.Time) bool {
 		return true
 	}
 	due := ep.trial.Load()
-	if now.Before(ep.trialDue()) || !ep.trial.CompareAndSwap(due, now.UnixNano()+int64(ep.cfg.Retry.TrialInterval)) {
+	if now.Before(ep.trialDue()) || !ep.trial.CompareAndSwap(due, nano(now)+int64(ep.cfg.Retry.TrialInterval)) {
 		return false
 	}
 	ep.mu.Lock()
@@ -186,7 +186,7 @@ func (ep *endpoint) answers() bool {
 // trialDue is when a request may next try an endpoint that is out.
 func (ep *endpoint) trialDue() time.Time {
 	apart := int64(ep.cfg.Probe.Down) * 85 / 100
-	return time.Unix(0, max(ep.trial.Load(), ep.probed.Load()+apart))
+	return timeOf(max(ep.trial.Load(), ep.probed.Load()+apart))
 }
 
 // began counts a request that is about to be sent.
@@ -196,7 +196,7 @@ func (ep *endpoint) began(now time.Time, longPoll bool) {
 		return
 	}
 	if ep.inFlight.Add(1) == 1 {
-		ep.progress.Store(now.UnixNano())
+		ep.progress.Store(nano(now))
 	}
 }
 
@@ -206,12 +206,12 @@ func (ep *endpoint) ended(now time.Time, longPoll bool) {
 		return
 	}
 	ep.inFlight.Add(-1)
-	ep.progress.Store(now.UnixNano())
+	ep.progress.Store(nano(now))
 }
 
 // succeeded records a good answer and its latency.
 func (ep *endpoint) succeeded(sent, now time.Time, late, longPoll bool) {
-	ep.lastGood.Store(now.UnixNano())
+	ep.lastGood.Store(nano(now))
 	if ep.failRun.Load() != 0 {
 		ep.failRun.Store(0)
 	}
@@ -300,7 +300,7 @@ func (ep *endpoint) tripLocked() {
 
 var errTripped = errors.New("taken out")
 
-// lastAlive is when a request or a probe was last answered well, in Unix ns.
+// lastAlive is when a request or a probe was last answered well, as nano.
 func (ep *endpoint) lastAlive() int64 {
 	return max(ep.lastGood.Load(), ep.lastProbe.Load())
 }

@@ -31,7 +31,7 @@ func (b *Balancer) localFault(ep *endpoint, err error, now time.Time) {
 func (b *Balancer) allLocalLocked(now time.Time) bool {
 	for _, ep := range b.snap.Load().all {
 		ep.mu.Lock()
-		recent := now.Sub(ep.localAt) <= b.cfg.LocalFaultWindow && ep.lastAlive() < ep.localAt.UnixNano()
+		recent := now.Sub(ep.localAt) <= b.cfg.LocalFaultWindow && ep.lastAlive() < nano(ep.localAt)
 		ep.mu.Unlock()
 		if !recent {
 			return false
@@ -55,7 +55,7 @@ func (b *Balancer) probeFault(ep *endpoint, err error, now time.Time) bool {
 func (ep *endpoint) unreachableSince(now time.Time) time.Time {
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
-	if ep.localSince.UnixNano() <= ep.lastAlive() || ep.localSince.IsZero() {
+	if nano(ep.localSince) <= ep.lastAlive() || ep.localSince.IsZero() {
 		ep.localSince = now
 	}
 	return ep.localSince

@@ -127,7 +127,7 @@ func (p *prober) probeIfDue(ctx context.Context, ep *endpoint, now time.Time) ti
 		return ep.probe.due
 	}
 	ep.probe.skipped = false
-	ep.probed.Store(now.UnixNano())
+	ep.probed.Store(nano(now))
 	ep.probe.round++
 	round := ep.probe.round
 	var report func(error)
@@ -141,7 +141,7 @@ func (p *prober) probeIfDue(ctx context.Context, ep *endpoint, now time.Time) ti
 // standsIn says that real traffic makes a probe unnecessary. It never does so
 // twice in a row: a server that wants to leave says so in its readiness only.
 func standsIn(h health, lastGood int64, skipped bool, interval time.Duration, now time.Time) bool {
-	return h.state == Healthy && h.fails == 0 && !skipped && now.UnixNano()-lastGood < int64(interval)
+	return h.state == Healthy && h.fails == 0 && !skipped && nano(now)-lastGood < int64(interval)
 }
 
 // probeInterval is the pace for an endpoint in a state.
@@ -189,7 +189,7 @@ func (p *prober) probe(ctx context.Context, ep *endpoint, round uint64, report f
 	}
 	now := time.Now()
 	if e.ready == verdictPass {
-		ep.lastProbe.Store(now.UnixNano())
+		ep.lastProbe.Store(nano(now))
 		if b.needsProof(ep) {
 			e.proof = b.askProof(ctx, ep)
 		}
@@ -311,7 +311,7 @@ func (b *Balancer) askProof(ctx context.Context, ep *endpoint) verdict {
 // anything meanwhile, which is this machine's or the network's doing. Peers are
 // then asked as well, so that the next probe can be compared with theirs.
 func (b *Balancer) excused(ep *endpoint, began time.Time) bool {
-	if ep.lastGood.Load() >= began.UnixNano() {
+	if ep.lastGood.Load() >= nano(began) {
 		return true
 	}
 	if b.anyAnswerSince(ep, began) {
@@ -329,7 +329,7 @@ func (b *Balancer) excused(ep *endpoint, began time.Time) bool {
 // anyAnswerSince says that another endpoint gave a good answer since a time.
 func (b *Balancer) anyAnswerSince(ep *endpoint, since time.Time) bool {
 	for _, peer := range b.snap.Load().all {
-		if peer != ep && peer.lastAlive() >= since.UnixNano() {
+		if peer != ep && peer.lastAlive() >= nano(since) {
 			return true
 		}
 	}

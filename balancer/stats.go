@@ -68,7 +68,7 @@ type minuteSlot struct {
 const minuteSlotLength = 5 * time.Second
 
 func (m *minute) at(now time.Time) *minuteSlot {
-	epoch := now.UnixNano() / int64(minuteSlotLength)
+	epoch := nano(now) / int64(minuteSlotLength)
 	s := &m.slots[epoch%int64(len(m.slots))]
 	if s.epoch != epoch {
 		*s = minuteSlot{epoch: epoch}
@@ -77,7 +77,7 @@ func (m *minute) at(now time.Time) *minuteSlot {
 }
 
 func (m *minute) totals(now time.Time) (sent, good, failed uint64) {
-	oldest := now.UnixNano()/int64(minuteSlotLength) - int64(len(m.slots))
+	oldest := nano(now)/int64(minuteSlotLength) - int64(len(m.slots))
 	for _, s := range m.slots {
 		if s.epoch > oldest {
 			sent += uint64(s.sent)

@@ -1,0 +1,48 @@
+package balancer
+
+import (
+	"net/url"
+	"testing"
+	"time"
+	"unsafe"
+)
+
+// setBack is t as it would have been read had the time of day been set back by
+// d meanwhile: the monotonic reading stays.
+func setBack(t *testing.T, at time.Time, d time.Duration) time.Time {
+	const nanoBits = 30 // of the first word of a time.Time with a monotonic reading; the seconds are above
+	before := at
+	*(*uint64)(unsafe.Pointer(&at)) -= uint64(d/time.Second) << nanoBits
+	if before.Sub(at) != 0 || before.Unix()-at.Unix() != int64(d/time.Second) {
+		t.Fatalf("time.Time has another layout: %s became %s", before, at)
+	}
+	return at
+}
+
+// What an endpoint is due for, and what is known of it, follows how much time
+// has passed, and not the time of day.
+func TestTimeOfDaySetBack(t *testing.T) {
+	cfg := DefaultConfig()
+	u, _ := url.Parse("http://a")
+	now := time.Now()
+	ep := newEndpoint(&cfg, u, nil, now)
+	ep.succeeded(now, now, false, false)
+	ep.minute.at(now).sent++
+	ep.failed(now, errTripped)
+	if !ep.mayTry(now) || ep.mayTry(now) {
+		t.Fatal("an endpoint that is out may be tried once")
+	}
+	later := setBack(t, now.Add(cfg.Retry.TrialInterval), time.Hour)
+	if !ep.mayTry(later) {
+		t.Errorf("the next trial is due in %s, want now", ep.trialDue().Sub(later))
+	}
+	if ep.lastAlive() >= nano(later) {
+		t.Error("an answer from before counts as one from after")
+	}
+	if standsIn(health{state: Healthy}, ep.lastGood.Load(), false, time.Second, later) {
+		t.Error("an answer long ago stands in for a probe")
+	}
+	if sent, _, _ := ep.minute.totals(later); sent == 0 {
+		t.Error("the last minute's requests are forgotten")
+	}
+}
