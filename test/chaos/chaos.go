@@ -51,11 +51,6 @@ type Result struct {
 	Left       []string // keys that should be gone
 }
 
-// Bad reports whether anything was found that may not be.
-func (r Result) Bad() bool {
-	return r.Failures > 0 || len(r.Problems) > 0 || len(r.Violations) > 0 || len(r.Left) > 0
-}
-
 // Limits of the end. They are for a loaded machine.
 const (
 	settleLimit = 2 * time.Minute
