@@ -8,6 +8,7 @@ import (
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
+	"go.etcd.io/etcd/client/v3"
 )
 
 // Group is a node group.
@@ -37,10 +38,10 @@ func (s *Store) CreateGroup(ctx context.Context, g api.Group) error {
 		if v.Groups[g.ID] != nil {
 			return nil, true, errNoChange // an earlier attempt of ours went through
 		}
-		if err := v.checkGroup(&g); err != nil {
+		c := &change{answer: g}
+		if err := v.checkGroup(c, &g); err != nil {
 			return nil, false, err
 		}
-		c := &change{answer: g}
 		c.must(groupKey(g.ID), 0)
 		c.put(groupKey(g.ID), g)
 		return c, false, nil
@@ -70,18 +71,30 @@ func (s *Store) UpdateGroup(ctx context.Context, id api.GroupID, u GroupUpdate) 
 				next.FallbackGroupID = nil
 			}
 		}
-		if err := v.checkGroup(&next); err != nil {
+		c := new(change)
+		if err := v.checkGroup(c, &next); err != nil {
 			return nil, false, err
 		}
-		c := new(change)
 		c.must(groupKey(id), cur.rev)
 		c.put(groupKey(id), next)
 		return c, false, nil
 	})
 }
 
-// checkGroup checks a group that is to be written.
-func (v *View) checkGroup(g *api.Group) error {
+// noNewGroups requires that no group was made or changed since the view: names
+// and fallbacks are checked against all groups, not only against those written.
+func (v *View) noNewGroups(c *change) {
+	newest := int64(0)
+	for _, g := range v.Groups {
+		newest = max(newest, g.rev)
+	}
+	c.cmps = append(c.cmps, clientv3.Compare(clientv3.ModRevision(dirGroup).WithPrefix(), "<", newest+1))
+}
+
+// checkGroup checks a group that is to be written, and requires in the change
+// that what it was checked against stays so.
+func (v *View) checkGroup(c *change, g *api.Group) error {
+	v.noNewGroups(c)
 	for id, o := range v.Groups {
 		if id != g.ID && o.Name == g.Name {
 			return fmt.Errorf("%w: %s", ErrGroupExists, g.Name)
@@ -96,6 +109,7 @@ func (v *View) checkGroup(g *api.Group) error {
 		if o == nil {
 			return fmt.Errorf("%w %s", ErrNoSuchGroup, *next)
 		}
+		c.must(groupKey(*next), o.rev)
 		next = o.FallbackGroupID
 	}
 	return nil
@@ -109,6 +123,7 @@ func (s *Store) DeleteGroup(ctx context.Context, id api.GroupID) error {
 			return nil, false, ErrNotFound
 		}
 		c := new(change)
+		v.noNewGroups(c)
 		c.must(groupKey(id), cur.rev)
 		c.delete(groupKey(id))
 		c.delete(memberKey(id))
@@ -120,7 +135,7 @@ func (s *Store) DeleteGroup(ctx context.Context, id api.GroupID) error {
 				c.put(groupKey(other), next)
 			}
 		}
-		if len(c.ops) > maxOps {
+		if len(c.ops) > maxOps || len(c.cmps) > maxOps {
 			return nil, false, fmt.Errorf("more than %d groups fall back to this one: change those first", maxOps)
 		}
 		return c, false, nil
@@ -208,6 +223,7 @@ func (v *View) joinGroups(c *change, node api.NodeID, names []string) error {
 		}
 	}
 	for id := range wanted {
+		c.must(groupKey(id), v.Groups[id].rev)
 		v.changeMember(c, id, node, true)
 	}
 	for _, id := range v.GroupsOf(node) {

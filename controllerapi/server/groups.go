@@ -91,6 +91,9 @@ func (s *Server) changeGroups(r *http.Request, add bool) (any, error) {
 	case len(req.NodeIDs) == 0:
 		return nil, required("node_ids")
 	}
+	if err := s.fresh(r); err != nil { // nodes are only looked up: a removed one must not be found
+		return nil, err
+	}
 	slices.Sort(req.GroupIDs)
 	return nil, s.store.ChangeMembers(r.Context(), slices.Compact(req.GroupIDs), req.NodeIDs, add)
 }
