@@ -13,6 +13,11 @@ import (
 // ErrUnavailable wraps what kept etcd from answering in time.
 var ErrUnavailable = errors.New("etcd does not answer")
 
+// ErrOtherHistory: etcd's revisions are not those that were followed. It was
+// restored from a backup, or has lost its data; until the state is loaded anew,
+// nothing is known of it.
+var ErrOtherHistory = errors.New("etcd was restored from a backup, or has lost its data")
+
 type waiter struct {
 	rev  int64
 	done chan struct{}
@@ -85,12 +90,22 @@ func (s *Store) readRevisions(ctx context.Context) {
 			continue
 		}
 		round.begun = time.Now()
+		s.mu.RLock()
+		rev, of := s.rev, s.of
+		s.mu.RUnlock()
 		resp, err := hedged(ctx, s.readPolicy(), func(ctx context.Context) (*clientv3.GetResponse, error) {
-			return s.etcd.Get(ctx, keyClock, clientv3.WithKeysOnly())
+			return s.etcd.Get(ctx, keyMeta)
 		})
-		if err != nil {
+		switch {
+		case err != nil:
 			round.err = err
-		} else {
+		case of != (origin{}) && (of != originOf(resp) || resp.Header.Revision < rev):
+			round.err = ErrOtherHistory
+			select {
+			case s.restored <- struct{}{}:
+			default:
+			}
+		default:
 			round.rev = resp.Header.Revision
 		}
 		close(round.done)
@@ -102,6 +117,23 @@ func (s *Store) Revision() int64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.rev
+}
+
+// origin is the etcd that a view is of.
+type origin struct {
+	cluster uint64 // etcd's own id of it
+	meta    string // what keyMeta holds
+}
+
+// originOf takes the origin from an answer that holds keyMeta, if etcd does.
+func originOf(resp *clientv3.GetResponse) origin {
+	of := origin{cluster: resp.Header.ClusterId}
+	for _, kv := range resp.Kvs {
+		if string(kv.Key) == keyMeta {
+			of.meta = string(kv.Value)
+		}
+	}
+	return of
 }
 
 // WaitRevision returns once the view is complete up to rev.

@@ -104,8 +104,11 @@ type Store struct {
 	mu      sync.RWMutex
 	view    *View         // guarded by mu
 	rev     int64         // guarded by mu; the view is all of etcd's state up to it
+	of      origin        // guarded by mu; the etcd that the view is of
 	waiters []waiter      // guarded by mu
 	lagging chan struct{} // capacity 1: somebody waits for the watch
+
+	restored chan struct{} // capacity 1: etcd's history is not the one that was followed
 
 	reads, writes pace // of calls to etcd
 
@@ -139,6 +142,7 @@ func New(cfg Config, client *clientv3.Client, log *zap.Logger) (*Store, error) {
 		view:      newView(),
 		loads:     make(map[api.NodeID]api.NodeLoad),
 		lagging:   make(chan struct{}, 1),
+		restored:  make(chan struct{}, 1),
 		freshKick: make(chan struct{}, 1),
 		loaded:    make(chan struct{}),
 		announce:  announcement{kick: make(chan struct{}, 1)},

@@ -47,6 +47,9 @@ func (s *Store) watch(ctx context.Context) {
 		case errors.Is(err, rpctypes.ErrCompacted):
 			s.log.Info("watch fell behind compaction, loading anew")
 			load = true
+		case errors.Is(err, ErrOtherHistory):
+			s.log.Error("loading anew", zap.Error(err))
+			load = true
 		case s.Revision() > begun:
 			backoff, lag = minBackoff, lagLimit
 		default:
@@ -61,8 +64,13 @@ func (s *Store) watch(ctx context.Context) {
 
 // load reads the whole state at one revision and replaces the view by it.
 func (s *Store) load(ctx context.Context) error {
+	select {
+	case <-s.restored: // this load is what it asks for
+	default:
+	}
 	view := newView()
 	var rev int64
+	var of origin
 	next, end := watched, clientv3.GetPrefixRangeEnd(watched)
 	for {
 		opts := []clientv3.OpOption{clientv3.WithRange(end), clientv3.WithLimit(pageSize)}
@@ -78,6 +86,9 @@ func (s *Store) load(ctx context.Context) error {
 		if rev == 0 {
 			rev = resp.Header.Revision
 		}
+		if page := originOf(resp); page.meta != "" {
+			of = page
+		}
 		var ch Changes
 		for _, kv := range resp.Kvs {
 			if err := view.apply(&clientv3.Event{Type: clientv3.EventTypePut, Kv: kv}, &ch); err != nil {
@@ -89,6 +100,9 @@ func (s *Store) load(ctx context.Context) error {
 		}
 		next = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
 	}
+	if known := s.CloudID(); known != "" && (view.Meta == nil || view.Meta.CloudID != known) {
+		return fmt.Errorf("etcd does not hold the cloud %s any more: restore a snapshot, or restart the controllers to begin a new cloud", known)
+	}
 	view.sort()
 	ch := Changes{Queue: true, Cluster: true}
 	for id := range view.Nodes {
@@ -98,7 +112,7 @@ func (s *Store) load(ctx context.Context) error {
 	for id := range s.view.Nodes {
 		ch.node(id)
 	}
-	s.view = view
+	s.view, s.of = view, of
 	s.advanceLocked(rev)
 	s.mu.Unlock()
 	s.changed(ch)
@@ -144,6 +158,8 @@ func (s *Store) follow(ctx context.Context, lag time.Duration) error {
 					return fmt.Errorf("request progress: %w", err)
 				}
 			}
+		case <-s.restored:
+			return ErrOtherHistory
 		case <-deadline:
 			deadline = nil
 			if s.awaited() {

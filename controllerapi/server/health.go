@@ -2,11 +2,13 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync/atomic"
 	"time"
 
+	"github.com/ankacluster/ankacluster/controllerapi/etcdstore"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.uber.org/zap"
 )
@@ -65,7 +67,10 @@ func (s *Server) examine(ctx context.Context) (reason string, alarm bool) {
 	default:
 		return "state is not loaded from etcd yet", false
 	}
-	if err := s.store.Fresh(ctx); err != nil {
+	switch err := s.store.Fresh(ctx); {
+	case errors.Is(err, etcdstore.ErrOtherHistory):
+		return fmt.Sprintf("%v: the state is not loaded yet", etcdstore.ErrOtherHistory), false
+	case err != nil:
 		return fmt.Sprintf("etcd does not answer: %v", err), false
 	}
 	ctx, cancelAlarms := context.WithTimeout(ctx, healthEvery)

@@ -30,12 +30,6 @@ func freeURL(t testing.TB) url.URL {
 	return url.URL{Scheme: "http", Host: ln.Addr().String()}
 }
 
-// member is one of a cluster; end may be called twice.
-type member struct {
-	*embed.Etcd
-	end func()
-}
-
 // startMembers runs a cluster of three members in this process.
 func startMembers(t testing.TB) []member {
 	t.Helper()

@@ -174,6 +174,8 @@ func answer(err error) error {
 		return httpapi.Fail("the request makes records that are too large to be stored")
 	case errors.Is(err, etcdstore.ErrNoSpace):
 		return httpapi.Unavailable("etcd: database space exceeded", err)
+	case errors.Is(err, etcdstore.ErrOtherHistory):
+		return httpapi.Unavailable(etcdstore.ErrOtherHistory.Error(), err)
 	case errors.Is(err, etcdstore.ErrUnavailable):
 		return httpapi.Unavailable("etcd does not answer", err)
 	}

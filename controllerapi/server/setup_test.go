@@ -26,6 +26,17 @@ import (
 // startEtcd runs a member in this process, on a free port.
 func startEtcd(t testing.TB, change func(*embed.Config)) *embed.Etcd {
 	t.Helper()
+	return startMember(t, change).Etcd
+}
+
+// member is an etcd member of a test; end may be called twice.
+type member struct {
+	*embed.Etcd
+	end func()
+}
+
+func startMember(t testing.TB, change func(*embed.Config)) member {
+	t.Helper()
 	cfg := embed.NewConfig()
 	cfg.Dir = t.TempDir()
 	cfg.LogLevel = "fatal"
@@ -40,13 +51,14 @@ func startEtcd(t testing.TB, change func(*embed.Config)) *embed.Etcd {
 	if err != nil {
 		t.Fatalf("start etcd: %v", err)
 	}
-	t.Cleanup(e.Close)
+	m := member{e, sync.OnceFunc(e.Close)}
+	t.Cleanup(m.end)
 	select {
 	case <-e.Server.ReadyNotify():
 	case <-time.After(60 * time.Second):
 		t.Fatal("etcd is not ready after 60s")
 	}
-	return e
+	return m
 }
 
 func dialEtcd(t testing.TB, e *embed.Etcd) *clientv3.Client {

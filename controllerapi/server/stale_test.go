@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +15,7 @@ import (
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/etcdstore"
 	"go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 )
@@ -242,4 +245,69 @@ func TestPollThatWasGivenUpTakesNothing(t *testing.T) {
 	if got, err := claim(b, late, next); err != nil || got == nil || got.InstanceID != next {
 		t.Errorf("a poll that began after the task was over: %+v %v", got, err)
 	}
+}
+
+// F28: etcd loses its data, or is restored from a backup, under controllers that
+// run. They must not go on from memory, nor begin a new cloud.
+func TestF28EtcdThatGoesBackUnderAController(t *testing.T) {
+	t.Parallel()
+	address, peer := freeURL(t), freeURL(t)
+	start := func(dir string) (end func()) {
+		return startMember(t, func(cfg *embed.Config) {
+			cfg.Dir = dir
+			cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{address}, []url.URL{address}
+			cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
+			cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
+		}).end
+	}
+	data, backup := t.TempDir(), t.TempDir()
+	end := start(data)
+	etcd, err := clientv3.New(clientv3.Config{Endpoints: []string{address.Host}, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = etcd.Close() })
+	ctl := startController(t, etcd, startRegistry(t).URL, nil)
+	before := mustStart(t, ctl, api.StartRequest{})
+	end()
+	if err := os.CopyFS(backup, os.DirFS(data)); err != nil {
+		t.Fatal(err)
+	}
+	end = start(data)
+	var after api.InstanceID
+	eventually(t, "a start after the backup", func() bool {
+		ids, err := ctl.client().Start(t.Context(), api.StartRequest{VMID: "tpl-1"})
+		if err == nil {
+			after = ids[0]
+		}
+		return err == nil
+	})
+	state(t, ctl, after)
+	end()
+
+	end = start(t.TempDir()) // the data are lost
+	eventually(t, "the controller says that etcd's data are lost", func() bool {
+		code, body := do(t, "GET", ctl.URL+"/readyz", "")
+		return code == http.StatusServiceUnavailable && strings.Contains(body, "lost its data")
+	})
+	if code, body := do(t, "GET", ctl.URL+"/api/v1/vm", ""); code != http.StatusServiceUnavailable {
+		t.Errorf("list without the data: %d %s", code, body)
+	}
+	if resp, err := etcd.Get(t.Context(), "/ankacluster/s/meta"); err != nil || len(resp.Kvs) != 0 {
+		t.Errorf("a new cloud was begun: %v %v", resp, err)
+	}
+	end()
+
+	end = start(backup)
+	eventually(t, "the restored cloud is served", func() bool {
+		code, _ := do(t, "GET", ctl.URL+"/readyz", "")
+		return code == http.StatusOK
+	})
+	list, err := ctl.client().Instances(t.Context())
+	if err != nil || len(list) != 1 || list[0].InstanceID != before {
+		t.Errorf("after the restore: %v %v, want only the instance of before the backup", list, err)
+	}
+	mustStart(t, ctl, api.StartRequest{})
+	ctl.stop()
+	end()
 }
