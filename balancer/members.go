@@ -25,7 +25,7 @@ const (
 // members is the address list by origin, each in its own order.
 type members map[Origin][]string
 
-// order is the union, the learned first, each address once.
+// order is the union, the given first, each address once.
 func (m members) order() []string {
 	var out []string
 	for _, origin := range []Origin{OriginJoin, OriginLearned, OriginCached} {

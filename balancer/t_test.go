@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap/zaptest/observer"
@@ -434,10 +436,55 @@ func TestT7HammeredTogether(t *testing.T) {
 	eventually(t, "every goroutine ends", func() bool { return runtime.NumGoroutine() <= before+len(hosts) })
 }
 
-// T8: three black holes from the cache and one live address from the join.
+// T7: a removed endpoint's idle connections are closed at once, and what it is
+// sending is sent to its end.
+func TestT7RemovedEndpointDrains(t *testing.T) {
+	inWorld(t, DefaultConfig(), []string{"a"}, func(w *world) {
+		w.serve("d").set(func(rw http.ResponseWriter, r *http.Request) {
+			for range 20 {
+				io.WriteString(rw, "x")
+				rw.(http.Flusher).Flush()
+				if r.URL.Path == "/slow" {
+					time.Sleep(time.Second)
+				}
+			}
+		})
+		w.b.SetMembers(OriginLearned, urls("d"))
+		var answers []*http.Response
+		for _, path := range []string{"/slow", "/quick", "/quick"} {
+			req, _ := http.NewRequestWithContext(WithPrefer(context.Background(), "http://d"), "GET", "http://pool"+path, nil)
+			resp, err := w.b.Client().Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			answers = append(answers, resp)
+		}
+		for _, resp := range answers[1:] {
+			io.Copy(io.Discard, resp.Body) // its connection is idle then
+		}
+		time.Sleep(2 * time.Second)
+		open := w.net.Open("d:80")
+		w.b.SetMembers(OriginLearned, urls("a"))
+		synctest.Wait()
+		if now := w.net.Open("d:80"); open < 2 || now != 1 {
+			t.Errorf("%d connections are open, of %d before it was removed; want the one that is used", now, open)
+		}
+		if data, err := io.ReadAll(answers[0].Body); len(data) != 20 || err != nil {
+			t.Errorf("got %d bytes, %v, from the endpoint that was removed meanwhile; want 20", len(data), err)
+		}
+		if !w.until(2*time.Second, func() bool { return w.net.Open("d:80") == 0 }) {
+			t.Errorf("%d connections are open after the last answer", w.net.Open("d:80"))
+		}
+	})
+}
+
+// T8: three black holes from the cache and one live address from the join,
+// whichever of them has the first turn.
 func TestT8BlackHolesInTheCache(t *testing.T) {
-	for _, method := range []string{"GET", "POST"} {
-		t.Run(method, func(t *testing.T) {
+	for i := range uint64(8) {
+		method, turn := []string{"GET", "POST"}[i%2], i/2
+		t.Run(fmt.Sprint(method, turn), func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "cache.json")
 			if err := writeCache(path, cacheFile{CloudID: "cloud", Pool: "endpoints", Endpoints: urls("x", "y", "z")}); err != nil {
 				t.Fatal(err)
@@ -453,6 +500,7 @@ func TestT8BlackHolesInTheCache(t *testing.T) {
 				if n := len(w.b.Status().Endpoints); n != 4 {
 					t.Fatalf("%d endpoints, want 4", n)
 				}
+				w.b.turn.Store(turn)
 				start := time.Now()
 				if got := w.ask(method, "/x", 30*time.Second); got != "200 live" || time.Since(start) > 2*time.Second {
 					t.Errorf("got %q after %s, want it within 2s", got, time.Since(start))
@@ -573,38 +621,73 @@ func TestT9HeartbeatsSurviveEachController(t *testing.T) {
 	})
 }
 
-// T10 over HTTP/2: a silent connection is pinged and given up.
+// T10 over HTTP/2: requests leave a connection that went silent, and it is
+// pinged and given up though nobody closed it.
 func TestT10SilentHTTP2Connection(t *testing.T) {
-	n := faultnet.New()
-	var names []string
-	cfg := DefaultConfig()
-	cfg.DialContext = n.DialContext
-	for _, h := range []string{"a", "b"} {
-		ln, _ := n.Listen(h + ":443")
-		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Proto) }))
-		s.Listener.Close()
-		s.Listener, s.EnableHTTP2 = ln, true
-		s.StartTLS()
-		defer s.Close()
-		cfg.TLS = s.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
-		cfg.TLS.ServerName = "example.com"
-		cfg.TLS.NextProtos = nil
-		names = append(names, "https://"+h)
-	}
-	b := start(t, cfg, names...)
-	for range 4 {
-		if got := get(t, b.Client(), "/x"); got != "200 HTTP/2.0" {
-			t.Fatalf("got %q, want HTTP/2", got)
+	inTLSWorld(t, DefaultConfig(), func(w *world) {
+		for range 4 {
+			if got := w.ask("GET", "/x", time.Second); got != "200 HTTP/2.0" {
+				t.Fatalf("got %q, want HTTP/2", got)
+			}
 		}
-	}
-	n.Set("a:443", faultnet.Fault{Hold: true})
-	for range 4 {
+		w.net.Set("a:443", faultnet.Fault{Hold: true})
+		for range 4 {
+			began := time.Now()
+			if got := w.ask("GET", "/x", 30*time.Second); got != "200 HTTP/2.0" || time.Since(began) > 3*time.Second {
+				t.Errorf("got %q after %s, want an answer within 3s", got, time.Since(began))
+			}
+		}
+		if !w.until(3*time.Second, func() bool { return w.net.Open("a:443") == 0 }) {
+			t.Errorf("%d silent connections are still kept", w.net.Open("a:443"))
+		}
+	})
+}
+
+// T10 over HTTP/2: a download without a byte for 1.5 s is moved.
+func TestT10SilentHTTP2DownloadIsMoved(t *testing.T) {
+	inTLSWorld(t, BlobConfig(), func(w *world) {
+		data := strings.Repeat("0123456789", 100_000)
+		for _, h := range []string{"a", "b"} {
+			w.fakes[h].set(serveSlowly(data, 50*time.Millisecond))
+		}
+		time.AfterFunc(200*time.Millisecond, func() { w.net.Set("a:443", faultnet.Fault{Hold: true}) })
+		req, _ := http.NewRequestWithContext(WithPrefer(context.Background(), "https://a"), "GET", "http://pool/blob", nil)
 		began := time.Now()
-		if got := get(t, b.Client(), "/x"); got != "200 HTTP/2.0" || time.Since(began) > 3*time.Second {
-			t.Errorf("got %q after %s", got, time.Since(began))
+		resp, err := w.b.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	n.Heal("a:443")
+		defer resp.Body.Close()
+		got, err := io.ReadAll(resp.Body)
+		if err != nil || string(got) != data || time.Since(began) > 4*time.Second || w.b.Status().Resumes != 1 {
+			t.Errorf("got %d bytes, %v, after %s and %d moves; want all of them after one", len(got), err, time.Since(began), w.b.Status().Resumes)
+		}
+	})
+}
+
+// inTLSWorld is inWorld with servers a and b that speak HTTP/2.
+func inTLSWorld(t *testing.T, cfg Config, test func(w *world)) {
+	cfg.TLS = &tls.Config{InsecureSkipVerify: true}
+	inWorld(t, cfg, nil, func(w *world) {
+		for _, h := range []string{"a", "b"} {
+			f := &virtualFake{ready: status(http.StatusOK), serve: func(rw http.ResponseWriter, r *http.Request) { io.WriteString(rw, r.Proto) }}
+			w.fakes[h] = f
+			ln, err := w.net.Listen(h + ":443")
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := httptest.NewUnstartedServer(f)
+			s.Listener.Close()
+			s.Listener, s.EnableHTTP2 = ln, true
+			s.StartTLS()
+			w.stops = append(w.stops, s.Close)
+		}
+		if err := w.b.SetMembers(OriginJoin, []string{"https://a", "https://b"}); err != nil {
+			t.Fatal(err)
+		}
+		defer w.net.Heal("a:443")
+		test(w)
+	})
 }
 
 // T11: what go-retryablehttp would do wrong inside a balancer.
