@@ -54,6 +54,9 @@ func New(cfg Config, log *zap.Logger) (*Balancer, error) {
 	if log == nil {
 		log = zap.NewNop()
 	}
+	if cfg.Rhythm == nil {
+		cfg.Rhythm = new(Rhythm)
+	}
 	b := &Balancer{
 		cfg:       cfg,
 		log:       log.Named("balancer").With(zap.String("pool", cfg.Name)),

@@ -50,6 +50,10 @@ type Config struct {
 	Stall   StallConfig
 	Cache   CacheConfig
 
+	// Rhythm is shared by pools that are to be probed together; nil is one of the
+	// pool's own.
+	Rhythm *Rhythm
+
 	// SlowStart is how long a returned endpoint's share grows linearly from
 	// SlowStartFrom to its fair part. It never applies at process start.
 	SlowStart     time.Duration

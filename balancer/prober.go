@@ -95,8 +95,10 @@ func (p *prober) run(ctx context.Context) {
 		}
 		now := time.Now()
 		p.b.applyMembers(now)
-		p.b.tick(now)
-		next := now.Add(time.Second) // exported states follow their clocks within this
+		next := now.Add(time.Minute) // nothing to do but to wait for reread
+		if p.b.tick(now) {
+			next = now.Add(time.Second) // exported states follow their clocks within this
+		}
 		for _, ep := range p.b.snap.Load().all {
 			if due := p.probeIfDue(ctx, ep, now); due.Before(next) {
 				next = due
@@ -116,12 +118,15 @@ func (p *prober) probeIfDue(ctx context.Context, ep *endpoint, now time.Time) ti
 		return ep.probe.due
 	}
 	interval := probeInterval(b.cfg.Probe, ep.health, ep.probe.stretch, now)
-	jitter := b.cfg.Probe.Jitter
-	if interval == b.cfg.Probe.Down {
-		jitter = min(jitter, 0.1) // more would break the bound on attempts
+	switch {
+	case ep.health.usable() && !ep.health.inTransition():
+		ep.probe.due = b.cfg.Rhythm.next(now, interval, b.cfg.Probe.Jitter)
+	case interval == b.cfg.Probe.Down:
+		ep.probe.due = now.Add(jittered(interval, min(b.cfg.Probe.Jitter, 0.1))) // more would break the bound on attempts
+	default:
+		ep.probe.due = now.Add(jittered(interval, b.cfg.Probe.Jitter))
 	}
-	interval = jittered(interval, jitter)
-	ep.probe.due = now.Add(interval)
+	interval = ep.probe.due.Sub(now)
 	if standsIn(ep.health, ep.lastGood.Load(), ep.probe.skipped, interval, now) {
 		ep.probe.skipped = true
 		return ep.probe.due
@@ -211,11 +216,13 @@ func (p *prober) apply(ep *endpoint, round uint64, stretch time.Duration, e evid
 	e.alone = len(b.snap.Load().usable) == 0
 	ep.mu.Lock()
 	stale := round < ep.probe.done && e.ready == verdictFail // a newer answer is known
+	sooner := false
 	if !stale {
 		ep.probe.done = max(ep.probe.done, round)
 		ep.probe.stretch = stretch
 		if e.ready == verdictPass && ep.health.state != Healthy && !e.alone {
 			ep.probe.due = now.Add(b.cfg.Probe.Fast / 10) // the second pass decides
+			sooner = true
 		}
 	}
 	ep.mu.Unlock()
@@ -223,7 +230,9 @@ func (p *prober) apply(ep *endpoint, round uint64, stretch time.Duration, e evid
 		return
 	}
 	b.transition(ep, now, func(h health) (health, bool) { return h.probed(b.cfg.Probe, e, now) })
-	b.wakeProber()
+	if sooner {
+		b.wakeProber()
+	}
 }
 
 // needsProof: readiness was good all the time that the endpoint is out, so it
@@ -336,8 +345,9 @@ func (b *Balancer) anyAnswerSince(ep *endpoint, since time.Time) bool {
 	return false
 }
 
-// tick moves what changes by time alone.
-func (b *Balancer) tick(now time.Time) {
+// tick moves what changes by time alone, and reports whether anything is left
+// that will.
+func (b *Balancer) tick(now time.Time) (running bool) {
 	republish := false
 	for _, ep := range b.snap.Load().all {
 		ep.mu.Lock()
@@ -352,12 +362,14 @@ func (b *Balancer) tick(now time.Time) {
 				republish = true
 			}
 		}
+		running = running || ep.health.state != Healthy || ep.opens > 0 || ep.ramp.Load() != 0
 		ep.mu.Unlock()
 	}
 	b.sweep()
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if republish {
-		b.mu.Lock()
 		b.publishLocked(now)
-		b.mu.Unlock()
 	}
+	return running || b.pending || len(b.leaving) > 0
 }

@@ -27,17 +27,18 @@ type pools struct {
 	registries  *balancer.Balancer // small requests
 	blobs       *balancer.Balancer // the same registries, large transfers
 
-	cfg   agent.Config
-	tls   tlsFor
-	log   *zap.Logger
-	meter *meter
+	cfg    agent.Config
+	tls    tlsFor
+	log    *zap.Logger
+	meter  *meter
+	rhythm *balancer.Rhythm // an idle node wakes once for the probes of all
 	// toControllers and toRegistries sign what goes to each pool.
 	toControllers, toRegistries http.RoundTripper
 }
 
 // newPools builds the pools for a join list and what was announced before.
 func newPools(cfg agent.Config, cached controllerapi.Cluster, log *zap.Logger) (*pools, error) {
-	p := &pools{cfg: cfg, log: log}
+	p := &pools{cfg: cfg, log: log, rhythm: new(balancer.Rhythm)}
 	var err error
 	if p.tls, err = clientTLS(cfg.Credentials); err != nil {
 		return nil, err
@@ -75,6 +76,7 @@ func (p *pools) transfers() balancer.Config {
 }
 
 func (p *pools) pool(name string, c balancer.Config) (*balancer.Balancer, error) {
+	c.Rhythm = p.rhythm
 	return balancer.New(poolConfig(name, c, p.cfg, p.tls), p.log)
 }
 
