@@ -86,8 +86,8 @@ type Agent struct {
 
 	// Signals that something changed; capacity 1, so that a signal is kept while
 	// its reader is busy and more of them are one.
-	syncNow, lookNow, planNow, capacityNow chan struct{}
-	swapped                                chan struct{} // an upgrade is in place; capacity 1
+	syncNow, lookNow, planNow, capacityNow, addressNow chan struct{}
+	swapped                                            chan struct{} // an upgrade is in place; capacity 1
 	// introduced is closed once version and address of the node are known, or
 	// could not be found out.
 	introduced chan struct{}
@@ -142,7 +142,7 @@ func New(cfg Config, dir Dir, id controllerapi.NodeID, deps Deps) (*Agent, error
 		cfg: cfg, dir: dir, id: id, session: uuid.NewString(), deps: deps,
 		log: deps.Log.With(zap.String("node_id", string(id))), metrics: newMetrics(deps.Metrics),
 		journal: j, images: openImageLedger(dir), slots: make(chan struct{}, cfg.NumWorkers),
-		syncNow: signal(), lookNow: signal(), planNow: signal(), capacityNow: signal(), swapped: signal(),
+		syncNow: signal(), lookNow: signal(), planNow: signal(), capacityNow: signal(), addressNow: signal(), swapped: signal(),
 		introduced: make(chan struct{}),
 		cluster:    dir.Cluster(),
 		orphans:    make(map[controllerapi.TaskID]time.Time),

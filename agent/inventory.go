@@ -174,13 +174,17 @@ func (a *Agent) askVersion(ctx context.Context) time.Duration {
 	return versionFresh
 }
 
-// watchAddress follows the node's address: looking it up may ask a name server,
-// which no heartbeat waits for.
+// watchAddress follows the node's address, with every heartbeat: looking it up
+// may ask a name server, which no heartbeat waits for.
 func (a *Agent) watchAddress(ctx context.Context) error {
-	for sleep(ctx, a.cfg.Heartbeat) {
-		a.updateAddress()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-a.addressNow:
+			a.updateAddress()
+		}
 	}
-	return ctx.Err()
 }
 
 func (a *Agent) updateAddress() {

@@ -149,6 +149,12 @@ func (j *journal) get(id controllerapi.TaskID) (Record, bool) {
 	return r, ok
 }
 
+func (j *journal) empty() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.records) == 0
+}
+
 // all returns the records, oldest first.
 func (j *journal) all() []Record {
 	j.mu.Lock()

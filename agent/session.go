@@ -63,6 +63,7 @@ func (a *Agent) register(ctx context.Context) (time.Duration, error) {
 		return 0, ctx.Err()
 	}
 	for n := 0; ; n++ {
+		kick(a.addressNow)
 		req := controllerapi.RegisterRequest{
 			NodeID: a.id, Session: a.session, SessionStarted: a.since.UTC(),
 			Facts: a.facts(), Seed: a.cfg.Seed, CloudID: a.knownCloud(),
@@ -181,6 +182,7 @@ func (a *Agent) heartbeats(ctx context.Context, interval time.Duration) error {
 			}
 		}
 		seq++
+		kick(a.addressNow)
 		// Before the look at the tasks: what is claimed after that look is not in
 		// the request, and its absence from the answer says nothing.
 		asked := time.Now()
@@ -227,7 +229,9 @@ func (a *Agent) heartbeats(ctx context.Context, interval time.Duration) error {
 			a.askedAt = asked // unchanged is as good as sent again
 		}
 		a.mu.Unlock()
-		kick(a.planNow)
+		if !a.journal.empty() {
+			kick(a.planNow) // what a record waits for may be the age of the cloud's word
+		}
 		if resp.HeartbeatIntervalMS > 0 {
 			interval = a.interval(resp.HeartbeatIntervalMS)
 		}

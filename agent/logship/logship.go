@@ -32,6 +32,7 @@ type Send func(ctx context.Context, lines []byte) error
 type Shipper struct {
 	send    Send
 	enabled func() bool
+	filled  chan struct{} // capacity 1: there are new lines
 
 	mu      sync.Mutex
 	buf     []byte // guarded by mu; whole lines
@@ -42,7 +43,7 @@ type Shipper struct {
 // New returns a shipper; nothing is sent before Run. While enabled says false,
 // lines are discarded.
 func New(send Send, enabled func() bool) *Shipper {
-	return &Shipper{send: send, enabled: enabled}
+	return &Shipper{send: send, enabled: enabled, filled: make(chan struct{}, 1)}
 }
 
 // Write takes one or more whole lines. It never waits and never fails.
@@ -65,6 +66,10 @@ func (s *Shipper) Write(p []byte) (int, error) {
 		s.dropLocked(1)
 	}
 	s.buf = append(s.buf, p...)
+	select {
+	case s.filled <- struct{}{}:
+	default:
+	}
 	return len(p), nil
 }
 
@@ -85,33 +90,41 @@ func (s *Shipper) Dropped() int {
 	return s.lost
 }
 
-// Run sends until ctx ends.
+// Run sends until ctx ends. It sleeps while there are no lines.
 func (s *Shipper) Run(ctx context.Context) error {
-	pause := every
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-timer.C:
+		case <-s.filled:
 		}
-		pause = every
-		for batch := s.take(); len(batch) > 0; batch = s.take() {
-			sendCtx, cancel := context.WithTimeout(ctx, sendTimeout)
-			err := s.send(sendCtx, batch)
-			cancel()
-			if ctx.Err() != nil {
+		for pause := every; ; pause = min(2*pause, maxPause) {
+			timer := time.NewTimer(pause)
+			select {
+			case <-ctx.Done():
+				timer.Stop()
 				return nil
+			case <-timer.C:
 			}
-			if err != nil {
-				s.putBack(batch)
-				pause = min(2*max(pause, every), maxPause)
+			if s.sendAll(ctx) {
 				break
 			}
 		}
-		timer.Reset(pause)
 	}
+}
+
+// sendAll sends what waits, and reports whether all of it arrived.
+func (s *Shipper) sendAll(ctx context.Context) bool {
+	for batch := s.take(); len(batch) > 0; batch = s.take() {
+		sendCtx, cancel := context.WithTimeout(ctx, sendTimeout)
+		err := s.send(sendCtx, batch)
+		cancel()
+		if err != nil {
+			s.putBack(batch)
+			return false
+		}
+	}
+	return true
 }
 
 // take removes up to a batch of whole lines.
