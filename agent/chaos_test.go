@@ -71,14 +71,14 @@ func chaosAgent(dir Dir) error {
 	return a.Run(ctx)
 }
 
-// serve puts the fake cloud on HTTP.
-func (c *fakeCloud) serve() *httptest.Server {
+// handler is the fake cloud's side of HTTP.
+func (c *fakeCloud) handler() http.Handler {
 	mux := http.NewServeMux()
 	route(mux, controllerapi.PathAgentRegister, c.Register)
 	route(mux, controllerapi.PathAgentSync, c.Sync)
 	route(mux, controllerapi.PathAgentReserve, c.Reserve)
 	route(mux, controllerapi.PathAgentReport, c.Report)
-	return httptest.NewServer(mux)
+	return mux
 }
 
 func route[In, Out any](mux *http.ServeMux, path string, f func(context.Context, In) (Out, error)) {
@@ -137,7 +137,7 @@ func TestChaosEndsWithExactlyTheWantedVMs(t *testing.T) {
 
 	cloud := newFakeCloud()
 	cloud.settings.MaxVMCount, cloud.unknownAfter = 4, 5
-	srv := cloud.serve()
+	srv := httptest.NewServer(cloud.handler())
 	defer srv.Close()
 	faultFile := filepath.Join(ankaDir, "faults.json")
 	if err := os.WriteFile(faultFile, []byte(faults), 0o644); err != nil {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -678,6 +679,7 @@ func (f *fakeRegistry) Revert(_ context.Context, _ []string, id controllerapi.Te
 type stage struct {
 	t        *testing.T
 	cloud    *fakeCloud
+	over     Cloud // how the agent reaches the cloud; nil is directly
 	runtime  *fakeRuntime
 	registry *fakeRegistry
 	host     *fakeHost
@@ -707,7 +709,7 @@ func (s *stage) up() {
 		log = zaptest.NewLogger(s.t)
 	}
 	a, err := New(s.cfg, s.dir, "node-1", Deps{
-		Cloud: s.cloud, Runtime: s.runtime, Host: s.host, Registry: s.registry, Log: log,
+		Cloud: cmp.Or[Cloud](s.over, s.cloud), Runtime: s.runtime, Host: s.host, Registry: s.registry, Log: log,
 	})
 	if err != nil {
 		s.t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
 
@@ -22,6 +23,10 @@ const (
 	// controller. They double from one to the other.
 	retryMin = 250 * time.Millisecond
 	retryMax = 5 * time.Second
+	// syncPatience is how long a heartbeat or a registration may take before
+	// another controller is asked as well: copies of what a large cloud is late to
+	// answer would make it later.
+	syncPatience = time.Second
 	// syncMin is the least time between two heartbeats, so that a burst of
 	// changes is one.
 	syncMin = 200 * time.Millisecond
@@ -69,7 +74,7 @@ func (a *Agent) register(ctx context.Context) (time.Duration, error) {
 			Facts: a.facts(), Seed: a.cfg.Seed, CloudID: a.knownCloud(),
 		}
 		callCtx, cancel := context.WithTimeout(ctx, a.cfg.RequestTimeout)
-		resp, err := a.deps.Cloud.Register(callCtx, req)
+		resp, err := a.deps.Cloud.Register(balancer.WithWait(callCtx, syncPatience), req)
 		cancel()
 		switch {
 		case err == nil:
@@ -199,7 +204,7 @@ func (a *Agent) heartbeats(ctx context.Context, interval time.Duration) error {
 
 		sent := time.Now()
 		callCtx, cancel := context.WithTimeout(ctx, min(beatTimeout, a.cfg.RequestTimeout))
-		resp, err := a.deps.Cloud.Sync(callCtx, req)
+		resp, err := a.deps.Cloud.Sync(balancer.WithWait(callCtx, syncPatience), req)
 		cancel()
 		a.metrics.heartbeat(time.Since(sent), err)
 		if err != nil {
