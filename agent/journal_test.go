@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,34 +22,49 @@ func TestClaimIsNotOlderThanItIsVisible(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const claims = 100
+	var claiming atomic.Int32 // number of the claim that is being written, from 1; 0 between claims
+	enough := make(chan struct{})
 	written := make(chan error, 1)
 	go func() {
-		for n := range claims {
+		for n := int32(1); ; n++ {
 			r := Record{Task: controllerapi.Task{ID: controllerapi.TaskID(fmt.Sprint("s.", n))}, State: Claimed, Claimed: time.Now()}
-			if err := j.put(r); err != nil {
+			claiming.Store(n)
+			err := j.put(r)
+			claiming.Store(0)
+			if err != nil {
 				written <- err
 				return
 			}
+			select {
+			case <-enough:
+				written <- nil
+				return
+			default:
+			}
 		}
-		written <- nil
 	}()
-	missedAt := make(map[int]time.Time) // when the last look at n records began
-	for ended := false; !ended; {
+	// Looks that fell into the writing of a claim and did not find it, by how many
+	// they found: when the last of them began.
+	missedAt := make(map[int]time.Time)
+	for len(missedAt) < 20 {
 		select {
 		case err := <-written:
-			if err != nil {
-				t.Fatal(err)
-			}
-			ended = true
+			t.Fatal(err)
 		default:
 		}
+		n := int(claiming.Load())
 		began := time.Now()
-		missedAt[len(j.all())] = began
+		if found := len(j.all()); n > 0 && found == n-1 {
+			missedAt[found] = began
+		}
+	}
+	close(enough)
+	if err := <-written; err != nil {
+		t.Fatal(err)
 	}
 	records := j.all()
 	for n, began := range missedAt {
-		if n < claims && began.After(records[n].Claimed) {
+		if began.After(records[n].Claimed) {
 			t.Errorf("a look that began %s after claim %d did not find it", began.Sub(records[n].Claimed), n)
 		}
 	}
