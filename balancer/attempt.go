@@ -20,11 +20,13 @@ type attempt struct {
 	sent   time.Time
 	answer alarm       // rings when the answer is late
 	dial   alarm       // rings when the connection is
+	rang   atomic.Bool // answer rang
 	late   atomic.Bool // the delay passed without an answer
 	over   atomic.Bool // the attempt has ended
 	conn   atomic.Bool // a connection was handed to the request
 	raw    *handover   // the connection of a download, when it can be taken over
 	body   io.Closer   // what it sends; nil without a body
+	ahead  atomic.Pointer[aheadBody]
 }
 
 // try sends the request to the endpoint and reads ahead.
@@ -43,14 +45,14 @@ func (a *attempt) try() (*http.Response, error) {
 		p.b.alarms.add(&a.dial)
 	}
 	resp, err := a.ep.transport.RoundTrip(r)
-	if err == nil && p.repeatable {
-		err = p.b.readAhead(resp)
-		if err != nil {
+	switch {
+	case err != nil || !p.repeatable:
+	case p.mayBeReplaced(resp):
+		a.hold(resp)
+	default:
+		if err = a.readAhead(resp); err != nil {
 			resp = nil
 		}
-	}
-	if resp != nil && p.mayBeReplaced(resp) {
-		hold(resp) // while the alarm is set: its end may never come
 	}
 	a.over.Store(true)
 	p.b.alarms.remove(&a.answer)
@@ -160,6 +162,11 @@ func (a *attempt) onLate() {
 		p.b.alarms.add(&a.answer)
 		return
 	}
+	a.rang.Store(true)
+	if ahead := a.ahead.Load(); ahead != nil {
+		ahead.want() // it has an answer, which comes in pieces
+		return
+	}
 	a.late.Store(true)
 	p.b.late(a, now)
 	switch {
@@ -185,17 +192,4 @@ func (a *attempt) discard(resp *http.Response) {
 	if resp != nil {
 		resp.Body.Close()
 	}
-}
-
-// hold makes an answer that may yet be replaced independent of its connection:
-// a little of its body is kept, the rest is not worth waiting for.
-func hold(resp *http.Response) {
-	if _, ok := resp.Body.(*readBody); ok || resp.Body == http.NoBody {
-		return
-	}
-	data, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
-	resp.Body.Close()
-	resp.Body = newReadBody(data)
-	resp.ContentLength = int64(len(data))
-	resp.Header.Del("Content-Length")
 }

@@ -1,11 +1,9 @@
 package balancer
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
-	"mime"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -82,68 +80,6 @@ func (l *lentBody) Close() error {
 type errReader struct{ err error }
 
 func (e errReader) Read([]byte) (int, error) { return 0, e.err }
-
-// readBody is an answer's body that was read ahead.
-type readBody struct{ bytes.Reader }
-
-func newReadBody(data []byte) *readBody {
-	b := &readBody{}
-	b.Reset(data)
-	return b
-}
-
-func (*readBody) Close() error { return nil }
-
-// readAhead reads a small answer whole, so that a reset in its middle is this
-// attempt's failure and not the caller's. What is larger than the limit, or
-// comes as a stream, is left to be read by the caller.
-func (b *Balancer) readAhead(resp *http.Response) error {
-	limit := b.cfg.ReadAhead
-	if limit == 0 || resp.Body == nil || resp.Body == http.NoBody {
-		return nil
-	}
-	if resp.ContentLength >= 0 {
-		if resp.ContentLength > limit {
-			return nil
-		}
-		data := make([]byte, resp.ContentLength)
-		_, err := io.ReadFull(resp.Body, data)
-		return finishReadAhead(resp, data, err)
-	}
-	if !wholeType(resp.Header.Get("Content-Type")) {
-		return nil
-	}
-	data, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		resp.Body = &prefixedBody{Reader: io.MultiReader(bytes.NewReader(data), resp.Body), Closer: resp.Body}
-		return nil
-	}
-	return finishReadAhead(resp, data, err)
-}
-
-func finishReadAhead(resp *http.Response, data []byte, err error) error {
-	resp.Body.Close()
-	if err != nil {
-		return err
-	}
-	resp.Body = newReadBody(data)
-	return nil
-}
-
-// wholeType says that an answer without a length is a document and not an
-// endless stream.
-func wholeType(contentType string) bool {
-	if contentType == "application/json" {
-		return true
-	}
-	kind, _, err := mime.ParseMediaType(contentType)
-	return err == nil && (kind == "application/json" || kind == "text/html" || kind == "application/xml")
-}
-
-type prefixedBody struct {
-	io.Reader
-	io.Closer
-}
 
 // wrap ties the attempt's context to the life of the answer's body: it must not
 // be cancelled while the body is being read.

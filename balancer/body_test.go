@@ -73,3 +73,79 @@ func (s *slowReader) Read(p []byte) (int, error) {
 	time.Sleep(100 * time.Millisecond)
 	return copy(p, "piece "), nil
 }
+
+// Events that come one by one as one JSON answer reach the caller as they come,
+// and their endpoint is not called late for it.
+func TestJSONStreamIsNotHeldBack(t *testing.T) {
+	for _, before := range []time.Duration{0, 200 * time.Millisecond} { // the first byte, before and after the hedge's delay
+		inWorld(t, DefaultConfig(), three, func(w *world) {
+			for _, host := range three {
+				w.fakes[host].set(func(rw http.ResponseWriter, r *http.Request) {
+					time.Sleep(before)
+					rw.Header().Set("Content-Type", "application/json")
+					for range 30 {
+						io.WriteString(rw, "{}\n")
+						rw.(http.Flusher).Flush()
+						select {
+						case <-time.After(time.Second):
+						case <-r.Context().Done(): // another was first
+							return
+						}
+					}
+				})
+			}
+			for range 6 {
+				began := time.Now()
+				resp, err := w.b.Client().Get("http://pool/events")
+				if err != nil {
+					t.Fatal(err)
+				}
+				event := make([]byte, 3)
+				for i := range 30 {
+					_, err := io.ReadFull(resp.Body, event)
+					due := began.Add(time.Duration(i) * time.Second)
+					if late := time.Since(due); err != nil || late > time.Second {
+						t.Fatalf("event %d came %s after it was sent: %q, %v", i, late, event, err)
+					}
+				}
+				if n, err := resp.Body.Read(event); n > 0 || err != io.EOF {
+					t.Errorf("after the last event: %d bytes, %v", n, err)
+				}
+				resp.Body.Close()
+			}
+			for _, e := range w.b.Status().Endpoints {
+				if e.State != Healthy || e.Transfers != 0 || before == 0 && e.Late > 0 {
+					t.Errorf("%s is %s, %d late, %d transfers; want it healthy, on time and idle", e.URL, e.State, e.Late, e.Transfers)
+				}
+			}
+		})
+	}
+}
+
+// A document of unknown length that breaks off is asked of another endpoint; one
+// that is too large to be read ahead passes whole.
+func TestDocumentOfUnknownLength(t *testing.T) {
+	for _, size := range []int{3, 100_000, 3 << 20} {
+		cfg := DefaultConfig()
+		inWorld(t, cfg, []string{"a", "b"}, func(w *world) {
+			document := strings.Repeat("x", size)
+			for _, host := range []string{"a", "b"} {
+				w.fakes[host].set(func(rw http.ResponseWriter, r *http.Request) {
+					rw.Header().Set("Content-Type", "application/json")
+					rw.WriteHeader(http.StatusOK)
+					rw.(http.Flusher).Flush()
+					if host == "a" && size < int(cfg.ReadAhead) {
+						io.WriteString(rw, document[:size/2])
+						panic(http.ErrAbortHandler)
+					}
+					io.WriteString(rw, document)
+				})
+			}
+			for range 4 {
+				if got := w.ask("GET", "/x", 10*time.Second); got != "200 "+document {
+					t.Errorf("got %d bytes of %d: %.40q", len(got)-4, size, got)
+				}
+			}
+		})
+	}
+}

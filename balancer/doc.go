@@ -24,7 +24,9 @@
 //     well. When none is, requests wait, and each endpoint is tried at most three
 //     times a second, until one answers or the deadline comes.
 //   - Answers of up to ReadAhead bytes are read before they are returned, so that
-//     a reset in their middle is repeated elsewhere.
+//     a reset in their middle is repeated elsewhere. One whose length is not
+//     announced, and which is not whole when an answer would be late, is taken for
+//     a stream and passed on as it comes.
 //
 // # What may be repeated
 //
