@@ -34,6 +34,9 @@ func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, pool *balancer.B
 		}
 	}
 	dropListed(header, resp.Header["Connection"])
+	if _, ok := header["Content-Type"]; !ok {
+		header["Content-Type"] = nil // the endpoint names none: nor does the server here
+	}
 	announced := announceTrailers(header, resp)
 	w.WriteHeader(resp.StatusCode)
 	if err := copyBody(w, resp); err != nil {

@@ -113,6 +113,22 @@ func TestHeadersPassBothWays(t *testing.T) {
 	}
 }
 
+// What the endpoint does not say of its answer, the proxy does not make up.
+func TestNoHeaderIsAdded(t *testing.T) {
+	t.Parallel()
+	s := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header()["Content-Type"] = nil
+		io.WriteString(w, "<html>what is it?")
+	})
+	resp, err := http.Get(startProxy(t, false, s.URL) + "/x")
+	read(t, resp, err)
+	for name := range resp.Header {
+		if name != "Content-Length" && name != "Date" {
+			t.Errorf("the answer has %s: %q", name, resp.Header[name])
+		}
+	}
+}
+
 func TestHeadHasLengthAndNoBody(t *testing.T) {
 	t.Parallel()
 	s := backend(t, func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Content-Length", "1234567") })
