@@ -69,7 +69,8 @@ type Config struct {
 	ConnectRace         time.Duration
 	// ReadAhead is the size up to which an answer to a repeatable request is
 	// read before it is returned, so that a reset in its middle can be repeated
-	// elsewhere. 0 reads nothing ahead.
+	// elsewhere. An answer that announces no length is waited for until it is
+	// late, and only if its type is of a document. 0 reads nothing ahead.
 	ReadAhead int64
 	// NotFoundAsksNext: a 404 to a repeatable request is asked of the other
 	// endpoints too, because a replica may lag behind.

@@ -47,7 +47,8 @@
 //
 // All methods of Balancer are safe for concurrent use. Run owns one goroutine
 // that keeps the time and one short one per probe; a hedged request has one per
-// hedge, which ends with the request.
+// hedge, which ends with the request, and a document of unannounced length one
+// that reads it.
 //
 // # Metrics
 //

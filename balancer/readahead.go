@@ -21,7 +21,7 @@ func (*readBody) Close() error { return nil }
 
 // readAhead reads a small answer whole, so that a reset in its middle is this
 // attempt's failure and not the caller's. What is larger than the limit, or
-// comes as a stream, is left to be read by the caller.
+// surely a stream, is left to be read by the caller.
 func (a *attempt) readAhead(resp *http.Response) error {
 	limit := a.p.b.cfg.ReadAhead
 	switch {
@@ -93,8 +93,8 @@ type prefixedBody struct {
 	io.Closer
 }
 
-// wholeType says that an answer without a length is a document and not an
-// endless stream.
+// wholeType says that an answer without a length is most likely a document and
+// not an endless stream.
 func wholeType(contentType string) bool {
 	if contentType == "application/json" {
 		return true
