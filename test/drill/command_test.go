@@ -31,6 +31,9 @@ func TestDrillCommandKeepsRequestsThroughAKill(t *testing.T) {
 	if jsonErr := json.Unmarshal(out, &row); jsonErr != nil {
 		t.Fatalf("%v (%v): %s%s", jsonErr, err, out, stderr.String())
 	}
+	if row.Broken == nil {
+		t.Errorf("no list of broken promises: %s", out)
+	}
 	if (err == nil) != (len(row.Broken) == 0) {
 		t.Errorf("ended with %v though broken promises are %q", err, row.Broken)
 	}

@@ -146,6 +146,9 @@ func Run(ctx context.Context, cfg Config, report func(*Row)) error {
 		if err != nil {
 			return fmt.Errorf("scenario %s: %w", s.name, err)
 		}
+		if row.Broken == nil {
+			row.Broken = []string{} // [] for those who read JSON
+		}
 		report(row)
 	}
 	return nil

@@ -117,7 +117,7 @@ func measure(lanes []*lane, events []event, l ledger, backends int, end time.Tim
 	row := &Row{Absorbed: l.Absorbed, Fairness: 1}
 	var latencies [kinds][]time.Duration
 	row.GET = &Tally{}
-	for _, lane := range lanes {
+	for i, lane := range lanes {
 		of := [kinds]*Tally{get: row.GET, keyed: {}, unkeyed: {}}
 		switch lane.posts {
 		case keyed:
@@ -133,7 +133,7 @@ func measure(lanes []*lane, events []event, l ledger, backends int, end time.Tim
 		row.Back = later(row.Back, back(lane.samples, events))
 		row.First = later(row.First, first(lane.samples, events))
 		share, fairness := shares(lane.samples, events, backends, end)
-		if row.Share == 0 || share < row.Share {
+		if i == 0 || share < row.Share {
 			row.Share = share
 		}
 		row.Fairness = max(row.Fairness, fairness)

@@ -108,6 +108,18 @@ func TestMeasureCountsWhatTheLedgerSays(t *testing.T) {
 	}
 }
 
+// Of two clients the one for whom a backend never came back decides.
+func TestLeastShareOfTheLanesCounts(t *testing.T) {
+	events := []event{{at: at(2), backend: 0, broke: true}, {at: at(4), backend: 0}}
+	without := &lane{posts: keyed, samples: []*sample{answered(9, 0, "b"), answered(9.1, 0, "c")}}
+	with := &lane{posts: unkeyed, samples: []*sample{answered(9, 0, "a"), answered(9.1, 0, "b"), answered(9.2, 0, "c")}}
+	for _, lanes := range [][]*lane{{without, with}, {with, without}} {
+		if row := measure(lanes, events, ledger{}, 3, at(10)); row.Share != 0 {
+			t.Errorf("got a share of %v, want that of the lane without any", row.Share)
+		}
+	}
+}
+
 func TestPeakAttemptsSlidesOverTheOutage(t *testing.T) {
 	events := []event{{at: at(2), backend: 1, broke: true}, {at: at(10), backend: 1}}
 	dials := map[string][]time.Time{"b": {

@@ -44,8 +44,8 @@ func scenarios() []scenario {
 		{name: "slow-ready", about: "one answers 5 s late while its readiness check is good", victims: 1, play: once(slowReady), promise: late},
 		{name: "reset", about: "one resets connections before it answers", victims: 1, play: once(resettingBefore), promise: ordinary(4)},
 		{name: "reset-body", about: "one resets connections in mid answer", victims: 1, play: once(resettingMid), promise: ordinary(4)},
-		{name: "flap", about: "one is killed each time it has been back for a second", victims: 1, play: crashLoop, promise: promise{unkeyed: 4, back: time.Second}},
-		{name: "rolling", about: "all three are restarted politely, one after the other", victims: 3, play: rollingRestart, promise: promise{unkeyed: 4, back: time.Second}},
+		{name: "flap", about: "one is killed each time it has been back for a second", victims: 1, play: crashLoop, promise: ordinary(4)},
+		{name: "rolling", about: "all three are restarted politely, one after the other", victims: 3, play: rollingRestart, promise: ordinary(4)},
 		// Four for each that dies: what a process had read when it was killed cannot be
 		// repeated without a key.
 		{name: "all-down", about: "all three are killed for 10 s", victims: 3, play: blackout, promise: promise{unkeyed: 3 * 4, first: 500 * time.Millisecond, stall: deadline, attempts: 3}},
