@@ -54,7 +54,7 @@ type Result struct {
 // Limits of the end. They are for a loaded machine.
 const (
 	settleLimit = 2 * time.Minute
-	checkLimit  = 2 * time.Minute
+	checkLimit  = 2 * time.Minute // of one instance
 )
 
 // long is from when on a run waits until etcd has forgotten everything, which

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -54,26 +55,73 @@ type Stats struct {
 	Keys, Instances, Operations int
 }
 
-// Check checks the whole recording, for at most about limit; what could not be
-// decided in that time is a problem too. It must not run beside recording.
+// Check checks the whole recording. An instance that takes longer than limit to
+// decide is a problem too. It must not run beside recording.
 func (r *Recorder) Check(limit time.Duration) ([]Problem, Stats) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	byKey, problems := r.checkKeysLocked()
 	stats := Stats{Keys: len(r.creates)}
-
-	deadline := time.Now().Add(limit)
+	lists := sorted(r.lists)
 	for _, key := range slices.Sorted(mapKeys(byKey)) {
 		for _, id := range byKey[key] {
-			ops := r.instanceOpsLocked(r.creates[key], id)
+			ops := r.instanceOpsLocked(r.creates[key], id, lists)
 			stats.Instances++
 			stats.Operations += len(ops)
-			if p, bad := checkInstance(key, id, ops, time.Until(deadline)); bad {
+			if p, bad := checkInstance(key, id, ops, limit); bad {
 				problems = append(problems, p)
 			}
 		}
 	}
 	return problems, stats
+}
+
+// sortedLists are all lists in the order of their calls, so that what they say of
+// one instance is found without a look at each of them.
+type sortedLists struct {
+	lists   []list
+	longest Moment // that a list took
+	shown   map[controllerapi.InstanceID][]int
+}
+
+func sorted(lists []list) sortedLists {
+	s := sortedLists{lists: slices.Clone(lists), shown: make(map[controllerapi.InstanceID][]int)}
+	slices.SortStableFunc(s.lists, func(a, b list) int { return cmp.Compare(a.call, b.call) })
+	for i, l := range s.lists {
+		s.longest = max(s.longest, l.ret-l.call)
+		for id := range l.states {
+			s.shown[id] = append(s.shown[id], i)
+		}
+	}
+	return s
+}
+
+// reads are what the lists say of an instance that was created between first and
+// ret, and was not found by a reader who was answered at goneAt: every state that
+// they show, and that it is missing from when it may have been there until the
+// first reader has missed it.
+func (s sortedLists) reads(id controllerapi.InstanceID, first, ret, goneAt Moment) []op {
+	var ops []op
+	add := func(l list) {
+		ops = append(ops, op{kind: opRead, call: l.call, ret: l.ret, where: l.where, state: l.states[id]})
+	}
+	for _, i := range s.shown[id] {
+		add(s.lists[i])
+	}
+	begin, _ := slices.BinarySearchFunc(s.lists, first-s.longest, func(l list, at Moment) int { return cmp.Compare(l.call, at) })
+	for _, l := range s.lists[begin:] {
+		if l.call > goneAt {
+			break
+		}
+		if _, shown := l.states[id]; shown || l.ret < first {
+			continue
+		}
+		if l.call > ret {
+			goneAt = min(goneAt, l.ret)
+		}
+		add(l)
+	}
+	return ops
 }
 
 func mapKeys[V any](m map[string]V) func(func(string) bool) {
@@ -125,7 +173,7 @@ func (r *Recorder) checkKeysLocked() (map[string][]controllerapi.InstanceID, []P
 
 // instanceOpsLocked gathers all operations on an instance, with what each list
 // showed of it as a read.
-func (r *Recorder) instanceOpsLocked(c *created, id controllerapi.InstanceID) []op {
+func (r *Recorder) instanceOpsLocked(c *created, id controllerapi.InstanceID, lists sortedLists) []op {
 	ret := never
 	for _, a := range c.answers {
 		ret = min(ret, a.ret)
@@ -138,17 +186,8 @@ func (r *Recorder) instanceOpsLocked(c *created, id controllerapi.InstanceID) []
 			goneAt = min(goneAt, o.ret)
 		}
 	}
-	for _, l := range r.lists {
-		state, shown := l.states[id]
-		if !shown && (l.ret < c.first || l.call > goneAt) {
-			continue
-		}
-		if !shown && l.call > ret {
-			goneAt = min(goneAt, l.ret)
-		}
-		ops = append(ops, op{kind: opRead, call: l.call, ret: l.ret, where: l.where, state: state})
-	}
-	slices.SortStableFunc(ops, func(a, b op) int { return int(min(max(a.call-b.call, -1), 1)) })
+	ops = append(ops, lists.reads(id, c.first, ret, goneAt)...)
+	slices.SortStableFunc(ops, func(a, b op) int { return cmp.Compare(a.call, b.call) })
 	return ops
 }
 
@@ -158,7 +197,7 @@ func checkInstance(key string, id controllerapi.InstanceID, ops []op, limit time
 	for i, o := range ops {
 		operations[i] = porcupine.Operation{ClientId: i % 64, Input: o, Call: int64(o.call), Return: int64(o.ret)}
 	}
-	result, info := porcupine.CheckOperationsVerbose(instanceModel, operations, max(limit, time.Millisecond))
+	result, info := porcupine.CheckOperationsVerbose(instanceModel, operations, limit)
 	if result == porcupine.Ok {
 		return Problem{}, false
 	}
