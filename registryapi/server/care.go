@@ -65,9 +65,8 @@ func (s *Server) collect(ctx context.Context) {
 	switch {
 	case errors.Is(err, storage.ErrCollecting), errors.Is(err, storage.ErrReadOnly), ctx.Err() != nil:
 		return
-	case err != nil:
+	case err != nil: // of a part; the rest was collected
 		s.log.Error("garbage collection failed", zap.Error(err))
-		return
 	}
 	s.metrics.collected(got)
 	if got != (storage.Collected{}) {

@@ -65,14 +65,13 @@ func (s *Store) Mount(repo, from string, d digest.Digest) (int64, error) {
 	}
 	defer lock.Close()
 	if from == "" {
-		info, err := os.Stat(s.blobPath(d))
-		if err != nil {
+		if fileSize(s.blobPath(d)) < 0 { // spares a look at every repository
 			return 0, fmt.Errorf("%w: %s", ErrBlobUnknown, d)
 		}
 		if from, err = s.anyRepositoryWith(d); err != nil {
 			return 0, err
 		}
-		if from == "" || info.Size() < 0 {
+		if from == "" {
 			return 0, fmt.Errorf("%w: %s", ErrBlobUnknown, d)
 		}
 	}

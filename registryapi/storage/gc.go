@@ -39,6 +39,9 @@ var ErrCollecting = errors.New("another process is collecting this store")
 // reference yet has asked for it (StatBlob), which renews its time; and both
 // the last check of that time and the removal happen under a lock that excludes
 // the moment at which a push gives content its first reference.
+//
+// What cannot be read at present is not taken for gone: its repository is left
+// as it is, and named in the error, while the others are collected.
 func (s *Store) Collect(ctx context.Context, opt CollectOptions) (Collected, error) {
 	var done Collected
 	holder, err := flock(filepath.Join(s.root, "locks", "gc"), os.O_CREATE, lockExclusiveNow)
@@ -54,19 +57,20 @@ func (s *Store) Collect(ctx context.Context, opt CollectOptions) (Collected, err
 	if err != nil {
 		return done, err
 	}
+	var errs []error
 	for _, repo := range repos {
 		if err := ctx.Err(); err != nil {
 			return done, err
 		}
 		if err := s.collectRepository(repo, opt, now, &done); err != nil {
-			return done, fmt.Errorf("collect %s: %w", repo, err)
+			errs = append(errs, fmt.Errorf("collect %s: %w", repo, err))
 		}
 	}
 	if err := s.collectBlobs(ctx, opt, now, &done); err != nil {
-		return done, err
+		errs = append(errs, err)
 	}
 	s.sweepTemporary(now.Add(-24 * time.Hour))
-	return done, nil
+	return done, errors.Join(errs...)
 }
 
 func (s *Store) collectRepository(repo string, opt CollectOptions, now time.Time, done *Collected) error {
@@ -173,8 +177,12 @@ func (s *Store) collectBlob(d digest.Digest, now time.Time, opt CollectOptions) 
 	}
 	for _, repo := range repos {
 		for _, p := range []string{s.linkPath(repo, d), s.manifestPath(repo, d)} {
-			if !fileTime(p).IsZero() {
-				return false, nil
+			f, err := open(p)
+			if err == nil {
+				_ = f.Close()
+			}
+			if !notExist(err) { // there, or not to be seen at present
+				return false, err
 			}
 		}
 	}
@@ -279,9 +287,12 @@ func (s *Store) dropUntagged(repo string, before time.Time, dryRun bool) (int, e
 }
 
 func (s *Store) untagged(repo string, before time.Time) ([]Manifest, error) {
-	tags, err := s.Tags(repo)
+	tags, damaged, err := s.ReadTags(repo)
 	if err != nil {
 		return nil, err
+	}
+	if len(damaged) > 0 {
+		return nil, fmt.Errorf("%d tags are damaged, and nobody can tell which manifests they keep: see verify", len(damaged))
 	}
 	tagged := make(map[digest.Digest]bool)
 	for _, t := range tags {
@@ -298,6 +309,9 @@ func (s *Store) untagged(repo string, before time.Time) ([]Manifest, error) {
 	var out []Manifest
 	for _, d := range all {
 		m, err := s.Manifest(repo, d)
+		if err != nil && !errors.Is(err, ErrManifestUnknown) {
+			return nil, err
+		}
 		if err != nil || tagged[d] || !fileTime(s.manifestPath(repo, d)).Before(before) {
 			continue
 		}
@@ -318,8 +332,8 @@ func (s *Store) removeIfEmpty(repo string, opt CollectOptions) error {
 	if opt.DryRun {
 		return nil
 	}
-	if !s.empty(repo) {
-		return nil
+	if empty, err := s.empty(repo); !empty {
+		return err
 	}
 	lock, err := s.lockRepo(repo)
 	if err != nil {
@@ -331,26 +345,35 @@ func (s *Store) removeIfEmpty(repo string, opt CollectOptions) error {
 		return err
 	}
 	defer commit.Close()
-	if !s.empty(repo) { // a push came first
-		return nil
+	if empty, err := s.empty(repo); !empty { // a push came first
+		return err
 	}
 	return os.RemoveAll(s.repoPath(repo))
 }
 
 // empty reports whether a repository has neither tag nor manifest nor blob.
-func (s *Store) empty(repo string) bool {
-	left := false
+func (s *Store) empty(repo string) (bool, error) {
 	for _, kind := range []string{"tags", "manifests", "blobs"} {
-		_ = filepath.WalkDir(s.repoPath(repo, kind), func(_ string, e os.DirEntry, err error) error {
+		err := filepath.WalkDir(s.repoPath(repo, kind), func(_ string, e os.DirEntry, err error) error {
 			if err == nil && !e.IsDir() {
-				left = true
-				return filepath.SkipAll
+				return errNotEmpty
 			}
-			return nil
+			if notExist(err) { // never made, or removed meanwhile
+				return nil
+			}
+			return err
 		})
+		if errors.Is(err, errNotEmpty) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
 	}
-	return !left
+	return true, nil
 }
+
+var errNotEmpty = errors.New("there is a file")
 
 // sweepTemporary removes what a crash left in tmp. Intents are Settle's.
 func (s *Store) sweepTemporary(before time.Time) {

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -191,8 +192,11 @@ func (s *Store) checkComplete(repo string, c Content) error {
 			continue
 		}
 		size, err := s.StatBlob(repo, d.Digest)
-		if err != nil {
+		if errors.Is(err, ErrBlobUnknown) {
 			return fmt.Errorf("%w: %s", ErrBlobMissing, d.Digest)
+		}
+		if err != nil {
+			return err
 		}
 		if size != d.Size {
 			return fmt.Errorf("%w: blob %s has %d bytes, not %d", ErrManifestInvalid, d.Digest, size, d.Size)
@@ -252,10 +256,15 @@ func (s *Store) Complete(repo string, m Manifest) error {
 			continue
 		}
 		f, size, err := s.OpenBlob(repo, d.Digest)
+		if err != nil && !errors.Is(err, ErrBlobUnknown) {
+			return fmt.Errorf("blob %s: %w", d.Digest, err)
+		}
+		if err == nil {
+			_ = f.Close()
+		}
 		if err != nil || size != d.Size {
 			return fmt.Errorf("%w: %s: its blob %s is missing", ErrManifestUnknown, m.Digest, d.Digest)
 		}
-		_ = f.Close()
 	}
 	for _, d := range c.Manifests {
 		if !s.manifestKnown(repo, d.Digest) {
@@ -372,8 +381,11 @@ func (s *Store) references(repo string) (map[digest.Digest]digest.Digest, error)
 	used := make(map[digest.Digest]digest.Digest)
 	for _, d := range all {
 		m, err := s.Manifest(repo, d)
-		if err != nil {
+		if errors.Is(err, ErrManifestUnknown) {
 			continue // damaged: it keeps nothing
+		}
+		if err != nil {
+			return nil, err // unreadable at present: it keeps what it names
 		}
 		c, err := ParseManifest(m.MediaType, m.Raw)
 		if err != nil {

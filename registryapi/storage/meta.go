@@ -2,7 +2,7 @@ package storage
 
 import (
 	"encoding/json"
-	"os"
+	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -62,8 +62,8 @@ func (s *Store) SetMeta(repo string, m Meta) error {
 // ensureMeta gives a repository its id at the first tag. The caller holds the
 // repository's lock.
 func (s *Store) ensureMeta(repo string, m Manifest) error {
-	if _, err := os.Stat(s.metaPath(repo)); err == nil {
-		return nil
+	if _, err := readFile(s.metaPath(repo)); !notExist(err) {
+		return ioError(err)
 	}
 	meta := Meta{ID: RepositoryID(repo), Created: time.Now()}
 	if c, err := ParseManifest(m.MediaType, m.Raw); err == nil && c.Config != nil {
@@ -91,7 +91,7 @@ func (s *Store) DeleteRepository(repo string) error {
 	if !s.RepositoryExists(repo) {
 		return ErrRepositoryUnknown
 	}
-	tags, err := s.Tags(repo)
+	tags, damaged, err := s.ReadTags(repo)
 	if err != nil {
 		return err
 	}
@@ -99,6 +99,9 @@ func (s *Store) DeleteRepository(repo string) error {
 		if err := s.deleteTagIf(repo, t.Name, ""); err != nil {
 			return err
 		}
+	}
+	if err := s.removeDamaged(repo, damaged); err != nil {
+		return err
 	}
 	if _, err := s.dropUntagged(repo, time.Now().AddDate(1, 0, 0), false); err != nil {
 		return err
@@ -108,6 +111,42 @@ func (s *Store) DeleteRepository(repo string) error {
 			_, err := remove(s.metaPath(repo))
 			return err
 		})
+	}
+	return nil
+}
+
+// removeDamaged removes the files of tags, and the records of manifests, that
+// cannot be read as such: nothing else ever would.
+func (s *Store) removeDamaged(repo string, tags []string) error {
+	lock, err := s.lockRepo(repo)
+	if err != nil {
+		return err
+	}
+	defer lock.unlock()
+	for _, path := range tags {
+		if _, err := s.readTag(path); err == nil {
+			continue // pushed again meanwhile
+		}
+		if _, err := remove(path); err != nil {
+			return err
+		}
+	}
+	commit, err := s.lockCommit(true)
+	if err != nil {
+		return err
+	}
+	defer commit.Close()
+	manifests, err := s.Manifests(repo)
+	if err != nil {
+		return err
+	}
+	for _, d := range manifests {
+		if _, err := s.Manifest(repo, d); !errors.Is(err, ErrManifestUnknown) {
+			continue
+		}
+		if _, err := remove(s.manifestPath(repo, d)); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -63,11 +63,16 @@ func (s *Store) Root() string { return s.root }
 // Disk returns the free and total bytes of the store's file system.
 func (s *Store) Disk() (free, total uint64, err error) { return s.disk(s.root) }
 
-// Repositories returns the names of all repositories, sorted.
+// Repositories returns the names of all repositories, sorted. Without the
+// directory that holds them it fails: that is a file system that is not mounted
+// any more, and no empty store.
 func (s *Store) Repositories() ([]string, error) {
 	dirs, err := names(filepath.Join(s.root, "repos"))
+	if err == nil && dirs == nil {
+		err = s.present()
+	}
 	if err != nil {
-		return nil, err
+		return nil, ioError(err)
 	}
 	repos := make([]string, 0, len(dirs))
 	for _, d := range dirs {
@@ -77,6 +82,12 @@ func (s *Store) Repositories() ([]string, error) {
 	}
 	sort.Strings(repos)
 	return repos, nil
+}
+
+// present returns an error when the store's directory has vanished.
+func (s *Store) present() error {
+	_, err := os.Stat(filepath.Join(s.root, "repos"))
+	return err
 }
 
 // RepositoryExists reports whether anything was pushed to the repository.

@@ -102,27 +102,44 @@ func (s *Store) readTag(path string) (Tag, error) {
 	return t, CheckTag(t.Name)
 }
 
-// Tags returns the readable tags of a repository in the order they were pushed.
+// Tags returns the tags of a repository in the order they were pushed, without
+// those whose files are damaged: Verify reports these.
 func (s *Store) Tags(repo string) ([]Tag, error) {
+	tags, _, err := s.ReadTags(repo)
+	return tags, err
+}
+
+// ReadTags is Tags that returns the paths of damaged files too. Whoever takes a
+// tag that is not there for deleted looks at them.
+func (s *Store) ReadTags(repo string) (tags []Tag, damaged []string, err error) {
 	if err := CheckRepository(repo); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	files, err := names(s.repoPath(repo, "tags"))
-	if err != nil {
-		return nil, ioError(err)
+	if err == nil && files == nil {
+		err = s.present()
 	}
-	tags := make([]Tag, 0, len(files))
+	if err != nil {
+		return nil, nil, ioError(err)
+	}
+	tags = make([]Tag, 0, len(files))
 	for _, f := range files {
-		t, err := s.readTag(s.repoPath(repo, "tags", f))
-		if err != nil {
-			continue // removed meanwhile, or damaged: Verify reports it
+		path := s.repoPath(repo, "tags", f)
+		t, err := s.readTag(path)
+		switch {
+		case err == nil:
+			tags = append(tags, t)
+		case notExist(err): // removed meanwhile
+		case errors.Is(err, ErrTagUnknown), errors.Is(err, ErrTagInvalid):
+			damaged = append(damaged, path)
+		default:
+			return nil, nil, err
 		}
-		tags = append(tags, t)
 	}
 	slices.SortFunc(tags, func(a, b Tag) int {
 		return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(a.Name, b.Name))
 	})
-	return tags, nil
+	return tags, damaged, nil
 }
 
 // LatestTag is an alias of the newest push unless it was pushed itself.
@@ -159,8 +176,11 @@ func (s *Store) deleteTagIf(repo, name string, d digest.Digest) error {
 	}
 	defer lock.unlock()
 	t, err := s.Tag(repo, name)
-	if err != nil {
+	if errors.Is(err, ErrTagUnknown) {
 		return nil // another server was faster
+	}
+	if err != nil {
+		return err
 	}
 	if d != "" && t.Digest != d {
 		return nil

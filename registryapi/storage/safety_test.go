@@ -1,0 +1,164 @@
+package storage
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// unreadable puts something at path that is there and cannot be read, as on a
+// disk with errors: a link to itself. It returns what undoes that.
+func unreadable(t *testing.T, path string) (restore func()) {
+	t.Helper()
+	aside := filepath.Join(t.TempDir(), "aside")
+	if err := os.Rename(path, aside); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Base(path), path); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(aside, path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What cannot be read at present is not gone: the collector removes nothing
+// that it might be about, and goes on with the other repositories.
+func TestCollectRemovesNothingWhileSomethingCannotBeRead(t *testing.T) {
+	t.Parallel()
+	content := digest.FromString("content")
+	for name, broken := range map[string]func(s *Store, m Manifest) string{
+		"manifest":            func(s *Store, m Manifest) string { return s.blobPath(m.Digest) },
+		"manifest's record":   func(s *Store, m Manifest) string { return s.manifestPath("vm", m.Digest) },
+		"tag":                 func(s *Store, m Manifest) string { return s.tagPath("vm", "v1") },
+		"list of tags":        func(s *Store, m Manifest) string { return s.repoPath("vm", "tags") },
+		"list of manifests":   func(s *Store, m Manifest) string { return s.repoPath("vm", "manifests") },
+		"list of blobs":       func(s *Store, m Manifest) string { return s.repoPath("vm", "blobs") },
+		"blob's link":         func(s *Store, m Manifest) string { return s.linkPath("vm", content) },
+		"repository":          func(s *Store, m Manifest) string { return s.repoPath("vm") },
+		"list of all":         func(s *Store, m Manifest) string { return filepath.Join(s.root, "repos") },
+		"tag, and it is torn": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := openTest(t, t.TempDir())
+			m := mustPush(t, s, "vm", "v1", "content")
+			if _, err := pushBlob(s, "zz", []byte("garbage")); err != nil {
+				t.Fatal(err)
+			}
+			age(t, s, 3*time.Hour)
+			var restore func()
+			if broken != nil {
+				restore = unreadable(t, broken(s, m))
+			} else {
+				good, err := os.ReadFile(s.tagPath("vm", "v1"))
+				if err == nil {
+					err = os.WriteFile(s.tagPath("vm", "v1"), good[:len(good)/2], 0o644)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				restore = func() { _ = os.WriteFile(s.tagPath("vm", "v1"), good, 0o644) }
+			}
+			for range 2 {
+				_, _ = s.Collect(t.Context(), CollectOptions{Grace: time.Hour, KeepUntagged: time.Hour})
+			}
+			restore()
+			got, err := s.Resolve("vm", "v1")
+			if err != nil || got.Digest != m.Digest {
+				t.Fatalf("tag: got %s, %v", got.Digest, err)
+			}
+			found, err := s.Manifest("vm", m.Digest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Complete("vm", found); err != nil {
+				t.Fatal(err)
+			}
+			if name != "list of all" && fileSize(s.linkPath("zz", digest.FromString("garbage"))) >= 0 {
+				t.Error("the garbage of another repository is still there")
+			}
+		})
+	}
+}
+
+// A store whose repositories have vanished, as under a file system that is not
+// mounted any more, is an error and not an empty store.
+func TestStoreThatVanishedIsNotEmpty(t *testing.T) {
+	t.Parallel()
+	s := openTest(t, t.TempDir())
+	mustPush(t, s, "vm", "v1", "content")
+	age(t, s, 3*time.Hour)
+	if err := os.Rename(filepath.Join(s.root, "repos"), filepath.Join(s.root, "elsewhere")); err != nil {
+		t.Fatal(err)
+	}
+	if repos, err := s.Repositories(); err == nil {
+		t.Errorf("repositories: got %q and no error", repos)
+	}
+	if tags, err := s.Tags("vm"); err == nil {
+		t.Errorf("tags: got %v and no error", tags)
+	}
+	if got, err := s.Collect(t.Context(), CollectOptions{Grace: time.Hour}); err == nil || got != (Collected{}) {
+		t.Errorf("collect: got %+v, %v", got, err)
+	}
+	if fileSize(s.blobPath(digest.FromString("content"))) < 0 {
+		t.Error("the content was removed")
+	}
+}
+
+// Trouble with the disk is told as such: a client that hears that there is no
+// such blob gives up, or takes it for deleted.
+func TestUnreadableContentIsNotUnknown(t *testing.T) {
+	t.Parallel()
+	s := openTest(t, t.TempDir())
+	m := mustPush(t, s, "vm", "v1", "content")
+	layer := digest.FromString("content")
+	unreadable(t, s.linkPath("vm", layer))
+	absent := func(err error) bool {
+		return errors.Is(err, ErrBlobUnknown) || errors.Is(err, ErrManifestUnknown) || errors.Is(err, ErrBlobMissing)
+	}
+	if err := s.Complete("vm", m); err == nil || absent(err) {
+		t.Errorf("complete: got %v", err)
+	}
+	if err := s.PutManifest("vm", m, "v2"); err == nil || absent(err) {
+		t.Errorf("push of the manifest: got %v", err)
+	}
+	if _, err := s.Mount("other", "vm", layer); err == nil || absent(err) {
+		t.Errorf("mount: got %v", err)
+	}
+}
+
+// A template whose files are damaged can be deleted like any other.
+func TestDamagedRepositoryIsDeleted(t *testing.T) {
+	t.Parallel()
+	s := openTest(t, t.TempDir())
+	mustPush(t, s, "vm", "v1", "one")
+	m := mustPush(t, s, "vm", "v2", "two")
+	for _, path := range []string{s.tagPath("vm", "v1"), s.manifestPath("vm", m.Digest)} {
+		if err := os.WriteFile(path, []byte("{"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.DeleteRepository("vm"); err != nil {
+		t.Fatal(err)
+	}
+	age(t, s, 3*time.Hour)
+	for range 2 {
+		if _, err := s.Collect(t.Context(), CollectOptions{Grace: time.Hour}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s.RepositoryExists("vm") {
+		t.Error("the repository is still there")
+	}
+}
