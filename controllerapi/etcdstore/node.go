@@ -214,7 +214,12 @@ const maxAvoid = 8
 // long before its last sync as renewEvery.
 func (s *Store) leaseTTL() time.Duration { return s.cfg.NodeActiveTimeout + s.renewEvery() }
 
+// renewEvery is the age of a renewal at which a heartbeat waits for the next one.
 func (s *Store) renewEvery() time.Duration { return s.cfg.NodeActiveTimeout / 3 }
+
+// renewAfter is the age from which the next one is asked for without waiting. It
+// is a default heartbeat less than renewEvery, so that hardly any waits.
+func (s *Store) renewAfter() time.Duration { return s.renewEvery() / 8 * 7 }
 
 // Renewed returns when a node's lease was renewed last, as far as this Store
 // knows.
@@ -224,7 +229,7 @@ func (s *Store) Renewed(id api.NodeID) time.Time {
 	return at
 }
 
-// NoteRenewed tells of a renewal by another Store.
+// NoteRenewed tells of a renewal, for example by another Store.
 func (s *Store) NoteRenewed(id api.NodeID, at time.Time) {
 	if at.After(s.Renewed(id)) && !at.After(time.Now().Add(time.Second)) {
 		s.renewed.Store(id, at)
@@ -240,11 +245,10 @@ func (s *Store) renew(ctx context.Context, id api.NodeID, session string, force 
 		if !force && now.Sub(s.Renewed(id)) < s.renewEvery() {
 			return nil
 		}
-		_, err := hedged(ctx, s.readPolicy(), func(ctx context.Context) (*clientv3.LeaseKeepAliveResponse, error) {
-			return s.etcd.KeepAliveOnce(ctx, live.lease)
-		})
+		wait, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout)
+		defer cancel()
+		err := s.renewer.ask(id, live.lease).wait(wait)
 		if err == nil {
-			s.renewed.Store(id, now)
 			return nil
 		}
 		if !errors.Is(err, rpctypes.ErrLeaseNotFound) {

@@ -129,6 +129,7 @@ type Store struct {
 	announce announcement
 	loadMu   sync.Mutex
 	loads    map[api.NodeID]api.NodeLoad // guarded by loadMu; to be broadcast
+	renewer  *renewer
 	renewed  sync.Map                    // NodeID -> time.Time of the last renewal that we know of
 }
 
@@ -137,7 +138,7 @@ func New(cfg Config, client *clientv3.Client, log *zap.Logger) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Store{
+	s := &Store{
 		cfg: cfg, etcd: client, log: log,
 		view:      newView(),
 		loads:     make(map[api.NodeID]api.NodeLoad),
@@ -146,7 +147,9 @@ func New(cfg Config, client *clientv3.Client, log *zap.Logger) (*Store, error) {
 		freshKick: make(chan struct{}, 1),
 		loaded:    make(chan struct{}),
 		announce:  announcement{kick: make(chan struct{}, 1)},
-	}, nil
+	}
+	s.renewer = newRenewer(clientv3.RetryLeaseClient(client), log, s.NoteRenewed)
+	return s, nil
 }
 
 // Run keeps the Store working until ctx ends. It returns an error at once when
@@ -164,6 +167,7 @@ func (s *Store) Run(ctx context.Context) error {
 	g.Go(func() error { s.announcer(ctx); return nil })
 	g.Go(func() error { s.keeper(ctx); return nil })
 	g.Go(func() error { s.broadcastLoads(ctx); return nil })
+	g.Go(func() error { s.renewer.run(ctx); return nil })
 	return g.Wait()
 }
 

@@ -76,10 +76,16 @@ func (s *Store) quiet(req *api.SyncRequest) (out Synced, ok bool) {
 		return out, false
 	}
 	now := time.Now().UTC()
+	age := now.Sub(s.Renewed(req.NodeID))
+	if age >= s.renewEvery() {
+		return out, false
+	}
+	var live *Live
 	s.Read(func(v *View) {
-		n, state, live := v.Nodes[req.NodeID], v.States[req.NodeID], v.Lives[req.NodeID]
+		n, state := v.Nodes[req.NodeID], v.States[req.NodeID]
+		live = v.Lives[req.NodeID]
 		if n == nil || n.Session != req.Session || state == nil || state.Session != req.Session || state.Seq > req.Seq ||
-			live == nil || live.Session != req.Session || now.Sub(s.Renewed(n.ID)) >= s.renewEvery() {
+			live == nil || live.Session != req.Session {
 			return
 		}
 		if (api.PartHashes{Facts: n.FactsHash, VMs: state.VMsHash, Images: state.ImagesHash, Tasks: state.TasksHash}) != req.Hashes {
@@ -100,6 +106,9 @@ func (s *Store) quiet(req *api.SyncRequest) (out Synced, ok bool) {
 		out.Assignments = v.assignments(n, req.Seq, s.cfg.UnknownVMThreshold, now, false)
 		ok = out.Settings.Generation == req.SettingsGeneration && out.Assignments.Generation == req.AssignmentGeneration
 	})
+	if ok && age >= s.renewAfter() {
+		s.renewer.ask(req.NodeID, live.lease) // a lease that is lost ends the node's Live, which is news
+	}
 	return out, ok
 }
 
