@@ -105,27 +105,59 @@ func (c *ownCloud) stop() error {
 	return errors.Join(append(errs, os.RemoveAll(c.dir))...)
 }
 
-// memory returns the largest resident set among the controllers, in bytes; 0
-// where the system does not tell.
-func (c *ownCloud) memory() int64 {
-	var most int64
-	for _, p := range c.ctrl {
-		most = max(most, residentSet(p.PID()))
-	}
-	return most
+// usage is what the processes of a run have used so far, 0 where the system does
+// not tell.
+type usage struct {
+	driver, controllers, etcd time.Duration // of all processors
+	resident, most            []int64       // bytes of each controller, now and at most
 }
 
-func residentSet(pid int) int64 {
+func (c *ownCloud) usage() usage {
+	u := usage{driver: cpuTime(os.Getpid())}
+	for _, p := range c.ctrl {
+		u.controllers += cpuTime(p.PID())
+		now, most := residentSet(p.PID())
+		u.resident, u.most = append(u.resident, now), append(u.most, most)
+	}
+	for _, p := range c.etcd {
+		u.etcd += cpuTime(p.PID())
+	}
+	return u
+}
+
+// residentSet returns the resident set of a process, now and at most.
+func residentSet(pid int) (now, most int64) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return 0
+		return 0, 0
 	}
 	defer f.Close()
 	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if rest, ok := strings.CutPrefix(lines.Text(), "VmRSS:"); ok {
-			kb, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
-			return kb << 10
+		name, rest, _ := strings.Cut(lines.Text(), ":")
+		kb, _ := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(rest, " kB")), 10, 64)
+		switch name {
+		case "VmRSS":
+			now = kb << 10
+		case "VmHWM":
+			most = kb << 10
 		}
 	}
-	return 0
+	return now, most
+}
+
+// cpuTime returns what a process has used of the processors. Linux counts it in
+// hundredths of a second, see proc_pid_stat(5).
+func cpuTime(pid int) time.Duration {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(data), ") ") // the program's name may hold spaces
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0
+	}
+	user, _ := strconv.ParseInt(fields[11], 10, 64)
+	system, _ := strconv.ParseInt(fields[12], 10, 64)
+	return time.Duration(user+system) * 10 * time.Millisecond
 }

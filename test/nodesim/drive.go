@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,17 +18,20 @@ import (
 // driver is one run.
 type driver struct {
 	o      options
-	api    *controllerapi.Client
+	api    *controllerapi.Client // of the clients
 	ledger *simnode.Ledger
 	say    func(format string, args ...any)
 
+	nodeAPI *controllerapi.Client // of the nodes
+
 	joining, syncs, creates, started, terminates, lists, nodeLists simnode.Histogram
 
-	joined atomic.Bool // every node is Active: from then on syncs counts, before it joining
+	joined atomic.Bool  // every node is Active: from then on syncs counts, before it joining
+	synced atomic.Int64 // nodes that have had an answer to a sync
 
-	syncErrors, createErrors, terminateErrors, listErrors, nodeListErrors atomic.Int64
+	joiningErrors, syncErrors, createErrors, terminateErrors, listErrors, nodeListErrors atomic.Int64
 
-	maxOffline, maxListed, memoryMost atomic.Int64
+	maxOffline, maxListed atomic.Int64
 
 	root  context.Context // of the run: it ends with an interrupt
 	ends  chan struct{}   // a token for each terminate in flight; as many as clients
@@ -45,24 +49,30 @@ const (
 
 // drive runs the nodes and clients that o asks for.
 func drive(ctx context.Context, o options, say func(string, ...any)) (Report, error) {
-	pool, err := connect(o.controllers)
+	clients, runClients, err := connect(o.controllers)
 	if err != nil {
 		return Report{}, err
 	}
-	poolCtx, endPool := context.WithCancel(context.WithoutCancel(ctx))
+	wire, err := newWire(o.controllers)
+	if err != nil {
+		return Report{}, err
+	}
+	defer wire.close()
+	clientsCtx, endClients := context.WithCancel(context.WithoutCancel(ctx))
 	var background errgroup.Group
-	background.Go(func() error { return pool.run(poolCtx) })
-	defer func() { endPool(); _ = background.Wait() }()
+	background.Go(func() error { return runClients(clientsCtx) })
+	defer func() { endClients(); _ = background.Wait() }()
 
-	d := &driver{o: o, api: pool.api, ledger: simnode.NewLedger(), say: say, root: ctx, ends: make(chan struct{}, o.clients)}
+	d := &driver{o: o, api: clients, nodeAPI: controllerapi.NewClient("http://controllers", &http.Client{Transport: wire}), ledger: simnode.NewLedger(), say: say, root: ctx, ends: make(chan struct{}, o.clients)}
 	nodesCtx, endNodes := context.WithCancel(context.WithoutCancel(ctx))
 	var nodes errgroup.Group
 	defer func() { endNodes(); _ = nodes.Wait() }()
 	report := Report{Nodes: o.nodes, Duration: o.duration.Seconds(), Burst: o.burst}
 
-	if o.memory != nil {
-		report.MemoryIdle = o.memory()
+	if o.usage == nil {
+		o.usage = func() usage { return usage{} }
 	}
+	idle := o.usage()
 	began := time.Now()
 	d.startNodes(nodesCtx, &nodes)
 	if err := d.awaitNodes(ctx); err != nil {
@@ -70,6 +80,8 @@ func drive(ctx context.Context, o options, say func(string, ...any)) (Report, er
 	}
 	report.RegisterAll = time.Since(began).Seconds()
 	d.joined.Store(true)
+	joined := o.usage()
+	report.ProcessorsJoining = shares(idle, joined, time.Since(began))
 	say("%d nodes are registered", o.nodes)
 
 	if o.burst > 0 {
@@ -81,7 +93,11 @@ func drive(ctx context.Context, o options, say func(string, ...any)) (Report, er
 	if err != nil {
 		return report, err
 	}
+	began, joined = time.Now(), o.usage()
 	report.CreatesPerSecond = d.steady(ctx)
+	steady := o.usage()
+	report.Processors = shares(joined, steady, time.Since(began))
+	report.MemoryIdle, report.MemorySteady, report.MemoryMost = idle.resident, steady.resident, steady.most
 	after, err := etcdFigures(context.WithoutCancel(ctx), o.etcd)
 	if err != nil {
 		return report, err
@@ -101,7 +117,7 @@ func drive(ctx context.Context, o options, say func(string, ...any)) (Report, er
 
 func (d *driver) fill(r *Report) {
 	r.Sync = latency(&d.syncs, d.syncErrors.Load())
-	r.Joining = latency(&d.joining, 0)
+	r.Joining = latency(&d.joining, d.joiningErrors.Load())
 	r.MaxOffline = int(d.maxOffline.Load())
 	r.NodeList = latency(&d.nodeLists, d.nodeListErrors.Load())
 	r.List = latency(&d.lists, d.listErrors.Load())
@@ -109,25 +125,13 @@ func (d *driver) fill(r *Report) {
 	r.Creates = latency(&d.creates, d.createErrors.Load())
 	r.CreateToStarted = latency(&d.started, 0)
 	r.Terminates = latency(&d.terminates, d.terminateErrors.Load())
-	r.MemoryMost = d.memoryMost.Load()
 	r.Violations = d.ledger.Violations()
 }
 
 func (d *driver) startNodes(ctx context.Context, nodes *errgroup.Group) {
-	hooks := simnode.Hooks{Synced: func(took time.Duration, err error) {
-		if err != nil {
-			d.syncErrors.Add(1)
-			return
-		}
-		if d.joined.Load() {
-			d.syncs.Add(took)
-		} else {
-			d.joining.Add(took)
-		}
-	}}
 	for i := range d.o.nodes {
 		n := simnode.New(simnode.Config{ID: nodeID(i), Capacity: d.o.capacity, Heartbeat: d.o.heartbeat, StartTime: d.o.startTime,
-			Images: []controllerapi.NodeImage{{UUID: controllerapi.TemplateID(d.o.template), Name: d.o.template, Tag: "v1"}}}, d.api, d.ledger, hooks)
+			Images: []controllerapi.NodeImage{{UUID: controllerapi.TemplateID(d.o.template), Name: d.o.template, Tag: "v1"}}}, d.nodeAPI, d.ledger, d.hooks())
 		wait := time.Duration(float64(i) / d.o.joinRate * float64(time.Second))
 		nodes.Go(func() error {
 			if !sleep(ctx, wait) {
@@ -138,9 +142,32 @@ func (d *driver) startNodes(ctx context.Context, nodes *errgroup.Group) {
 	}
 }
 
-// awaitNodes waits until the cloud lists every node as Active.
+// hooks are those of one node.
+func (d *driver) hooks() simnode.Hooks {
+	var once sync.Once
+	return simnode.Hooks{Synced: func(took time.Duration, err error) {
+		times, errs := &d.joining, &d.joiningErrors
+		if d.joined.Load() {
+			times, errs = &d.syncs, &d.syncErrors
+		}
+		if err != nil {
+			errs.Add(1)
+			return
+		}
+		times.Add(took)
+		once.Do(func() { d.synced.Add(1) })
+	}}
+}
+
+// awaitNodes waits until every node has synced, and then until the cloud lists
+// every one as Active.
 func (d *driver) awaitNodes(ctx context.Context) error {
 	deadline := time.Now().Add(registerLimit)
+	for d.synced.Load() < int64(d.o.nodes) && time.Now().Before(deadline) {
+		if !sleep(ctx, 50*time.Millisecond) {
+			return ctx.Err()
+		}
+	}
 	for {
 		began := time.Now()
 		active, err := d.countNodes(ctx, controllerapi.NodeActive)
@@ -332,9 +359,6 @@ func (d *driver) watch(ctx context.Context) {
 		list, err := d.api.Instances(ctx)
 		d.note(ctx, &d.lists, &d.listErrors, began, err)
 		raise(&d.maxListed, int64(len(list)))
-		if d.o.memory != nil {
-			raise(&d.memoryMost, d.o.memory())
-		}
 	}
 }
 

@@ -52,7 +52,7 @@ type options struct {
 
 	etcd     string
 	cloud    string
-	memory   func() int64 // of a controller, nil when not known
+	usage    func() usage // nil without a cloud of the run's own
 	registry string
 	json     bool
 }
@@ -140,7 +140,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			return 1
 		}
 		defer func() { _ = c.stop() }() // the processes are killed; what is left is in a temporary folder
-		o.controllers, o.memory = c.ctrlURLs, c.memory
+		o.controllers, o.usage = c.ctrlURLs, c.usage
 		if o.etcd == "" {
 			o.etcd = c.etcdURLs[0]
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/ankacluster/ankacluster/test/simnode"
@@ -23,6 +24,20 @@ func latency(h *simnode.Histogram, errors int64) Latency {
 
 func ms(d time.Duration) float64 {
 	return float64(d.Round(10*time.Microsecond)) / float64(time.Millisecond)
+}
+
+// Processors says how many processors each kind of process kept busy.
+type Processors struct {
+	Driver      float64 `json:"driver"`
+	Controllers float64 `json:"controllers"`
+	Etcd        float64 `json:"etcd"`
+}
+
+func shares(before, after usage, took time.Duration) Processors {
+	share := func(a, b time.Duration) float64 {
+		return float64((b - a).Milliseconds()) / max(1, float64(took.Milliseconds()))
+	}
+	return Processors{share(before.driver, after.driver), share(before.controllers, after.controllers), share(before.etcd, after.etcd)}
 }
 
 // Report is what a run saw.
@@ -52,9 +67,13 @@ type Report struct {
 	EtcdSizeBefore      int64   `json:"etcd_size_before,omitempty"`
 	EtcdSizeAfter       int64   `json:"etcd_size_after,omitempty"`
 
-	// Resident sets of the largest controller, when --cloud started them.
-	MemoryIdle int64 `json:"controller_memory_idle,omitempty"`
-	MemoryMost int64 `json:"controller_memory_most,omitempty"`
+	// Of a run with --cloud: processors in use, and the resident sets of the
+	// controllers before the nodes came, at the end of the steady load, and at most.
+	ProcessorsJoining Processors `json:"processors_joining"`
+	Processors        Processors `json:"processors"`
+	MemoryIdle        []int64    `json:"controller_memory_idle,omitempty"`
+	MemorySteady      []int64    `json:"controller_memory_steady,omitempty"`
+	MemoryMost        []int64    `json:"controller_memory_most,omitempty"`
 
 	Drained    float64             `json:"drained_s"` // until no VM and no instance was left
 	Violations []simnode.Violation `json:"violations"`
@@ -70,6 +89,7 @@ func (r Report) print(w io.Writer) {
 		}
 	}
 	line("nodes", "%d, all registered after %.2f s", r.Nodes, r.RegisterAll)
+	lat("sync, joining", r.Joining)
 	lat("sync", r.Sync)
 	line("offline", "%d at most", r.MaxOffline)
 	lat("node list", r.NodeList)
@@ -89,12 +109,27 @@ func (r Report) print(w io.Writer) {
 	if r.EtcdSizeAfter > 0 {
 		line("etcd", "%.1f writes a second, %.1f MB before, %.1f MB after", r.EtcdWritesPerSecond, float64(r.EtcdSizeBefore)/1e6, float64(r.EtcdSizeAfter)/1e6)
 	}
-	if r.MemoryMost > 0 {
-		line("controller", "%.0f MB before the nodes came, %.0f MB at most", float64(r.MemoryIdle)/1e6, float64(r.MemoryMost)/1e6)
+	if len(r.MemoryMost) > 0 {
+		line("controllers", "%s MB before the nodes came, %s at the end, %s at most", megabytes(r.MemoryIdle), megabytes(r.MemorySteady), megabytes(r.MemoryMost))
+		for _, p := range []struct {
+			when string
+			Processors
+		}{{"joining", r.ProcessorsJoining}, {"steady", r.Processors}} {
+			line("processors", "%s: driver %.2f, controllers %.2f, etcd %.2f", p.when, p.Driver, p.Controllers, p.Etcd)
+		}
 	}
 	line("drained", "after %.2f s", r.Drained)
 	line("violations", "%d", len(r.Violations))
 	for _, v := range r.Violations {
 		fmt.Fprintf(w, "  %s\n", v)
 	}
+}
+
+// megabytes are those of each controller.
+func megabytes(sets []int64) string {
+	var all []string
+	for _, b := range sets {
+		all = append(all, fmt.Sprintf("%.0f", float64(b)/1e6))
+	}
+	return strings.Join(all, ", ")
 }

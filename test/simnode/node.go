@@ -57,13 +57,17 @@ type Node struct {
 	api    *controllerapi.Client
 	ledger *Ledger
 	hooks  Hooks
+	// Neither changes, nor do their hashes: ten thousand nodes in one process
+	// would hash most of the time.
+	facts                 controllerapi.NodeFacts
+	images                []controllerapi.NodeImage
+	factsHash, imagesHash string
 
 	mu       sync.Mutex
 	session  session
 	settings controllerapi.NodeSettings
 	vms      map[controllerapi.InstanceID]*vm
 	held     map[controllerapi.TaskID]*held
-	images   []controllerapi.NodeImage
 	cloudID  string
 	// orphans are assignments that the journal does not know, with when they were
 	// first seen; refused are those that were returned for it.
@@ -115,7 +119,9 @@ func New(cfg Config, api *controllerapi.Client, ledger *Ledger, hooks Hooks) *No
 	if cfg.CallTimeout == 0 {
 		cfg.CallTimeout = 10 * time.Second
 	}
-	return &Node{cfg: cfg, api: api, ledger: ledger, hooks: hooks, images: slices.Clone(cfg.Images),
+	facts, images := facts(cfg.Arch), append([]controllerapi.NodeImage{}, cfg.Images...)
+	return &Node{cfg: cfg, api: api, ledger: ledger, hooks: hooks,
+		facts: facts, factsHash: controllerapi.HashPart(facts), images: images, imagesHash: controllerapi.HashPart(images),
 		vms: make(map[controllerapi.InstanceID]*vm), held: make(map[controllerapi.TaskID]*held),
 		orphans: make(map[controllerapi.TaskID]time.Time), refused: make(map[controllerapi.TaskID]bool)}
 }
@@ -160,7 +166,7 @@ func (n *Node) register(ctx context.Context, started time.Time) error {
 	n.mu.Lock()
 	n.session = session{id: uuid.NewString()}
 	req := controllerapi.RegisterRequest{
-		NodeID: n.cfg.ID, Session: n.session.id, SessionStarted: started, Facts: n.facts(), CloudID: n.cloudID,
+		NodeID: n.cfg.ID, Session: n.session.id, SessionStarted: started, Facts: n.facts, CloudID: n.cloudID,
 		Seed: controllerapi.SeedSettings{Name: &id, MaxVMCount: &n.cfg.Capacity, IgnoreARMVMLimit: new(true), Groups: n.cfg.Groups},
 	}
 	n.mu.Unlock()
@@ -178,9 +184,9 @@ func (n *Node) register(ctx context.Context, started time.Time) error {
 	return nil
 }
 
-func (n *Node) facts() controllerapi.NodeFacts {
+func facts(arch string) controllerapi.NodeFacts {
 	return controllerapi.NodeFacts{
-		Host: "127.0.0.1", CPUCount: 8, RAM: 16, HostArch: n.cfg.Arch, DiskSize: 512 << 30, AgentVersion: "simulated",
+		Host: "127.0.0.1", CPUCount: 8, RAM: 16, HostArch: arch, DiskSize: 512 << 30, AgentVersion: "simulated",
 		AnkaVersion:  controllerapi.AnkaVersion{Product: "simulated", Version: "3.9.0", License: "enterprise plus"},
 		LicenseValid: true,
 	}

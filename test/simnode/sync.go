@@ -59,27 +59,35 @@ func (n *Node) interval() time.Duration {
 // controller is asked too.
 const syncPatience = time.Second
 
+// emptyHash is of a part that lists nothing.
+var emptyHash = controllerapi.HashPart([]string{})
+
 // sync sends one heartbeat. again asks for the next one at once.
 func (n *Node) sync(ctx context.Context, tasks *errgroup.Group) (again bool, err error) {
 	n.mu.Lock()
 	n.session.seq++
 	s := n.session
-	facts, vms, images, ids := n.facts(), n.vmReportsLocked(), append([]controllerapi.NodeImage{}, n.images...), n.heldIDsLocked()
+	vms, ids := n.vmReportsLocked(), n.heldIDsLocked()
 	n.mu.Unlock()
 
-	hashes := controllerapi.PartHashes{Facts: controllerapi.HashPart(facts), VMs: controllerapi.HashPart(vms),
-		Images: controllerapi.HashPart(images), Tasks: controllerapi.HashPart(ids)}
+	hashes := controllerapi.PartHashes{Facts: n.factsHash, Images: n.imagesHash, VMs: emptyHash, Tasks: emptyHash}
+	if len(vms) > 0 {
+		hashes.VMs = controllerapi.HashPart(vms)
+	}
+	if len(ids) > 0 {
+		hashes.Tasks = controllerapi.HashPart(ids)
+	}
 	req := controllerapi.SyncRequest{NodeID: n.cfg.ID, Session: s.id, Seq: s.seq, Hashes: hashes, Token: s.token,
 		Load:               controllerapi.NodeLoad{CPUUtil: 0.1, RAMUtil: 0.2, FreeDiskSpace: 256 << 30},
 		SettingsGeneration: s.settingsGen, ClusterGeneration: s.clusterGen, AssignmentGeneration: s.assignmentGen}
 	if hashes.Facts != s.acked.Facts {
-		req.Facts = &facts
+		req.Facts = &n.facts
 	}
 	if hashes.VMs != s.acked.VMs {
 		req.VMs = &vms
 	}
 	if hashes.Images != s.acked.Images {
-		req.Images = &images
+		req.Images = &n.images
 	}
 	if hashes.Tasks != s.acked.Tasks {
 		req.Tasks = &ids
@@ -193,7 +201,7 @@ func (n *Node) reserveLoop(ctx context.Context, tasks *errgroup.Group) error {
 		n.wake = cancel
 		req := controllerapi.ReserveRequest{NodeID: n.cfg.ID, Session: n.session.id, ReservationID: reservation,
 			Kinds: []controllerapi.TaskKind{controllerapi.TaskTerminate, controllerapi.TaskRestart}, WaitMS: n.cfg.Wait.Milliseconds(),
-			FreeVMs: n.freeLocked(), FreeVCPU: 16, FreeRAM: 14336, Images: append([]controllerapi.NodeImage{}, n.images...)}
+			FreeVMs: n.freeLocked(), FreeVCPU: 16, FreeRAM: 14336, Images: n.images}
 		if req.FreeVMs > 0 && !n.settings.DrainMode {
 			req.Kinds = append(req.Kinds, controllerapi.TaskStart)
 		}
