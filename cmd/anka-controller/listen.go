@@ -14,6 +14,7 @@ import (
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/httpapi"
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 )
 
 // listener is an address that serves from the first moment: what is behind it
@@ -22,9 +23,13 @@ type listener struct {
 	flag    string
 	net     net.Listener
 	http    *http.Server
+	lot     *httpapi.Lot // of long polls
 	handler atomic.Pointer[http.Handler]
 	leaving atomic.Bool // the process drains: each answer ends its connection
 }
+
+// idleTimeout is longer than what proxies keep, so that the proxy closes first.
+const idleTimeout = 3 * time.Minute
 
 // newListener takes the address. flag names the setting for messages. Until a
 // handler is set it answers that the process lives and is not ready.
@@ -38,13 +43,15 @@ func newListener(flag, addr string, tc *tls.Config, log *zap.Logger) (*listener,
 		l = tls.NewListener(l, tc)
 	}
 	ln := &listener{flag: flag, net: l}
+	ln.lot = httpapi.NewLot(l.Addr(), idleTimeout, ln.leaving.Load)
 	ln.http = &http.Server{
 		Handler: httpapi.CloseWhen(ln.leaving.Load, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			(*ln.handler.Load()).ServeHTTP(w, r)
 		})),
 		// No limit on a whole request: pushes and long polls take as long as they take.
 		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       3 * time.Minute, // longer than what proxies keep, so that the proxy closes first
+		IdleTimeout:       idleTimeout,
+		ConnContext:       ln.lot.ConnContext,
 		ErrorLog:          zap.NewStdLog(log.Named("http").WithOptions(zap.IncreaseLevel(zap.WarnLevel))),
 	}
 	ln.set(starting())
@@ -56,10 +63,18 @@ func (l *listener) set(h http.Handler) { l.handler.Store(&h) }
 // serve returns when shutdown has been called, or with the reason why it cannot
 // go on.
 func (l *listener) serve() error {
-	if err := l.http.Serve(l.net); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("%s: %w", l.flag, err)
+	var g errgroup.Group
+	for _, from := range []net.Listener{l.net, l.lot} {
+		g.Go(func() error {
+			err := l.http.Serve(from)
+			if errors.Is(err, http.ErrServerClosed) {
+				return nil
+			}
+			_ = l.http.Close() // one without the other is of no use
+			return fmt.Errorf("%s: %w", l.flag, err)
+		})
 	}
-	return nil
+	return g.Wait()
 }
 
 // shutdown waits for the requests in flight until ctx ends, and cuts the rest.
@@ -67,6 +82,7 @@ func (l *listener) shutdown(ctx context.Context) {
 	if err := l.http.Shutdown(ctx); err != nil {
 		_ = l.http.Close()
 	}
+	l.lot.Drain(ctx)
 }
 
 // starting answers while etcd is being found: alive, not ready.

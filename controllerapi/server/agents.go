@@ -126,8 +126,39 @@ func parseToken(token string) (time.Time, bool) {
 	return time.UnixMilli(ms), true
 }
 
-// reserve waits for a task for the node.
-func (s *Server) reserve(r *http.Request) (any, error) {
+// reserve waits for a task for the node. Most polls bring none: what waits is
+// parked.
+func (s *Server) reserve(w http.ResponseWriter, r *http.Request) {
+	p, err := s.beginPoll(r)
+	if err != nil {
+		s.api.WriteError(w, r, answer(err))
+		return
+	}
+	task, done, err := s.query(r.Context(), p.res)
+	if done {
+		p.end()
+		s.read(func(*http.Request) (any, error) { return api.ReserveResponse{Task: task}, err }).ServeHTTP(w, r)
+		return
+	}
+	wait := s.metrics.observeParked(httpapi.Recover(s.log, s.read(func(r *http.Request) (any, error) {
+		defer p.end()
+		task, err := s.wait(r.Context(), p)
+		return api.ReserveResponse{Task: task}, err
+	})))
+	if !httpapi.Park(w, r, wait) {
+		wait.ServeHTTP(w, r)
+	}
+}
+
+// poll is a long poll under way.
+type poll struct {
+	res     etcdstore.Reservation
+	waiter  *waiter
+	timeout *time.Timer
+	end     func()
+}
+
+func (s *Server) beginPoll(r *http.Request) (*poll, error) {
 	req, err := httpapi.Decode[api.ReserveRequest](r)
 	if err != nil {
 		return nil, err
@@ -135,60 +166,61 @@ func (s *Server) reserve(r *http.Request) (any, error) {
 	if req.ReservationID == "" {
 		return nil, required("reservation_id")
 	}
-	ctx := r.Context()
-	res := etcdstore.Reservation{ID: req.ReservationID, Node: req.NodeID, Session: req.Session, Kinds: req.Kinds}
-	if err := s.store.CheckSession(ctx, req.NodeID, req.Session); err != nil {
+	if err := s.store.CheckSession(r.Context(), req.NodeID, req.Session); err != nil {
 		return nil, err
 	}
-	s.store.Begin(&res)
-	w := s.disp.join(&req)
-	defer s.disp.leave(w)
-	timeout := time.NewTimer(min(max(time.Duration(req.WaitMS)*time.Millisecond, 0), maxReserveWait, s.cfg.ReserveTaskTimeout))
-	defer timeout.Stop()
+	p := &poll{res: etcdstore.Reservation{ID: req.ReservationID, Node: req.NodeID, Session: req.Session, Kinds: req.Kinds}}
+	s.store.Begin(&p.res)
+	p.waiter = s.disp.join(&req)
+	p.timeout = time.NewTimer(min(max(time.Duration(req.WaitMS)*time.Millisecond, 0), maxReserveWait, s.cfg.ReserveTaskTimeout))
+	p.end = func() { s.disp.leave(p.waiter); p.timeout.Stop() }
+	return p, nil
+}
+
+// wait returns the task that comes within the poll's time, or nil.
+func (s *Server) wait(ctx context.Context, p *poll) (*api.Task, error) {
 	for {
-		task, err := s.query(ctx, res)
-		if errors.Is(err, etcdstore.ErrSpent) {
-			return api.ReserveResponse{}, nil
-		}
-		if err != nil || task != nil {
-			return api.ReserveResponse{Task: task}, err
-		}
 		select {
-		case <-w.wake:
-			if err := s.store.CheckSession(ctx, req.NodeID, req.Session); err != nil {
+		case <-p.waiter.wake:
+			if err := s.store.CheckSession(ctx, p.res.Node, p.res.Session); err != nil {
 				return nil, err
 			}
-		case id := <-w.offer:
-			task, err := s.claim(ctx, res, id)
-			s.disp.answered(w, id, err == nil && task != nil)
+		case id := <-p.waiter.offer:
+			task, err := s.claim(ctx, p.res, id)
+			s.disp.answered(p.waiter, id, err == nil && task != nil)
 			switch {
 			case errors.Is(err, etcdstore.ErrTaken):
-				continue
 			case errors.Is(err, etcdstore.ErrSpent):
-				return api.ReserveResponse{}, nil
+				return nil, nil
+			case err != nil || task != nil:
+				return task, err
 			}
-			if err != nil || task != nil {
-				return api.ReserveResponse{Task: task}, err
-			}
-		case <-timeout.C:
-			return api.ReserveResponse{}, nil
+		case <-p.timeout.C:
+			return nil, nil
 		case <-s.draining:
-			return api.ReserveResponse{}, nil
+			return nil, nil
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		}
+		if task, done, err := s.query(ctx, p.res); done {
+			return task, err
 		}
 	}
 }
 
-// query looks for a task that only this node can do.
-func (s *Server) query(ctx context.Context, res etcdstore.Reservation) (*api.Task, error) {
+// query looks for a task that only this node can do. The poll is done when there
+// is one, its reservation has been used up, or that cannot be told.
+func (s *Server) query(ctx context.Context, res etcdstore.Reservation) (task *api.Task, done bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.QueryTaskTimeout)
 	defer cancel()
-	task, err := s.store.HandedTask(ctx, res)
+	task, err = s.store.HandedTask(ctx, res)
 	if err == nil && task == nil {
 		task, err = s.store.HandOut(ctx, res)
 	}
-	return task, err
+	if errors.Is(err, etcdstore.ErrSpent) {
+		return nil, true, nil
+	}
+	return task, task != nil || err != nil, err
 }
 
 // claim claims a task, when one of the places for claims is free.

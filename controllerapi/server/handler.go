@@ -61,9 +61,9 @@ func (s *Server) Handler() http.Handler {
 	agent(api.PathAgentRegister, s.register)
 	agent(api.PathAgentUnregister, s.unregister)
 	agent(api.PathAgentSync, s.sync)
-	agent(api.PathAgentReserve, s.reserve)
+	mux.Handle("POST "+api.PathAgentReserve, s.protected(http.HandlerFunc(s.reserve)))
 	agent(api.PathAgentReport, s.report)
 
 	mux.HandleFunc("/", s.notFound)
-	return s.outermost(s.metrics.observe(mux, mux))
+	return s.outermost(s.metrics.observe(mux))
 }

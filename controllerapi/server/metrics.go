@@ -1,6 +1,8 @@
 package server
 
 import (
+	"bufio"
+	"net"
 	"net/http"
 	"strconv"
 	"time"
@@ -111,10 +113,11 @@ func boolean(b bool) float64 {
 	return 0
 }
 
-// statusWriter notes the code of an answer.
+// statusWriter notes the code of an answer, or that it is given elsewhere.
 type statusWriter struct {
 	http.ResponseWriter
-	code int
+	code     int
+	hijacked bool
 }
 
 func (w *statusWriter) WriteHeader(code int) {
@@ -122,16 +125,43 @@ func (w *statusWriter) WriteHeader(code int) {
 	w.ResponseWriter.WriteHeader(code)
 }
 
+// Hijack implements http.Hijacker.
+func (w *statusWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buf, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	w.hijacked = err == nil
+	return conn, buf, err
+}
+
 // Unwrap lets http.ResponseController reach the connection.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // observe measures calls. The label is the route, of which there are few.
-func (m *metrics) observe(mux *http.ServeMux, next http.Handler) http.Handler {
+func (m *metrics) observe(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		begun := time.Now()
-		_, call := mux.Handler(r)
 		sw := &statusWriter{ResponseWriter: w, code: http.StatusOK}
-		next.ServeHTTP(sw, r)
-		m.requests.WithLabelValues(call, strconv.Itoa(sw.code)).Observe(time.Since(begun).Seconds())
+		begun := time.Now()
+		mux.ServeHTTP(sw, r) // and sets the pattern
+		if !sw.hijacked {
+			m.observed(r, sw, begun)
+		}
 	})
+}
+
+// observeParked measures calls whose connection is parked, which observe does not
+// see the answers of.
+func (m *metrics) observeParked(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, seen := w.(*statusWriter); seen {
+			next.ServeHTTP(w, r)
+			return
+		}
+		sw := &statusWriter{ResponseWriter: w, code: http.StatusOK}
+		begun := time.Now()
+		next.ServeHTTP(sw, r)
+		m.observed(r, sw, begun)
+	})
+}
+
+func (m *metrics) observed(r *http.Request, sw *statusWriter, begun time.Time) {
+	m.requests.WithLabelValues(r.Pattern, strconv.Itoa(sw.code)).Observe(time.Since(begun).Seconds())
 }

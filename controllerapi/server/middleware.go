@@ -62,7 +62,10 @@ func (s *Server) read(h httpapi.HandlerFunc) http.Handler {
 }
 
 // agent serves a call of the agent wire, which is idempotent by ids of its own.
-func (s *Server) agent(h httpapi.HandlerFunc) http.Handler { return s.read(h) }
+// Each of thousands of agents keeps a connection, and uses it every few seconds.
+func (s *Server) agent(h httpapi.HandlerFunc) http.Handler {
+	return httpapi.ParkAfter(s.metrics.observeParked(s.read(h)))
+}
 
 // writeFunc answers a request that changes something.
 type writeFunc = httpapi.HandlerFunc

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/httpapi"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/google/uuid"
 	"go.etcd.io/etcd/client/v3"
@@ -177,10 +178,12 @@ func startLogged(t testing.TB, etcd *clientv3.Client, registry string, log *zap.
 		t.Fatalf("new server: %v", err)
 	}
 	c := &controller{Server: srv, URL: cfg.URL}
-	hs := &http.Server{Handler: srv.Handler()}
+	lot := httpapi.NewLot(ln.Addr(), time.Minute, func() bool { return false })
+	hs := &http.Server{Handler: srv.Handler(), ConnContext: lot.ConnContext}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = hs.Serve(ln) })
+	wg.Go(func() { _ = hs.Serve(lot) })
 	wg.Go(func() {
 		if err := srv.Run(ctx); err != nil {
 			t.Errorf("run: %v", err)
@@ -188,6 +191,9 @@ func startLogged(t testing.TB, etcd *clientv3.Client, registry string, log *zap.
 	})
 	c.stop = sync.OnceFunc(func() {
 		_ = hs.Close()
+		cut, now := context.WithCancel(context.Background())
+		now()
+		lot.Drain(cut)
 		cancel()
 		wg.Wait()
 		http.DefaultClient.CloseIdleConnections()
