@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 )
 
 // ErrUnavailable wraps what kept etcd from answering in time.
@@ -66,12 +67,26 @@ func (s *Store) Fresh(ctx context.Context) error {
 	return nil
 }
 
-// recent reports whether the view held everything that had been acknowledged
-// within has of now.
-func (s *Store) recent(has time.Duration) bool {
+// proof returns how long ago the view is known to have held everything that had
+// been acknowledged.
+func (s *Store) proof() time.Duration {
 	s.freshMu.Lock()
 	defer s.freshMu.Unlock()
-	return time.Since(s.proven) < has
+	return time.Since(s.proven)
+}
+
+// prove proves the view fresh whenever that is asked for, until ctx ends.
+func (s *Store) prove(ctx context.Context) {
+	for {
+		select {
+		case <-s.proveKick:
+		case <-ctx.Done():
+			return
+		}
+		if err := s.Fresh(ctx); err != nil && ctx.Err() == nil {
+			s.log.Debug("view not proven fresh", zap.Error(err)) // those who need it hear of it themselves
+		}
+	}
 }
 
 // readRevisions serves Fresh, one read at a time.

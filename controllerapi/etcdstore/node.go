@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +26,11 @@ var (
 // Register begins a session of a node. Repeating it is no error. The view shows
 // it when it returns.
 func (s *Store) Register(ctx context.Context, req api.RegisterRequest) error {
+	admitted, err := s.admit(ctx)
+	if err != nil {
+		return fmt.Errorf("register node %s: %w", req.NodeID, err)
+	}
+	defer admitted()
 	now := time.Now()
 	lease, err := s.grant(ctx, s.leaseTTL())
 	if err != nil {
@@ -64,10 +70,30 @@ func (s *Store) Register(ctx context.Context, req api.RegisterRequest) error {
 		return fmt.Errorf("register node %s: %w", req.NodeID, err)
 	}
 	if rev == 0 { // a repeat: the lease of the first time is the node's
+		admitted()
 		return s.renew(ctx, req.NodeID, req.Session, true)
 	}
 	s.renewed.Store(req.NodeID, now)
 	return s.WaitRevision(ctx, rev)
+}
+
+// maxJoins is how many nodes may write at a time what makes them members of the
+// cloud. When thousands come at once, after a failure of power or of the network,
+// the rest wait: writes that pile up at etcd delay all others, and with them the
+// nodes that are in already.
+const maxJoins = 16
+
+// admit waits for a place among those that join. admitted gives it back; it may
+// be called twice.
+func (s *Store) admit(ctx context.Context) (admitted func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout)
+	defer cancel()
+	select {
+	case s.joins <- struct{}{}:
+		return sync.OnceFunc(func() { <-s.joins }), nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: too many nodes join (%w)", ErrUnavailable, ctx.Err())
+	}
 }
 
 // firstSettings are those of a node that is seen for the first time.
@@ -255,6 +281,11 @@ func (s *Store) renew(ctx context.Context, id api.NodeID, session string, force 
 			return fmt.Errorf("renew lease of node %s: %w", id, err)
 		}
 	}
+	admitted, err := s.admit(ctx)
+	if err != nil {
+		return fmt.Errorf("begin lease of node %s: %w", id, err)
+	}
+	defer admitted()
 	lease, err := s.grant(ctx, s.leaseTTL())
 	if err != nil {
 		return err

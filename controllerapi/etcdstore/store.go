@@ -116,6 +116,9 @@ type Store struct {
 	freshNext *freshRound // guarded by freshMu
 	proven    time.Time   // guarded by freshMu; the view holds all that was acknowledged before
 	freshKick chan struct{}
+	proveKick chan struct{} // capacity 1: the proof gets old
+
+	joins chan struct{} // a place for each node that joins at a time
 
 	idemMu    sync.Mutex // held across a grant: the others need its result
 	idemID    clientv3.LeaseID
@@ -130,7 +133,7 @@ type Store struct {
 	loadMu   sync.Mutex
 	loads    map[api.NodeID]api.NodeLoad // guarded by loadMu; to be broadcast
 	renewer  *renewer
-	renewed  sync.Map                    // NodeID -> time.Time of the last renewal that we know of
+	renewed  sync.Map // NodeID -> time.Time of the last renewal that we know of
 }
 
 // New returns a Store on the etcd that client reaches. It starts nothing.
@@ -145,6 +148,8 @@ func New(cfg Config, client *clientv3.Client, log *zap.Logger) (*Store, error) {
 		lagging:   make(chan struct{}, 1),
 		restored:  make(chan struct{}, 1),
 		freshKick: make(chan struct{}, 1),
+		proveKick: make(chan struct{}, 1),
+		joins:     make(chan struct{}, maxJoins),
 		loaded:    make(chan struct{}),
 		announce:  announcement{kick: make(chan struct{}, 1)},
 	}
@@ -168,6 +173,7 @@ func (s *Store) Run(ctx context.Context) error {
 	g.Go(func() error { s.keeper(ctx); return nil })
 	g.Go(func() error { s.broadcastLoads(ctx); return nil })
 	g.Go(func() error { s.renewer.run(ctx); return nil })
+	g.Go(func() error { s.prove(ctx); return nil })
 	return g.Wait()
 }
 

@@ -25,9 +25,14 @@ type Synced struct {
 	Assignments api.Assignments
 }
 
-// quietFor is how old the view may be that a heartbeat without news is answered
-// from.
-const quietFor = time.Second
+const (
+	// quietFor is how old the view may be that a heartbeat without news is
+	// answered from: less than the time to the node's next one. It bridges an
+	// election of etcd, and a time when nodes join faster than etcd can write.
+	quietFor = 3 * time.Second
+	// proveAfter is the age at which a younger proof is asked for, without waiting.
+	proveAfter = quietFor / 6
+)
 
 // Sync takes a node's heartbeat: it stores what changed, brings the node's
 // instances in line with its VMs, and renews its lease.
@@ -72,7 +77,14 @@ func (s *Store) Sync(ctx context.Context, req *api.SyncRequest) (Synced, error) 
 // last moment, the next heartbeat brings; whatever is not the same on both sides
 // is looked at on a fresh view.
 func (s *Store) quiet(req *api.SyncRequest) (out Synced, ok bool) {
-	if !s.recent(quietFor) {
+	proof := s.proof()
+	if proof >= proveAfter {
+		select {
+		case s.proveKick <- struct{}{}:
+		default:
+		}
+	}
+	if proof >= quietFor {
 		return out, false
 	}
 	now := time.Now().UTC()
@@ -139,6 +151,13 @@ func (s *Store) checkSession(id api.NodeID, session string) error {
 // storeState stores the parts that differ from what is stored. It reports
 // whether a part that differs was not sent.
 func (s *Store) storeState(ctx context.Context, req *api.SyncRequest) (resync bool, err error) {
+	if state := record(s, func(v *View) map[api.NodeID]*State { return v.States }, req.NodeID); state == nil || state.Session != req.Session {
+		admitted, err := s.admit(ctx)
+		if err != nil {
+			return false, err
+		}
+		defer admitted()
+	}
 	rev, err := s.decideAt(ctx, func(v *View, now time.Time) (*change, bool, error) {
 		n := v.Nodes[req.NodeID]
 		if n == nil {
