@@ -19,7 +19,7 @@ func (s *Server) instances(r *http.Request) (any, error) {
 	}
 	var all []*etcdstore.Instance
 	s.store.Read(func(v *etcdstore.View) { all = v.Visible() })
-	return encodedList(all), nil
+	return encodedList(all).encode(), nil
 }
 
 func (s *Server) instance(r *http.Request, id api.InstanceID) (any, error) {
@@ -43,20 +43,23 @@ func (s *Server) instance(r *http.Request, id api.InstanceID) (any, error) {
 // encoding until it changes.
 type encodedList []*etcdstore.Instance
 
-func (l encodedList) write(w http.ResponseWriter) {
-	const head, tail = `{"status":"OK","message":"","body":[`, `]}`
-	size := len(head) + len(tail)
+// listHead and listTail stand around the elements of a list that are encoded
+// already.
+const listHead, listTail = `{"status":"OK","message":"","body":[`, `]}`
+
+func (l encodedList) encode() encodedBody {
+	size := len(listHead) + len(listTail)
 	for _, i := range l {
 		size += len(i.ListedJSON()) + 1
 	}
-	data := append(make([]byte, 0, size), head...)
+	data := append(make([]byte, 0, size), listHead...)
 	for k, i := range l {
 		if k > 0 {
 			data = append(data, ',')
 		}
 		data = append(data, i.ListedJSON()...)
 	}
-	writeRaw(w, append(data, tail...))
+	return append(data, listTail...)
 }
 
 func (s *Server) startInstances(r *http.Request) (any, error) {

@@ -46,15 +46,18 @@ func (s *Server) cors(h http.Handler) http.Handler {
 	})
 }
 
+// encodedBody is an answer that is encoded already, with its envelope.
+type encodedBody []byte
+
 // read serves a call that changes nothing.
 func (s *Server) read(h httpapi.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := h(r)
-		switch list, encoded := body.(encodedList); {
+		switch data, encoded := body.(encodedBody); {
 		case err != nil:
 			s.api.WriteError(w, r, answer(err))
 		case encoded:
-			list.write(w)
+			writeRaw(w, data)
 		default:
 			writeRaw(w, envelope(body))
 		}
