@@ -485,3 +485,19 @@ func TestAuthorizeIsAskedForAllButProbes(t *testing.T) {
 	g.want(200, "GET", "/livez", nil)
 	g.want(200, "GET", "/readyz", nil)
 }
+
+// An upload in one request that cannot be committed leaves nothing behind: its
+// client never learned where it was, and nobody would go on with it.
+func TestUploadInOneRequestThatFailsLeavesNothing(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t.TempDir())
+	g := newRegistry(t, cfg)
+	if err := os.WriteFile(filepath.Join(cfg.Root, "blobs", "sha256"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	data := []byte("nowhere to go")
+	g.want(500, "POST", "/v2/vm/blobs/uploads/?digest="+digest.FromBytes(data).String(), bytes.NewReader(data))
+	if left, err := g.srv.Store().Uploads(); err != nil || len(left) != 0 {
+		t.Errorf("uploads left: %v, %v", left, err)
+	}
+}

@@ -55,11 +55,14 @@ func (s *Server) startUpload(w http.ResponseWriter, r *http.Request, req ociRequ
 		s.uploadAccepted(w, req.repo, u, http.StatusAccepted)
 		return nil
 	}
-	if err := s.receive(w, r, u); err != nil {
-		_ = u.Cancel() // the client never learned its location
-		return err
+	err = s.receive(w, r, u)
+	if err == nil {
+		err = s.commit(w, req.repo, u, want)
 	}
-	return s.commit(w, req.repo, u, want)
+	if err != nil {
+		_ = u.Cancel() // the client never learned its location
+	}
+	return err
 }
 
 func (s *Server) patchUpload(w http.ResponseWriter, r *http.Request, req ociRequest) error {

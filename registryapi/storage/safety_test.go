@@ -1,9 +1,11 @@
 package storage
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -160,5 +162,70 @@ func TestDamagedRepositoryIsDeleted(t *testing.T) {
 	}
 	if s.RepositoryExists("vm") {
 		t.Error("the repository is still there")
+	}
+}
+
+// A flush that failed is told once: the kernel may have dropped what it could
+// not write and takes the rest for clean. The upload goes on from the last flush
+// that succeeded, and never from what was received since.
+func TestFailedFlushLosesWhatItWasToKeep(t *testing.T) {
+	t.Parallel()
+	first, second := []byte("flushed "), []byte("and not flushed")
+	whole := digest.FromBytes(append(bytes.Clone(first), second...))
+	for name, end := range map[string]func(u *Upload) error{
+		"at the end of a request": func(u *Upload) error { return u.Close() },
+		"at the commit":           func(u *Upload) error { return errors.Join(u.Commit(whole), u.Close()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := openTest(t, t.TempDir())
+			u, err := s.NewUpload("vm", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			id := u.ID()
+			appendAll(t, u, first)
+			if err := u.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if u, err = s.OpenUpload(t.Context(), "vm", id); err != nil {
+				t.Fatal(err)
+			}
+			appendAll(t, u, second)
+			fail := true
+			s.sync = func(f *os.File) error {
+				if fail {
+					fail = false
+					return syscall.EIO
+				}
+				return f.Sync()
+			}
+			if err := end(u); !errors.Is(err, syscall.EIO) {
+				t.Errorf("got %v, want the disk's error", err)
+			}
+			if _, err := u.Append(bytes.NewReader(second)); err == nil {
+				t.Error("what failed took more data")
+			}
+			if err := u.Commit(whole); err == nil {
+				t.Error("what failed was committed")
+			}
+			if u, err = s.OpenUpload(t.Context(), "vm", id); err != nil {
+				t.Fatal(err)
+			}
+			if u.Offset() != int64(len(first)) {
+				t.Fatalf("offset after the failure: got %d, want %d", u.Offset(), len(first))
+			}
+			appendAll(t, u, second)
+			if err := u.Commit(whole); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+func appendAll(t *testing.T, u *Upload, data []byte) {
+	t.Helper()
+	if _, err := u.Append(bytes.NewReader(data)); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -23,6 +23,7 @@ type Store struct {
 	limits   Limits
 	usage    usage
 	disk     func(dir string) (free, total uint64, err error)
+	sync     func(*os.File) error // of uploads; tests make it fail
 	activeMu sync.Mutex
 	active   map[string]*Upload // uploads this process writes to, by id; guarded by activeMu
 }
@@ -43,7 +44,7 @@ func Open(root string, limits Limits) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{root: root, limits: limits, active: make(map[string]*Upload), disk: diskSpace}
+	s := &Store{root: root, limits: limits, active: make(map[string]*Upload), disk: diskSpace, sync: (*os.File).Sync}
 	for _, d := range []string{"blobs", "repos", "uploads", "journal", "locks", "tmp", "quarantine"} {
 		err := mkdirSync(filepath.Join(root, d))
 		if err != nil && !errors.Is(ioError(err), ErrReadOnly) {

@@ -31,6 +31,7 @@ type Upload struct {
 	sum    *runningHash
 	offset int64 // bytes written and hashed
 	synced int64 // bytes known to be on stable storage
+	lost   bool  // a flush failed: the upload can only be opened anew
 	// interrupt, set by the request that writes, makes it give up its lock to
 	// a newer request for the same upload.
 	interrupt func()
@@ -173,6 +174,9 @@ func (s *Store) interruptWriter(id string) <-chan struct{} {
 // Append reads r to its end and adds it to the upload. On an error what was
 // read before it is kept.
 func (u *Upload) Append(r io.Reader) (int64, error) {
+	if u.lost {
+		return 0, errLost
+	}
 	n, err := u.copyFrom(r)
 	if err != nil {
 		return n, ioError(err)
@@ -184,10 +188,13 @@ func (u *Upload) Append(r io.Reader) (int64, error) {
 // links it to the repository. ErrDigestMismatch leaves the upload as it is; the
 // caller decides between Cancel and another try. After success the upload is gone.
 func (u *Upload) Commit(d digest.Digest) error {
+	if u.lost {
+		return errLost
+	}
 	if err := u.verify(d); err != nil {
 		return err
 	}
-	if err := u.data.Sync(); err != nil {
+	if err := u.flush(); err != nil {
 		return ioError(err)
 	}
 	lock, err := u.s.lockCommit(false)
@@ -309,17 +316,24 @@ func (s *Store) PurgeUploads(before time.Time) (int, error) {
 	var errs []error
 	for _, id := range ids {
 		dir := filepath.Join(s.root, "uploads", id)
-		last := fileTime(filepath.Join(dir, "data"))
-		if last.IsZero() {
-			last = fileTime(dir)
+		stale := func() bool {
+			last := fileTime(filepath.Join(dir, "data"))
+			if last.IsZero() {
+				last = fileTime(dir)
+			}
+			return !last.IsZero() && last.Before(before)
 		}
-		if last.IsZero() || !last.Before(before) {
+		if !stale() {
 			continue
 		}
 		// A crash may have left a directory without its lock.
 		lock, err := flock(filepath.Join(dir, "lock"), os.O_CREATE, lockExclusiveNow)
 		if err != nil {
 			continue // gone, or in use
+		}
+		if !stale() { // somebody went on with it in between
+			_ = lock.Close()
+			continue
 		}
 		u := &Upload{s: s, id: id, dir: dir, lock: lock}
 		u.drop()

@@ -5,6 +5,7 @@ import (
 	"crypto/sha512"
 	"encoding"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -104,13 +105,31 @@ func (u *Upload) saveState() error {
 
 // checkpoint makes the upload so far durable.
 func (u *Upload) checkpoint() error {
-	if u.synced == u.offset {
+	if u.synced == u.offset || u.lost {
 		return nil
 	}
-	if err := u.data.Sync(); err != nil {
+	if err := u.flush(); err != nil {
 		return err
 	}
 	return u.saveState()
+}
+
+// errLost: an earlier flush failed, and what was received is not all there.
+var errLost = errors.New("the upload could not be written to the disk: it goes on when it is opened anew")
+
+// flush puts the data on stable storage. When that fails, what was written since
+// the last time is thrown away: the kernel may have dropped some of it, takes
+// the rest for clean and would report a second flush as done. Whoever opens the
+// upload anew goes on from there.
+func (u *Upload) flush() error {
+	err := u.s.sync(u.data)
+	if err != nil {
+		u.lost = true
+		if u.data.Truncate(u.synced) != nil {
+			_ = os.Remove(filepath.Join(u.dir, "data")) // without it the upload is unknown
+		}
+	}
+	return err
 }
 
 // recover restores the hash state and takes in or cuts off what was written
