@@ -115,9 +115,9 @@ func (l *Lot) Drain(ctx context.Context) {
 
 // ParkAfter runs h, sends its answer, and parks the connection until the next
 // request comes: for calls of clients of which thousands keep a connection that
-// they use every few seconds. h must have read the request, and is given a
-// ResponseWriter that keeps the answer. Where a connection cannot be parked it only
-// runs h.
+// they use every few seconds. h is given a ResponseWriter that keeps the answer.
+// Where a connection cannot be parked it only runs h; nor is it parked when h has
+// left a part of the request's body unread, which would be taken for a request.
 func ParkAfter(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		lot := lotOf(r)
@@ -126,9 +126,11 @@ func ParkAfter(h http.Handler) http.Handler {
 			return
 		}
 		answer := &parkedWriter{header: w.Header()}
+		body := &watchedBody{ReadCloser: r.Body}
+		r.Body = body
 		h.ServeHTTP(answer, r)
 		p := &parked{lot: lot, cancel: func() {}, answered: make(chan struct{})}
-		if !lot.enter(p, w) {
+		if !body.ended || !lot.enter(p, w) {
 			answer.copyTo(w)
 			return
 		}
@@ -237,6 +239,18 @@ func (p *parked) finish(ctx context.Context, answer *parkedWriter) {
 	if _, here := p.lot.parked[p]; here {
 		p.lot.parked[p] = true
 	}
+}
+
+// watchedBody notes whether it was read to its end.
+type watchedBody struct {
+	io.ReadCloser
+	ended bool
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.ended = b.ended || err == io.EOF
+	return n, err
 }
 
 // parkedWriter keeps an answer until it is complete.
