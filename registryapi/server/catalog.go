@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,7 +36,12 @@ type catalog struct {
 	dirty   bool              // entries differ from the snapshot; guarded by turn
 	view    atomic.Pointer[[]registryapi.Template]
 	skipped atomic.Int64 // templates and tags left out as damaged or unfinished
+
+	pullsMu sync.Mutex
+	pulls   map[pulledTag]time.Time // noted since the last refresh; guarded by pullsMu
 }
+
+type pulledTag struct{ repo, tag string }
 
 // entry is what the index has of one repository.
 type entry struct {
@@ -48,7 +54,8 @@ type entry struct {
 }
 
 func newCatalog(store *storage.Store, log *zap.Logger, concurrency int) *catalog {
-	c := &catalog{store: store, log: log, concurrency: concurrency, turn: make(chan struct{}, 1), entries: make(map[string]*entry)}
+	c := &catalog{store: store, log: log, concurrency: concurrency, turn: make(chan struct{}, 1), entries: make(map[string]*entry),
+		pulls: make(map[pulledTag]time.Time)}
 	c.load()
 	return c
 }
@@ -77,30 +84,38 @@ func (c *catalog) templates(ctx context.Context) ([]registryapi.Template, error)
 	return *c.view.Load(), nil
 }
 
-// follow reads the repositories again that the journal names.
+// follow reads the repositories again that the journal names, and takes in the
+// pulls that were noted. Its place in the journal moves when it is done: what a
+// caller who left did not wait for is read for the next.
 func (c *catalog) follow(ctx context.Context) error {
 	again := make(map[string]bool)
+	// A store that was filled by other means has no journal.
+	all := c.view.Load() == nil && len(c.entries) == 0
+	cursor := c.cursor
 	for {
-		changes, next, reset, err := c.store.Changes(c.cursor, maxChanges)
+		changes, next, reset, err := c.store.Changes(cursor, maxChanges)
 		if err != nil {
 			return fmt.Errorf("read the journal: %w", err)
 		}
-		if reset {
-			c.cursor = next
-			return c.readAll(ctx)
-		}
+		all = all || reset
 		for _, ch := range changes {
 			again[ch.Repository] = true
 		}
-		c.cursor = next
-		if len(changes) == 0 {
+		cursor = next
+		if reset || len(changes) == 0 {
 			break
 		}
 	}
-	if c.view.Load() == nil && len(c.entries) == 0 {
-		return c.readAll(ctx) // a store that was filled by other means has no journal
+	read := c.readAll
+	if !all {
+		read = func(ctx context.Context) error { return c.read(ctx, again) }
 	}
-	return c.read(ctx, again)
+	if err := read(ctx); err != nil {
+		return err
+	}
+	c.cursor = cursor
+	c.takePulls()
+	return nil
 }
 
 func (c *catalog) readAll(ctx context.Context) error {
@@ -254,25 +269,38 @@ func (c *catalog) refreshPulls() {
 	}
 }
 
-// pulled notes a pull made through this server without waiting for a scan.
-func (c *catalog) pulled(ctx context.Context, repo, tag string, now time.Time) {
-	if c.lock(ctx) != nil {
+// pulled notes a pull made through this server, for the next list. It does not
+// wait for its turn: the one who pulls gets his answer after it.
+func (c *catalog) pulled(repo, tag string, now time.Time) {
+	c.pullsMu.Lock()
+	defer c.pullsMu.Unlock()
+	c.pulls[pulledTag{repo, tag}] = now
+}
+
+// takePulls puts the pulls that were noted into the entries.
+func (c *catalog) takePulls() {
+	c.pullsMu.Lock()
+	pulls := c.pulls
+	c.pulls = make(map[pulledTag]time.Time)
+	c.pullsMu.Unlock()
+	if len(pulls) == 0 {
 		return
 	}
-	defer c.unlock()
-	e := c.entries[repo]
-	if e == nil {
-		return
-	}
-	next := *e
-	next.Template.Versions = slices.Clone(e.Template.Versions)
-	for i := range next.Template.Versions {
-		if next.Template.Versions[i].Tag == tag {
-			next.Template.Versions[i].LastPull = now.Unix()
-			next.Template.LastPull = now.Unix()
+	for p, at := range pulls {
+		e := c.entries[p.repo]
+		if e == nil {
+			continue
 		}
+		next := *e
+		next.Template.Versions = slices.Clone(e.Template.Versions) // the published list has the old ones
+		for i := range next.Template.Versions {
+			if next.Template.Versions[i].Tag == p.tag {
+				next.Template.Versions[i].LastPull = at.Unix()
+				next.Template.LastPull = at.Unix()
+			}
+		}
+		c.entries[p.repo], c.dirty = &next, true
 	}
-	c.entries[repo], c.dirty = &next, true
 	c.publish()
 }
 

@@ -2,7 +2,6 @@ package server
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,7 +35,7 @@ func (s *Server) getManifest(w http.ResponseWriter, r *http.Request, req ociRequ
 	}
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(m.Raw))
 	if r.Method == http.MethodGet && r.Header.Get(registryapi.HeaderNoPull) == "" {
-		s.recordPull(r.Context(), req.repo, tag, m)
+		s.recordPull(req.repo, tag, m)
 	}
 	return nil
 }
@@ -65,7 +64,7 @@ func (s *Server) findManifest(req ociRequest) (storage.Manifest, string, error) 
 
 // recordPull notes a pull of the tag asked for. A pull by digest counts for the
 // newest tag that points there.
-func (s *Server) recordPull(ctx context.Context, repo, tag string, m storage.Manifest) {
+func (s *Server) recordPull(repo, tag string, m storage.Manifest) {
 	if tag == "" {
 		tags, err := s.store.Tags(repo)
 		if err != nil {
@@ -80,7 +79,7 @@ func (s *Server) recordPull(ctx context.Context, repo, tag string, m storage.Man
 	if tag != "" {
 		now := time.Now()
 		s.store.RecordPull(repo, tag, now)
-		s.catalog.pulled(ctx, repo, tag, now)
+		s.catalog.pulled(repo, tag, now)
 	}
 }
 

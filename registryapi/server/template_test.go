@@ -2,7 +2,9 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -436,4 +438,52 @@ func TestR14RevertDuringAPull(t *testing.T) {
 	g.want(404, "GET", "/v2/vm/blobs/"+digest.FromString("own").String(), nil)
 	g.want(200, "GET", "/v2/vm/blobs/"+digest.FromString("shared").String(), nil)
 	g.want(200, "GET", "/v2/vm/manifests/v1", nil)
+}
+
+// A caller that goes away while its list is made takes nothing from the next:
+// what was acknowledged is in every later list.
+func TestListThatWasCancelledLosesNoChange(t *testing.T) {
+	t.Parallel()
+	g := newRegistry(t, testConfig(t.TempDir()))
+	g.pushVM("vm", "v1", vmUUID, map[string][]byte{"a.ank": []byte("a")})
+	if _, err := g.client().Templates(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	g.want(200, "PUT", "/registry/vm/arch", strings.NewReader(`{"id":"`+vmUUID+`","arch":"amd64"}`))
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	c := g.srv.catalog
+	if err := c.lock(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	err := c.follow(gone)
+	c.unlock()
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v, want a cancelled list", err)
+	}
+	all, err := g.client().Templates(t.Context())
+	if err != nil || len(all) != 1 || all[0].Arch != "amd64" {
+		t.Errorf("got %+v, %v, want the architecture that was set", all, err)
+	}
+}
+
+// A pull does not wait for the index, which may be reading a slow disk.
+func TestPullDoesNotWaitForTheIndex(t *testing.T) {
+	t.Parallel()
+	g := newRegistry(t, testConfig(t.TempDir()))
+	g.pushVM("vm", "v1", vmUUID, map[string][]byte{"a.ank": []byte("a")})
+	if _, err := g.client().Templates(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.srv.catalog.lock(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second hangs if the first waits: both are on one connection
+		g.want(200, "GET", "/v2/vm/manifests/v1", nil)
+	}
+	g.srv.catalog.unlock()
+	got, err := g.client().Template(t.Context(), vmUUID)
+	if err != nil || got.LastPull == 0 || got.Versions[0].LastPull == 0 {
+		t.Errorf("got %+v, %v, want the pull in the first list after it", got, err)
+	}
 }
