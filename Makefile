@@ -31,8 +31,9 @@ test: ## run all tests (with the race detector where a C compiler is found)
 	go test $(RACE) -shuffle=on -timeout 20m ./...
 
 .PHONY: test-long
-test-long: ## the agent's chaos, pulls and upgrades in their long form (some 20 minutes)
-	ANKA_LONG=1 go test -v -count=1 -timeout 60m ./agent ./cmd/ankacluster -run 'TestChaosEnds|TestF3|TestKilledAt|TestA4|TestEveryPull'
+test-long: ## the agent's chaos, churn, pulls and upgrades in their long form (some 20 minutes)
+	ANKA_LONG=1 go test -v -count=1 -timeout 60m ./agent ./cmd/ankacluster ./test/runtimes \
+	  -run 'TestChaosEnds|TestF3|TestKilledAt|TestChurn|TestProcessDoesNotGrow|TestA4|TestEveryPull'
 
 # LARGE_MIB is the size of the image that goes through nginx and HAProxy. With
 # TOPOLOGIES only the tests whose names match run. What failed is held again until
