@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -244,6 +245,12 @@ func (c *Credentials) validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+var nodeID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+// ValidNodeID accepts what can be a node's id: it is a part of paths, of the
+// cloud's keys and of the registries' logs.
+func ValidNodeID(id string) bool { return nodeID.MatchString(id) }
 
 // CheckURL accepts what can be a controller's address: http or https, a host,
 // and no path, query or user.

@@ -150,6 +150,9 @@ func joinConfig(c *cli.Context) (agent.Config, error) {
 		name := c.String("name")
 		cfg.Seed.Name = &name
 	}
+	if id := c.String("node-id"); c.IsSet("node-id") && !agent.ValidNodeID(id) {
+		errs = append(errs, fmt.Errorf("--node-id %q must be letters, digits, '.', '_' and '-', at most 64 of them", id))
+	}
 	if c.IsSet("capacity-mode") {
 		mode := c.String("capacity-mode")
 		cfg.Seed.CapacityMode = &mode

@@ -10,6 +10,8 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"regexp"
+	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -117,5 +119,16 @@ func onUsageError(c *cli.Context, err error, _ bool) error {
 	if c.Command != nil && c.Command.Name != "" {
 		name = c.Command.HelpName
 	}
-	return usageError{fmt.Errorf("%w; run '%s --help'", err, name)}
+	return usageError{fmt.Errorf("%w; run '%s --help'", plainly(err), name)}
+}
+
+// badSwitch is package flag's word on a switch with a value.
+var badSwitch = regexp.MustCompile(`^invalid boolean value (".*") for -(.*): parse error$`)
+
+// plainly names the flag as the help does, and what it takes.
+func plainly(err error) error {
+	if m := badSwitch.FindStringSubmatch(err.Error()); m != nil {
+		return fmt.Errorf("--%s=%s must be true or false, or stand without a value", m[2], strings.Trim(m[1], `"`))
+	}
+	return err
 }
