@@ -71,6 +71,9 @@ type SeedSettings struct {
 	IgnoreARMVMLimit      *bool `json:"ignore_arm_vm_limit,omitempty"`
 	DisableCentralLogging *bool `json:"disable_central_logging,omitempty"`
 	Overwrite             bool  `json:"overwrite,omitempty"`
+	// Join is the join that asks, "" when that is not known. It overwrites once,
+	// however often the agent is restarted before it could note so.
+	Join string `json:"join,omitempty"`
 }
 
 // RegisterRequest begins a session of a node.

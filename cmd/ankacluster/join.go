@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/urfave/cli/v2"
 
 	"github.com/ankacluster/ankacluster/agent"
@@ -116,7 +117,7 @@ func storeJoin(ctx context.Context, out io.Writer, dir agent.Dir, cfg *agent.Con
 	if err := dir.Make(); err != nil {
 		return "", again, cannotStore(err)
 	}
-	cfg.Seed.Overwrite = again && seedsGiven(cfg.Seed)
+	cfg.Seed.Overwrite, cfg.Seed.Join = again && seedsGiven(cfg.Seed), uuid.NewString()
 	if cfg.Seed.Name == nil {
 		if host, err := os.Hostname(); err == nil {
 			name, _, _ := strings.Cut(host, ".")

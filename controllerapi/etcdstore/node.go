@@ -39,27 +39,31 @@ func (s *Store) Register(ctx context.Context, req api.RegisterRequest) error {
 	rev, err := s.decideAt(ctx, func(v *View, now time.Time) (*change, bool, error) {
 		cur := v.Nodes[req.NodeID]
 		next := &Node{ID: req.NodeID, Registered: now, Settings: firstSettings(req)}
-		rev := int64(0)
+		rev, overwrite := int64(0), false
 		if cur != nil {
 			*next, rev = *cur, cur.rev
+			overwrite = req.Seed.Overwrite && (req.Seed.Join == "" || req.Seed.Join != cur.Join)
 			if cur.Session != req.Session && cur.SessionStarted.After(req.SessionStarted) {
 				return nil, false, ErrSessionEnded
 			}
-			if req.Seed.Overwrite {
+			if overwrite {
 				seed(&next.Settings, req.Seed)
 			}
 		}
 		hash := api.HashPart(req.Facts)
-		if cur != nil && cur.Session == req.Session && cur.FactsHash == hash && !req.Seed.Overwrite {
+		if cur != nil && cur.Session == req.Session && cur.FactsHash == hash && !overwrite {
 			return nil, false, errNoChange
 		}
 		next.Session, next.SessionStarted = req.Session, req.SessionStarted
 		next.Facts, next.FactsHash = req.Facts, hash
+		if cur == nil || overwrite {
+			next.Join = req.Seed.Join
+		}
 		c := new(change)
 		c.must(nodeKey(req.NodeID), rev)
 		c.put(nodeKey(req.NodeID), next)
 		c.put(liveKey(req.NodeID), Live{Session: req.Session}, clientv3.WithLease(lease))
-		if cur == nil || req.Seed.Overwrite && req.Seed.Groups != nil {
+		if cur == nil || overwrite && req.Seed.Groups != nil {
 			if err := v.joinGroups(c, req.NodeID, req.Seed.Groups); err != nil {
 				return nil, false, err
 			}

@@ -99,7 +99,8 @@ type Node struct {
 	Registered     time.Time        `json:"registered"`
 	Facts          api.NodeFacts    `json:"facts"`
 	FactsHash      string           `json:"facts_hash"`
-	Settings       api.NodeSettings `json:"settings"` // without groups and generation
+	Settings       api.NodeSettings `json:"settings"`       // without groups and generation
+	Join           string           `json:"join,omitempty"` // whose seeds were taken last
 
 	rev int64
 }
