@@ -679,7 +679,8 @@ func (f *fakeRegistry) Revert(_ context.Context, _ []string, id controllerapi.Te
 type stage struct {
 	t        *testing.T
 	cloud    *fakeCloud
-	over     Cloud // how the agent reaches the cloud; nil is directly
+	over     Cloud       // how the agent reaches the cloud; nil is directly
+	log      *zap.Logger // nil is none, or the test's
 	runtime  *fakeRuntime
 	registry *fakeRegistry
 	host     *fakeHost
@@ -704,9 +705,13 @@ func newStage(t *testing.T) *stage {
 // up starts the agent.
 func (s *stage) up() {
 	s.t.Helper()
-	log := zap.NewNop()
-	if testing.Verbose() {
+	log := s.log
+	switch {
+	case log != nil:
+	case testing.Verbose():
 		log = zaptest.NewLogger(s.t)
+	default:
+		log = zap.NewNop()
 	}
 	a, err := New(s.cfg, s.dir, "node-1", Deps{
 		Cloud: cmp.Or[Cloud](s.over, s.cloud), Runtime: s.runtime, Host: s.host, Registry: s.registry, Log: log,

@@ -80,8 +80,11 @@ type identity struct {
 func (d Dir) Identity(want controllerapi.NodeID) (controllerapi.NodeID, error) {
 	var id identity
 	err := readJSON(d.path("node.json"), &id)
+	if err == nil && id.NodeID == "" {
+		err = fmt.Errorf("%s: no node_id in it", d.path("node.json"))
+	}
 	switch {
-	case err == nil && id.NodeID != "" && (want == "" || want == id.NodeID):
+	case err == nil && (want == "" || want == id.NodeID):
 		return id.NodeID, nil
 	case err != nil && !errors.Is(err, fs.ErrNotExist) && want == "":
 		// A new id would make the cloud see two nodes; a person must decide.
