@@ -28,7 +28,8 @@ type wire struct {
 
 	mu    sync.Mutex
 	nodes map[controllerapi.NodeID]controllerapi.RegisterRequest // guarded by mu
-	calls []string                                               // guarded by mu
+	calls int                                                    // guarded by mu
+	conns map[net.Conn]bool                                      // guarded by mu; open ones
 	// refuse is the message with which registrations are refused, "" for none.
 	refuse string
 }
@@ -44,9 +45,7 @@ func (s *wire) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	cluster := controllerapi.Cluster{CloudID: "cloud", Generation: 1,
 		Controllers: []controllerapi.Server{{ID: "c", URL: self, State: controllerapi.ServerReady}},
 		Registries:  []controllerapi.Server{{ID: "r", URL: self, State: controllerapi.ServerReady}}}
-	if r.Method == http.MethodPost {
-		s.calls = append(s.calls, r.URL.Path)
-	}
+	s.calls++
 	switch r.URL.Path {
 	case "/readyz":
 	case "/api/v1/status":
@@ -92,7 +91,7 @@ func scriptWire(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: wire VAR [refuse=MESSAGE]")
 	}
-	s := &wire{version: "1.2.3", nodes: make(map[controllerapi.NodeID]controllerapi.RegisterRequest)}
+	s := &wire{version: "1.2.3", nodes: make(map[controllerapi.NodeID]controllerapi.RegisterRequest), conns: make(map[net.Conn]bool)}
 	for _, a := range args[1:] {
 		s.refuse = strings.TrimPrefix(a, "refuse=")
 	}
@@ -104,18 +103,34 @@ func scriptWire(ts *testscript.TestScript, neg bool, args []string) {
 
 var wires sync.Map // URL -> *wire
 
-// scriptQuiet is `quiet URL`: no agent calls the wire any more (A5).
+// scriptQuiet is `quiet URL`: no process of the state directory's agent is left,
+// and nobody has a connection to the wire, so that no call can come any more (A5).
 func scriptQuiet(ts *testscript.TestScript, neg bool, args []string) {
 	v, ok := wires.Load(args[0])
 	if neg || len(args) != 1 || !ok {
 		ts.Fatalf("usage: quiet URL-of-a-wire")
 	}
 	s := v.(*wire)
-	count := func() int { s.mu.Lock(); defer s.mu.Unlock(); return len(s.calls) }
-	before := count()
-	time.Sleep(2500 * time.Millisecond) // the absence of calls over two heartbeats can only be waited for
-	if after := count(); after != before {
-		ts.Fatalf("%d calls came after the end", after-before)
+	state := ts.Getenv("ANKA_STATE_DIR")
+	processes, err := exec.Command("ps", "-axo", "pid=,args=").Output()
+	ts.Check(err)
+	for line := range strings.Lines(string(processes)) {
+		if strings.Contains(line, state) {
+			ts.Fatalf("a process is left: %s", line)
+		}
+	}
+	open := func() (conns, calls int) { s.mu.Lock(); defer s.mu.Unlock(); return len(s.conns), s.calls }
+	if _, calls := open(); calls == 0 {
+		ts.Fatalf("nobody ever called %s", args[0])
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		conns, _ := open()
+		if conns == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%d connections are open", conns)
+		}
 	}
 }
 
