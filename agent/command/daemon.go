@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"strings"
@@ -26,13 +27,16 @@ type Daemon struct {
 // Spawn starts c as a daemon: in a session of its own, with both streams in
 // output, which must be a file, and with no input. Of c only Path, Args and Env
 // count. Until Keep the daemon counts as a leftover, which a later agent ends.
-func (r *Runner) Spawn(c Command, output *os.File) (*Daemon, error) {
-	cmd := exec.Command(c.Path, c.Args...)
-	cmd.Env = append(cmd.Environ(), c.Env...)
-	cmd.Stdout, cmd.Stderr = output, output
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+// ctx is for the start only.
+func (r *Runner) Spawn(ctx context.Context, c Command, output *os.File) (*Daemon, error) {
 	began := time.Now()
-	err := cmd.Start()
+	cmd, err := start(ctx, func() *exec.Cmd {
+		cmd := exec.Command(c.Path, c.Args...)
+		cmd.Env = append(cmd.Environ(), c.Env...)
+		cmd.Stdout, cmd.Stderr = output, output
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		return cmd
+	})
 	r.obs(verb(c.Args), time.Since(began), err)
 	line := zap.String("command", strings.Join(append([]string{c.Path}, c.Args...), " "))
 	if err != nil {

@@ -1,8 +1,11 @@
 package command
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,7 +21,7 @@ func spawn(t *testing.T, r *Runner, script string) (*Daemon, string) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	d, err := r.Spawn(shell(script), f)
+	d, err := r.Spawn(t.Context(), shell(script), f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +81,38 @@ func TestKeptDaemonIsNoLeftover(t *testing.T) {
 
 func TestDaemonOfNoProgram(t *testing.T) {
 	t.Parallel()
-	if _, err := newRunner(t).Spawn(Command{Path: "/nowhere/tart"}, os.Stderr); !os.IsNotExist(err) {
+	if _, err := newRunner(t).Spawn(t.Context(), Command{Path: "/nowhere/tart"}, os.Stderr); !os.IsNotExist(err) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// A program that is being replaced is tried again, as with commands.
+func TestDaemonOfAProgramThatIsBeingWritten(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux refuses to run what is open for writing")
+	}
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "tart")
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o755)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString("#!/bin/sh\nexit 3\n"); err != nil {
+		t.Fatal(err)
+	}
+	gone, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("it will not be waited for")
+	cancel(why)
+	if _, err := newRunner(t).Spawn(gone, Command{Path: path}, os.Stderr); !errors.Is(err, why) {
+		t.Errorf("while it is written: %v, want to have waited", err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d, err := newRunner(t).Spawn(t.Context(), Command{Path: path}, os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Kill)
+	eventually(t, "it has ended", func() bool { code, ended := d.Ended(); return ended && code == 3 })
 }

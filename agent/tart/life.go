@@ -24,7 +24,8 @@ const (
 	stopGrace, forceGrace = "30", "5"
 	// lookMin and lookMax pace the looks at a VM that is about to start or stop.
 	lookMin, lookMax = 50 * time.Millisecond, time.Second
-	// maxOutput is how much is read of a run's output.
+	// maxOutput is how much is read of the end of a run's output: a VM may print
+	// for months, and says last why it ended.
 	maxOutput = 64 << 10
 )
 
@@ -120,7 +121,7 @@ func (c *CLI) Start(ctx context.Context, id string, o hypervisor.StartOptions) e
 		return err
 	}
 	c.endRun(id) // one that hangs before it took the VM
-	d, err := c.spawn(id, name)
+	d, err := c.spawn(ctx, id, name)
 	if err != nil {
 		return err
 	}
@@ -154,7 +155,7 @@ func (c *CLI) Start(ctx context.Context, id string, o hypervisor.StartOptions) e
 }
 
 // spawn starts `tart run` as a daemon that writes to a new file.
-func (c *CLI) spawn(id, name string) (*command.Daemon, error) {
+func (c *CLI) spawn(ctx context.Context, id, name string) (*command.Daemon, error) {
 	if err := os.MkdirAll(c.cfg.Dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -170,7 +171,7 @@ func (c *CLI) spawn(id, name string) (*command.Daemon, error) {
 	if _, err := fmt.Fprintf(out, "%s%s\n", startedLine, time.Now().UTC().Format(time.RFC3339Nano)); err != nil {
 		return nil, err
 	}
-	d, err := c.run.Spawn(command.Command{Path: c.cfg.Path, Args: []string{"run", "--no-graphics", name}, Env: c.env()}, out)
+	d, err := c.run.Spawn(ctx, command.Command{Path: c.cfg.Path, Args: []string{"run", "--no-graphics", name}, Env: c.env()}, out)
 	if err != nil {
 		return nil, c.notRun("run", err)
 	}
@@ -280,8 +281,15 @@ func (c *CLI) lastRun(id string) (began time.Time, output []byte) {
 		return time.Time{}, nil
 	}
 	defer f.Close()
-	data, _ := io.ReadAll(io.LimitReader(f, maxOutput)) // a part of it is better than nothing
-	first, output, _ := bytes.Cut(data, []byte("\n"))
-	began, _ = time.Parse(time.RFC3339Nano, strings.TrimPrefix(string(first), startedLine)) // zero when it is no time
+	first, _ := io.ReadAll(io.LimitReader(f, int64(len(startedLine+time.RFC3339Nano)+1))) // a part of it is no time
+	line, _, _ := bytes.Cut(first, []byte("\n"))
+	began, _ = time.Parse(time.RFC3339Nano, strings.TrimPrefix(string(line), startedLine)) // zero when it is no time
+	rest := int64(len(line)) + 1
+	info, err := f.Stat()
+	if err != nil {
+		return began, nil
+	}
+	rest = max(rest, info.Size()-maxOutput)
+	output, _ = io.ReadAll(io.NewSectionReader(f, rest, maxOutput)) // a part of it is better than nothing
 	return began, output
 }

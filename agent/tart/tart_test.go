@@ -170,6 +170,34 @@ func TestStartThatFails(t *testing.T) {
 	}
 }
 
+// A VM that printed for months says last why it ended: that is what is read, and
+// when it began.
+func TestReasonAtTheEndOfALongOutput(t *testing.T) {
+	c := cli(t, "")
+	id, began := UUID("vm1"), time.Now().UTC()
+	if err := os.MkdirAll(c.cfg.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write := func(output string) {
+		t.Helper()
+		if err := os.WriteFile(c.outputPath(id), []byte(startedLine+began.Format(time.RFC3339Nano)+"\n"+output), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const reason = "the disk was taken away"
+	write(strings.Repeat("a line of the guest's console\n", 100_000) + reason)
+	at, output := c.lastRun(id)
+	if !at.Equal(began) || len(output) != maxOutput || !strings.HasSuffix(string(output), reason) {
+		t.Errorf("began %s, want %s; %d bytes that end in %q", at, began, len(output), output[max(0, len(output)-40):])
+	}
+	for _, output := range []string{"", reason} {
+		write(output)
+		if at, got := c.lastRun(id); !at.Equal(began) || string(got) != output {
+			t.Errorf("began %s, output %q; want %s, %q", at, got, began, output)
+		}
+	}
+}
+
 // An image without the guest agent is an error that says so, and no exit code of
 // the script.
 func TestScriptNeedsTheGuestAgent(t *testing.T) {
