@@ -17,7 +17,10 @@ var ErrRunning = errors.New("an agent is already running on this host")
 
 // Lock is held by the one agent that may use a state directory. The kernel
 // lets go of it when the process ends, however it ends.
-type Lock struct{ f *os.File }
+type Lock struct {
+	dir Dir
+	f   *os.File
+}
 
 // Lock takes the lock, or returns ErrRunning.
 func (d Dir) Lock() (*Lock, error) {
@@ -40,7 +43,29 @@ func (d Dir) Lock() (*Lock, error) {
 			return nil, err
 		}
 	}
-	return &Lock{f}, nil
+	return &Lock{d, f}, nil
+}
+
+// Keep takes the lock again when its file was removed: a lock that nobody finds
+// keeps nobody out. ErrRunning says that another agent was first.
+func (l *Lock) Keep() error {
+	held, err := l.f.Stat()
+	if err != nil {
+		return err
+	}
+	if there, err := os.Stat(l.f.Name()); err == nil && os.SameFile(held, there) {
+		return nil
+	}
+	if err := l.dir.Make(); err != nil {
+		return err
+	}
+	again, err := l.dir.Lock()
+	if err != nil {
+		return err
+	}
+	l.f.Close()
+	l.f = again.f
+	return nil
 }
 
 // flock takes the exclusive lock. Somebody who only asks who runs holds it for a

@@ -37,24 +37,21 @@ func (d Dir) Socket() string {
 	return filepath.Join(os.TempDir(), "ankacluster-"+hex.EncodeToString(sum[:6])+".sock")
 }
 
+// socketLook is how often the socket and the lock are looked for.
+const socketLook = 10 * time.Second
+
 // ServeSocket answers on the status socket until ctx ends. Only the owner may
 // connect. routes are "GET /path" patterns of further answers, encoded as JSON.
-func ServeSocket(ctx context.Context, path string, routes map[string]func() any) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	// A killed agent leaves its socket behind; the lock says that it is gone.
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return fmt.Errorf("status socket: %w", err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		l.Close()
-		return err
-	}
+// A socket that somebody removed is made again, and so is the lock: without them
+// nobody finds the agent, to ask it or to stop it. The error is ErrRunning when
+// another agent took the lock meanwhile. lock is nil where there is none.
+func ServeSocket(ctx context.Context, path string, lock *Lock, routes map[string]func() any) error {
+	look := time.NewTicker(socketLook)
+	defer look.Stop()
+	return serveSocket(ctx, path, lock, routes, look.C)
+}
+
+func serveSocket(ctx context.Context, path string, lock *Lock, routes map[string]func() any, look <-chan time.Time) error {
 	mux := http.NewServeMux()
 	for pattern, answer := range routes {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, _ *http.Request) {
@@ -64,13 +61,60 @@ func ServeSocket(ctx context.Context, path string, routes map[string]func() any)
 			_ = enc.Encode(answer()) // the reader went away
 		})
 	}
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	stop := context.AfterFunc(ctx, func() { srv.Close() })
-	defer stop()
-	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("status socket: %w", err)
+	for {
+		l, err := listenSocket(path)
+		if err != nil {
+			return fmt.Errorf("status socket: %w", err)
+		}
+		srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+		served := make(chan error, 1) // one result, so that the goroutine never waits
+		go func() { served <- srv.Serve(l) }()
+		err = attend(ctx, path, lock, look, served)
+		srv.Close()
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
 	}
-	return nil
+}
+
+func listenSocket(path string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	// A killed agent leaves its socket behind; the lock says that it is gone.
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// attend returns when the socket has gone, or ctx has ended.
+func attend(ctx context.Context, path string, lock *Lock, look <-chan time.Time, served <-chan error) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-served:
+			return fmt.Errorf("status socket: %w", err)
+		case <-look:
+			if lock != nil {
+				if err := lock.Keep(); err != nil {
+					return err
+				}
+			}
+			if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
+				return nil
+			}
+		}
+	}
 }
 
 // AskSocket asks the agent that listens on a socket. The error is ErrNotRunning

@@ -223,7 +223,7 @@ func (p *proxyProcess) run(ctx context.Context, socket string) error {
 	}
 	g.Go(func() error {
 		defer os.Remove(socket)
-		err := agent.ServeSocket(serveCtx, socket, map[string]func() any{
+		err := agent.ServeSocket(serveCtx, socket, nil, map[string]func() any{
 			"GET /endpoints": func() any { return p.status() },
 		})
 		if err != nil {

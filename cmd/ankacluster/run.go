@@ -76,7 +76,7 @@ func runAgent(ctx context.Context, dir agent.Dir) error {
 		return errors.Join(agent.ErrRestart, err)
 	}
 	log.Info("agent starting", zap.String("build", buildinfo.Line("ankacluster")), zap.Int("pid", os.Getpid()), zap.Strings("controllers", cfg.Controllers))
-	if err := serveNode(ctx, dir, cfg, logs); err != nil {
+	if err := serveNode(ctx, dir, lock, cfg, logs); err != nil {
 		log.Error("agent ended", zap.Error(err))
 		return err
 	}
@@ -91,7 +91,7 @@ func newRuntime(dir agent.Dir, cfg agent.Config, log *zap.Logger, obs command.Ob
 }
 
 // serveNode runs the agent with all that it stands on.
-func serveNode(ctx context.Context, dir agent.Dir, cfg agent.Config, logs *logs) error {
+func serveNode(ctx context.Context, dir agent.Dir, lock *agent.Lock, cfg agent.Config, logs *logs) error {
 	id, err := dir.Identity("")
 	if err != nil {
 		return err
@@ -148,7 +148,7 @@ func serveNode(ctx context.Context, dir agent.Dir, cfg agent.Config, logs *logs)
 	g.Go(func() error { return shipper.Run(around) })
 	g.Go(func() error { return serveHTTP(around, metrics, promhttp.HandlerFor(reg, promhttp.HandlerOpts{})) })
 	g.Go(func() error {
-		return agent.ServeSocket(around, dir.Socket(), map[string]func() any{
+		return agent.ServeSocket(around, dir.Socket(), lock, map[string]func() any{
 			"GET /status":    status,
 			"GET /endpoints": func() any { return pools.status() },
 		})

@@ -1,0 +1,81 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// An agent whose directory of sockets and locks was removed is found again, by
+// those that ask it, those that stop it, and a second agent.
+func TestA20RemovedSocketAndLockAreMadeAgain(t *testing.T) {
+	base, err := os.MkdirTemp("", "a20") // a socket's path is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(base) })
+	dir := Dir(filepath.Join(base, "state"))
+	if err := dir.Make(); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := dir.Lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { lock.Unlock() }()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	look, ended := make(chan time.Time), make(chan error, 1)
+	go func() {
+		ended <- serveSocket(ctx, dir.Socket(), lock, map[string]func() any{"GET /status": func() any { return "well" }}, look)
+	}()
+	ask := func() (answer string, err error) {
+		err = AskSocket(ctx, dir.Socket(), "/status", &answer)
+		return answer, err
+	}
+	answers := func(when string) {
+		t.Helper()
+		for range 1000 {
+			if answer, err := ask(); err == nil && answer == "well" {
+				return
+			}
+			time.Sleep(10 * time.Millisecond) // it is about to listen
+		}
+		t.Fatal("no answer", when)
+	}
+	answers("at first")
+	if err := os.RemoveAll(base); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ask(); !errors.Is(err, ErrNotRunning) {
+		t.Fatalf("without a socket: %v", err)
+	}
+	look <- time.Now()
+	answers("after the directory was removed")
+	if pid := dir.RunningPID(); pid != os.Getpid() {
+		t.Errorf("the lock is process %d's, want %d", pid, os.Getpid())
+	}
+	if _, err := dir.Lock(); !errors.Is(err, ErrRunning) {
+		t.Errorf("a second agent: %v, want %v", err, ErrRunning)
+	}
+
+	// A second agent that was first to see that nobody held the lock.
+	if err := os.RemoveAll(base); err != nil {
+		t.Fatal(err)
+	}
+	if err := dir.Make(); err != nil {
+		t.Fatal(err)
+	}
+	second, err := dir.Lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Unlock()
+	look <- time.Now()
+	if err := <-ended; !errors.Is(err, ErrRunning) {
+		t.Errorf("the first agent ended with %v, want %v", err, ErrRunning)
+	}
+}
