@@ -143,24 +143,27 @@ func reread[T any](read func() (T, error), files ...string) *fromDisk[T] {
 // load returns what is on disk now. While a renewal is half done the last good
 // one is used.
 func (f *fromDisk[T]) load() (T, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	stamp := make([]fileStamp, len(f.files))
 	for i, path := range f.files {
 		if info, err := os.Stat(path); err == nil {
 			stamp[i] = fileStamp{info.ModTime(), info.Size()}
 		}
 	}
-	if f.loaded && slices.Equal(stamp, f.stamp) {
-		return f.value, nil
+	f.mu.Lock()
+	loaded, last, known := f.loaded, f.value, slices.Equal(stamp, f.stamp)
+	f.mu.Unlock()
+	if loaded && known {
+		return last, nil
 	}
-	value, err := f.read()
+	value, err := f.read() // by several at once, for all the lock cares: disks may hang
 	if err != nil {
-		if f.loaded {
-			return f.value, nil
+		if loaded {
+			return last, nil
 		}
-		return f.value, err
+		return value, err
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.loaded, f.value, f.stamp = true, value, stamp
 	return value, nil
 }

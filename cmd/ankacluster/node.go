@@ -102,7 +102,7 @@ func (p *pools) learn(log *zap.Logger) func(controllerapi.Cluster) {
 }
 
 func (p *pools) setCluster(origin balancer.Origin, c controllerapi.Cluster, log *zap.Logger) {
-	set := func(b *balancer.Balancer, servers []controllerapi.Server) {
+	set := func(servers []controllerapi.Server, pools ...*balancer.Balancer) {
 		urls := serverURLs(servers)
 		if p.cfg.Credentials.TLS {
 			urls = slices.DeleteFunc(urls, func(u string) bool {
@@ -116,13 +116,15 @@ func (p *pools) setCluster(origin balancer.Origin, c controllerapi.Cluster, log 
 		if len(urls) == 0 {
 			return // an empty list is never taken over
 		}
-		if err := b.SetMembers(origin, urls); err != nil {
-			log.Warn("announced servers not taken over", zap.Strings("urls", urls), zap.Error(err))
+		for _, b := range pools {
+			if err := b.SetMembers(origin, urls); err != nil {
+				log.Warn("announced servers not taken over", zap.Strings("urls", urls), zap.Error(err))
+				return
+			}
 		}
 	}
-	set(p.controllers, c.Controllers)
-	set(p.registries, c.Registries)
-	set(p.blobs, c.Registries)
+	set(c.Controllers, p.controllers)
+	set(c.Registries, p.registries, p.blobs)
 }
 
 func serverURLs(servers []controllerapi.Server) []string {
