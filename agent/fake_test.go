@@ -644,12 +644,14 @@ func (h *fakeHost) Address() string {
 
 // fakeRegistry is the registries: tags of templates, oldest first.
 type fakeRegistry struct {
+	url string // "" is one where nothing listens
+
 	mu       sync.Mutex
 	tags     map[controllerapi.TemplateID][]string // guarded by mu
 	reverted []string                              // guarded by mu
 }
 
-func (*fakeRegistry) URL() string        { return "http://127.0.0.1:1" }
+func (f *fakeRegistry) URL() string      { return cmp.Or(f.url, "http://127.0.0.1:1") }
 func (*fakeRegistry) Moved(string) int64 { return 0 }
 func (*fakeRegistry) Push([]string) (string, func(), error) {
 	return "http://127.0.0.1:2", func() {}, nil
