@@ -32,6 +32,7 @@ type Balancer struct {
 	sample    atomic.Pointer[sample] // a recent harmless request, for proving recovery
 	hasLocal  atomic.Bool            // local is set
 	reread    chan struct{}          // capacity 1: "look at the endpoints again now"
+	learned   chan struct{}          // capacity 1: "the learned list is newer than the cache"
 
 	mu      sync.Mutex // guards all below; taken before an endpoint's mu
 	members members
@@ -39,7 +40,6 @@ type Balancer struct {
 	running bool
 	applied time.Time
 	pending bool        // a member list waits for the debounce
-	unsaved bool        // the learned list is newer than the cache
 	leaving []*endpoint // removed, with requests still running
 	local   string
 	localAt time.Time
@@ -62,6 +62,7 @@ func New(cfg Config, log *zap.Logger) (*Balancer, error) {
 		log:       log.Named("balancer").With(zap.String("pool", cfg.Name)),
 		budget:    newBudget(cfg.Retry),
 		reread:    make(chan struct{}, 1),
+		learned:   make(chan struct{}, 1),
 		returning: make(chan struct{}, cfg.ReturnAtOnce),
 		eps:       make(map[string]*endpoint),
 		members:   members{},
@@ -406,7 +407,10 @@ func (b *Balancer) Run(ctx context.Context) error {
 	}
 	b.running = true
 	b.mu.Unlock()
+	var keeper sync.WaitGroup
+	keeper.Go(func() { b.keepCache(ctx) })
 	newProber(b).run(ctx)
+	keeper.Wait()
 	b.closeIdle()
 	return nil
 }

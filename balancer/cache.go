@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -56,17 +57,33 @@ func readCache(cfg CacheConfig, pool string) ([]string, error) {
 	return file.Endpoints, nil
 }
 
-// saveCache writes the learned list when it changed. A disk that cannot be
-// written is logged and asked again with the next change.
-func (b *Balancer) saveCache() {
-	b.mu.Lock()
-	due := b.unsaved && b.cfg.Cache.Path != ""
-	b.unsaved = false
-	file := cacheFile{CloudID: b.cfg.Cache.CloudID, Pool: b.cfg.Name, Endpoints: b.members[OriginLearned], Saved: time.Now().UTC()}
-	b.mu.Unlock()
-	if !due {
+// keepCache writes the learned list each time that it changed, until ctx ends. It
+// has a goroutine of its own: a disk that hangs must not stop the probes.
+func (b *Balancer) keepCache(ctx context.Context) {
+	if b.cfg.Cache.Path == "" {
 		return
 	}
+	for {
+		select {
+		case <-b.learned:
+			b.saveCache()
+		case <-ctx.Done():
+			select {
+			case <-b.learned: // at the last moment
+				b.saveCache()
+			default:
+			}
+			return
+		}
+	}
+}
+
+// saveCache writes the learned list. A disk that cannot be written is logged and
+// asked again with the next change.
+func (b *Balancer) saveCache() {
+	b.mu.Lock()
+	file := cacheFile{CloudID: b.cfg.Cache.CloudID, Pool: b.cfg.Name, Endpoints: b.members[OriginLearned], Saved: time.Now().UTC()}
+	b.mu.Unlock()
 	if err := writeCache(b.cfg.Cache.Path, file); err != nil {
 		b.log.Warn("endpoint cache not written", zap.String("path", b.cfg.Cache.Path), zap.Error(err))
 	}

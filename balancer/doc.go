@@ -46,9 +46,9 @@
 // # Concurrency
 //
 // All methods of Balancer are safe for concurrent use. Run owns one goroutine
-// that keeps the time and one short one per probe; a hedged request has one per
-// hedge, which ends with the request, and a document of unannounced length one
-// that reads it.
+// that keeps the time, one that keeps the cache and a short one per probe; a
+// hedged request has one per hedge, which ends with the request, and a document
+// of unannounced length one that reads it.
 //
 // # Metrics
 //

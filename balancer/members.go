@@ -119,7 +119,10 @@ func (b *Balancer) setMembers(origin Origin, names []string, now time.Time) {
 	b.members[origin] = names
 	if origin == OriginLearned {
 		b.members[OriginCached] = nil // the cloud's word replaces its old one
-		b.unsaved = true
+		select {
+		case b.learned <- struct{}{}:
+		default:
+		}
 	}
 	var removed []*endpoint
 	if first || !b.running || now.Sub(b.applied) >= b.cfg.Debounce {
@@ -132,7 +135,7 @@ func (b *Balancer) setMembers(origin Origin, names []string, now time.Time) {
 	b.wakeProber()
 }
 
-// applyMembers applies a list that waited for the debounce, and saves it.
+// applyMembers applies a list that waited for the debounce.
 func (b *Balancer) applyMembers(now time.Time) {
 	b.mu.Lock()
 	var removed []*endpoint
@@ -141,7 +144,6 @@ func (b *Balancer) applyMembers(now time.Time) {
 	}
 	b.mu.Unlock()
 	release(removed)
-	b.saveCache()
 }
 
 // applyLocked makes and removes endpoints. A removed endpoint's running

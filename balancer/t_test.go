@@ -546,6 +546,38 @@ func TestT8AnyCacheStarts(t *testing.T) {
 	}
 }
 
+// T8: what was learned in the last moment is there at the next start.
+func TestT8WhatWasLearnedIsKept(t *testing.T) {
+	t.Parallel()
+	cfg := DefaultConfig()
+	cfg.Cache = CacheConfig{Path: filepath.Join(t.TempDir(), "cache.json"), CloudID: "cloud"}
+	b, err := New(cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- b.Run(ctx) }()
+	if err := b.SetMembers(OriginLearned, urls("x")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the list is written while it runs", func() bool { _, err := readCache(cfg.Cache, cfg.Name); return err == nil })
+	if err := b.SetMembers(OriginLearned, urls("x", "y")); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-ran; err != nil {
+		t.Fatal(err)
+	}
+	next, err := New(cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(next.Status().Endpoints); n != 2 {
+		t.Errorf("%d endpoints came from the last run, want the 2 learned last", n)
+	}
+}
+
 const cacheWriterEnv = "BALANCER_TEST_CACHE"
 
 func TestMain(m *testing.M) {
