@@ -88,7 +88,8 @@ func preferWait(headers []string) time.Duration {
 			if !strings.EqualFold(name, "wait") {
 				continue
 			}
-			if secs, err := strconv.Atoi(strings.Trim(value, `"`)); err == nil && secs > 0 {
+			// 31 bits of seconds fit a Duration.
+			if secs, err := strconv.ParseUint(strings.Trim(value, `"`), 10, 31); err == nil {
 				return time.Duration(secs) * time.Second
 			}
 		}
