@@ -162,7 +162,9 @@ func (b *Balancer) record(a *attempt, o outcome, resp *http.Response, err error,
 	}
 	switch o {
 	case outcomeGood, outcomeLacks:
-		ep.succeeded(a.sent, now, a.late.Load(), longPoll)
+		if ep.succeeded(a.sent, now, a.late.Load(), longPoll) {
+			b.republish(now) // wakes the requests that wait for it
+		}
 		if !longPoll {
 			a.p.route.observe(b.cfg.Hedge, now.Sub(a.sent))
 		}
@@ -366,6 +368,12 @@ func (b *Balancer) announce(t Transition, failedOpen bool) {
 	if b.cfg.OnTransition != nil {
 		b.cfg.OnTransition(t)
 	}
+}
+
+func (b *Balancer) republish(now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.publishLocked(now)
 }
 
 // publishLocked builds the snapshot that requests pick from.

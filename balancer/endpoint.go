@@ -209,11 +209,12 @@ func (ep *endpoint) ended(now time.Time, longPoll bool) {
 	ep.progress.Store(nano(now))
 }
 
-// succeeded records a good answer and its latency.
-func (ep *endpoint) succeeded(sent, now time.Time, late, longPoll bool) {
+// succeeded records a good answer and its latency, and says whether it ends a
+// row of failures that is long enough to be out for.
+func (ep *endpoint) succeeded(sent, now time.Time, late, longPoll bool) (recovered bool) {
 	ep.lastGood.Store(nano(now))
 	if ep.failRun.Load() != 0 {
-		ep.failRun.Store(0)
+		recovered = ep.failRun.Swap(0) >= int32(ep.cfg.Breaker.Consecutive)
 	}
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
@@ -223,7 +224,7 @@ func (ep *endpoint) succeeded(sent, now time.Time, late, longPoll bool) {
 	slot.good++
 	ep.requests++
 	if longPoll {
-		return
+		return recovered
 	}
 	ep.latency.add(now.Sub(sent))
 	if !late {
@@ -232,6 +233,7 @@ func (ep *endpoint) succeeded(sent, now time.Time, late, longPoll bool) {
 			ep.lateRun.Store(0)
 		}
 	}
+	return recovered
 }
 
 // failed records a failure of a real request and says whether the breaker

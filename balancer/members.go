@@ -242,8 +242,6 @@ func (b *Balancer) SetWeight(endpoint string, weight float64) error {
 		return fmt.Errorf("weight %g of %s must be above 0 and at most 1; drain an endpoint to take it out", weight, ep.name)
 	}
 	ep.share.Store(math.Float64bits(weight))
-	b.mu.Lock()
-	b.publishLocked(time.Now())
-	b.mu.Unlock()
+	b.republish(time.Now())
 	return nil
 }

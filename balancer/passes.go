@@ -120,7 +120,29 @@ type firstPass struct {
 	resp     *http.Response
 	err      error
 	deadline time.Time
-	after    time.Time // what a server's Retry-After asks for
+	after    time.Time      // what a server's Retry-After asks for
+	refusal  *http.Response // the last answer, for when there will be no better one
+}
+
+// over says that there is no time for another pass, so that the refusal, if
+// there is one, serves better.
+func (f *firstPass) over(now time.Time) bool {
+	return f.refusal != nil && f.deadline.Sub(now) <= lastPassTime
+}
+
+// keep notes an answer as the last one.
+func (f *firstPass) keep(resp *http.Response) {
+	f.refusal = nil
+	if resp == nil {
+		return
+	}
+	again := *resp
+	if body, whole := resp.Body.(*readBody); whole {
+		again.Body = newReadBody(body.data)
+	} else if resp.Body != http.NoBody {
+		return
+	}
+	f.refusal = &again
 }
 
 type firstPassKey struct{}
@@ -130,8 +152,11 @@ type firstPassKey struct{}
 type onlyRoundTrip struct{ b *Balancer }
 
 func (o onlyRoundTrip) RoundTrip(req *http.Request) (*http.Response, error) {
-	if first, _ := req.Context().Value(firstPassKey{}).(*firstPass); first != nil && !first.used {
+	ctx := req.Context()
+	first := ctx.Value(firstPassKey{}).(*firstPass)
+	if !first.used {
 		first.used = true
+		first.keep(first.resp)
 		return first.resp, first.err
 	}
 	if req.Body != nil && req.Body != http.NoBody && req.GetBody != nil {
@@ -143,14 +168,25 @@ func (o onlyRoundTrip) RoundTrip(req *http.Request) (*http.Response, error) {
 		again.Body = body
 		req = &again
 	}
-	first, _ := req.Context().Value(firstPassKey{}).(*firstPass)
-	o.b.waitAsked(req.Context(), first)
-	ep := o.b.waitUsable(req.Context())
-	if err := req.Context().Err(); err != nil {
-		return nil, err
+	o.b.waitAsked(ctx, first)
+	for {
+		ep := o.b.waitUsable(ctx, first)
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if first.over(time.Now()) {
+			return first.refusal, nil
+		}
+		leave := o.b.takePlace(ctx)
+		if ep == nil && o.b.mustWait() {
+			leave() // those before this one have found out that it is no better
+			continue
+		}
+		defer leave()
+		resp, err := o.b.roundTrip(req, ep)
+		first.keep(resp)
+		return resp, err
 	}
-	defer o.b.takePlace(req.Context())()
-	return o.b.roundTrip(req, ep)
 }
 
 // placeTime is how long a request that waited keeps its place at most: what is
@@ -192,11 +228,7 @@ func (b *Balancer) waitAsked(ctx context.Context, first *firstPass) {
 
 // askedAfter notes a server's Retry-After for the next pass: at most the limit,
 // and never so long that no pass is left before the deadline.
-func (p *passes) askedAfter(ctx context.Context, resp *http.Response) {
-	first, _ := ctx.Value(firstPassKey{}).(*firstPass)
-	if first == nil || resp == nil {
-		return
-	}
+func (p *passes) askedAfter(first *firstPass, resp *http.Response) {
 	now := time.Now()
 	wait := retryAfter(resp.Header.Get("Retry-After"), now)
 	wait = min(wait, p.b.cfg.Retry.RetryAfterMax, first.deadline.Sub(now)/2)
@@ -215,27 +247,40 @@ func retryAfter(value string, now time.Time) time.Duration {
 	return 0
 }
 
-// waitUsable returns when an endpoint may be tried, or ctx ends. While all are
-// out it hands the right to try one to a single request at a time, and returns
-// that endpoint; thousands of others go on waiting without any work.
-func (b *Balancer) waitUsable(ctx context.Context) *endpoint {
+// mustWait says that a request which was refused everywhere has nowhere to go.
+func (b *Balancer) mustWait() bool { return b.snap.Load().allRefuse(b.cfg.Breaker.Consecutive) }
+
+// waitUsable returns when an endpoint may be tried, the request is over, or ctx
+// ends. While all are out, or refuse whatever they are asked, it hands the right
+// to try one to a single request at a time, and returns that endpoint; thousands
+// of others go on waiting without any work. first is nil for a download.
+func (b *Balancer) waitUsable(ctx context.Context, first *firstPass) *endpoint {
 	for {
 		now := time.Now()
 		snap := b.snap.Load()
-		if len(snap.usable) > 0 || len(snap.resort) == 0 {
+		if !snap.allRefuse(b.cfg.Breaker.Consecutive) {
+			return nil
+		}
+		if first != nil && first.over(now) {
 			return nil
 		}
 		due := now.Add(b.cfg.Retry.TrialInterval)
-		for _, ep := range snap.resort {
-			if ep.answers() || ep.mayTry(now) {
-				return ep
-			}
-			if at := ep.trialDue(); at.Before(due) {
-				due = at
+		for _, eps := range [][]*endpoint{snap.usable, snap.resort} {
+			for _, ep := range eps {
+				if ep.mayTry(now) {
+					return ep
+				}
+				if at := ep.trialDue(); at.Before(due) {
+					due = at
+				}
 			}
 		}
 		// A random part of a second keeps the waiting from waking together.
-		timer := time.NewTimer(max(0, due.Sub(now)) + rand.N(time.Second))
+		wait := max(0, due.Sub(now)) + rand.N(time.Second)
+		if first != nil && first.refusal != nil {
+			wait = min(wait, first.deadline.Sub(now)-lastPassTime)
+		}
+		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 		case <-snap.replaced:
@@ -278,13 +323,11 @@ func (p *passes) checkRetry(ctx context.Context, resp *http.Response, err error)
 		var pass *PassError
 		return errors.As(err, &pass) && pass.Repeatable, nil
 	}
-	if first, ok := ctx.Value(firstPassKey{}).(*firstPass); ok && time.Until(first.deadline) < lastPassTime {
-		return false, nil // the answer there is serves better than none
-	}
-	if !againStatus(resp.StatusCode) {
+	first := ctx.Value(firstPassKey{}).(*firstPass)
+	if first.over(time.Now()) || !againStatus(resp.StatusCode) {
 		return false, nil
 	}
-	p.askedAfter(ctx, resp)
+	p.askedAfter(first, resp)
 	return true, nil
 }
 

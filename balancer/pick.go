@@ -26,6 +26,17 @@ type snapshot struct {
 	replaced chan struct{}
 }
 
+// allRefuse says that there are endpoints, and each is out or would be, for so
+// many failures in a row, if it were not the last.
+func (s *snapshot) allRefuse(failures uint32) bool {
+	for _, ep := range s.usable {
+		if ep.failRun.Load() < int32(failures) {
+			return false
+		}
+	}
+	return len(s.usable)+len(s.resort) > 0
+}
+
 // want is what kind of endpoint a request asks for.
 type want struct {
 	now time.Time

@@ -9,10 +9,13 @@ import (
 )
 
 // readBody is an answer's body that was read ahead.
-type readBody struct{ bytes.Reader }
+type readBody struct {
+	bytes.Reader
+	data []byte // all of it
+}
 
 func newReadBody(data []byte) *readBody {
-	b := &readBody{}
+	b := &readBody{data: data}
 	b.Reset(data)
 	return b
 }

@@ -256,7 +256,7 @@ func (t *transfer) resume() error {
 		case <-ctx.Done():
 		case <-time.After(backoff(wait.WaitMin, wait.WaitMax, round, nil)):
 		}
-		first = t.b.waitUsable(ctx)
+		first = t.b.waitUsable(ctx, nil)
 	}
 }
 
