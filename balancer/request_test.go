@@ -32,3 +32,26 @@ func TestDeclaredWait(t *testing.T) {
 		}
 	}
 }
+
+// A request's path is below its endpoint's, spelled as it was.
+func TestPathIsBelowTheEndpoints(t *testing.T) {
+	for _, test := range []struct{ endpoint, url, want string }{
+		{"http://a", "http://pool/x/y?q=1", "http://a/x/y?q=1"},
+		{"http://a/base", "http://pool/x/y?q=1", "http://a/base/x/y?q=1"},
+		{"http://a/base", "http://pool/x%2Fy%20z", "http://a/base/x%2Fy%20z"},
+		{"https://a:8443/b%20c/", "http://pool/x%2Fy", "https://a:8443/b%20c/x%2Fy"},
+	} {
+		u, err := ParseEndpoint(test.endpoint)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req, err := http.NewRequest(http.MethodGet, test.url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := DefaultConfig()
+		if got := addressed(req, newEndpoint(&cfg, u, nil, time.Now())).URL.String(); got != test.want {
+			t.Errorf("%s at %s is %s, want %s", test.url, test.endpoint, got, test.want)
+		}
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -549,6 +550,30 @@ func TestT8AnyCacheStarts(t *testing.T) {
 	}
 }
 
+// T8: what the cloud announces now replaces what it announced before the restart.
+func TestT8LearnedReplacesCached(t *testing.T) {
+	t.Parallel()
+	cfg := DefaultConfig()
+	cfg.Cache = CacheConfig{Path: filepath.Join(t.TempDir(), "cache.json"), CloudID: "cloud"}
+	if err := writeCache(cfg.Cache.Path, cacheFile{CloudID: "cloud", Pool: cfg.Name, Endpoints: urls("gone", "stays")}); err != nil {
+		t.Fatal(err)
+	}
+	b, err := New(cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(b.SetMembers(OriginJoin, urls("given")), b.SetMembers(OriginLearned, urls("stays", "new"))); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range b.Status().Endpoints {
+		got = append(got, e.URL)
+	}
+	if want := urls("given", "stays", "new"); !slices.Equal(got, want) {
+		t.Errorf("the pool is %v, want %v", got, want)
+	}
+}
+
 // T8: what was learned in the last moment is there at the next start.
 func TestT8WhatWasLearnedIsKept(t *testing.T) {
 	t.Parallel()
@@ -776,6 +801,24 @@ func TestT11RetryAfterDoesNotStall(t *testing.T) {
 	})
 }
 
+func TestT11RetryAfterIsHonoured(t *testing.T) {
+	inWorld(t, DefaultConfig(), []string{"a"}, func(w *world) {
+		var came []time.Time
+		w.fakes["a"].set(func(rw http.ResponseWriter, r *http.Request) {
+			if came = append(came, time.Now()); len(came) == 1 {
+				rw.Header().Set("Retry-After", "3")
+				rw.WriteHeader(503)
+			}
+		})
+		if got := w.ask("GET", "/x", 10*time.Second); !strings.HasPrefix(got, "200") {
+			t.Fatalf("got %q", got)
+		}
+		if wait := came[1].Sub(came[0]); len(came) != 2 || wait < 3*time.Second || wait > 3500*time.Millisecond {
+			t.Errorf("came %d times, the second %s after the first; want twice, 3s apart", len(came), wait)
+		}
+	})
+}
+
 func TestT11FinalFailureKeepsGoodConnections(t *testing.T) {
 	inWorld(t, DefaultConfig(), three, func(w *world) {
 		for range 9 {
@@ -905,8 +948,8 @@ func TestT12LastEndpointIsNeverOffline(t *testing.T) {
 		for range 20 {
 			w.ask("POST", "/x", time.Second)
 		}
-		if s := w.state("a"); !s.Eligible || s.State != Healthy {
-			t.Errorf("the only endpoint is %s, eligible %v", s.State, s.Eligible)
+		if s := w.state("a"); !s.Eligible || s.State != Healthy || w.count("a", Ejected) > 0 {
+			t.Errorf("the only endpoint is %s, eligible %v, was taken out %d times", s.State, s.Eligible, w.count("a", Ejected))
 		}
 		w.fakes["a"].set(say("a"))
 		if got := w.ask("GET", "/x", time.Second); got != "200 a" {
@@ -947,6 +990,9 @@ func TestT13DownloadsContinueOnlyWithTheSameContent(t *testing.T) {
 	}
 	ranged := func(etag, contentRange, body string) http.HandlerFunc {
 		return func(rw http.ResponseWriter, r *http.Request) {
+			if asked, only := r.Header.Get("Range"), r.Header.Get("If-Range"); asked != "bytes=4000-9999" || only != `"v1"` {
+				t.Errorf("was asked for %q if it is %q", asked, only)
+			}
 			rw.Header().Set("ETag", etag)
 			rw.Header().Set("Content-Range", contentRange)
 			rw.WriteHeader(http.StatusPartialContent)
@@ -1065,9 +1111,22 @@ func TestT16SettingsChangeAtRunTime(t *testing.T) {
 		if err := w.b.SetDrain("http://b", true); err != nil {
 			t.Fatal(err)
 		}
+		drained, _ := w.fakes["b"].counts()
 		if n := counted(3 * time.Second)["b"]; n > 0 {
 			t.Errorf("%d requests went to a drained endpoint", n)
 		}
+		for _, h := range []string{"a", "c"} {
+			w.net.Set(h+":80", faultnet.Fault{Refuse: true})
+			w.net.Reset(h + ":80")
+		}
+		w.ask("GET", "/x", 5*time.Second)
+		if n, _ := w.fakes["b"].counts(); n > drained {
+			t.Errorf("%d requests went to a drained endpoint when the others were dead", n-drained)
+		}
+		for _, h := range []string{"a", "c"} {
+			w.net.Heal(h + ":80")
+		}
+		w.until(time.Minute, func() bool { return w.state("a").Weight+w.state("c").Weight == 2 })
 		w.b.SetDrain("http://b", false)
 		if err := w.b.SetWeight("http://c", 0.1); err != nil {
 			t.Fatal(err)

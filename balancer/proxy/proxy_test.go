@@ -113,6 +113,47 @@ func TestHeadersPassBothWays(t *testing.T) {
 	}
 }
 
+// Headers that concern one connection stay on it, both ways, and where a request
+// came from is told, whatever it says itself.
+func TestHeadersOfOneConnectionStay(t *testing.T) {
+	t.Parallel()
+	var saw http.Header
+	s := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		saw = r.Header.Clone()
+		w.Header().Set("Connection", "X-Hop")
+		w.Header().Set("X-Hop", "1")
+		w.Header().Set("Keep-Alive", "timeout=5")
+		w.Header().Set("X-Kept", "1")
+	})
+	addr := startProxy(t, false, s.URL)
+	req, _ := http.NewRequest(http.MethodGet, addr+"/x", nil)
+	for name, value := range map[string]string{"Connection": "x-mine, keep-alive", "X-Mine": "1", "Keep-Alive": "timeout=9", "Proxy-Authorization": "Basic x",
+		"Te": "trailers, gzip", "X-Forwarded-For": "192.0.2.1", "Forwarded": "for=192.0.2.1", "X-Kept": "1"} {
+		req.Header.Set(name, value)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	read(t, resp, err)
+	for _, name := range []string{"Connection", "X-Mine", "Keep-Alive", "Proxy-Authorization", "Forwarded"} {
+		if v := saw[name]; v != nil {
+			t.Errorf("the endpoint saw %s: %q", name, v)
+		}
+	}
+	for name, want := range map[string]string{"X-Kept": "1", "Te": "trailers", "X-Forwarded-For": "127.0.0.1",
+		"X-Forwarded-Host": strings.TrimPrefix(addr, "http://"), "X-Forwarded-Proto": "http"} {
+		if got := saw.Get(name); got != want {
+			t.Errorf("the endpoint saw %s: %q, want %q", name, got, want)
+		}
+	}
+	for _, name := range []string{"X-Hop", "Keep-Alive"} {
+		if v := resp.Header[name]; v != nil {
+			t.Errorf("the client saw %s: %q", name, v)
+		}
+	}
+	if resp.Header.Get("X-Kept") != "1" {
+		t.Error("an ordinary header was lost")
+	}
+}
+
 // What the endpoint does not say of its answer, the proxy does not make up.
 func TestNoHeaderIsAdded(t *testing.T) {
 	t.Parallel()
@@ -251,10 +292,14 @@ func TestT15AnswersBeforeAnyEndpointIsReachable(t *testing.T) {
 	cfg := Config{Control: startPool(t, balancer.DefaultConfig(), []string{"http://" + dead}), FirstContact: 50 * time.Millisecond}
 	srv := httptest.NewServer(New(cfg, zaptest.NewLogger(t)))
 	defer srv.Close()
+	began := time.Now()
 	resp, err := http.Get(srv.URL + "/api/v1/status")
 	body := read(t, resp, err)
 	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("got %d, Retry-After %q, want 503 with one", resp.StatusCode, resp.Header.Get("Retry-After"))
+	}
+	if took := time.Since(began); took > balancer.DefaultConfig().Retry.MaxElapsed/2 {
+		t.Errorf("answered after %s, as if an endpoint had ever answered", took)
 	}
 	if !strings.Contains(body, dead) || !strings.Contains(body, "refused") {
 		t.Errorf("got %q, want the address and the reason", body)
@@ -421,6 +466,49 @@ func TestPushStaysOnOneRegistry(t *testing.T) {
 	}
 	if used != 1 {
 		t.Errorf("the push went to %d registries, want one", used)
+	}
+}
+
+// An upload goes on at the registry that began it, also when the one that others
+// of its repository go to has come back meanwhile.
+func TestPushStaysWhereItBegan(t *testing.T) {
+	t.Parallel()
+	var hits [2]atomic.Int64
+	var servers [2]*httptest.Server
+	var urls []string
+	for i := range servers {
+		servers[i] = backend(t, func(w http.ResponseWriter, r *http.Request) {
+			hits[i].Add(1)
+			io.Copy(io.Discard, r.Body)
+			w.Header().Set("Location", "/v2/a/b/blobs/uploads/1")
+			w.WriteHeader(http.StatusAccepted)
+		})
+		urls = append(urls, servers[i].URL)
+	}
+	first := rendezvous("a/b", urls)
+	home := 0
+	if first == urls[1] {
+		home = 1
+	}
+	blob := startPool(t, balancer.BlobConfig(), urls)
+	addr := serve(t, Config{Control: startPool(t, balancer.DefaultConfig(), urls), Blob: blob})
+	step := func(method, path string) {
+		req, _ := http.NewRequest(method, addr+path, strings.NewReader("x"))
+		resp, err := http.DefaultClient.Do(req)
+		read(t, resp, err)
+	}
+	if err := blob.SetDrain(first, true); err != nil {
+		t.Fatal(err)
+	}
+	step(http.MethodPost, "/v2/a/b/blobs/uploads/")
+	if err := blob.SetDrain(first, false); err != nil {
+		t.Fatal(err)
+	}
+	for range 4 {
+		step(http.MethodPatch, "/v2/a/b/blobs/uploads/1")
+	}
+	if n := hits[home].Load(); n > 0 || hits[1-home].Load() != 5 {
+		t.Errorf("%d of 5 steps went to the registry that did not begin the upload", n)
 	}
 }
 

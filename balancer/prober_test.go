@@ -1,0 +1,147 @@
+package balancer
+
+import (
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ankacluster/ankacluster/test/faultnet"
+)
+
+func TestWhatAReadinessAnswerSays(t *testing.T) {
+	for _, test := range []struct {
+		code             int
+		ordinary, opened verdict // while the breaker is closed, and in its half-open slot
+	}{
+		{200, verdictPass, verdictPass},
+		{204, verdictPass, verdictPass},
+		{302, verdictFail, verdictFail},
+		{401, verdictNone, verdictNone},
+		{404, verdictNone, verdictNone},
+		{429, verdictNone, verdictFail},
+		{500, verdictFail, verdictFail},
+		{503, verdictFail, verdictFail},
+	} {
+		if got := judgeReady(test.code, false); got != test.ordinary {
+			t.Errorf("%d says %d, want %d", test.code, got, test.ordinary)
+		}
+		if got := judgeReady(test.code, true); got != test.opened {
+			t.Errorf("%d in the half-open slot says %d, want %d", test.code, got, test.opened)
+		}
+	}
+}
+
+func TestPaceOfProbes(t *testing.T) {
+	cfg := DefaultConfig().Probe
+	began := time.Unix(1_000_000, 0)
+	for _, test := range []struct {
+		name    string
+		h       health
+		stretch time.Duration
+		after   time.Duration
+		want    time.Duration
+	}{
+		{"well", health{state: Healthy}, 0, time.Hour, 2 * time.Second},
+		{"asked for less often", health{state: Healthy}, 10 * time.Second, 0, 10 * time.Second},
+		{"asked for more often", health{state: Healthy}, time.Second, 0, 2 * time.Second},
+		{"in doubt, whatever was asked", health{state: Healthy, fails: 1}, 10 * time.Second, 0, 500 * time.Millisecond},
+		{"ejected", health{state: Ejected}, 0, 0, 400 * time.Millisecond},
+		{"down for a minute", health{state: Down}, 0, time.Minute - 1, 400 * time.Millisecond},
+		{"down for eleven", health{state: Down}, 0, 11 * time.Minute, 5 * time.Second},
+		{"down for a day", health{state: Down}, time.Minute, 24 * time.Hour, 5 * time.Second},
+	} {
+		test.h.since = began
+		if got := probeInterval(cfg, test.h, test.stretch, began.Add(test.after)); got != test.want {
+			t.Errorf("%s: every %s, want %s", test.name, got, test.want)
+		}
+	}
+}
+
+// A server may ask to be probed less often, and real traffic stands in for every
+// other probe.
+func TestProbesAreSpared(t *testing.T) {
+	probes := func(cacheControl string, busy bool) (n int) {
+		inWorld(t, DefaultConfig(), []string{"a"}, func(w *world) {
+			w.fakes["a"].setReady(func(rw http.ResponseWriter, r *http.Request) {
+				rw.Header().Set("Cache-Control", cacheControl)
+			})
+			time.Sleep(time.Minute) // it has been heard
+			_, before := w.fakes["a"].counts()
+			if busy {
+				w.load("GET", "/x", time.Minute, 100*time.Millisecond, "200")
+			} else {
+				time.Sleep(time.Minute)
+			}
+			_, n = w.fakes["a"].counts()
+			n -= before
+		})
+		return n
+	}
+	for _, test := range []struct {
+		name, cacheControl string
+		busy               bool
+		least, most        int
+	}{
+		{"idle", "no-store", false, 25, 38},
+		{"busy", "no-store", true, 12, 19},
+		{"asked for ten seconds", "private, max-age=10", false, 5, 8},
+		{"asked for an hour", "max-age=3600", false, 0, 2},
+	} {
+		if got := probes(test.cacheControl, test.busy); got < test.least || got > test.most {
+			t.Errorf("%s: %d probes in a minute, want %d to %d", test.name, got, test.least, test.most)
+		}
+	}
+}
+
+// An alarm that rings late tells of this machine: the endpoint gets a moment
+// more before it is called late.
+func TestLateAlarmBlamesNobody(t *testing.T) {
+	inWorld(t, DefaultConfig(), []string{"a"}, func(w *world) {
+		ep := w.b.snap.Load().all[0]
+		req, _ := http.NewRequest(http.MethodPost, "http://pool/x", nil)
+		a := &attempt{p: w.b.newPass(req), ep: ep, sent: time.Now()}
+		a.answer = alarm{at: time.Now(), attempt: a, ring: (*attempt).onLate}
+		time.Sleep(w.cfg.Slow.Pause + 1)
+		a.onLate()
+		if a.late.Load() || w.state("a").Late > 0 {
+			t.Error("it was called late at once")
+		}
+		time.Sleep(w.cfg.Slow.Pause)
+		synctest.Wait()
+		if !a.late.Load() || w.state("a").Late != 1 {
+			t.Error("it was not called late when the moment was over")
+		}
+	})
+}
+
+// Requests that waited for an endpoint are not all sent to it at once when it is
+// back.
+func TestReturnIsNoStampede(t *testing.T) {
+	inWorld(t, DefaultConfig(), []string{"a"}, func(w *world) {
+		w.load("GET", "/x", time.Second, 10*time.Millisecond, "200")
+		w.net.Set("a:80", faultnet.Fault{Refuse: true})
+		w.net.Reset("a:80")
+		var mu sync.Mutex
+		under, most := 0, 0
+		w.fakes["a"].set(func(rw http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			under++
+			most = max(most, under)
+			mu.Unlock()
+			time.Sleep(20 * time.Millisecond)
+			mu.Lock()
+			under--
+			mu.Unlock()
+		})
+		time.AfterFunc(5*time.Second, func() { w.net.Heal("a:80") })
+		bad, _ := w.load("GET", "/x", 5*time.Second, 5*time.Millisecond, "200")
+		if len(bad) > 0 {
+			t.Errorf("%d failed, first %s", len(bad), bad[0])
+		}
+		if limit := w.cfg.ReturnAtOnce; most > limit+2 || most < limit/2 { // one may be new
+			t.Errorf("%d requests were under way at once after the return, want %d", most, limit)
+		}
+	})
+}
