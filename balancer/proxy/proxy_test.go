@@ -512,6 +512,24 @@ func TestPushStaysWhereItBegan(t *testing.T) {
 	}
 }
 
+// A stream that breaks off has no end that the client could take for its own.
+func TestBrokenStreamIsNotTakenForWhole(t *testing.T) {
+	t.Parallel()
+	s := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "some of it")
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	})
+	resp, err := http.Get(startProxy(t, false, s.URL) + "/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if got, err := io.ReadAll(resp.Body); err == nil {
+		t.Errorf("got %q and no error, want a broken connection", got)
+	}
+}
+
 func TestWrongBytesNeverArriveWhole(t *testing.T) {
 	t.Parallel()
 	data, path := blob(1 << 20)
