@@ -350,8 +350,8 @@ type ReportResponse struct {
 }
 
 // MaxReport is the longest body of a report, in bytes. It leaves room for two
-// outputs of 1 MB whose every byte is escaped once.
-const MaxReport = 6 << 20
+// outputs of 1 MB whose every byte is escaped, which makes six of one (\u001b).
+const MaxReport = 13 << 20
 
 // UnregisterRequest removes a node on disjoin, with its tasks and keys.
 type UnregisterRequest struct {

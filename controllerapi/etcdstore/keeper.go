@@ -317,10 +317,9 @@ func (s *Store) forget(ctx context.Context, id api.InstanceID, _ api.NodeID) err
 		if last {
 			c.delete(dirRequest + i.Batch)
 		}
-		if i.LongOutput {
-			c.delete(outputKey(string(id), "stdout"))
-			c.delete(outputKey(string(id), "stderr"))
-		}
+		// Also of an instance that ended while they were stored.
+		c.delete(outputKey(string(id), "stdout"))
+		c.delete(outputKey(string(id), "stderr"))
 		if addr := i.Public.MACAddress; v.MACs[addr] != nil && v.MACs[addr].Instance == id {
 			c.delete(dirMAC + addr)
 		}

@@ -38,14 +38,20 @@ func shorten(r *api.ScriptResult) (short *api.ScriptResult, long bool) {
 	return &out, len(out.Stdout) < len(r.Stdout) || len(out.Stderr) < len(r.Stderr)
 }
 
-// storeOutput keeps a script's outputs that records do not hold, before the record
-// says so. Repeating it is no error.
-func (s *Store) storeOutput(ctx context.Context, id string, r *api.ScriptResult) error {
+// storeOutput keeps the outputs of a report that records do not hold, before the
+// record of id says so. Repeating it is no error. Those of a task that is not the
+// node's any more are not kept: nobody would read them, or in another's place.
+func (s *Store) storeOutput(ctx context.Context, req *api.ReportRequest, id string) error {
+	r := req.Script
 	if r == nil {
 		return nil
 	}
 	if _, long := shorten(r); !long {
 		return nil
+	}
+	open, err := s.isOpen(ctx, req.NodeID, req.TaskID)
+	if err != nil || !open {
+		return err
 	}
 	for which, text := range map[string]string{"stdout": r.Stdout, "stderr": r.Stderr} {
 		_, err := hedged(ctx, s.writePolicy(), func(ctx context.Context) (*clientv3.PutResponse, error) {
@@ -56,6 +62,20 @@ func (s *Store) storeOutput(ctx context.Context, id string, r *api.ScriptResult)
 		}
 	}
 	return nil
+}
+
+// isOpen reports whether a task is the node's to do. Its word against it is from a
+// fresh view.
+func (s *Store) isOpen(ctx context.Context, node api.NodeID, task api.TaskID) (open bool, err error) {
+	look := func(v *View) { open = v.open(node, task) }
+	if s.Read(look); open {
+		return true, nil
+	}
+	if err := s.Fresh(ctx); err != nil {
+		return false, err
+	}
+	s.Read(look)
+	return open, nil
 }
 
 // FullOutput returns the result with all that is kept of its outputs.

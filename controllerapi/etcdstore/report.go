@@ -31,10 +31,8 @@ func (s *Store) Report(ctx context.Context, req *api.ReportRequest) (abandon boo
 	id := api.InstanceID(ref)
 	switch kind {
 	case taskStart:
-		if s.instance(id) != nil {
-			if err := s.storeOutput(ctx, ref, req.Script); err != nil {
-				return false, err
-			}
+		if err := s.storeOutput(ctx, req, ref); err != nil {
+			return false, err
 		}
 		err = s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {
 			return i.reportStart(v, req, now)

@@ -380,27 +380,6 @@ func TestF9FullEtcdIsToldAndPasses(t *testing.T) {
 	})
 }
 
-func TestF10LastMegabyteOfOutputIsKept(t *testing.T) {
-	t.Parallel()
-	c := startCloud(t, 2, nil)
-	n := newNode(t, "n1", c.controllers...)
-	n.register()
-	id := mustStart(t, c.controllers[0], api.StartRequest{ScriptMonitoring: true, StartupScript: "eA=="})
-	task := n.reserve(api.TaskStart)
-	long := strings.Repeat("0123456789abcde\n", 2<<20/16)
-	info := vmInfo("n1", string(id))
-	n.report(api.ReportRequest{TaskID: task.ID, Seq: 1, Phase: api.PhaseFailed, VM: &info, Message: "script failed",
-		Script: &api.ScriptResult{ReturnCode: 3, Stdout: long + "end", Stderr: "short"}})
-	got := state(t, c.controllers[1], id)
-	if got.StartupScript == nil || len(got.StartupScript.Stdout) != 1<<20 || !strings.HasSuffix(got.StartupScript.Stdout, "\nend") || got.StartupScript.Stderr != "short" {
-		t.Fatalf("script result: %d bytes of stdout", len(got.StartupScript.Stdout))
-	}
-	list, err := c.controllers[0].client().Instances(t.Context())
-	if err != nil || len(list[0].VM.StartupScript.Stdout) > 16<<10 {
-		t.Errorf("list carries %d bytes of output (%v)", len(list[0].VM.StartupScript.Stdout), err)
-	}
-}
-
 func TestF12StatusIsTheSameOnEveryController(t *testing.T) {
 	t.Parallel()
 	c := startCloud(t, 2, nil)
