@@ -37,7 +37,8 @@ const (
 func (s *Store) keeper(ctx context.Context) {
 	tick := time.NewTicker(keeperTick)
 	defer tick.Stop()
-	var since time.Time // of being keeper
+	var since time.Time // of being keeper, and of etcd taking writes
+	stood := false      // the clock, because etcd took none
 	var ticked, swept, cleaned time.Time
 	offline := make(map[api.NodeID]time.Time) // since when, as far as this keeper saw
 	for {
@@ -63,9 +64,14 @@ func (s *Store) keeper(ctx context.Context) {
 			c.put(keyClock, now)
 			if _, err := s.commit(ctx, c); err != nil {
 				s.log.Warn("clock not moved", zap.Error(err))
+				stood = true
 				continue // nothing may be forgotten while the clock stands still
 			}
 			ticked = now
+			if stood { // nodes could not be heard either
+				since, stood = time.Now().UTC(), false
+				clear(offline)
+			}
 		}
 		s.keep(ctx, now, since, offline)
 		if now.Sub(swept) >= sweepEvery {

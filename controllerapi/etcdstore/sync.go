@@ -49,19 +49,16 @@ func (s *Store) Sync(ctx context.Context, req *api.SyncRequest) (Synced, error) 
 		return out, err
 	}
 	s.noteLoad(req.NodeID, req.Load)
-	resync, err := s.storeState(ctx, req)
-	if err != nil {
+	resync, err := s.take(ctx, req)
+	if err != nil && !errors.Is(err, ErrNoSpace) {
+		return out, err
+	}
+	// A full etcd renews leases all the same: the node lives, though what it says
+	// cannot be stored.
+	if err := errors.Join(err, s.renew(ctx, req.NodeID, req.Session, false)); err != nil {
 		return out, err
 	}
 	out.Resync = resync
-	if !resync {
-		if err := s.reconcile(ctx, req); err != nil {
-			return out, err
-		}
-	}
-	if err := s.renew(ctx, req.NodeID, req.Session, false); err != nil {
-		return out, err
-	}
 	s.Read(func(v *View) {
 		if n := v.Nodes[req.NodeID]; n != nil {
 			out.Settings = v.SettingsOf(n)
@@ -69,6 +66,16 @@ func (s *Store) Sync(ctx context.Context, req *api.SyncRequest) (Synced, error) 
 		}
 	})
 	return out, nil
+}
+
+// take stores what a heartbeat says and brings the node's instances in line with
+// it. It reports whether a part is missing.
+func (s *Store) take(ctx context.Context, req *api.SyncRequest) (resync bool, err error) {
+	resync, err = s.storeState(ctx, req)
+	if err != nil || resync {
+		return resync, err
+	}
+	return false, s.reconcile(ctx, req)
 }
 
 // quiet answers a heartbeat that brings no news and gets none, from a view that
