@@ -1,6 +1,7 @@
 package controllerapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"time"
 )
@@ -71,7 +72,7 @@ type StartRequest struct {
 	USBDevice              string            `json:"usb_device,omitempty"`
 	VCPU                   int               `json:"vcpu,omitempty"`
 	VRAM                   int               `json:"vram,omitempty"` // MB
-	Metadata               map[string]any    `json:"metadata,omitempty"`
+	Metadata               Metadata          `json:"metadata,omitempty"`
 	MACAddress             string            `json:"mac_address,omitempty"`
 	VLANTag                string            `json:"vlan_tag,omitempty"`
 	PortForwardingOverride []PortForwardRule `json:"port_forwarding_override,omitempty"`
@@ -101,6 +102,16 @@ type DiskRequest struct {
 	SkipContainerResize bool   `json:"skip_container_resize,omitempty"`
 }
 
+// Metadata is what users keep with an instance: strings, booleans and integers.
+type Metadata map[string]any
+
+// UnmarshalJSON keeps integers to the last digit, as json.Number.
+func (m *Metadata) UnmarshalJSON(data []byte) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	return d.Decode((*map[string]any)(m))
+}
+
 // FlexString is a string that some clients send as a JSON number.
 type FlexString string
 
@@ -119,28 +130,28 @@ func (s *FlexString) UnmarshalJSON(data []byte) error {
 
 // Instance is one requested VM, as GET /api/v1/vm?id= answers it.
 type Instance struct {
-	InstanceID    InstanceID     `json:"instance_id"`
-	InstanceState InstanceState  `json:"instance_state"`
-	VMID          TemplateID     `json:"vmid"`
-	AnkaRegistry  string         `json:"anka_registry"`
-	TS            time.Time      `json:"ts"`      // last update
-	CRTime        time.Time      `json:"cr_time"` // creation
-	Progress      float64        `json:"progress"`
-	VLAN          string         `json:"vlan"`
-	GroupID       GroupID        `json:"group_id"`
-	USBDevice     string         `json:"usb_device,omitempty"`
-	Arch          string         `json:"arch,omitempty"` // amd64, arm64 or unknown
-	Tag           string         `json:"tag,omitempty"`
-	NodeID        NodeID         `json:"node_id,omitempty"`
-	InflightReqID string         `json:"inflight_reqid,omitempty"`
-	Name          string         `json:"name,omitempty"`
-	ExternalID    string         `json:"external_id,omitempty"`
-	Message       string         `json:"message,omitempty"`
-	MACAddress    string         `json:"mac_address,omitempty"`
-	Version       *int           `json:"version,omitempty"`
-	Metadata      map[string]any `json:"metadata,omitempty"`
-	StartupScript *ScriptResult  `json:"startup_script,omitempty"`
-	VMInfo        *VMInfo        `json:"vminfo,omitempty"`
+	InstanceID    InstanceID    `json:"instance_id"`
+	InstanceState InstanceState `json:"instance_state"`
+	VMID          TemplateID    `json:"vmid"`
+	AnkaRegistry  string        `json:"anka_registry"`
+	TS            time.Time     `json:"ts"`      // last update
+	CRTime        time.Time     `json:"cr_time"` // creation
+	Progress      float64       `json:"progress"`
+	VLAN          string        `json:"vlan"`
+	GroupID       GroupID       `json:"group_id"`
+	USBDevice     string        `json:"usb_device,omitempty"`
+	Arch          string        `json:"arch,omitempty"` // amd64, arm64 or unknown
+	Tag           string        `json:"tag,omitempty"`
+	NodeID        NodeID        `json:"node_id,omitempty"`
+	InflightReqID string        `json:"inflight_reqid,omitempty"`
+	Name          string        `json:"name,omitempty"`
+	ExternalID    string        `json:"external_id,omitempty"`
+	Message       string        `json:"message,omitempty"`
+	MACAddress    string        `json:"mac_address,omitempty"`
+	Version       *int          `json:"version,omitempty"`
+	Metadata      Metadata      `json:"metadata,omitempty"`
+	StartupScript *ScriptResult `json:"startup_script,omitempty"`
+	VMInfo        *VMInfo       `json:"vminfo,omitempty"`
 }
 
 // ListedInstance is one element of GET /api/v1/vm.

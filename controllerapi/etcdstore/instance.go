@@ -104,7 +104,7 @@ func (i *Instance) terminate(v *View, now time.Time) {
 type InstanceUpdate struct {
 	Name       *string
 	ExternalID *string
-	Metadata   map[string]any
+	Metadata   api.Metadata
 }
 
 // UpdateInstance changes what users keep with an instance.

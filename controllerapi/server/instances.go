@@ -150,9 +150,9 @@ func (s *Server) terminateInstance(r *http.Request) (any, error) {
 
 func (s *Server) updateInstance(r *http.Request) (any, error) {
 	req, err := httpapi.Decode[struct {
-		Name       *string        `json:"name"`
-		ExternalID *string        `json:"external_id"`
-		Metadata   map[string]any `json:"metadata"`
+		Name       *string      `json:"name"`
+		ExternalID *string      `json:"external_id"`
+		Metadata   api.Metadata `json:"metadata"`
 	}](r)
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,6 +60,33 @@ func TestInstanceLivesAndEndsAcrossControllers(t *testing.T) {
 	list, err := b.Instances(t.Context())
 	if err != nil || len(list) != 0 {
 		t.Fatalf("list %v %v", list, err)
+	}
+}
+
+// A build number may be larger than what a float64 holds.
+func TestMetadataKeepsEveryDigit(t *testing.T) {
+	t.Parallel()
+	c := startCloud(t, 1, nil)
+	const want = `"metadata":{"build":9007199254740993,"least":-9223372036854775808,"on":true,"who":"ci"}`
+	id := ""
+	for _, call := range []struct{ method, path, body string }{
+		{"POST", "/api/v1/vm", `{"vmid":"tpl-1",` + want + `}`},
+		{"PUT", "/api/v1/vm?id=", `{` + want + `}`},
+	} {
+		_, answer := do(t, call.method, c.controllers[0].URL+call.path+id, call.body)
+		if id == "" {
+			id = uuids.FindString(answer)
+		}
+		for _, path := range []string{"/api/v1/vm", "/api/v1/vm?id=" + id} {
+			if _, got := do(t, "GET", c.controllers[0].URL+path, ""); !strings.Contains(got, want) {
+				t.Errorf("%s after %s %s: %s", path, call.method, answer, got)
+			}
+		}
+	}
+	for _, bad := range []string{`1.5`, `1e3`, `9223372036854775808`, `null`, `[1]`} {
+		if _, got := do(t, "PUT", c.controllers[0].URL+"/api/v1/vm?id="+id, `{"metadata":{"a":`+bad+`}}`); !strings.Contains(got, `"FAIL"`) {
+			t.Errorf("%s is taken: %s", bad, got)
+		}
 	}
 }
 

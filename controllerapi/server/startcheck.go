@@ -2,7 +2,7 @@ package server
 
 import (
 	"encoding/base64"
-	"math"
+	"encoding/json"
 	"net"
 	"regexp"
 	"slices"
@@ -99,13 +99,13 @@ func checkWords(req *api.StartRequest) error {
 	return nil
 }
 
-func checkMetadata(m map[string]any) error {
+func checkMetadata(m api.Metadata) error {
 	for key, val := range m {
 		switch v := val.(type) {
 		case string, bool:
-		case float64:
-			if v != math.Trunc(v) {
-				return httpapi.Failf("metadata %q: a number must be an integer", key)
+		case json.Number:
+			if _, err := v.Int64(); err != nil {
+				return httpapi.Failf("metadata %q: a number must be an integer of 64 bits, written without point and exponent", key)
 			}
 		default:
 			return httpapi.Failf("metadata %q: it must be a string, an integer or a boolean", key)
