@@ -29,6 +29,9 @@ const (
 	// silentFor is how long a start may go without a report, from an agent that
 	// does not list its tasks.
 	silentFor = 15 * time.Minute
+	// restartLimit is how long a restart may take: a forced stop and a few
+	// attempts to start, each of which has a limit at the node.
+	restartLimit = 30 * time.Minute
 )
 
 // keeper does what one Store of the cloud has to do: it moves the clock, buries
@@ -137,14 +140,14 @@ func (s *Store) cleanQueue(ctx context.Context) {
 	var old []api.InstanceID
 	s.Read(func(v *View) {
 		for id, i := range v.pending {
-			if time.Since(i.Public.CRTime) > queueLimit {
+			if time.Since(i.WaitsSince()) > queueLimit {
 				old = append(old, id)
 			}
 		}
 	})
 	for _, id := range old {
 		err := s.updateInstance(ctx, id, nil, func(_ *View, i *Instance, now time.Time) error {
-			if !i.Pending() || now.Sub(i.Public.CRTime) <= queueLimit {
+			if !i.Pending() || now.Sub(i.WaitsSince()) <= queueLimit {
 				return errNoChange
 			}
 			i.fail("no node has taken it for "+queueLimit.String(), now)
@@ -214,7 +217,7 @@ func (s *Store) keep(ctx context.Context, now, since time.Time, offline map[api.
 				node = i.Claim.Node
 			}
 			switch {
-			case i.forgettable(now):
+			case v.forgettable(i, now):
 				jobs = append(jobs, job{id, node, s.forget})
 			case i.Buried == nil && i.Ended() && now.Sub(i.Public.TS) >= s.cfg.InstanceTimeout:
 				jobs = append(jobs, job{id, node, s.buryEnded})
@@ -225,6 +228,8 @@ func (s *Store) keep(ctx context.Context, now, since time.Time, offline map[api.
 				jobs = append(jobs, job{id, node, s.settleOffline})
 			case !i.Claim.Done && !i.Ended() && now.Sub(i.Claim.Seen) > silentFor && v.States[node] != nil && v.States[node].TasksHash == "":
 				jobs = append(jobs, job{id, node, s.settleSilent})
+			case i.restartOverdue(now):
+				jobs = append(jobs, job{id, node, s.settleRestart})
 			}
 		}
 	})
@@ -283,8 +288,10 @@ func (s *Store) keepRequests(ctx context.Context, now time.Time) {
 }
 
 // forgettable reports whether the record of an ended instance has done its duty.
-func (i *Instance) forgettable(now time.Time) bool {
-	if i.Buried == nil {
+// That the clock moved since it was buried does not hang on the clocks of two
+// machines: a creation that is still on its way fails from then on.
+func (v *View) forgettable(i *Instance, now time.Time) bool {
+	if i.Buried == nil || v.clock <= i.rev {
 		return false
 	}
 	if i.Public.InstanceState == api.Terminated {
@@ -307,7 +314,7 @@ func (s *Store) buryEnded(ctx context.Context, id api.InstanceID, _ api.NodeID) 
 func (s *Store) forget(ctx context.Context, id api.InstanceID, _ api.NodeID) error {
 	return s.decide(ctx, func(v *View, now time.Time) (*change, bool, error) {
 		i := v.Instances[id]
-		if i == nil || !i.forgettable(now) || v.batches[i.Batch] != nil {
+		if i == nil || !v.forgettable(i, now) || v.batches[i.Batch] != nil {
 			return nil, true, errNoChange
 		}
 		c := new(change)
@@ -361,6 +368,21 @@ func (s *Store) settleSilent(ctx context.Context, id api.InstanceID, node api.No
 			return nil
 		}
 		i.requeue("no report from the node", now)
+		return nil
+	})
+}
+
+// restartOverdue reports whether a restart has taken too long.
+func (i *Instance) restartOverdue(now time.Time) bool {
+	return i.Restart != nil && !i.Ended() && now.Sub(i.Restart.At) > restartLimit
+}
+
+func (s *Store) settleRestart(ctx context.Context, id api.InstanceID, _ api.NodeID) error {
+	return s.updateInstance(ctx, id, nil, func(_ *View, i *Instance, now time.Time) error {
+		if !i.restartOverdue(now) {
+			return errNoChange
+		}
+		i.fail("not restarted within "+restartLimit.String(), now)
 		return nil
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 )
@@ -72,6 +73,35 @@ func TestMACRange(t *testing.T) {
 	for _, bad := range []string{"", "02:00:00:00:00:01", "02:00:00:00:00:02-02:00:00:00:00:01", "x-y"} {
 		if _, err := ParseMACRange(bad); err == nil {
 			t.Errorf("%q is taken", bad)
+		}
+	}
+}
+
+// A creation that is on its way could bring a record back until the clock moved,
+// whatever the machines' clocks say.
+func TestRecordIsForgottenAfterTheClockMovedAndNotBefore(t *testing.T) {
+	now := time.Now()
+	ended := func(state api.InstanceState, ago time.Duration) *Instance {
+		at := now.Add(-ago)
+		return &Instance{Public: api.Instance{InstanceState: state}, Buried: &at, rev: 10}
+	}
+	for _, tc := range []struct {
+		name  string
+		i     *Instance
+		clock int64
+		want  bool
+	}{
+		{"long ago, clock moved", ended(api.Terminated, buriedFor), 11, true},
+		{"long ago by a clock that is ahead", ended(api.Terminated, 365*24*time.Hour), 9, false},
+		{"just now, clock moved", ended(api.Terminated, buriedFor-1), 11, false},
+		{"not confirmed by the node", ended(api.Terminating, unconfirmedFor-1), 11, false},
+		{"not confirmed for long", ended(api.Terminating, unconfirmedFor), 11, true},
+		{"still listed", &Instance{Public: api.Instance{InstanceState: api.Terminated}, rev: 10}, 11, false},
+	} {
+		v := newView()
+		v.clock = tc.clock
+		if got := v.forgettable(tc.i, now); got != tc.want {
+			t.Errorf("%s: %v, want %v", tc.name, got, tc.want)
 		}
 	}
 }

@@ -76,7 +76,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		}
 		queue = len(v.Pending())
 		for _, i := range v.Pending() {
-			oldest = max(oldest, time.Since(i.Public.CRTime))
+			oldest = max(oldest, time.Since(i.WaitsSince()))
 		}
 		if v.Cluster != nil {
 			for _, c := range v.Cluster.Controllers {

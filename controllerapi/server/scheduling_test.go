@@ -87,30 +87,79 @@ func TestStartRequestsWithoutInstancesAreSwept(t *testing.T) {
 	}
 }
 
-func TestStartThatNoNodeTookForADayIsEnded(t *testing.T) {
-	t.Parallel()
-	c := startCloud(t, 1, func(cfg *Config) { cfg.CleanQueuesInterval = time.Second })
-	young, old := mustStart(t, c.controllers[0], api.StartRequest{}), mustStart(t, c.controllers[0], api.StartRequest{})
-	key := "/ankacluster/s/instance/" + string(old)
-	resp, err := c.etcd.Get(t.Context(), key)
+// edit changes a record of etcd, as if time had passed.
+func edit(t *testing.T, etcd *clientv3.Client, key string, change func(record map[string]any)) {
+	t.Helper()
+	resp, err := etcd.Get(t.Context(), key)
 	if err != nil || len(resp.Kvs) != 1 {
-		t.Fatalf("%v %v", resp, err)
+		t.Fatalf("%s: %v %v", key, resp, err)
 	}
 	var record map[string]any
 	if err := json.Unmarshal(resp.Kvs[0].Value, &record); err != nil {
 		t.Fatal(err)
 	}
-	record["public"].(map[string]any)["cr_time"] = time.Now().Add(-25 * time.Hour).UTC()
-	data, _ := json.Marshal(record)
-	if _, err := c.etcd.Put(t.Context(), key, string(data)); err != nil {
+	change(record)
+	data, err := json.Marshal(record)
+	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the old one is in error", func() bool { return state(t, c.controllers[0], old).InstanceState == api.Error })
-	if got := state(t, c.controllers[0], old); !strings.Contains(got.Message, "no node has taken it") {
+	if _, err := etcd.Put(t.Context(), key, string(data)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const instanceDir = "/ankacluster/s/instance/"
+
+// The day counts from when it came into the queue, which may be long after it was
+// created.
+func TestStartThatNoNodeTookForADayIsEnded(t *testing.T) {
+	t.Parallel()
+	c := startCloud(t, 1, func(cfg *Config) { cfg.CleanQueuesInterval = time.Second })
+	ctl := c.controllers[0]
+	start := func() api.InstanceID { return mustStart(t, ctl, api.StartRequest{}) }
+	young, returned, old := start(), start(), start()
+	longAgo := time.Now().Add(-25 * time.Hour).UTC()
+	for _, id := range []api.InstanceID{returned, old} {
+		edit(t, c.etcd, instanceDir+string(id), func(record map[string]any) {
+			record["public"].(map[string]any)["cr_time"] = longAgo
+			at := longAgo
+			if id == returned {
+				at = time.Now().UTC()
+			}
+			record["avoid"] = []map[string]any{{"node": "n1", "at": longAgo}, {"node": "n1", "at": at}}
+		})
+	}
+	eventually(t, "the old one is in error", func() bool { return state(t, ctl, old).InstanceState == api.Error })
+	if got := state(t, ctl, old); !strings.Contains(got.Message, "no node has taken it") {
 		t.Errorf("message %q", got.Message)
 	}
-	if got := state(t, c.controllers[0], young); got.InstanceState != api.Scheduling {
-		t.Errorf("the young one is %s", got.InstanceState)
+	for _, id := range []api.InstanceID{young, returned} {
+		if got := state(t, ctl, id); got.InstanceState != api.Scheduling {
+			t.Errorf("one that has not waited for a day is %s: %s", got.InstanceState, got.Message)
+		}
+	}
+}
+
+// F25: a restart of which nothing is heard ends.
+func TestF25RestartWithoutAnEndIsInError(t *testing.T) {
+	t.Parallel()
+	c := startCloud(t, 1, nil)
+	ctl := c.controllers[0]
+	n := newNode(t, "n1", ctl)
+	n.register()
+	beat(t, n)
+	id := mustStart(t, ctl, api.StartRequest{})
+	n.start(n.reserve(api.TaskStart))
+	if _, body := do(t, "POST", ctl.URL+"/api/v1/rpc/vm/restart", `{"instance_id":"`+string(id)+`"}`); !strings.Contains(body, `"OK"`) {
+		t.Fatal(body)
+	}
+	n.reserve(api.TaskRestart) // and no report
+	edit(t, c.etcd, instanceDir+string(id), func(record map[string]any) {
+		record["restart"].(map[string]any)["at"] = time.Now().Add(-31 * time.Minute).UTC()
+	})
+	eventually(t, "the instance is in error", func() bool { return state(t, ctl, id).InstanceState == api.Error })
+	if got := state(t, ctl, id); !strings.Contains(got.Message, "not restarted within") || got.VMInfo == nil {
+		t.Errorf("message %q, VM %v", got.Message, got.VMInfo)
 	}
 }
 
