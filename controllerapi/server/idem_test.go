@@ -1,7 +1,12 @@
 package server
 
 import (
+	"bufio"
 	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -107,4 +112,30 @@ func TestLargeStartGoesOnThoughItsSenderIsGone(t *testing.T) {
 		list, err := c.controllers[0].client().Instances(t.Context())
 		return err == nil && len(list) == count
 	})
+}
+
+// A request that is cut on its way is not one that is too long, and is not kept.
+func TestKeyedWriteThatIsCutMayBeSentAgain(t *testing.T) {
+	t.Parallel()
+	c := startCloud(t, 1, nil)
+	url := c.controllers[0].URL
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	const body = `{"name":"g"}`
+	_, _ = fmt.Fprintf(conn, "POST /api/v1/group HTTP/1.1\r\nHost: x\r\nIdempotency-Key: cut\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n%s\r\nzz\r\n", body[:3])
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if text, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusBadRequest || !strings.Contains(string(text), "could not be read") {
+		t.Errorf("a cut request: %d %s", resp.StatusCode, text)
+	}
+	if code, got := do(t, "POST", url+"/api/v1/group", body, api.IdempotencyHeader, "cut"); code != 200 || !strings.Contains(got, `"OK"`) {
+		t.Errorf("sent again: %d %s", code, got)
+	}
 }

@@ -78,9 +78,9 @@ type writeFunc = httpapi.HandlerFunc
 func (s *Server) write(h writeFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if key := r.Header.Get(api.IdempotencyHeader); key != "" {
-			body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, httpapi.MaxBody+1))
+			body, err := httpapi.ReadBody(r, httpapi.MaxBody)
 			if err != nil {
-				s.api.WriteError(w, r, &httpapi.Error{Code: http.StatusRequestEntityTooLarge, Message: "request body is larger than 1 MB"})
+				s.api.WriteError(w, r, err)
 				return
 			}
 			if len(key) > 255 {

@@ -22,13 +22,9 @@ func Decode[T any](r *http.Request) (T, error) { return DecodeMax[T](r, MaxBody)
 // DecodeMax is Decode with another limit, in bytes.
 func DecodeMax[T any](r *http.Request, limit int64) (T, error) {
 	var v T
-	data, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, limit))
+	data, err := ReadBody(r, limit)
 	if err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
-			return v, &Error{Code: http.StatusRequestEntityTooLarge, Message: fmt.Sprintf("request body is larger than %d MB", limit>>20)}
-		}
-		return v, &Error{Code: http.StatusBadRequest, Message: "request body could not be read", Cause: err}
+		return v, err
 	}
 	if len(data) == 0 {
 		return v, nil
@@ -36,11 +32,28 @@ func DecodeMax[T any](r *http.Request, limit int64) (T, error) {
 	if err := json.Unmarshal(data, &v); err != nil {
 		var wrongType *json.UnmarshalTypeError
 		if errors.As(err, &wrongType) {
+			if wrongType.Field == "" {
+				return v, BadRequest("expected %s, got %s", jsonKind(wrongType.Type), wrongType.Value)
+			}
 			return v, BadRequest("field %q: expected %s, got %s", wrongType.Field, jsonKind(wrongType.Type), wrongType.Value)
 		}
 		return v, BadRequest("malformed JSON: %v", err)
 	}
 	return v, nil
+}
+
+// ReadBody reads the body of r. Errors are *Error with code 413 for one that is
+// longer than limit, in bytes, and 400 for one that ends before it should.
+func ReadBody(r *http.Request, limit int64) ([]byte, error) {
+	data, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, limit))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, &Error{Code: http.StatusRequestEntityTooLarge, Message: fmt.Sprintf("request body is larger than %d MB", limit>>20)}
+	case err != nil:
+		return nil, &Error{Code: http.StatusBadRequest, Message: "request body could not be read", Cause: err}
+	}
+	return data, nil
 }
 
 // jsonKind is what a Go type looks like in JSON, in the words of an error.
@@ -56,6 +69,8 @@ func jsonKind(t reflect.Type) string {
 		return "object"
 	case reflect.Pointer:
 		return jsonKind(t.Elem())
+	case reflect.Float32, reflect.Float64:
+		return "number"
 	}
-	return "number"
+	return "integer"
 }
