@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,6 +26,8 @@ const (
 	eventQueue   = 4096
 	eventTimeout = 5 * time.Second
 	eventTries   = 5
+	// eventFlush is how long the end waits for events that have not been sent.
+	eventFlush = 3 * time.Second
 	// eventLogPath takes events for the registry's central log, one POST each.
 	eventLogPath = "/registry/log-event"
 )
@@ -38,6 +42,7 @@ type eventLog struct {
 // eventSink is one receiver.
 type eventSink struct {
 	url     string
+	shown   string // without what may be secret: user, password and query
 	http    *http.Client
 	queue   chan api.Event // capacity eventQueue
 	dropped atomic.Int64
@@ -45,11 +50,15 @@ type eventSink struct {
 
 func newEventLog(cfg Config, log *zap.Logger) *eventLog {
 	e := &eventLog{controller: cfg.ID, log: log}
-	add := func(url string, hc *http.Client) {
+	add := func(to string, hc *http.Client) {
 		if hc == nil {
 			hc = &http.Client{Timeout: eventTimeout}
 		}
-		e.sinks = append(e.sinks, &eventSink{url: url, http: hc, queue: make(chan api.Event, eventQueue)})
+		shown := ""
+		if u, err := url.Parse(to); err == nil {
+			shown = (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+		}
+		e.sinks = append(e.sinks, &eventSink{url: to, shown: shown, http: hc, queue: make(chan api.Event, eventQueue)})
 	}
 	if cfg.EventLogURL != "" {
 		add(cfg.EventLogURL, nil)
@@ -86,7 +95,7 @@ func (e *eventLog) add(ev api.Event) {
 	}
 }
 
-// run sends events until ctx ends.
+// run sends events until ctx ends, and then what waits, for a moment.
 func (e *eventLog) run(ctx context.Context) {
 	var wg sync.WaitGroup
 	for _, s := range e.sinks {
@@ -96,19 +105,32 @@ func (e *eventLog) run(ctx context.Context) {
 }
 
 func (s *eventSink) run(ctx context.Context, log *zap.Logger) {
+	sending, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(eventFlush, cancel) })()
 	failing := false
+	deliver := func(ev api.Event) {
+		err := s.send(sending, ev)
+		if err != nil && !failing {
+			log.Warn("event not delivered", zap.String("url", s.shown), zap.Error(err))
+		}
+		failing = err != nil
+		if err != nil {
+			s.dropped.Add(1)
+		}
+	}
+	for ctx.Err() == nil {
+		select {
+		case ev := <-s.queue:
+			deliver(ev)
+		case <-ctx.Done():
+		}
+	}
 	for {
 		select {
 		case ev := <-s.queue:
-			err := s.send(ctx, ev)
-			if err != nil && !failing {
-				log.Warn("event not delivered", zap.String("url", s.url), zap.Error(err))
-			}
-			failing = err != nil
-			if err != nil {
-				s.dropped.Add(1)
-			}
-		case <-ctx.Done():
+			deliver(ev)
+		default:
 			return
 		}
 	}
@@ -143,6 +165,9 @@ func (s *eventSink) post(ctx context.Context, data []byte) error {
 	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := s.http.Do(req)
+	if failed, ok := errors.AsType[*url.Error](err); ok {
+		return failed.Err // without the URL
+	}
 	if err != nil {
 		return err
 	}

@@ -1,13 +1,19 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 )
 
 func TestEventsReachTheirReceiverOnceForTheCloud(t *testing.T) {
@@ -49,6 +55,63 @@ func TestEventsReachTheirReceiverOnceForTheCloud(t *testing.T) {
 	for _, w := range want {
 		if got[w] != 1 {
 			t.Errorf("%s came %d times", w, got[w])
+		}
+	}
+}
+
+// What waits when the controller is told to end is sent all the same.
+func TestEventsThatWaitAreSentAtTheEnd(t *testing.T) {
+	t.Parallel()
+	arrived, answer := make(chan string, 3), make(chan struct{})
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var ev api.Event
+		if err := json.NewDecoder(r.Body).Decode(&ev); err != nil {
+			t.Error(err)
+		}
+		arrived <- ev.Event
+		<-answer
+	}))
+	t.Cleanup(receiver.Close)
+	log := newEventLog(Config{ID: "x", EventLogURL: receiver.URL}, zap.NewNop())
+	ctx, end := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { log.run(ctx) })
+	for _, kind := range []string{"first", "second", "third"} {
+		log.system(kind, nil)
+	}
+	if got := <-arrived; got != "first" {
+		t.Errorf("the first is %s", got)
+	}
+	end()
+	close(answer)
+	wg.Wait()
+	close(arrived)
+	var rest []string
+	for kind := range arrived {
+		rest = append(rest, kind)
+	}
+	if !slices.Equal(rest, []string{"second", "third"}) {
+		t.Errorf("after the end: %v", rest)
+	}
+}
+
+// The URL of a receiver may carry what lets one write there.
+func TestSecretsOfAnEventReceiverAreNotLogged(t *testing.T) {
+	t.Parallel()
+	receiver := httptest.NewServer(nil)
+	receiver.Close() // refuses
+	core, logs := observer.New(zap.DebugLevel)
+	log := newEventLog(Config{ID: "x", EventLogURL: strings.Replace(receiver.URL, "//", "//user:hunter2@", 1) + "/log?token=hunter3"}, zap.New(core))
+	ctx, end := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { log.run(ctx) })
+	log.system("anything", nil)
+	eventually(t, "the failure is logged", func() bool { return logs.FilterMessage("event not delivered").Len() > 0 })
+	end()
+	wg.Wait()
+	for _, line := range logs.All() {
+		if text := fmt.Sprint(line.Message, line.ContextMap()); strings.Contains(text, "hunter") {
+			t.Errorf("logged: %s", text)
 		}
 	}
 }
