@@ -97,12 +97,13 @@ func starting() http.Handler {
 	})
 }
 
-// nodesOnly lets the agent wire and the probes through.
+// nodesOnly lets through what agents ask for: their wire, the package of an
+// upgrade, and the probes.
 func nodesOnly(next http.Handler) http.Handler {
 	prefix := controllerapi.PathAgentRegister[:strings.LastIndex(controllerapi.PathAgentRegister, "/")+1]
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case strings.HasPrefix(r.URL.Path, prefix), r.URL.Path == "/livez", r.URL.Path == "/readyz", r.URL.Path == "/api/v1/status", r.URL.Path == "/api/v1/cluster":
+		case strings.HasPrefix(r.URL.Path, prefix), strings.HasPrefix(r.URL.Path, "/pkg/"), r.URL.Path == "/livez", r.URL.Path == "/readyz", r.URL.Path == "/api/v1/status", r.URL.Path == "/api/v1/cluster":
 			next.ServeHTTP(w, r)
 		default:
 			httpapi.WriteJSON(w, http.StatusNotFound, httpapi.Envelope{Status: httpapi.StatusFail, Message: "this address serves nodes only"})

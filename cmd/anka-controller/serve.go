@@ -240,6 +240,13 @@ func (p *process) start(g *errgroup.Group, ctx context.Context, client *etcdmemb
 func (p *process) stop(ctx context.Context, ctrl controllerServer, closeFront func()) {
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.cfg.GracefulShutdown)
 	defer cancel()
+	// Before the drain, because it answers the long polls: who comes again takes a
+	// new connection.
+	for _, l := range []*listener{p.api, p.queue, p.registry} {
+		if l != nil {
+			l.leaving.Store(true)
+		}
+	}
 	if ctrl != nil {
 		p.log.Info("draining", zap.Duration("at_most", p.cfg.GracefulShutdown))
 		if err := ctrl.Drain(grace); err != nil {
@@ -247,11 +254,6 @@ func (p *process) stop(ctx context.Context, ctrl controllerServer, closeFront fu
 		}
 	}
 	p.drainRegistry()
-	for _, l := range []*listener{p.api, p.queue, p.registry} {
-		if l != nil {
-			l.leaving.Store(true)
-		}
-	}
 	if ctx.Err() != nil { // as asked; after a failure nobody needs to be told gently
 		wait := time.NewTimer(p.cfg.DrainDelay)
 		defer wait.Stop()
