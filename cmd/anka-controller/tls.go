@@ -8,7 +8,7 @@ import (
 )
 
 func tlsVersion(p *string) func(string) error {
-	return oneOf(p, "tls_1.0", "tls_1.1", "tls_1.2", "tls_1.3")
+	return oneOf(p, servertls.VersionWords()...)
 }
 
 func cipherSuites(p *[]string) func(string) error {

@@ -6,14 +6,19 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
 
 // Versions are the words for TLS versions.
 var Versions = map[string]uint16{"tls_1.0": tls.VersionTLS10, "tls_1.1": tls.VersionTLS11, "tls_1.2": tls.VersionTLS12, "tls_1.3": tls.VersionTLS13}
+
+// VersionWords returns the keys of Versions in order.
+func VersionWords() []string { return slices.Sorted(maps.Keys(Versions)) }
 
 // Options are a server's settings; empty words mean the default.
 type Options struct {
@@ -46,7 +51,7 @@ func Config(o Options) (*tls.Config, error) {
 		}
 		version, ok := Versions[v.word]
 		if !ok {
-			return nil, fmt.Errorf("TLS version %q is none of tls_1.0, tls_1.1, tls_1.2, tls_1.3", v.word)
+			return nil, fmt.Errorf("TLS version %q is none of %s", v.word, strings.Join(VersionWords(), ", "))
 		}
 		*v.to = version
 	}
