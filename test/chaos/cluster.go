@@ -58,10 +58,9 @@ func newCluster(bin, dir string) (*cluster, error) {
 	}
 	for i, s := range c.servers[member] {
 		name := fmt.Sprintf("etcd-%d", i+1)
-		s.process = &localcloud.Process{Name: name, Path: filepath.Join(bin, "etcd"), Log: filepath.Join(dir, name+".log"), Args: []string{
-			"--name", name, "--data-dir", filepath.Join(dir, name), "--initial-cluster", strings.Join(peers, ","), "--log-level", "warn", "--election-timeout", "500",
-			"--listen-client-urls", localcloud.URL(ports[i]), "--advertise-client-urls", s.front.url(),
-			"--listen-peer-urls", localcloud.URL(ports[3+i]), "--initial-advertise-peer-urls", peerLinks[i].url()}}
+		s.process = &localcloud.Process{Name: name, Path: filepath.Join(bin, "etcd"), Log: filepath.Join(dir, name+".log"),
+			Args: localcloud.Etcd{Name: name, Dir: filepath.Join(dir, name), Client: localcloud.URL(ports[i]), ClientThrough: s.front.url(),
+				Peer: localcloud.URL(ports[3+i]), PeerThrough: peerLinks[i].url()}.Args(strings.Join(peers, ","))}
 	}
 	for i := range 3 {
 		front, err := newLink(localcloud.Addr(ports[6+i]))

@@ -98,11 +98,9 @@ func New(cfg Config) (*Cloud, error) {
 		endpoints = append(endpoints, URL(cfg.EtcdClient[i]))
 	}
 	for i := range cfg.EtcdClient {
-		c.Etcd = append(c.Etcd, c.process(fmt.Sprintf("etcd-%d", i+1), "etcd", nil,
-			"--name", fmt.Sprintf("etcd-%d", i+1), "--data-dir", filepath.Join(cfg.Dir, fmt.Sprintf("etcd-%d", i+1)),
-			"--listen-client-urls", URL(cfg.EtcdClient[i]), "--advertise-client-urls", URL(cfg.EtcdClient[i]),
-			"--listen-peer-urls", URL(cfg.EtcdPeer[i]), "--initial-advertise-peer-urls", URL(cfg.EtcdPeer[i]),
-			"--initial-cluster", strings.Join(members, ","), "--log-level", "warn"))
+		name := fmt.Sprintf("etcd-%d", i+1)
+		member := Etcd{Name: name, Dir: filepath.Join(cfg.Dir, name), Client: URL(cfg.EtcdClient[i]), Peer: URL(cfg.EtcdPeer[i])}
+		c.Etcd = append(c.Etcd, c.process(name, "etcd", nil, member.Args(strings.Join(members, ","))...))
 	}
 	for i, port := range cfg.Registries {
 		c.Registries = append(c.Registries, c.process(fmt.Sprintf("registry-%d", i+1), "anka-registry", []string{

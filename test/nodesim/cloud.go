@@ -51,10 +51,8 @@ func startCloud(ctx context.Context, bin, template string) (*ownCloud, error) {
 	}
 	for i := range cloudSize {
 		name, peer := fmt.Sprintf("etcd-%d", i+1), localcloud.URL(ports[cloudSize+i])
-		c.etcd = append(c.etcd, &localcloud.Process{Name: name, Path: filepath.Join(bin, "etcd"), Log: filepath.Join(dir, name+".log"), Args: []string{
-			"--name", name, "--data-dir", filepath.Join(dir, name), "--initial-cluster", strings.Join(peers, ","), "--log-level", "warn", "--election-timeout", "500",
-			"--listen-client-urls", c.etcdURLs[i], "--advertise-client-urls", c.etcdURLs[i],
-			"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer}})
+		c.etcd = append(c.etcd, &localcloud.Process{Name: name, Path: filepath.Join(bin, "etcd"), Log: filepath.Join(dir, name+".log"),
+			Args: localcloud.Etcd{Name: name, Dir: filepath.Join(dir, name), Client: c.etcdURLs[i], Peer: peer}.Args(strings.Join(peers, ","))})
 		name = fmt.Sprintf("controller-%d", i+1)
 		c.ctrl = append(c.ctrl, &localcloud.Process{Name: name, Path: filepath.Join(bin, "anka-controller"), Log: filepath.Join(dir, name+".log"), Env: []string{
 			"ANKA_LISTEN_ADDR=" + strings.TrimPrefix(c.ctrlURLs[i], "http://"), "ANKA_ADVERTISE_URL=" + c.ctrlURLs[i], "ANKA_DATA_DIR=" + filepath.Join(dir, name),
