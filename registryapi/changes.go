@@ -54,6 +54,9 @@ type RepositoryState struct {
 	// is nil.
 	Tags      []TagState      `json:"tags"`
 	Manifests []ManifestState `json:"manifests"`
+	// Incomplete means that some of it could not be read: what is missing here
+	// need not be deleted.
+	Incomplete bool `json:"incomplete,omitempty"`
 }
 
 // TagState is a tag as stored.

@@ -15,7 +15,8 @@ import (
 // Config says what to copy from where.
 type Config struct {
 	// Sources are the URLs of the registries to follow: push registries, or
-	// replicas of one.
+	// replicas of one. User and password in a URL are sent by basic
+	// authentication to that host, and not shown or logged.
 	Sources []string
 	// HTTP sends the requests; nil means a client of our own.
 	HTTP *http.Client
@@ -45,14 +46,15 @@ func (cfg Config) Validate() error {
 	}
 	seen := make(map[string]bool)
 	for _, s := range cfg.Sources {
-		u, err := url.Parse(s)
+		base, _ := splitSource(s)
+		u, err := url.Parse(base)
 		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-			errs = append(errs, fmt.Errorf("registry to replicate %q: must be http://host:port or https://host:port", s))
+			errs = append(errs, fmt.Errorf("registry to replicate %q: must be http://host:port or https://host:port", base))
 		}
-		if seen[strings.TrimRight(s, "/")] {
-			errs = append(errs, fmt.Errorf("registry to replicate %q is named twice", s))
+		if seen[base] {
+			errs = append(errs, fmt.Errorf("registry to replicate %q is named twice", base))
 		}
-		seen[strings.TrimRight(s, "/")] = true
+		seen[base] = true
 	}
 	if cfg.Bandwidth < 0 || cfg.Parallel < 0 || cfg.Poll < 0 {
 		errs = append(errs, errors.New("bandwidth, parallel copies and poll time of the replication must not be negative"))
@@ -62,3 +64,38 @@ func (cfg Config) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// splitSource takes the credentials out of a source's URL.
+func splitSource(source string) (base string, user *url.Userinfo) {
+	u, err := url.Parse(source)
+	if err != nil { // what stands before an @ may be a password all the same
+		return source[strings.LastIndexByte(source, '@')+1:], nil
+	}
+	user, u.User = u.User, nil
+	return strings.TrimRight(u.String(), "/"), user
+}
+
+// authorized is c that sends user's credentials to the host of base.
+func authorized(c *http.Client, base string, user *url.Userinfo) *http.Client {
+	if user == nil {
+		return c
+	}
+	next := c.Transport
+	if next == nil {
+		next = http.DefaultTransport
+	}
+	with := *c
+	with.Transport = roundTripper(func(req *http.Request) (*http.Response, error) {
+		if strings.HasPrefix(req.URL.String(), base+"/") { // not where a redirect leads
+			req = req.Clone(req.Context())
+			password, _ := user.Password()
+			req.SetBasicAuth(user.Username(), password)
+		}
+		return next.RoundTrip(req)
+	})
+	return &with
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }

@@ -31,6 +31,7 @@
 //
 // A source that lost its whole store is not followed into that: while it lists
 // no repository at all, nothing is deleted on its account, and the state tells.
+// Nor is anything deleted in a repository of which a source cannot read all.
 //
 // # Not guaranteed
 //

@@ -41,6 +41,22 @@ func merge(name string, states []registryapi.RepositoryState) wanted {
 	return w
 }
 
+// withMissing adds to an incomplete state what the source had before: it may be
+// there still.
+func withMissing(st, before registryapi.RepositoryState) registryapi.RepositoryState {
+	for _, t := range before.Tags {
+		if !slices.ContainsFunc(st.Tags, func(x registryapi.TagState) bool { return x.Tag == t.Tag }) {
+			st.Tags = append(st.Tags, t)
+		}
+	}
+	for _, m := range before.Manifests {
+		if !slices.ContainsFunc(st.Manifests, func(x registryapi.ManifestState) bool { return x.Digest == m.Digest }) {
+			st.Manifests = append(st.Manifests, m)
+		}
+	}
+	return st
+}
+
 func wins(a, b registryapi.TagState) bool {
 	return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(a.Digest, b.Digest)) > 0
 }

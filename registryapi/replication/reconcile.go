@@ -23,6 +23,10 @@ func (r *Replicator) reconcile(ctx context.Context, repo string, sources []*sour
 		if err != nil {
 			return false, err
 		}
+		if st.Incomplete {
+			r.log.Warn("source cannot read all of a repository: nothing of it is deleted here; anka-registry verify tells there what is damaged",
+				zap.String("endpoint", s.url), zap.String("repository", repo))
+		}
 		fetched[s] = st
 	}
 	var before, now []registryapi.RepositoryState
@@ -36,6 +40,10 @@ func (r *Replicator) reconcile(ctx context.Context, repo string, sources []*sour
 		st, ok := fetched[s]
 		if !ok {
 			st = old
+		}
+		if ok && st.Incomplete {
+			st = withMissing(st, old)
+			fetched[s] = st
 		}
 		now = append(now, st)
 		for _, m := range st.Manifests {

@@ -623,3 +623,70 @@ func TestMetricsTellOfCopiesAndLag(t *testing.T) {
 	push.stop()
 	eventually(t, "the metrics say that the source is gone", func() bool { return value("connected") == 0 && value("errors_total") > 0 })
 }
+
+// A tag whose file is damaged at the source is not one that was deleted there:
+// the replica keeps its own, and goes on to follow the rest.
+func TestDamageAtTheSourceIsNoDelete(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	push := start(t, options{root: root})
+	push.push("vm", "v1", noise(100))
+	push.push("vm", "v2", noise(100))
+	replica := start(t, options{sources: []string{push.url}})
+	converge(t, push, replica)
+	file := filepath.Join(root, "repos", "vm", "tags", "v1")
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, whole[:len(whole)/2], 0o644); err != nil {
+		t.Fatal(err)
+	}
+	push.push("vm", "v3", noise(100))
+	eventually(t, "v3 is at the replica", func() bool { return strings.Contains(replica.state(), "v3 ") })
+	if got := replica.state(); !strings.Contains(got, "v1 ") {
+		t.Errorf("v1 is gone from the replica:\n%s", got)
+	}
+	// Mended, and deleted in truth.
+	if err := os.WriteFile(file, whole, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := push.oci.DeleteManifest(t.Context(), "vm", "v1"); err != nil {
+		t.Fatal(err)
+	}
+	converge(t, push, replica)
+}
+
+// What a source's URL holds of credentials is used, and shown to nobody.
+func TestCredentialsInASourcesURLAreNotShown(t *testing.T) {
+	t.Parallel()
+	var authorized atomic.Bool
+	push := start(t, options{wrap: func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			user, password, _ := r.BasicAuth()
+			authorized.Store(user == "token-of-ours" && password == "s3cret")
+			next.ServeHTTP(w, r)
+		})
+	}})
+	with := strings.Replace(push.url, "http://", "http://token-of-ours:s3cret@", 1)
+	replica := start(t, options{sources: []string{with}})
+	eventually(t, "the source is followed", func() bool { return replica.rep.State().InSync })
+	if !authorized.Load() {
+		t.Error("the source was asked without the credentials")
+	}
+	shown := fmt.Sprintf("%+v", replica.rep.State())
+	_, err := replica.tryPush("vm", "v1", noise(10))
+	push.stop()
+	eventually(t, "the source is missed", func() bool { return !replica.rep.State().Sources[0].Connected })
+	shown += fmt.Sprintf("%+v %v", replica.rep.State(), err)
+	shown += fmt.Sprint(Config{Sources: []string{with, with}}.Validate())
+	shown += fmt.Sprint(Config{Sources: []string{strings.Replace(with, "http:", "ftp:", 1)}}.Validate())
+	for _, secret := range []string{"token-of-ours", "s3cret"} {
+		if strings.Contains(shown, secret) {
+			t.Errorf("%q is shown in %s", secret, shown)
+		}
+	}
+	if !strings.Contains(shown, strings.TrimPrefix(push.url, "http://")) {
+		t.Errorf("the source is not named in %s", shown)
+	}
+}

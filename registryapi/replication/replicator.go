@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -25,7 +24,7 @@ import (
 
 // source is a registry that is followed.
 type source struct {
-	url   string
+	url   string // without credentials
 	rest  *registryapi.Client
 	blobs *transfer.Client
 	known *known // guarded by Replicator.mu
@@ -86,7 +85,7 @@ func New(cfg Config, store *storage.Store, log *zap.Logger) (*Replicator, error)
 		r.limiter = newLimiter(cfg.Bandwidth)
 	}
 	for _, base := range cfg.Sources {
-		s, err := r.newSource(strings.TrimRight(base, "/"))
+		s, err := r.newSource(base)
 		if err != nil {
 			return nil, fmt.Errorf("replication: %w", err)
 		}
@@ -96,9 +95,11 @@ func New(cfg Config, store *storage.Store, log *zap.Logger) (*Replicator, error)
 	return r, nil
 }
 
-func (r *Replicator) newSource(base string) (*source, error) {
+func (r *Replicator) newSource(text string) (*source, error) {
+	base, user := splitSource(text)
+	hc := authorized(r.cfg.HTTP, base, user)
 	blobs, err := transfer.New(transfer.Config{
-		Base: base, HTTP: r.cfg.HTTP, Log: r.log, Attempts: 4, MaxBackoff: 2 * time.Second,
+		Base: base, HTTP: hc, Log: r.log, Attempts: 4, MaxBackoff: 2 * time.Second,
 		// Copies are not pulls; and a push registry serves nobody else.
 		Authorize: func(req *http.Request) { req.Header.Set(registryapi.HeaderNoPull, "replica") },
 	})
@@ -112,7 +113,7 @@ func (r *Replicator) newSource(base string) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &source{url: base, rest: registryapi.NewClient(base, r.cfg.HTTP), blobs: blobs, known: k,
+	return &source{url: base, rest: registryapi.NewClient(base, hc), blobs: blobs, known: k,
 		state: registryapi.ReplicationSource{URL: base}}, nil
 }
 

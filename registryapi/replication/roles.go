@@ -12,7 +12,12 @@ import (
 // ReadOnly refuses pushes and deletes at a replica and says where to go: what
 // changed here would be unknown to the source and could never be reconciled.
 func ReadOnly(sources []string) func(http.Handler) http.Handler {
-	message := "this registry is a replica: push to and delete at " + strings.Join(sources, " or ")
+	var shown []string
+	for _, s := range sources {
+		base, _ := splitSource(s)
+		shown = append(shown, base)
+	}
+	message := "this registry is a replica: push to and delete at " + strings.Join(shown, " or ")
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			reading := r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"net/http"
 	"time"
 
@@ -84,10 +85,11 @@ func (s *Server) repository(r *http.Request) (any, error) {
 		Name: name, ID: meta.ID, Created: meta.Created, Arch: meta.Arch,
 		Tags: []registryapi.TagState{}, Manifests: []registryapi.ManifestState{},
 	}
-	tags, err := s.store.Tags(name)
+	tags, damaged, err := s.store.ReadTags(name)
 	if err != nil {
 		return nil, httpapi.Unavailable("the storage cannot be read", err)
 	}
+	state.Incomplete = len(damaged) > 0
 	for _, t := range tags {
 		state.Tags = append(state.Tags, registryapi.TagState{Tag: t.Name, Digest: t.Digest.String(), Order: t.Order, Pushed: t.Pushed})
 	}
@@ -97,8 +99,12 @@ func (s *Server) repository(r *http.Request) (any, error) {
 	}
 	for _, d := range manifests {
 		m, err := s.store.Manifest(name, d)
+		if errors.Is(err, storage.ErrManifestUnknown) {
+			state.Incomplete = true // damaged, or deleted meanwhile: then that is told next
+			continue
+		}
 		if err != nil {
-			continue // deleted meanwhile
+			return nil, httpapi.Unavailable("the storage cannot be read", err)
 		}
 		state.Manifests = append(state.Manifests, registryapi.ManifestState{
 			Digest: d.String(), MediaType: m.MediaType, Size: int64(len(m.Raw)), Pushed: m.Pushed,
