@@ -54,6 +54,13 @@ func startParking(t *testing.T) *parkingServer {
 		}
 	})
 	s.http = &http.Server{ConnContext: s.lot.ConnContext, Handler: WithRequestID(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/unread" {
+			ParkAfter(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.WriteHeader(http.StatusRequestEntityTooLarge)
+				_, _ = io.WriteString(w, "too large")
+			})).ServeHTTP(w, r)
+			return
+		}
 		if r.URL.Path == "/after" {
 			ParkAfter(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				_, _ = io.CopyN(io.Discard, r.Body, afterLimit)
@@ -189,6 +196,23 @@ func TestUnreadBodyIsNotTakenForARequest(t *testing.T) {
 	}
 	if resp, err := http.ReadResponse(c.in, nil); err == nil {
 		t.Errorf("the body was answered as a request, with %d", resp.StatusCode)
+	}
+}
+
+// What a handler leaves of a request must not be taken for the next request: it
+// would be the word of whoever wrote the first.
+func TestRestOfARequestIsNoRequest(t *testing.T) {
+	t.Parallel()
+	s := startParking(t)
+	c := s.dial(t)
+	inner := request("/other")
+	c.send(t, fmt.Sprintf("POST /unread HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(inner), inner))
+	if body, resp := c.answer(t); body != "too large" || resp.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Errorf("got %d %q", resp.StatusCode, body)
+	}
+	c.send(t, request("/after"))
+	if body, resp := c.answer(t); resp.StatusCode != http.StatusTeapot || resp.Header.Get(RequestIDHeader) != "id-of-/after" {
+		t.Errorf("the next answer is %d %q for %q, want that of the next request", resp.StatusCode, body, resp.Header.Get(RequestIDHeader))
 	}
 }
 
