@@ -50,14 +50,21 @@ func Assign(cfg Config, tasks []*Task, waiting, all []*Node, now time.Time) (mat
 		if len(matches) == len(waiting) {
 			break
 		}
-		if n := r.place(t); n != nil {
-			n.Used = n.Used.Add(t.Need)
-			if t.USB != "" && n.USB != nil {
-				n.USB[t.USB]--
+		n := r.place(t)
+		if n == nil {
+			for _, until := range t.Avoid {
+				if now.Before(until) {
+					r.wake(until)
+				}
 			}
-			matches = append(matches, Match{Task: t.ID, Node: n.ID})
-			r.taken[n.ID] = true
+			continue
 		}
+		n.Used = n.Used.Add(t.Need)
+		if t.USB != "" && n.USB != nil {
+			n.USB[t.USB]--
+		}
+		matches = append(matches, Match{Task: t.ID, Node: n.ID})
+		r.taken[n.ID] = true
 	}
 	return matches, r.later
 }

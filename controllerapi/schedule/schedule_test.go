@@ -115,6 +115,24 @@ func TestTaskWaitsForANodeThatHasItsTemplate(t *testing.T) {
 	}
 }
 
+// A node that handed a task back is asked again when that time is over, though
+// nothing else happens in the cloud.
+func TestAvoidedNodeIsAskedAgainWhenItsTimeIsOver(t *testing.T) {
+	until := now.Add(5 * time.Second)
+	for _, created := range []time.Time{now, now.Add(-time.Hour)} {
+		tasks := []*Task{task("t", func(t *Task) {
+			t.Created, t.Avoid = created, map[string]time.Time{"n": until, "other": now.Add(-1)}
+		})}
+		n := []*Node{node("n", 2, nil)}
+		if got, later := Assign(config, tasks, n, n, now); len(got) != 0 || !later.Equal(until) {
+			t.Errorf("created %s: %v, next look at %s, want none and %s", created, got, later, until)
+		}
+		if got, _ := Assign(config, tasks, n, n, until); len(got) != 1 {
+			t.Errorf("created %s: nothing is placed at %s", created, until)
+		}
+	}
+}
+
 func TestFallbackOnlyOnceTheGroupIsFull(t *testing.T) {
 	in := node("in", 1, func(n *Node) { n.Groups = []string{"g"} })
 	back := node("back", 1, func(n *Node) { n.Groups = []string{"f"} })
