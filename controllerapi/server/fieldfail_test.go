@@ -295,10 +295,34 @@ func TestF7TaskThatTheNodeLostGoesBackToTheQueue(t *testing.T) {
 	// The agent's process dies and comes back without the task.
 	n.session, n.seq = uuid.NewString(), 0
 	n.register()
-	eventually(t, "the instance waits again, under another attempt", func() bool {
+	eventually(t, "the instance waits again", func() bool {
 		n.sync()
 		return state(t, c.controllers[1], id).NodeID == ""
 	})
+	if task := n.reserve(api.TaskStart); task.InstanceID != id || task.Attempt != 2 {
+		t.Errorf("task %+v, want another attempt of the same instance", task)
+	}
+}
+
+// One task an instance and kind, however often it is asked for.
+func TestF7TerminatingTwiceIsOneTask(t *testing.T) {
+	t.Parallel()
+	c := startCloud(t, 2, nil)
+	n := newNode(t, "n1", c.controllers...)
+	n.register()
+	id := mustStart(t, c.controllers[0], api.StartRequest{})
+	n.start(n.reserve(api.TaskStart))
+	for _, ctl := range c.controllers {
+		if err := ctl.client().Terminate(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.reserve(api.TaskTerminate)
+	for range c.controllers {
+		if task, err := n.tryReserve(t.Context(), uuid.NewString(), 100*time.Millisecond); task != nil || err != nil {
+			t.Errorf("handed out again: %+v %v", task, err)
+		}
+	}
 }
 
 func TestF8JoinAndDisjoinLeaveNothingBehind(t *testing.T) {
@@ -370,6 +394,51 @@ func makeRoom(t testing.TB, etcd *clientv3.Client) {
 	}
 	if _, err := etcd.AlarmDisarm(ctx, &clientv3.AlarmMember{}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestF8RemovedNodeLeavesNoKey(t *testing.T) {
+	t.Parallel()
+	c := startCloud(t, 1, nil)
+	ctl := c.controllers[0]
+	n := newNode(t, "n1", ctl)
+	n.register()
+	for _, call := range []struct{ path, body string }{
+		{"/api/v1/group", `{"name":"g"}`},
+		{"/api/v1/registry/vm/distribute", `{"template_id":"tpl-1"}`},
+	} {
+		code, answer := do(t, "POST", ctl.URL+call.path, call.body)
+		if code != 200 || !strings.Contains(answer, `"OK"`) {
+			t.Fatal(answer)
+		}
+		if call.path == "/api/v1/group" {
+			do(t, "POST", ctl.URL+"/api/v1/node/group", `{"group_ids":["`+uuids.FindString(answer)+`"],"node_ids":["n1"]}`)
+		}
+	}
+	n.report(api.ReportRequest{TaskID: n.reserve(api.TaskDistribute).ID, Seq: 1, Phase: api.PhaseProgress, Progress: 0.5})
+	mustStart(t, ctl, api.StartRequest{})
+	n.reserve(api.TaskStart)
+	about := func() (keys []string) {
+		resp, err := c.etcd.Get(t.Context(), "/ankacluster/", clientv3.WithPrefix())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, kv := range resp.Kvs {
+			key := string(kv.Key)
+			if strings.HasSuffix(key, "/n1") || strings.Contains(key, "/member/") && strings.Contains(string(kv.Value), `"n1"`) {
+				keys = append(keys, key)
+			}
+		}
+		return keys
+	}
+	if keys := about(); len(keys) != 6 { // node, state, live, ledger, member, jobnode
+		t.Fatalf("before: %v", keys)
+	}
+	if _, body := do(t, "DELETE", ctl.URL+"/api/v1/node", `{"node_id":"n1"}`); !strings.Contains(body, `"OK"`) {
+		t.Fatal(body)
+	}
+	if keys := about(); len(keys) != 0 {
+		t.Errorf("after: %v", keys)
 	}
 }
 
@@ -522,21 +591,38 @@ func TestF16F17NoInstanceIsEverMissing(t *testing.T) {
 	var wg sync.WaitGroup
 	for w := range 3 {
 		wg.Go(func() {
-			for k := 0; ctx.Err() == nil && k < 60; k++ {
+			client := c.controllers[w].client()
+			var own []api.InstanceID
+			for k := 0; ctx.Err() == nil; k++ {
 				ext := fmt.Sprintf("%d-%d", w, k)
-				ids, err := c.controllers[w].client().Start(context.WithoutCancel(ctx), api.StartRequest{VMID: "tpl-1", ExternalID: ext})
+				ids, err := client.Start(context.WithoutCancel(ctx), api.StartRequest{VMID: "tpl-1", ExternalID: ext})
 				if err != nil {
 					t.Errorf("start: %v", err)
 					return
 				}
+				own = append(own, ids[0])
 				mu.Lock()
 				known[ids[0]] = ext
 				mu.Unlock()
+				if len(own) < 20 {
+					continue
+				}
+				mu.Lock()
+				delete(known, own[0])
+				mu.Unlock()
+				if err := client.Terminate(context.WithoutCancel(ctx), own[0]); err != nil {
+					t.Errorf("terminate: %v", err)
+					return
+				}
+				own = own[1:]
 			}
 		})
 	}
-	lists := 0
-	for k := 0; k < 300; k++ {
+	times := 300
+	if os.Getenv("ANKA_LONG") != "" {
+		times = 10_000
+	}
+	for k := range times {
 		mu.Lock()
 		want := make(map[api.InstanceID]string, len(known))
 		for id, ext := range known {
@@ -553,10 +639,13 @@ func TestF16F17NoInstanceIsEverMissing(t *testing.T) {
 			}
 			delete(want, i.InstanceID)
 		}
-		if len(want) > 0 {
-			t.Fatalf("list %d lacks %d acknowledged instances", k, len(want))
+		mu.Lock()
+		for id := range want {
+			if _, still := known[id]; still {
+				t.Fatalf("list %d lacks %s, which was acknowledged and not terminated", k, id)
+			}
 		}
-		lists++
+		mu.Unlock()
 	}
 	cancel()
 	wg.Wait()
@@ -650,6 +739,31 @@ func TestF25StuckPushEndsInError(t *testing.T) {
 		_, got := do(t, "GET", ctl.URL+"/api/v1/image", "")
 		return strings.Contains(got, `"status":"error"`) && strings.Contains(got, "the instance was terminated")
 	})
+}
+
+// Jenkins waits for ever on a request that is pending.
+func TestF25PushOfWhichNothingIsHeardEndsInError(t *testing.T) {
+	t.Parallel()
+	c := startCloud(t, 1, nil)
+	ctl := c.controllers[0]
+	n := newNode(t, "n1", ctl)
+	n.register()
+	beat(t, n)
+	id := mustStart(t, ctl, api.StartRequest{})
+	n.start(n.reserve(api.TaskStart))
+	_, answer := do(t, "POST", ctl.URL+"/api/v1/image", `{"id":"`+string(id)+`","tag":"x","target_vm_id":"tpl-1"}`)
+	request := uuids.FindString(answer)
+	n.reserve(api.TaskSaveImage)
+	edit(t, c.etcd, "/ankacluster/s/image/"+request, func(record map[string]any) {
+		record["seen"] = time.Now().Add(-31 * time.Minute).UTC()
+	})
+	eventually(t, "the request ends in error", func() bool {
+		_, got := do(t, "GET", ctl.URL+"/api/v1/image?id="+request, "")
+		return strings.Contains(got, `"status":"error"`) && strings.Contains(got, "no report from the node")
+	})
+	if got := state(t, ctl, id); got.InstanceState != api.Started {
+		t.Errorf("the instance whose VM runs is %s", got.InstanceState)
+	}
 }
 
 func TestF28EmptyEtcdUnderAKnownCloudIsRefused(t *testing.T) {

@@ -75,6 +75,21 @@ func TestFirstAnswerIsKept(t *testing.T) {
 	}
 }
 
+// The promise is 24 hours, and no key stays for ever.
+func TestKeyIsKeptForADay(t *testing.T) {
+	t.Parallel()
+	c := startCloud(t, 1, nil)
+	do(t, "POST", c.controllers[0].URL+"/api/v1/group", `{"name":"g"}`, api.IdempotencyHeader, "key")
+	resp, err := c.etcd.Get(t.Context(), "/ankacluster/u/idem/", clientv3.WithPrefix())
+	if err != nil || len(resp.Kvs) != 1 {
+		t.Fatalf("%v %v", resp, err)
+	}
+	lease, err := c.etcd.TimeToLive(t.Context(), clientv3.LeaseID(resp.Kvs[0].Lease))
+	if left := time.Duration(lease.TTL) * time.Second; err != nil || left < 24*time.Hour || left > 25*time.Hour {
+		t.Errorf("the key lives for %v (%v)", left, err)
+	}
+}
+
 func TestLargeStartIsWholeAndOnce(t *testing.T) {
 	t.Parallel()
 	c := startCloud(t, 2, nil)
