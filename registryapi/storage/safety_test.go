@@ -2,6 +2,7 @@ package storage
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -227,5 +228,30 @@ func appendAll(t *testing.T, u *Upload, data []byte) {
 	t.Helper()
 	if _, err := u.Append(bytes.NewReader(data)); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Content that was pushed again while its damaged file was read is not put away
+// for it.
+func TestVerifyPutsAwayOnlyWhatItRead(t *testing.T) {
+	t.Parallel()
+	s := openTest(t, t.TempDir())
+	m := mustPush(t, s, "vm", "v1", "content")
+	path := s.blobPath(digest.FromString("content"))
+	if err := os.WriteFile(path, []byte("damaged"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	v, err := s.Verify(t.Context(), VerifyOptions{
+		Quarantine: true,
+		Fetch: func(context.Context, string, digest.Digest, bool) error {
+			_, err := pushBlob(s, "vm", []byte("content")) // by a client, meanwhile
+			return errors.Join(err, errors.New("nobody has it"))
+		},
+	})
+	if err != nil || len(v.Damage) != 1 {
+		t.Fatalf("damaged: got %+v, %v", v.Damage, err)
+	}
+	if err := s.Complete("vm", m); err != nil {
+		t.Errorf("after the push: %v (%+v)", err, v.Damage)
 	}
 }

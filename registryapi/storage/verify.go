@@ -52,14 +52,14 @@ func (s *Store) Verify(ctx context.Context, opt VerifyOptions) (Verification, er
 		return v, err
 	}
 	err = s.eachBlob(ctx, func(d digest.Digest, info os.FileInfo) error {
-		problem, err := s.rehash(ctx, d, opt, v.Bytes)
+		problem, read, err := s.rehash(ctx, d, opt, v.Bytes)
 		if err != nil {
 			return err
 		}
 		v.Blobs++
 		v.Bytes += info.Size()
 		if problem != "" {
-			v.Damage = append(v.Damage, s.treat(ctx, d, owners[d], problem, opt))
+			v.Damage = append(v.Damage, s.treat(ctx, d, owners[d], problem, read, opt))
 		}
 		return nil
 	})
@@ -106,25 +106,29 @@ func (s *Store) owners() (map[digest.Digest]owner, error) {
 	return all, nil
 }
 
-// rehash returns what is wrong with content, or "".
-func (s *Store) rehash(ctx context.Context, d digest.Digest, opt VerifyOptions, before int64) (string, error) {
+// rehash returns what is wrong with content, or "", and the file that it read;
+// nil when that could not be opened.
+func (s *Store) rehash(ctx context.Context, d digest.Digest, opt VerifyOptions, before int64) (problem string, read os.FileInfo, err error) {
 	f, err := open(s.blobPath(d))
 	if notExist(err) {
-		return "", nil // collected meanwhile
+		return "", nil, nil // collected meanwhile
 	}
 	if err != nil {
-		return err.Error(), nil
+		return err.Error(), nil, nil
 	}
 	defer f.Close()
+	if read, err = f.Stat(); err != nil {
+		return err.Error(), nil, nil
+	}
 	sum, err := newRunningHash(d.Algorithm())
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	buf := getBuffer()
 	defer putBuffer(buf)
 	for {
 		if err := ctx.Err(); err != nil {
-			return "", err
+			return "", nil, err
 		}
 		n, err := f.Read(*buf)
 		_, _ = sum.Write((*buf)[:n])
@@ -136,17 +140,17 @@ func (s *Store) rehash(ctx context.Context, d digest.Digest, opt VerifyOptions, 
 			break
 		}
 		if err != nil {
-			return "cannot be read: " + err.Error(), nil
+			return "cannot be read: " + err.Error(), read, nil
 		}
 	}
 	if got := sum.digest(); got != d {
-		return fmt.Sprintf("its content has %s", got), nil
+		return fmt.Sprintf("its content has %s", got), read, nil
 	}
-	return "", nil
+	return "", nil, nil
 }
 
-// treat repairs content or puts it away.
-func (s *Store) treat(ctx context.Context, d digest.Digest, o owner, problem string, opt VerifyOptions) Damage {
+// treat repairs content or puts the file read away.
+func (s *Store) treat(ctx context.Context, d digest.Digest, o owner, problem string, read os.FileInfo, opt VerifyOptions) Damage {
 	dmg := Damage{Repository: o.repo, Digest: d, Problem: problem, Outcome: "left"}
 	if opt.Fetch != nil && o.repo != "" {
 		if err := opt.Fetch(ctx, o.repo, d, o.manifest); err == nil {
@@ -156,17 +160,29 @@ func (s *Store) treat(ctx context.Context, d digest.Digest, o owner, problem str
 			dmg.Problem += "; not repaired: " + err.Error()
 		}
 	}
-	if opt.Quarantine {
-		to := filepath.Join(s.root, "quarantine", fmt.Sprintf("%s-%s-%d", d.Algorithm(), d.Encoded(), time.Now().Unix()))
-		if err := os.Rename(s.blobPath(d), to); err == nil {
-			dmg.Outcome = "quarantined"
-		}
+	if opt.Quarantine && read != nil && s.quarantine(d, read) {
+		dmg.Outcome = "quarantined"
 	}
 	return dmg
 }
 
-// verifyMissing finds links and manifests whose content is not there, or has
-// another size than the link says.
+// quarantine moves content out of the way if it still is the file read: it may
+// have been pushed again since.
+func (s *Store) quarantine(d digest.Digest, read os.FileInfo) bool {
+	lock, err := s.lockCommit(true)
+	if err != nil {
+		return false
+	}
+	defer lock.Close()
+	now, err := os.Stat(s.blobPath(d))
+	if err != nil || !os.SameFile(now, read) || !now.ModTime().Equal(read.ModTime()) {
+		return false
+	}
+	to := filepath.Join(s.root, "quarantine", fmt.Sprintf("%s-%s-%d", d.Algorithm(), d.Encoded(), time.Now().Unix()))
+	return os.Rename(s.blobPath(d), to) == nil
+}
+
+// verifyMissing finds links and manifests whose content is not there.
 func (s *Store) verifyMissing(ctx context.Context, owners map[digest.Digest]owner, opt VerifyOptions, v *Verification) error {
 	all := make([]digest.Digest, 0, len(owners))
 	for d := range owners {
@@ -181,10 +197,7 @@ func (s *Store) verifyMissing(ctx context.Context, owners map[digest.Digest]owne
 			continue
 		}
 		o := owners[d]
-		if opt.Fetch == nil {
-			opt.Quarantine = false // there is nothing to move
-		}
-		v.Damage = append(v.Damage, s.treat(ctx, d, o, "its content is missing", opt))
+		v.Damage = append(v.Damage, s.treat(ctx, d, o, "its content is missing", nil, opt))
 	}
 	return nil
 }
