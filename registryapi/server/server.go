@@ -91,8 +91,7 @@ func (s *Server) Addr() net.Addr {
 // ends. Then /readyz fails, and requests in flight have
 // GracefulShutdownTimeout to end. Nil means stopped as asked.
 func (s *Server) Run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.care(ctx) })
+	serve := func(ctx context.Context) error { <-ctx.Done(); s.Drain(); return nil }
 	if s.cfg.ListenAddr != "" {
 		ln, err := net.Listen("tcp", s.cfg.ListenAddr)
 		if err != nil {
@@ -100,10 +99,11 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 		addr := ln.Addr()
 		s.addr.Store(&addr)
-		g.Go(func() error { return s.serve(ctx, ln) })
-	} else {
-		g.Go(func() error { <-ctx.Done(); s.Drain(); return nil })
+		serve = func(ctx context.Context) error { return s.serve(ctx, ln) }
 	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.care(ctx) })
+	g.Go(func() error { return serve(ctx) })
 	return g.Wait()
 }
 
