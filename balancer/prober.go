@@ -224,6 +224,9 @@ func (p *prober) apply(ep *endpoint, round uint64, stretch time.Duration, e evid
 			ep.probe.due = now.Add(b.cfg.Probe.Fast / 10) // the second pass decides
 			sooner = true
 		}
+		if soon := now.Add(jittered(b.cfg.Probe.Fast, b.cfg.Probe.Jitter)); e.ready == verdictFail && ep.health.usable() && ep.probe.due.After(soon) {
+			ep.probe.due, sooner = soon, true // it was set at the pace of one that is well
+		}
 	}
 	ep.mu.Unlock()
 	if stale {

@@ -56,3 +56,26 @@ func TestProbesOfAPoolFallIntoStep(t *testing.T) {
 		}
 	})
 }
+
+// A probe that fails is repeated at the pace of a transition: a pool without
+// traffic knows a second later that a server has gone.
+func TestFailedProbeIsRepeatedSoon(t *testing.T) {
+	cfg := DefaultConfig()
+	inWorld(t, cfg, three, func(w *world) {
+		time.Sleep(time.Minute)
+		var first time.Time
+		w.fakes["a"].setReady(func(rw http.ResponseWriter, _ *http.Request) {
+			if first.IsZero() { // probes of one endpoint do not overlap while it answers
+				first = time.Now()
+			}
+			rw.WriteHeader(http.StatusServiceUnavailable)
+		})
+		if !w.until(time.Minute, func() bool { return w.state("a").State == Down }) {
+			t.Fatal("never down")
+		}
+		limit := time.Duration((1 + cfg.Probe.Jitter) * float64(cfg.Probe.Fall-1) * float64(cfg.Probe.Fast))
+		if took := time.Since(first); took > limit+10*time.Millisecond { // until looks so often
+			t.Errorf("down %s after the first failed probe, want within %s", took, limit)
+		}
+	})
+}
