@@ -74,7 +74,7 @@ func (a *Agent) register(ctx context.Context) (time.Duration, error) {
 			Facts: a.facts(), Seed: a.cfg.Seed, CloudID: a.knownCloud(),
 		}
 		callCtx, cancel := context.WithTimeout(ctx, a.cfg.RequestTimeout)
-		resp, err := a.deps.Cloud.Register(balancer.WithWait(callCtx, syncPatience), req)
+		resp, err := a.deps.Cloud.Register(balancer.WithHedgeAfter(callCtx, syncPatience), req)
 		cancel()
 		switch {
 		case err == nil:
@@ -204,7 +204,7 @@ func (a *Agent) heartbeats(ctx context.Context, interval time.Duration) error {
 
 		sent := time.Now()
 		callCtx, cancel := context.WithTimeout(ctx, min(beatTimeout, a.cfg.RequestTimeout))
-		resp, err := a.deps.Cloud.Sync(balancer.WithWait(callCtx, syncPatience), req)
+		resp, err := a.deps.Cloud.Sync(balancer.WithHedgeAfter(callCtx, syncPatience), req)
 		cancel()
 		a.metrics.heartbeat(time.Since(sent), err)
 		if err != nil {

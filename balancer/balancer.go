@@ -109,7 +109,7 @@ func (b *Balancer) newPass(req *http.Request) *pass {
 	}
 	p.tried, p.running = p.triedSpace[:0], p.runningSpace[:0]
 	p.hedgeable = b.cfg.Hedge.Enabled && p.repeatable
-	p.delay = p.wait + p.route.wait(b.cfg.Hedge)
+	p.delay = max(p.wait+p.route.wait(b.cfg.Hedge), hedgeAfter(req))
 	if b.cfg.Class == Blob {
 		p.delay = p.wait + b.cfg.Stall.Timeout
 	}

@@ -69,6 +69,21 @@ func WithWait(ctx context.Context, d time.Duration) context.Context {
 	return context.WithValue(ctx, waitKey{}, d)
 }
 
+type hedgeKey struct{}
+
+// WithHedgeAfter bounds from below when a copy of the request may be sent to
+// another endpoint for want of an answer. It is for what a fleet sends by the
+// clock: where servers are late for all, copies make them later.
+func WithHedgeAfter(ctx context.Context, d time.Duration) context.Context {
+	return context.WithValue(ctx, hedgeKey{}, d)
+}
+
+// hedgeAfter is what WithHedgeAfter said, 0 if nothing was said.
+func hedgeAfter(req *http.Request) time.Duration {
+	d, _ := req.Context().Value(hedgeKey{}).(time.Duration)
+	return d
+}
+
 // declaredWait is how long the server may hold req, 0 if nothing was said.
 func declaredWait(req *http.Request) time.Duration {
 	if d, ok := req.Context().Value(waitKey{}).(time.Duration); ok {
