@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -133,12 +134,15 @@ func askProxies(ctx context.Context) poolMap {
 }
 
 func printEndpoints(out io.Writer, pools poolMap, why bool, now time.Time) error {
-	for i, name := range slices.Sorted(maps.Keys(pools)) {
+	names := slices.SortedFunc(maps.Keys(pools), func(a, b string) int {
+		return cmp.Or(cmp.Compare(poolRank(a), poolRank(b)), cmp.Compare(a, b))
+	})
+	for i, name := range names {
 		if i > 0 {
 			fmt.Fprintln(out)
 		}
 		s := pools[name]
-		fmt.Fprintf(out, "%s: %d of %d usable%s\n", name, s.Usable, len(s.Endpoints), poolNotes(s))
+		fmt.Fprintf(out, "%s: %d of %d usable%s\n", poolTitle(name), s.Usable, len(s.Endpoints), poolNotes(s))
 		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 		for _, e := range s.Endpoints {
 			fmt.Fprintf(w, "  %s\t%s\t%s\tshare %.0f%%\tin flight %d\t%s\n", e.URL, stateWord(e, now), origins(e),
@@ -154,6 +158,21 @@ func printEndpoints(out io.Writer, pools poolMap, why bool, now time.Time) error
 		}
 	}
 	return nil
+}
+
+// poolRank puts the blobs behind the registries that they are of.
+func poolRank(name string) int {
+	if strings.HasPrefix(name, "blobs") {
+		return 1
+	}
+	return 0
+}
+
+func poolTitle(name string) string {
+	if poolRank(name) > 0 {
+		return name + " (the registries once more, for large transfers)"
+	}
+	return name
 }
 
 func poolNotes(s balancer.Status) string {
@@ -189,6 +208,12 @@ func origins(e balancer.EndpointStatus) string {
 }
 
 func success(e balancer.EndpointStatus) string {
+	if e.Requests == 0 {
+		return "no requests yet\t"
+	}
+	if e.LatencyP95 == 0 { // only such as have no usual time
+		return fmt.Sprintf("%.1f%% ok\t", e.SuccessRate*100)
+	}
 	return fmt.Sprintf("%.1f%% ok\tp50 %.1f ms, p95 %.1f ms", e.SuccessRate*100, e.LatencyP50, e.LatencyP95)
 }
 
