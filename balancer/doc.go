@@ -15,13 +15,15 @@
 //   - Requests go round robin. One that fails goes to the next endpoint at
 //     once, without a pause; one without an answer for longer than usual is sent
 //     to a second endpoint beside the first, and the first answer counts.
-//   - An endpoint is out after five failures in a row, five late answers in a
-//     row while its peers are on time, or three failed probes, whichever is
-//     first. It comes back when its probes pass again, with a share that grows
-//     over 30 s. Where readiness was good all the time, a copy of a recent
-//     harmless request has to succeed first; user traffic never tries it out.
+//   - An endpoint is out after five failures in a row or less than 80 % success
+//     in half a minute, after five late answers in a row while its peers are on
+//     time, or after three failed probes, whichever is first. It comes back when
+//     its probes pass again, with a share that grows over 30 s. Where readiness
+//     was good all the time, a copy of a recent harmless request has to succeed
+//     first; user traffic never tries it out.
 //   - When fewer than half of the endpoints are usable the others are tried as
-//     well. When none is, requests wait, and each endpoint is tried at most three
+//     well. When none is, or the last refuses one request after the other, those
+//     that may be repeated wait, and each endpoint is tried for them at most three
 //     times a second, until one answers or the deadline comes.
 //   - Answers of up to ReadAhead bytes are read before they are returned, so that
 //     a reset in their middle is repeated elsewhere. One whose length is not
