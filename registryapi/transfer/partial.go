@@ -38,9 +38,11 @@ type partial struct {
 	statePath string
 
 	// hashing is held by whoever hashes or saves, also while it reads and writes
-	// files; it guards file, hash, saved and buf. It is taken before mu.
+	// files; it guards file, hash, saved, lost and buf. It is taken before mu.
 	hashing sync.Mutex
 	file    *os.File
+	sync    func() error // file.Sync; tests make it fail
+	lost    bool         // a flush failed: p is of no more use
 	hash    hash.Hash
 	saved   int64 // offset of the last saved state
 	buf     []byte
@@ -65,6 +67,9 @@ type partialState struct {
 	Scattered bool `json:"scattered,omitempty"`
 }
 
+// errLost: an earlier flush failed, and nothing of the file counts any more.
+var errLost = errors.New("the file could not be written to the disk")
+
 // openPartial opens or creates the partial file of desc below dir and takes up
 // the state that an earlier run left.
 func openPartial(dir string, desc ocispec.Descriptor) (*partial, error) {
@@ -81,7 +86,7 @@ func openPartial(dir string, desc ocispec.Descriptor) (*partial, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.file = f
+	p.file, p.sync = f, f.Sync
 	if err := p.resume(); err != nil {
 		f.Close()
 		return nil, err
@@ -221,6 +226,9 @@ func (p *partial) maybeSaveLocked() error {
 // saveLocked flushes the data and then saves how far it got. The lock hashing is
 // held.
 func (p *partial) saveLocked() error {
+	if p.lost {
+		return final(errLost)
+	}
 	p.mu.Lock() // before the flush: extents written after it are not safe yet
 	st := partialState{Digest: p.desc.Digest, Size: p.desc.Size, Offset: p.offset, Extents: p.extents.after(p.offset), Scattered: p.scattered}
 	p.mu.Unlock()
@@ -233,7 +241,7 @@ func (p *partial) saveLocked() error {
 		return final(err)
 	}
 	if st.Offset > 0 || len(st.Extents) > 0 { // else there is nothing to keep
-		if err := p.file.Sync(); err != nil {
+		if err := p.flush(); err != nil {
 			return final(err)
 		}
 	}
@@ -248,6 +256,21 @@ func (p *partial) saveLocked() error {
 	}
 	p.saved = st.Offset
 	return final(os.Rename(tmp, p.statePath))
+}
+
+// flush puts the data on stable storage. When that fails, all of it is given up:
+// the kernel may have dropped some, takes the rest for clean and would report a
+// second flush as done. The lock hashing is held, or nobody else has p.
+func (p *partial) flush() error {
+	err := p.sync()
+	if err == nil {
+		return nil
+	}
+	p.lost = true
+	if rerr := os.Remove(p.statePath); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
+		err = errors.Join(err, rerr)
+	}
+	return errors.Join(err, p.file.Truncate(0))
 }
 
 // restart forgets all bytes: some of them are wrong, and nobody can tell which.
@@ -283,13 +306,16 @@ func (p *partial) verify() error {
 func (p *partial) close() error {
 	p.hashing.Lock()
 	defer p.hashing.Unlock()
+	if p.lost {
+		return p.file.Close()
+	}
 	return errors.Join(p.saveLocked(), p.file.Close())
 }
 
 // commit moves the verified file to its place, durably, and forgets the state.
 func (p *partial) commit(path string) error {
 	// What another program may have left behind the end was never hashed.
-	if err := errors.Join(p.file.Truncate(p.desc.Size), p.file.Sync()); err != nil {
+	if err := errors.Join(p.file.Truncate(p.desc.Size), p.flush()); err != nil {
 		p.file.Close()
 		return err
 	}
