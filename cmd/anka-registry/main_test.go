@@ -35,6 +35,8 @@ func TestWrongUseSaysWhatIsWrong(t *testing.T) {
 		{"--listen-addr 127.0.0.1:0 --enable-authorization", "ANKA_ENABLE_AUTHORIZATION is set, but"},
 		{"--listen-addr 127.0.0.1:0 --quota lots", "ANKA_QUOTA (--quota)"},
 		{"--listen-addr 127.0.0.1:0 --use-https", "ANKA_SERVER_CERT"},
+		{"--listen-addr 127.0.0.1:0 --files-dir /", `files dir "/" must be a directory of its own`},
+		{"--listen-addr 127.0.0.1:0 --files-dir ../blobs/x", `files dir "../blobs/x" must be a directory of its own`},
 		{"--listen-addr 127.0.0.1:0 --gc-grace 1s", "gc grace 1s must be at least 10m"},
 		{"--listen-addr 127.0.0.1:0 --replica-of 10.0.1.4:8089", `"10.0.1.4:8089": must be http://host:port`},
 		{"--listen-addr 127.0.0.1:0 --replica-of http://a:1,http://a:1/", "named twice"},

@@ -5,8 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/ankacluster/ankacluster/registryapi/storage"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -112,6 +116,9 @@ func (c Config) Validate() error {
 		if d.value < 0 {
 			errs = append(errs, fmt.Errorf("%s %s must not be negative", d.name, d.value))
 		}
+	}
+	if first, _, _ := strings.Cut(path.Clean("/" + c.FilesDir)[1:], "/"); first == "" || slices.Contains(storage.Folders, first) {
+		errs = append(errs, fmt.Errorf("files dir %q must be a directory of its own below the store's, such as /files", c.FilesDir))
 	}
 	if c.GCGrace < 10*time.Minute {
 		errs = append(errs, fmt.Errorf("gc grace %s must be at least 10m while pushes are served", c.GCGrace))

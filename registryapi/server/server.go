@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"path"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -53,7 +54,7 @@ func New(cfg Config, log *zap.Logger) (*Server, error) {
 	s := &Server{cfg: cfg, log: log, store: store, drained: make(chan struct{}), api: &httpapi.API{Log: log, EmptyBody: httpapi.NullBody}}
 	s.catalog = newCatalog(store, log.Named("index"), cfg.ListConcurrency)
 	s.logs = &logStore{
-		dir: filepath.Join(store.Root(), cfg.FilesDir), logs: cfg.LogsDir, keep: cfg.KeepLogsFor, maxSize: cfg.MaxLogSize,
+		dir: filepath.Join(store.Root(), path.Clean("/"+cfg.FilesDir)), logs: path.Clean("/" + cfg.LogsDir), keep: cfg.KeepLogsFor, maxSize: cfg.MaxLogSize,
 		keepOld: cfg.RotateLogFilesAtMaxSize, daily: cfg.RotateLogFilesEndOfDay, log: log.Named("logs"),
 	}
 	s.metrics = newMetrics(cfg.Metrics, s)

@@ -36,6 +36,9 @@ type Limits struct {
 	MinFree int64
 }
 
+// Folders are the store's own, below its root; nothing else may keep files there.
+var Folders = []string{"blobs", "repos", "uploads", "journal", "locks", "tmp", "quarantine"}
+
 // Open opens the store below root and makes its directories. A directory that
 // cannot be written is opened for reading: everything that writes then returns
 // ErrReadOnly.
@@ -45,7 +48,7 @@ func Open(root string, limits Limits) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{root: root, limits: limits, active: make(map[string]*Upload), disk: diskSpace, sync: (*os.File).Sync}
-	for _, d := range []string{"blobs", "repos", "uploads", "journal", "locks", "tmp", "quarantine"} {
+	for _, d := range Folders {
 		err := mkdirSync(filepath.Join(root, d))
 		if err != nil && !errors.Is(ioError(err), ErrReadOnly) {
 			return nil, fmt.Errorf("open store %s: %w", root, err)
