@@ -151,7 +151,6 @@ func (s *Store) RemoveNode(ctx context.Context, id api.NodeID, session string) e
 	if err != nil {
 		return err
 	}
-	s.renewed.Delete(id)
 	s.event(api.EventNodeUnregistered, map[string]any{"node_id": id})
 	// The keeper would do it too, but the caller may look at once.
 	if err := s.Fresh(ctx); err != nil {
@@ -261,7 +260,7 @@ func (s *Store) Renewed(id api.NodeID) time.Time {
 
 // NoteRenewed tells of a renewal, for example by another Store.
 func (s *Store) NoteRenewed(id api.NodeID, at time.Time) {
-	if at.After(s.Renewed(id)) && !at.After(time.Now().Add(time.Second)) {
+	if at.After(s.Renewed(id)) && !at.After(time.Now().Add(time.Second)) && s.node(id) != nil {
 		s.renewed.Store(id, at)
 	}
 }

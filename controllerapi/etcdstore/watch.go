@@ -194,6 +194,11 @@ func (s *Store) changed(ch Changes) {
 	if ch.Cluster {
 		s.announce.poke()
 	}
+	for id := range ch.Nodes {
+		if s.node(id) == nil {
+			s.renewed.Delete(id)
+		}
+	}
 	if s.OnChange != nil {
 		s.OnChange(ch)
 	}
