@@ -41,6 +41,9 @@ type Changes struct {
 	Changes []Change `json:"changes"`
 	// Time is the server's, for telling lag without trusting two clocks.
 	Time time.Time `json:"time"`
+	// Store is the id of the store that this is the feed of, which another one
+	// at the same address does not have; "" when it is not known.
+	Store string `json:"store,omitempty"`
 }
 
 // RepositoryState is the body of GET /registry/v1/repository: all that another
@@ -57,6 +60,8 @@ type RepositoryState struct {
 	// Incomplete means that some of it could not be read: what is missing here
 	// need not be deleted.
 	Incomplete bool `json:"incomplete,omitempty"`
+	// Store is that of Changes.
+	Store string `json:"store,omitempty"`
 }
 
 // TagState is a tag as stored.

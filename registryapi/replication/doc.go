@@ -31,6 +31,8 @@
 //
 // A source that lost its whole store is not followed into that: while it lists
 // no repository at all, nothing is deleted on its account, and the state tells.
+// Nor is one followed that has another store than before, unless that has every
+// tag that was copied: it was started on the wrong disk, or on none.
 // Nor is anything deleted in a repository of which a source cannot read all.
 //
 // # Not guaranteed

@@ -2,7 +2,9 @@ package replication
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"go.uber.org/zap"
@@ -17,6 +19,9 @@ func (r *Replicator) follow(ctx context.Context, s *source) {
 	for ctx.Err() == nil {
 		asked := time.Now()
 		changes, err := r.poll(ctx, s, cursor)
+		if err == nil {
+			err = r.sameStore(ctx, s, changes.Store)
+		}
 		if err == nil && changes.Reset {
 			err = r.compareAll(ctx, s)
 		}
@@ -48,6 +53,36 @@ func (r *Replicator) poll(ctx context.Context, s *source, cursor string) (regist
 	defer cancel()
 	return s.rest.Changes(ctx, cursor, r.cfg.Poll)
 }
+
+// sameStore makes sure that the source still is the store that was copied, or
+// another that has all of it: a former replica, or a copy. Anything else is the
+// wrong disk, or a directory whose file system is not mounted, and what it lacks
+// was not deleted by anybody.
+func (r *Replicator) sameStore(ctx context.Context, s *source, id string) error {
+	r.mu.Lock()
+	was, had := s.known.store, maps.Clone(s.known.repos)
+	r.mu.Unlock()
+	if id == "" || id == was {
+		return nil
+	}
+	for repo, old := range had {
+		if was == "" {
+			break // it was copied by a version that did not ask
+		}
+		st, err := r.fetchState(ctx, s, repo)
+		if err != nil {
+			return err
+		}
+		if len(withMissing(st, old).Tags) > len(st.Tags) {
+			return fmt.Errorf("%w, and lacks tags of %s: nothing is deleted or copied here; if that is meant, stop this registry, remove %s and start it", errOtherStore, repo, s.known.dir)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return s.known.setStore(id)
+}
+
+var errOtherStore = errors.New("the source has another store than the one that was copied")
 
 // compareAll marks every repository that the source has or had.
 func (r *Replicator) compareAll(ctx context.Context, s *source) error {

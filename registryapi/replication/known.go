@@ -19,6 +19,7 @@ import (
 // while the source cannot be reached. It is used by one goroutine.
 type known struct {
 	dir   string
+	store string // the id of the source's store, "" before it was told
 	repos map[string]registryapi.RepositoryState
 }
 
@@ -28,6 +29,11 @@ func openKnown(root, base string) (*known, error) {
 	if err := os.MkdirAll(k.dir, 0o755); err != nil {
 		return nil, err
 	}
+	store, err := os.ReadFile(k.storePath())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	k.store = string(store)
 	files, err := os.ReadDir(k.dir)
 	if err != nil {
 		return nil, err
@@ -47,6 +53,14 @@ func openKnown(root, base string) (*known, error) {
 		}
 	}
 	return k, nil
+}
+
+func (k *known) storePath() string { return filepath.Join(k.dir, "store") }
+
+// setStore keeps the id of the source's store.
+func (k *known) setStore(id string) error {
+	k.store = id
+	return replaceFile(k.storePath(), []byte(id))
 }
 
 func (k *known) path(repo string) string {

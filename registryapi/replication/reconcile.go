@@ -72,7 +72,22 @@ func (r *Replicator) reconcile(ctx context.Context, repo string, sources []*sour
 	return len(p.copies) > 0, nil
 }
 
+// readState reads what the source has of the repository, if it still is the store
+// that is followed.
 func (r *Replicator) readState(ctx context.Context, s *source, repo string) (registryapi.RepositoryState, error) {
+	st, err := r.fetchState(ctx, s, repo)
+	if err != nil {
+		return st, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if st.Store != "" && s.known.store != "" && st.Store != s.known.store {
+		return st, fmt.Errorf("state at %s: %w", s.url, errOtherStore)
+	}
+	return st, nil
+}
+
+func (r *Replicator) fetchState(ctx context.Context, s *source, repo string) (registryapi.RepositoryState, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	st, err := s.rest.Repository(ctx, repo)

@@ -416,6 +416,49 @@ func TestEmptiedSourceDeletesNothing(t *testing.T) {
 	again.stop()
 }
 
+// A push registry that was started on the wrong disk, and pushed to there, must not
+// empty its replicas; one on a copy of its disk, or of a replica's, is followed.
+func TestSourceWithAnotherStoreDeletesNothing(t *testing.T) {
+	t.Parallel()
+	push, wrong := start(t, options{}), start(t, options{})
+	push.push("sonoma", "v1", noise(1000))
+	wrong.push("ventura", "v1", noise(1000))
+	heir := start(t, options{sources: []string{push.url}})
+	converge(t, push, heir)
+	var at atomic.Pointer[registry]
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { at.Load().srv.Handler().ServeHTTP(w, r) }))
+	defer front.Close()
+	at.Store(push)
+	root := t.TempDir()
+	replica := start(t, options{root: root, sources: []string{front.URL}, config: func(c *Config) { c.Poll = 50 * time.Millisecond }})
+	converge(t, push, replica)
+
+	at.Store(wrong)
+	told := func(g *registry) func() bool {
+		return func() bool { return strings.Contains(g.rep.State().Sources[0].Error, "lacks tags of sonoma") }
+	}
+	eventually(t, "the other store is told", told(replica))
+	replica.rep.queue.mark("sonoma", time.Now(), replica.rep.sources[0]) // what was under way is looked at again
+	eventually(t, "it was looked at", func() bool { return strings.Contains(replica.rep.State().LastError, errOtherStore.Error()) })
+	replica.stop()
+	again := start(t, options{root: root, sources: []string{front.URL}, config: func(c *Config) { c.Poll = 50 * time.Millisecond }})
+	eventually(t, "the other store is told after a restart", told(again))
+	if st := again.state(); !strings.Contains(st, "sonoma ") || strings.Contains(st, "ventura ") {
+		t.Errorf("want what was copied, and nothing else:\n%s", st)
+	}
+
+	at.Store(push)
+	push.push("sonoma", "v2", noise(1000))
+	converge(t, push, again)
+	converge(t, push, heir)
+	heir.stop() // it becomes the push registry
+	promoted := start(t, options{root: heir.srv.Store().Root()})
+	at.Store(promoted)
+	promoted.push("sonoma", "v3", noise(1000))
+	converge(t, promoted, again)
+	again.stop()
+}
+
 func TestSeveralSourcesGiveTheSameEverywhere(t *testing.T) {
 	t.Parallel()
 	a, b := start(t, options{}), start(t, options{})

@@ -41,7 +41,7 @@ func (s *Server) changes(r *http.Request) (any, error) {
 		if err != nil {
 			return nil, httpapi.Unavailable("the journal cannot be read", err)
 		}
-		answer := registryapi.Changes{Cursor: next.String(), Reset: reset, Changes: found, Time: time.Now()}
+		answer := registryapi.Changes{Cursor: next.String(), Reset: reset, Changes: found, Time: time.Now(), Store: s.store.ID()}
 		if answer.Changes == nil {
 			answer.Changes = []registryapi.Change{}
 		}
@@ -82,7 +82,7 @@ func (s *Server) repository(r *http.Request) (any, error) {
 	}
 	meta := s.store.Meta(name)
 	state := registryapi.RepositoryState{
-		Name: name, ID: meta.ID, Created: meta.Created, Arch: meta.Arch,
+		Name: name, ID: meta.ID, Created: meta.Created, Arch: meta.Arch, Store: s.store.ID(),
 		Tags: []registryapi.TagState{}, Manifests: []registryapi.ManifestState{},
 	}
 	tags, damaged, err := s.store.ReadTags(name)

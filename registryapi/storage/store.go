@@ -12,12 +12,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/opencontainers/go-digest"
 )
 
 // Store is a directory of content. See the package comment.
 type Store struct {
 	root    string
+	id      string // see ID
 	journal *journal
 
 	limits   Limits
@@ -57,8 +59,39 @@ func Open(root string, limits Limits) (*Store, error) {
 	if _, err := os.ReadDir(filepath.Join(root, "repos")); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", root, err)
 	}
+	if s.id, err = s.identify(); err != nil && !errors.Is(err, ErrReadOnly) {
+		return nil, fmt.Errorf("open store %s: %w", root, err)
+	}
 	s.journal = newJournal(s)
 	return s, nil
+}
+
+// ID tells this store from any other, also from one that is made at the same
+// path while the file system of this one is not mounted. "" means that it is not
+// known: an old store on a disk that cannot be written.
+func (s *Store) ID() string { return s.id }
+
+// identify reads the store's id, and gives it one first if it has none.
+func (s *Store) identify() (string, error) {
+	path := filepath.Join(s.root, "id")
+	id, err := os.ReadFile(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return string(id), ioError(err)
+	}
+	// Of several servers that begin at once on one directory the first gives it.
+	tmp := filepath.Join(s.root, "tmp", uuid.NewString())
+	if err := s.writeFile(tmp, []byte(uuid.NewString())); err != nil {
+		return "", err
+	}
+	defer os.Remove(tmp)
+	if err := os.Link(tmp, path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", ioError(err)
+	}
+	if err := syncDir(s.root); err != nil {
+		return "", ioError(err)
+	}
+	id, err = os.ReadFile(path)
+	return string(id), ioError(err)
 }
 
 // Root is the directory of the store.
