@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -243,12 +244,35 @@ func TestR2StalledUploadFreesItsLock(t *testing.T) {
 // make it wait until the old connection is found dead.
 func TestNewRequestTakesOverAnUpload(t *testing.T) {
 	t.Parallel()
+	g, loc := writing(t, "01")
+	a := g.want(204, "GET", loc, nil)
+	offset := atoi(t, a.header.Get("Upload-Offset"))
+	g.want(201, "PUT", loc+"?digest="+digest.FromString("0123").String(), strings.NewReader("0123"[offset:]),
+		"Content-Range", fmt.Sprintf("%d-3", offset))
+}
+
+// The request that was cut may also arrive late, while the one that goes on where
+// it ended is received. Without a Content-Range nobody can tell the two apart: its
+// bytes are not appended, and the upload still becomes what it was to be.
+func TestLateRequestWithoutRangeAddsNothing(t *testing.T) {
+	t.Parallel()
+	g, loc := writing(t, "01")
+	late := g.want(416, "PATCH", loc, strings.NewReader("0"))
+	if at := g.finish(loc, []byte("0123")); strconv.Itoa(at) != late.header.Get(registryapi.HeaderUploadOffset) {
+		t.Errorf("the upload was at %d, and the late request was told %q", at, late.header.Get(registryapi.HeaderUploadOffset))
+	}
+}
+
+// writing returns an upload to which a request has begun to send start, and from
+// which no more will come.
+func writing(t *testing.T, start string) (g *registry, loc string) {
+	t.Helper()
 	cfg := testConfig(t.TempDir())
 	cfg.UploadInactivity = 10 * time.Minute // what waits for that waits for the test's end
-	g := newRegistry(t, cfg)
-	loc := g.want(202, "POST", "/v2/vm/blobs/uploads/", nil).header.Get("Location")
+	g = newRegistry(t, cfg)
+	loc = g.want(202, "POST", "/v2/vm/blobs/uploads/", nil).header.Get("Location")
 	body, writer := io.Pipe()
-	defer writer.Close()
+	t.Cleanup(func() { _ = writer.Close() })
 	req, err := http.NewRequest("PATCH", g.http.URL+loc, body)
 	if err != nil {
 		t.Fatal(err)
@@ -258,14 +282,11 @@ func TestNewRequestTakesOverAnUpload(t *testing.T) {
 			resp.Body.Close()
 		}
 	}()
-	if _, err := writer.Write([]byte("01")); err != nil {
+	if _, err := io.WriteString(writer, start); err != nil {
 		t.Fatal(err)
 	}
 	waitLocked(t, filepath.Join(g.srv.Store().Root(), "uploads", path.Base(loc), "lock"))
-	a := g.want(204, "GET", loc, nil)
-	offset := atoi(t, a.header.Get("Upload-Offset"))
-	g.want(201, "PUT", loc+"?digest="+digest.FromString("0123").String(), strings.NewReader("0123"[offset:]),
-		"Content-Range", fmt.Sprintf("%d-3", offset))
+	return g, loc
 }
 
 // waitLocked waits until somebody holds the lock on a file.

@@ -173,9 +173,14 @@ func (s *Server) commit(w http.ResponseWriter, repo string, u *storage.Upload, w
 	return nil
 }
 
-// checkChunk refuses a chunk that does not begin where the upload ends.
+// checkChunk refuses a chunk that does not begin where the upload ends, or may not.
 func (s *Server) checkChunk(w http.ResponseWriter, r *http.Request, repo string, u *storage.Upload) error {
 	text := r.Header.Get("Content-Range")
+	if text == "" && u.Overtook() && r.ContentLength != 0 {
+		uploadHeaders(w, repo, u.ID(), u.Offset())
+		return &ociError{http.StatusRequestedRangeNotSatisfiable, "BLOB_UPLOAD_INVALID",
+			fmt.Sprintf("another request was sending to this upload, which is at %d: say with Content-Range where yours begins, or send it again", u.Offset())}
+	}
 	if text == "" {
 		return nil
 	}

@@ -32,6 +32,8 @@ type Upload struct {
 	offset int64 // bytes written and hashed
 	synced int64 // bytes known to be on stable storage
 	lost   bool  // a flush failed: the upload can only be opened anew
+	// overtook: another request was writing, and was interrupted for this one.
+	overtook bool
 	// interrupt, set by the request that writes, makes it give up its lock to
 	// a newer request for the same upload.
 	interrupt func()
@@ -116,6 +118,7 @@ func (u *Upload) waitLock(ctx context.Context) error {
 			return nil
 		}
 		released := u.s.interruptWriter(u.id)
+		u.overtook = u.overtook || released != nil
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %s", ErrUploadBusy, u.id)
@@ -143,6 +146,11 @@ func (u *Upload) open(isNew bool) (err error) {
 
 // ID names the upload in OpenUpload.
 func (u *Upload) ID() string { return u.id }
+
+// Overtook reports whether another request was writing when this one came. Which
+// of the two was sent first nobody knows: a request that was cut may arrive after
+// the one that goes on where it ended.
+func (u *Upload) Overtook() bool { return u.overtook }
 
 // Offset is the number of bytes received.
 func (u *Upload) Offset() int64 { return u.offset }
