@@ -3,15 +3,15 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/ankacluster/ankacluster/balancer"
-	"github.com/ankacluster/ankacluster/controllerapi"
 )
 
 // connect returns the clients' way to the controllers: through the balancer, as a
 // CI system or an exporter on a node has it. run works for it in the background.
-func connect(urls []string) (client *controllerapi.Client, run func(context.Context) error, err error) {
+func connect(urls []string) (client *http.Client, run func(context.Context) error, err error) {
 	cfg := balancer.DefaultConfig()
 	cfg.Name = "controllers"
 	// A machine that runs both sides is slow to connect by itself, and a second
@@ -26,5 +26,5 @@ func connect(urls []string) (client *controllerapi.Client, run func(context.Cont
 	if err := b.SetMembers(balancer.OriginJoin, urls); err != nil {
 		return nil, nil, fmt.Errorf("--controllers: %w", err)
 	}
-	return controllerapi.NewClient("http://controllers", b.Client()), b.Run, nil
+	return b.Client(), b.Run, nil
 }
