@@ -138,18 +138,6 @@ func ParkAfter(h http.Handler) http.Handler {
 	})
 }
 
-// readBody notes whether a body was read to its end.
-type readBody struct {
-	io.ReadCloser
-	ended bool
-}
-
-func (b *readBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	b.ended = b.ended || err == io.EOF
-	return n, err
-}
-
 // Park lets h answer the request of w, which has been read to its end and not been
 // answered yet, after everything that net/http keeps for it has been let go. The caller
 // must return at once. h is given a context that ends when the client goes away,
