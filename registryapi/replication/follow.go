@@ -65,10 +65,10 @@ func (r *Replicator) sameStore(ctx context.Context, s *source, id string) error 
 	if id == "" || id == was {
 		return nil
 	}
+	if was == "" {
+		had = nil // what there is was copied by a version that did not ask
+	}
 	for repo, old := range had {
-		if was == "" {
-			break // it was copied by a version that did not ask
-		}
 		st, err := r.fetchState(ctx, s, repo)
 		if err != nil {
 			return err

@@ -255,3 +255,39 @@ func TestVerifyPutsAwayOnlyWhatItRead(t *testing.T) {
 		t.Errorf("after the push: %v (%+v)", err, v.Damage)
 	}
 }
+
+// Servers that begin at once on a directory agree on what store it is, and so
+// does one that comes later; another directory is another store.
+func TestStoreHasOneID(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	ids := make(chan string)
+	const servers = 8
+	for range servers {
+		go func() {
+			s, err := Open(dir, Limits{})
+			if err != nil {
+				t.Error(err)
+				ids <- ""
+				return
+			}
+			ids <- s.ID()
+		}()
+	}
+	want := ""
+	for range servers {
+		got := <-ids
+		if want == "" {
+			want = got
+		}
+		if got == "" || got != want {
+			t.Errorf("one server knows the store as %q, another as %q", got, want)
+		}
+	}
+	if later := openTest(t, dir).ID(); later != want {
+		t.Errorf("opened later it is %q, want %q", later, want)
+	}
+	if other := openTest(t, t.TempDir()).ID(); other == want {
+		t.Error("another directory is the same store")
+	}
+}

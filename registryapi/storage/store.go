@@ -71,26 +71,23 @@ func Open(root string, limits Limits) (*Store, error) {
 // known: an old store on a disk that cannot be written.
 func (s *Store) ID() string { return s.id }
 
-// identify reads the store's id, and gives it one first if it has none.
+// identify reads the store's id, and gives it one first if it has none. Of several
+// servers that begin at once on one directory the first gives it.
 func (s *Store) identify() (string, error) {
 	path := filepath.Join(s.root, "id")
-	id, err := os.ReadFile(path)
-	if !errors.Is(err, fs.ErrNotExist) {
+	id, err := readFile(path)
+	if !notExist(err) {
 		return string(id), ioError(err)
 	}
-	// Of several servers that begin at once on one directory the first gives it.
-	tmp := filepath.Join(s.root, "tmp", uuid.NewString())
-	if err := s.writeFile(tmp, []byte(uuid.NewString())); err != nil {
-		return "", err
-	}
-	defer os.Remove(tmp)
-	if err := os.Link(tmp, path); err != nil && !errors.Is(err, fs.ErrExist) {
+	lock, err := lockFile(filepath.Join(s.root, "locks", "id"), true)
+	if err != nil {
 		return "", ioError(err)
 	}
-	if err := syncDir(s.root); err != nil {
-		return "", ioError(err)
+	defer lock.Close()
+	if id, err = readFile(path); notExist(err) {
+		id = []byte(uuid.NewString())
+		err = s.writeFile(path, id)
 	}
-	id, err = os.ReadFile(path)
 	return string(id), ioError(err)
 }
 
