@@ -17,15 +17,19 @@ type attempt struct {
 	ep     *endpoint
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+	req    http.Request // the caller's, addressed to the endpoint
+	url    url.URL      // the request's
 	sent   time.Time
+	ended  time.Time
 	answer alarm       // rings when the answer is late
-	dial   alarm       // rings when the connection is
+	dial   *alarm      // rings when the connection is; nil where that does not matter
 	rang   atomic.Bool // answer rang
 	late   atomic.Bool // the delay passed without an answer
 	over   atomic.Bool // the attempt has ended
 	conn   atomic.Bool // a connection was handed to the request
 	raw    *handover   // the connection of a download, when it can be taken over
 	body   io.Closer   // what it sends; nil without a body
+	read   readBody    // the answer's, when its length is known
 	ahead  atomic.Pointer[aheadBody]
 }
 
@@ -39,10 +43,9 @@ func (a *attempt) try() (*http.Response, error) {
 	}
 	a.answer = alarm{at: a.sent.Add(p.delay), attempt: a, ring: (*attempt).onLate}
 	p.b.alarms.add(&a.answer)
-	racing := !p.repeatable && a.ep.url.Scheme == "http"
-	if racing {
-		a.dial = alarm{at: a.sent.Add(p.b.cfg.ConnectRace), attempt: a, ring: (*attempt).onSlowConnect}
-		p.b.alarms.add(&a.dial)
+	if !p.repeatable && a.ep.url.Scheme == "http" {
+		a.dial = &alarm{at: a.sent.Add(p.b.cfg.ConnectRace), attempt: a, ring: (*attempt).onSlowConnect}
+		p.b.alarms.add(a.dial)
 	}
 	resp, err := a.ep.transport.RoundTrip(r)
 	switch {
@@ -56,10 +59,11 @@ func (a *attempt) try() (*http.Response, error) {
 	}
 	a.over.Store(true)
 	p.b.alarms.remove(&a.answer)
-	if racing {
-		p.b.alarms.remove(&a.dial)
+	if a.dial != nil {
+		p.b.alarms.remove(a.dial)
 	}
-	a.ep.ended(time.Now(), p.wait > 0)
+	a.ended = time.Now()
+	a.ep.ended(a.ended, p.wait > 0)
 	if resp != nil {
 		a.wrap(resp)
 	} else if err != nil {
@@ -104,8 +108,7 @@ func (a *attempt) onSlowConnect() {
 
 // request is the caller's request, addressed to the endpoint.
 func (a *attempt) request() *http.Request {
-	p := a.p
-	ctx := a.ctx
+	p, ctx := a.p, a.ctx
 	if !p.repeatable {
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: a.gotConn})
 	}
@@ -117,7 +120,11 @@ func (a *attempt) request() *http.Request {
 	if p.b.cfg.Class == Blob {
 		ctx = context.WithValue(ctx, servedKey{}, a.ep.name)
 	}
-	r := addressed(p.req.WithContext(ctx), a.ep)
+	r := &a.req
+	*r = *p.req.WithContext(ctx)
+	a.url = addressed(p.req.URL, a.ep.url)
+	r.URL = &a.url
+	r.Host = "" // the pool's name means nothing to the endpoint
 	if p.body != nil {
 		r.Body = p.body.next()
 		a.body = r.Body
@@ -126,25 +133,18 @@ func (a *attempt) request() *http.Request {
 	return r
 }
 
-// addressed turns r, which is the caller's to change, to an endpoint.
-func addressed(r *http.Request, ep *endpoint) *http.Request {
-	u := *r.URL
-	u.Scheme, u.Host = ep.url.Scheme, ep.url.Host
-	if ep.url.Path != "" {
-		u = *withPrefix(&u, ep.url.Path)
+// addressed is the URL u at an endpoint, below the endpoint's own path.
+func addressed(u, ep *url.URL) url.URL {
+	to := *u
+	to.Scheme, to.Host = ep.Scheme, ep.Host
+	if ep.Path == "" {
+		return to
 	}
-	r.URL = &u
-	r.Host = "" // the pool's name means nothing to the endpoint
-	return r
-}
-
-func withPrefix(u *url.URL, prefix string) *url.URL {
-	out := *u
 	if u.RawPath != "" {
-		out.RawPath = (&url.URL{Path: prefix}).EscapedPath() + u.RawPath
+		to.RawPath = (&url.URL{Path: ep.Path}).EscapedPath() + u.RawPath
 	}
-	out.Path = prefix + u.Path
-	return &out
+	to.Path = ep.Path + u.Path
+	return to
 }
 
 // onLate runs when an attempt has no answer after the pass's delay. It is the

@@ -25,6 +25,7 @@ type Balancer struct {
 	hedges    atomic.Uint64
 	retries   atomic.Uint64
 	resumes   atomic.Uint64 // downloads continued elsewhere
+	waiting   atomic.Int64  // requests that wait until an endpoint may be tried
 	returning chan struct{} // a place for each request that is sent after waiting
 	budget    *budget
 	routes    [routeCount]route

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"testing"
 	"time"
 )
@@ -51,13 +52,20 @@ func BenchmarkPickCareful(b *testing.B) {
 	}
 }
 
-// The cost of a request over a bare client, on loopback.
-func BenchmarkRequest(b *testing.B) {
+// doors are a bare client and a balancer's, to one server on loopback.
+func doors(b *testing.B) (bare, balanced func()) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, `{"status":"OK"}`) }))
-	defer srv.Close()
-	request := func(b *testing.B, c *http.Client, url string) {
-		b.ReportAllocs()
-		for b.Loop() {
+	b.Cleanup(srv.Close)
+	tr := http.DefaultTransport.(*http.Transport).Clone()
+	b.Cleanup(tr.CloseIdleConnections)
+	bal, err := New(DefaultConfig(), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	bal.SetMembers(OriginJoin, []string{srv.URL})
+	b.Cleanup(bal.closeIdle)
+	through := func(c *http.Client, url string) func() {
+		return func() {
 			resp, err := c.Get(url)
 			if err != nil {
 				b.Fatal(err)
@@ -66,18 +74,43 @@ func BenchmarkRequest(b *testing.B) {
 			resp.Body.Close()
 		}
 	}
-	b.Run("via=bare", func(b *testing.B) {
-		tr := http.DefaultTransport.(*http.Transport).Clone()
-		defer tr.CloseIdleConnections()
-		request(b, &http.Client{Transport: tr}, srv.URL+"/api/v1/status")
-	})
-	b.Run("via=balancer", func(b *testing.B) {
-		bal, err := New(DefaultConfig(), nil)
-		if err != nil {
-			b.Fatal(err)
+	return through(&http.Client{Transport: tr}, srv.URL+"/api/v1/status"), through(bal.Client(), "http://pool/api/v1/status")
+}
+
+// The cost of a request over a bare client, on loopback.
+func BenchmarkRequest(b *testing.B) {
+	bare, balanced := doors(b)
+	for _, door := range []struct {
+		name    string
+		request func()
+	}{{"via=bare", bare}, {"via=balancer", balanced}} {
+		b.Run(door.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				door.request()
+			}
+		})
+	}
+}
+
+// BenchmarkRequestInTurn is BenchmarkRequest for machines whose speed drifts: the
+// two take turns every hundred requests, and what is reported is the median of
+// what the balancer takes longer, in percent.
+func BenchmarkRequestInTurn(b *testing.B) {
+	const block = 100
+	bare, balanced := doors(b)
+	timed := func(request func()) float64 {
+		start := time.Now()
+		for range block {
+			request()
 		}
-		bal.SetMembers(OriginJoin, []string{srv.URL})
-		defer bal.closeIdle()
-		request(b, bal.Client(), "http://pool/api/v1/status")
-	})
+		return float64(time.Since(start))
+	}
+	var over []float64
+	for b.Loop() {
+		alone := timed(bare)
+		over = append(over, 100*(timed(balanced)/alone-1))
+	}
+	slices.Sort(over)
+	b.ReportMetric(over[len(over)/2], "%over-bare")
 }

@@ -55,6 +55,8 @@ type endpoint struct {
 	localAt    time.Time // last network error that may be this machine's own
 	localSince time.Time // first of the errors like it in a row
 	tripping   bool      // tripLocked is at work
+	untold     int       // good answers that the breaker was not told of
+	toldAt     time.Time // when it was told last
 	pending    map[*attempt]struct{}
 
 	probe schedule
@@ -82,6 +84,7 @@ func newEndpoint(cfg *Config, u *url.URL, transport *http.Transport, now time.Ti
 // a breaker, and late results of the old breaker are dropped with it.
 func (ep *endpoint) resetBreakerLocked() {
 	cfg := ep.cfg.Breaker
+	ep.untold = 0
 	open := cfg.OpenFor
 	for range ep.opens {
 		open = min(open*2, cfg.OpenMax)
@@ -106,18 +109,44 @@ func (ep *endpoint) resetBreakerLocked() {
 	})
 }
 
-// recordLocked tells the breaker of one event when it happens. A closed breaker
+// Good answers are told to the breaker some at a time, a second late at most: it
+// asks for the time twice for each, and only a failure makes it decide.
+const (
+	tellAfter = 64
+	tellEvery = time.Second
+)
+
+// goodLocked counts a good answer.
+func (ep *endpoint) goodLocked(now time.Time) {
+	if ep.untold++; ep.untold >= tellAfter || now.Sub(ep.toldAt) >= tellEvery {
+		ep.toldAt = now
+		ep.tellLocked()
+	}
+}
+
+// tellLocked makes the breaker's count of good answers complete. A closed breaker
 // always allows, so the slot of a half-open one is left to the prober.
-func (ep *endpoint) recordLocked(err error) (tripped bool) {
-	if ep.breaker.State() != gobreaker.StateClosed {
+func (ep *endpoint) tellLocked() (closed bool) {
+	closed = ep.breaker.State() == gobreaker.StateClosed
+	for ; closed && ep.untold > 0; ep.untold-- {
+		if done, refused := ep.breaker.Allow(); refused == nil {
+			done(nil)
+		}
+	}
+	ep.untold = 0
+	return closed
+}
+
+// badLocked tells the breaker of a failure when it happens, and says whether it
+// opened.
+func (ep *endpoint) badLocked(err error) (tripped bool) {
+	if !ep.tellLocked() {
 		return false
 	}
-	done, refused := ep.breaker.Allow()
-	if refused != nil {
-		return false
+	if done, refused := ep.breaker.Allow(); refused == nil {
+		done(err)
 	}
-	done(err)
-	return err != nil && ep.breaker.State() == gobreaker.StateOpen
+	return ep.breaker.State() == gobreaker.StateOpen
 }
 
 // weight is the part of a fair share that the endpoint takes now.
@@ -218,7 +247,7 @@ func (ep *endpoint) succeeded(sent, now time.Time, late, longPoll bool) (recover
 	}
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
-	ep.recordLocked(nil)
+	ep.goodLocked(now)
 	slot := ep.minute.at(now)
 	slot.sent++
 	slot.good++
@@ -249,7 +278,7 @@ func (ep *endpoint) failed(now time.Time, err error) (tripped bool) {
 	ep.failures++
 	ep.lastErr = err.Error()
 	ep.failAt = now
-	return ep.recordLocked(err)
+	return ep.badLocked(err)
 }
 
 // uncounted records a request that says nothing about the endpoint.
@@ -296,7 +325,7 @@ func (ep *endpoint) transferred(err error) {
 // tripLocked opens the breaker whatever it has counted.
 func (ep *endpoint) tripLocked() {
 	ep.tripping = true
-	ep.recordLocked(errTripped)
+	ep.badLocked(errTripped)
 	ep.tripping = false
 }
 

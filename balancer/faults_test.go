@@ -2,9 +2,12 @@ package balancer
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -144,6 +147,24 @@ func TestT4ProbesFailButRequestsSucceed(t *testing.T) {
 			t.Error("the status does not say that the pool has failed open")
 		}
 	})
+}
+
+// A request that comes alone, to an endpoint that answers although its probes
+// fail, waits for its turn between two of them and no longer.
+func TestT4LoneRequestWaitsForItsTurn(t *testing.T) {
+	for range 20 {
+		inWorld(t, DefaultConfig(), []string{"a"}, func(w *world) {
+			w.fakes["a"].setReady(status(503))
+			if !w.until(20*time.Second, func() bool { return w.b.Status().Usable == 0 }) {
+				t.Fatal("the probes took nobody out")
+			}
+			time.Sleep(rand.N(time.Second))
+			_, longest := w.load("GET", "/x", time.Millisecond, time.Millisecond, "200 a")
+			if longest > 2*w.cfg.Probe.Down {
+				t.Errorf("it waited %s", longest)
+			}
+		})
+	}
 }
 
 // All endpoints are down for ten seconds: whoever can wait that long is
@@ -342,4 +363,48 @@ func (s *slowWriter) Write(p []byte) (int, error) {
 	n, err := s.ResponseWriter.Write(p)
 	s.ResponseWriter.(http.Flusher).Flush()
 	return n, err
+}
+
+// T9, the balancer's part: with each of three in turn killed, hung and cut off,
+// every heartbeat is answered well before a node would be called offline, and
+// each has one effect however often it was delivered.
+func TestT9HeartbeatsSurviveEachController(t *testing.T) {
+	inWorld(t, DefaultConfig(), three, func(w *world) {
+		var mu sync.Mutex
+		effects := make(map[string]int)
+		for _, h := range three {
+			w.fakes[h].set(func(rw http.ResponseWriter, r *http.Request) {
+				key := r.Header.Get(IdempotencyHeader)
+				mu.Lock()
+				defer mu.Unlock()
+				if effects[key] == 0 {
+					effects[key]++
+				}
+			})
+		}
+		beat := 0
+		for _, h := range three {
+			for _, f := range []faultnet.Fault{{Refuse: true}, {Hold: true}, {Delay: time.Minute}} {
+				w.net.Set(h+":80", f)
+				if f.Refuse {
+					w.net.Reset(h + ":80")
+				}
+				for range 4 {
+					beat++
+					start := time.Now()
+					got := w.ask("POST", "/sync", 5*time.Second, IdempotencyHeader, fmt.Sprint(beat))
+					if !strings.HasPrefix(got, "200") || time.Since(start) > time.Second {
+						t.Errorf("heartbeat %d with %+v at %s: %s after %s", beat, f, h, got, time.Since(start))
+					}
+					time.Sleep(5 * time.Second)
+				}
+				w.net.Heal(h + ":80")
+				w.net.Reset(h + ":80")
+				time.Sleep(time.Minute)
+			}
+		}
+		if len(effects) != beat {
+			t.Errorf("%d effects of %d heartbeats", len(effects), beat)
+		}
+	})
 }

@@ -44,8 +44,10 @@ type pass struct {
 	atFault *endpoint      // answered 500 where another succeeded
 	errs    []AttemptError
 
-	triedSpace   [4]*endpoint
-	runningSpace [4]*attempt
+	// What most passes need is part of the pass, to be allocated with it.
+	triedSpace   [2]*endpoint
+	runningSpace [2]*attempt
+	firstAttempt attempt
 }
 
 // run makes the pass.
@@ -60,7 +62,7 @@ func (p *pass) run(first *endpoint) (*http.Response, error) {
 	}
 	p.tried = append(p.tried, first)
 	p.workers = 1
-	p.work(first)
+	p.work(first, now)
 	p.await()
 	if p.atFault != nil {
 		p.b.failed(p.atFault, statusError(http.StatusInternalServerError), time.Now())
@@ -86,13 +88,14 @@ func (p *pass) await() {
 
 // work tries endpoints one after the other until the pass is settled or none is
 // left. Several workers may run: the caller's, and one per hedge.
-func (p *pass) work(ep *endpoint) {
+func (p *pass) work(ep *endpoint, now time.Time) {
 	for ep != nil {
-		a := p.begin(ep)
+		a := p.begin(ep, now)
 		if a == nil {
 			break
 		}
 		resp, err := a.try()
+		now = a.ended
 		ep = p.end(a, resp, err)
 	}
 	p.mu.Lock()
@@ -103,8 +106,12 @@ func (p *pass) work(ep *endpoint) {
 }
 
 // begin enters an attempt at ep, or returns nil when the pass is settled.
-func (p *pass) begin(ep *endpoint) *attempt {
-	a := &attempt{p: p, ep: ep, sent: time.Now()}
+func (p *pass) begin(ep *endpoint, now time.Time) *attempt {
+	a := &p.firstAttempt
+	if a.p != nil { // taken: all others begin after the first
+		a = new(attempt)
+	}
+	a.p, a.ep, a.sent = p, ep, now
 	a.ctx, a.cancel = context.WithCancelCause(p.req.Context())
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -119,7 +126,7 @@ func (p *pass) begin(ep *endpoint) *attempt {
 // end leaves the attempt and returns the next endpoint to try, nil when there
 // is none or the pass is settled.
 func (p *pass) end(a *attempt, resp *http.Response, err error) *endpoint {
-	now := time.Now()
+	now := a.ended
 	o := a.outcome(resp, err)
 	if o == outcomeGood {
 		o, err = p.judge(resp)
@@ -305,5 +312,5 @@ func (p *pass) hedge(now time.Time, unsent bool) {
 	p.workers++
 	p.mu.Unlock()
 	p.b.hedges.Add(1)
-	p.work(ep)
+	p.work(ep, now)
 }

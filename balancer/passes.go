@@ -255,6 +255,8 @@ func (b *Balancer) mustWait() bool { return b.snap.Load().allRefuse(b.cfg.Breake
 // to try one to a single request at a time, and returns that endpoint; thousands
 // of others go on waiting without any work. first is nil for a download.
 func (b *Balancer) waitUsable(ctx context.Context, first *firstPass) *endpoint {
+	b.waiting.Add(1)
+	defer b.waiting.Add(-1)
 	for {
 		now := time.Now()
 		snap := b.snap.Load()
@@ -275,8 +277,7 @@ func (b *Balancer) waitUsable(ctx context.Context, first *firstPass) *endpoint {
 				}
 			}
 		}
-		// A random part of a second keeps the waiting from waking together.
-		wait := max(0, due.Sub(now)) + rand.N(time.Second)
+		wait := max(0, due.Sub(now)) + rand.N(wakeApart(b.waiting.Load()))
 		if first != nil && first.refusal != nil {
 			wait = min(wait, first.deadline.Sub(now)-lastPassTime)
 		}
@@ -291,6 +292,13 @@ func (b *Balancer) waitUsable(ctx context.Context, first *firstPass) *endpoint {
 			return nil
 		}
 	}
+}
+
+// wakeApart is how far apart in time so many waiting requests wake, to look
+// whether they may try: thousands must not do so together, and one alone must not
+// sleep past its turn, which lasts until the next probe.
+func wakeApart(waiting int64) time.Duration {
+	return min(time.Duration(waiting)*10*time.Millisecond, time.Second)
 }
 
 // again says whether another pass may help.

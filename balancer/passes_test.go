@@ -1,10 +1,19 @@
 package balancer
 
 import (
+	"context"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 )
 
 // A proxy forwards requests as its server received them, with RequestURI set,
@@ -36,5 +45,136 @@ func TestForwardedRequestGetsASecondPass(t *testing.T) {
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusOK || calls.Load() < 2 {
 		t.Errorf("got %d after %d calls, want 200 after 2", resp.StatusCode, calls.Load())
+	}
+}
+
+// T11: what go-retryablehttp would do wrong inside a balancer.
+func TestT11StreamingUploadIsNotBuffered(t *testing.T) {
+	n := newFake(t, func(w http.ResponseWriter, r *http.Request) {
+		size, _ := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, size)
+	})
+	b := start(t, BlobConfig(), n.URL)
+	var before, now runtime.MemStats
+	runtime.ReadMemStats(&before)
+	const size = 256 << 20
+	resp, err := b.Client().Post("http://pool/up", "application/octet-stream", io.LimitReader(zeros{}, size))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, _ := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	runtime.ReadMemStats(&now)
+	if grown := now.TotalAlloc - before.TotalAlloc; string(data) != fmt.Sprint(size) || grown > 16<<20 {
+		t.Errorf("%s bytes arrived, %d MiB were allocated on the way", data, grown>>20)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+func TestT11RetryAfterDoesNotStall(t *testing.T) {
+	inWorld(t, DefaultConfig(), three, func(w *world) {
+		for _, h := range three {
+			w.fakes[h].set(func(rw http.ResponseWriter, r *http.Request) {
+				rw.Header().Set("Retry-After", "86400")
+				rw.WriteHeader(503)
+			})
+		}
+		start := time.Now()
+		got := w.ask("GET", "/x", 10*time.Second)
+		if !strings.HasPrefix(got, "503") || time.Since(start) > 10*time.Second {
+			t.Errorf("got %q after %s, want the 503 within the deadline", got, time.Since(start))
+		}
+		start = time.Now()
+		time.AfterFunc(3*time.Second, func() {
+			for _, h := range three {
+				w.fakes[h].set(say(h))
+			}
+		})
+		if got := w.ask("GET", "/x", time.Minute); !strings.HasPrefix(got, "200") || time.Since(start) > 31*time.Second {
+			t.Errorf("got %q after %s, want an answer within the limit of 30s", got, time.Since(start))
+		}
+	})
+}
+
+func TestT11RetryAfterIsHonoured(t *testing.T) {
+	inWorld(t, DefaultConfig(), []string{"a"}, func(w *world) {
+		var came []time.Time
+		w.fakes["a"].set(func(rw http.ResponseWriter, r *http.Request) {
+			if came = append(came, time.Now()); len(came) == 1 {
+				rw.Header().Set("Retry-After", "3")
+				rw.WriteHeader(503)
+			}
+		})
+		if got := w.ask("GET", "/x", 10*time.Second); !strings.HasPrefix(got, "200") {
+			t.Fatalf("got %q", got)
+		}
+		if wait := came[1].Sub(came[0]); len(came) != 2 || wait < 3*time.Second || wait > 3500*time.Millisecond {
+			t.Errorf("came %d times, the second %s after the first; want twice, 3s apart", len(came), wait)
+		}
+	})
+}
+
+func TestT11FinalFailureKeepsGoodConnections(t *testing.T) {
+	inWorld(t, DefaultConfig(), three, func(w *world) {
+		for range 9 {
+			w.ask("GET", "/x", time.Second)
+		}
+		dials := w.net.Dials("a:80")
+		for _, h := range three {
+			w.fakes[h].set(status(503))
+		}
+		w.ask("GET", "/x", 400*time.Millisecond)
+		w.fakes["a"].set(say("a"))
+		for range 9 {
+			w.ask("GET", "/x", 10*time.Second)
+		}
+		if now := w.net.Dials("a:80"); now > dials+1 { // a probe may have needed one
+			t.Errorf("%d connections were made again", now-dials)
+		}
+	})
+}
+
+func TestT11FailoverSendsTheNewHostWithoutSleep(t *testing.T) {
+	inWorld(t, DefaultConfig(), three, func(w *world) {
+		var hosts []string
+		for _, h := range three {
+			w.fakes[h].set(func(rw http.ResponseWriter, r *http.Request) {
+				hosts = append(hosts, r.Host)
+				rw.WriteHeader(503)
+			})
+		}
+		start := time.Now()
+		resp, err := w.b.RoundTrip(httptest.NewRequest("GET", "http://pool/x", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if took := time.Since(start); took > 0 {
+			t.Errorf("slept %s between untried endpoints", took)
+		}
+		if len(hosts) != 3 || hosts[0] == hosts[1] || hosts[1] == hosts[2] {
+			t.Errorf("hosts %v, want each endpoint once under its own name", hosts)
+		}
+	})
+}
+
+func TestT11LibraryLogsToZap(t *testing.T) {
+	core, logs := observer.New(zap.DebugLevel)
+	b, err := New(DefaultConfig(), zap.New(core))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.SetMembers(OriginJoin, []string{"http://127.0.0.1:1"})
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	req, _ := http.NewRequestWithContext(ctx, "GET", "http://pool/x", nil)
+	if _, err := b.Client().Do(req); err == nil {
+		t.Fatal("nothing listens there")
+	}
+	if logs.FilterMessage("retrying request").Len() == 0 {
+		t.Error("the library's lines are not in the log")
 	}
 }

@@ -19,7 +19,7 @@ type schedule struct {
 	stretch time.Duration // what the server asked for
 	skipped bool          // the last round was left out for real traffic
 	round   uint64
-	done    uint64 // newest round with a result; older results are dropped
+	done    uint64 // newest round with a result; older failures are dropped
 }
 
 // sample is a recent request that can be copied without harm: reading, small,
@@ -306,7 +306,10 @@ func (b *Balancer) askProof(ctx context.Context, ep *endpoint) verdict {
 	limit := max(2*b.cfg.Hedge.Min, 4*s.took)
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	resp, err := ep.transport.RoundTrip(addressed(s.req.WithContext(ctx), ep))
+	req := s.req.WithContext(ctx)
+	at := addressed(s.req.URL, ep.url)
+	req.URL, req.Host = &at, ""
+	resp, err := ep.transport.RoundTrip(req)
 	if err != nil {
 		return verdictFail
 	}

@@ -95,6 +95,40 @@ func TestProbesAreSpared(t *testing.T) {
 	}
 }
 
+// Three probes are answered late, and badly, when a newer one has passed: what
+// they say is of the past, and the endpoint stays.
+func TestLateAnswersOfOldProbesAreDropped(t *testing.T) {
+	inWorld(t, DefaultConfig(), []string{"a", "b"}, func(w *world) {
+		a := w.fakes["a"]
+		// A server that stops keeping connections is looked at again soon.
+		a.set(func(rw http.ResponseWriter, r *http.Request) { rw.Header().Set("Connection", "close") })
+		probe := func() {
+			_, before := a.counts()
+			w.until(time.Second, func() bool {
+				w.ask("GET", "/x", time.Second)
+				_, now := a.counts()
+				return now > before
+			})
+		}
+		const late = 800 * time.Millisecond
+		began := time.Now()
+		a.setReady(after(late, status(http.StatusServiceUnavailable)))
+		for range w.cfg.Probe.Fall {
+			probe()
+		}
+		a.setReady(status(http.StatusOK))
+		probe()
+		synctest.Wait()
+		if took := time.Since(began); took >= late {
+			t.Fatalf("the newer probe came %s after the first, which is answered by then: this proves nothing", took)
+		}
+		time.Sleep(2 * late)
+		if n := w.count("a", Down); n > 0 {
+			t.Errorf("%d late answers took the endpoint down %d times", w.cfg.Probe.Fall, n)
+		}
+	})
+}
+
 // An alarm that rings late tells of this machine: the endpoint gets a moment
 // more before it is called late.
 func TestLateAlarmBlamesNobody(t *testing.T) {

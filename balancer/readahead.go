@@ -15,9 +15,14 @@ type readBody struct {
 }
 
 func newReadBody(data []byte) *readBody {
-	b := &readBody{data: data}
-	b.Reset(data)
+	b := new(readBody)
+	b.set(data)
 	return b
+}
+
+func (b *readBody) set(data []byte) {
+	b.data = data
+	b.Reset(data)
 }
 
 func (*readBody) Close() error { return nil }
@@ -38,7 +43,8 @@ func (a *attempt) readAhead(resp *http.Response) error {
 	data := make([]byte, resp.ContentLength)
 	_, err := io.ReadFull(resp.Body, data)
 	resp.Body.Close()
-	resp.Body = newReadBody(data)
+	a.read.set(data)
+	resp.Body = &a.read
 	return err
 }
 

@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"net/http"
+	"net/url"
 	"testing"
 	"time"
 )
@@ -45,12 +46,12 @@ func TestPathIsBelowTheEndpoints(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		req, err := http.NewRequest(http.MethodGet, test.url, nil)
+		from, err := url.Parse(test.url)
 		if err != nil {
 			t.Fatal(err)
 		}
-		cfg := DefaultConfig()
-		if got := addressed(req, newEndpoint(&cfg, u, nil, time.Now())).URL.String(); got != test.want {
+		at := addressed(from, u)
+		if got := at.String(); got != test.want {
 			t.Errorf("%s at %s is %s, want %s", test.url, test.endpoint, got, test.want)
 		}
 	}

@@ -418,7 +418,9 @@ func (i *Instance) observe(v *View, req *api.SyncRequest, vm *api.VMReport, now 
 		claim.Session = req.Session
 		i.Claim = &claim
 	}
-	if i.Claim != nil && vm != nil && vm.Attempt == i.Attempt {
+	// A copy of an old heartbeat, such as one that a stopped controller finds when
+	// it goes on, may still carry the VM as it was then.
+	if i.Claim != nil && vm != nil && vm.Attempt == i.Attempt && req.Seq >= state.Seq {
 		if info := v.complete(req.NodeID, &vm.Info); !sameVM(i.Public.VMInfo, info) {
 			i.Public.VMInfo = info
 			i.Public.TS = now

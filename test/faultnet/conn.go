@@ -192,8 +192,8 @@ func (c *conn) await(now time.Time, moved, healed <-chan struct{}, wait time.Dur
 // Close ends both directions: the other end reads what was sent, then EOF, and
 // its writes fail.
 func (c *conn) Close() error {
+	c.in.fail(net.ErrClosed) // first: what the other end says to the EOF is not read
 	c.out.end()
-	c.in.fail(net.ErrClosed)
 	c.n.mu.Lock()
 	delete(c.n.conns, c)
 	c.n.mu.Unlock()

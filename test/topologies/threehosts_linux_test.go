@@ -140,17 +140,23 @@ func checkMetrics(t *testing.T, c *threeHosts, n *node) {
 
 func events(t *testing.T, driver *process, kind string) []event {
 	t.Helper()
-	var out []event
-	for line := range strings.Lines(driver.text()) {
-		var e event
+	return told(t, driver, func(e event) bool { return e.Kind == kind })
+}
+
+// told returns those of the JSON lines that p has written so far which are wanted.
+func told[T any](t *testing.T, p *process, wanted func(T) bool) []T {
+	t.Helper()
+	var out []T
+	for line := range strings.Lines(p.text()) {
+		var v T
 		if !strings.HasSuffix(line, "\n") {
 			continue // half a line: the rest is on its way
 		}
-		if err := json.Unmarshal([]byte(line), &e); err != nil {
-			t.Fatalf("driver said %q", line)
+		if err := json.Unmarshal([]byte(line), &v); err != nil {
+			t.Fatalf("%s said %q", p.name, line)
 		}
-		if e.Kind == kind {
-			out = append(out, e)
+		if wanted(v) {
+			out = append(out, v)
 		}
 	}
 	return out
