@@ -57,13 +57,19 @@ func TestInside(t *testing.T) {
 func testService(t *testing.T, dir, role string) (*Service, string) {
 	t.Helper()
 	diary := filepath.Join(dir, role)
+	// Only who does not end by itself is to be killed: a program with the race
+	// detector takes a second to exit.
+	stopTimeout := time.Minute
+	if role == "stubborn" {
+		stopTimeout = time.Second
+	}
 	s, err := New(Config{
 		Name:         "anka-test-" + role,
 		Executable:   os.Args[0],
 		Arguments:    []string{diary, filepath.Join(dir, "vm pid of "+role)},
 		Environment:  map[string]string{roleVar: role},
 		RestartDelay: time.Second,
-		StopTimeout:  time.Second,
+		StopTimeout:  stopTimeout,
 	})
 	if err != nil {
 		t.Fatal(err)

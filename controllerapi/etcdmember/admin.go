@@ -14,6 +14,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	clientsnapshot "go.etcd.io/etcd/client/v3/snapshot"
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
@@ -147,8 +148,24 @@ func (a *Admin) Remove(ctx context.Context, which string) (ClusterMember, error)
 	if len(found) != 1 {
 		return ClusterMember{}, fmt.Errorf("%q names %d members of the cluster; see `anka-controller etcd members`", which, len(found))
 	}
-	err = call(ctx, func(ctx context.Context) error { _, err := a.client.MemberRemove(ctx, found[0].ID); return err })
-	return found[0], err
+	return found[0], remove(ctx, a.client, found[0].ID)
+}
+
+// remove takes a member out of the cluster. etcd refuses while a member that
+// stays has been connected for less than 5 s (HealthInterval in its server):
+// that passes by itself, so it is asked again for twice that time.
+func remove(ctx context.Context, client *clientv3.Client, id uint64) error {
+	patience, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		err := call(ctx, func(ctx context.Context) error { _, err := client.MemberRemove(ctx, id); return err })
+		if !errors.Is(err, rpctypes.ErrUnhealthy) {
+			return err
+		}
+		if !sleep(patience, 200*time.Millisecond) {
+			return fmt.Errorf("not removed, because the members that stay are not all connected: %w", err)
+		}
+	}
 }
 
 // Snapshot writes the whole state to a new file and checks it. A half-written

@@ -387,7 +387,7 @@ func TestRemovedMemberIsRefused(t *testing.T) {
 	c.members[2] = nil
 	ctx, cancel := context.WithTimeout(t.Context(), testDeadline)
 	defer cancel()
-	if _, err := connect(t, c.endpoints()).MemberRemove(ctx, gone); err != nil {
+	if err := remove(ctx, connect(t, c.endpoints()).Client, gone); err != nil {
 		t.Fatalf("remove: %v", err)
 	}
 	m := c.start(2)
