@@ -107,7 +107,7 @@ func (s *Store) DeleteBlob(repo string, d digest.Digest) error {
 		return err
 	}
 	defer lock.Close()
-	used, err := s.references(repo)
+	used, _, err := s.references(repo)
 	if err != nil {
 		return err
 	}

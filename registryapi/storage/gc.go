@@ -40,8 +40,9 @@ var ErrCollecting = errors.New("another process is collecting this store")
 // the last check of that time and the removal happen under a lock that excludes
 // the moment at which a push gives content its first reference.
 //
-// What cannot be read at present is not taken for gone: its repository is left
-// as it is, and named in the error, while the others are collected.
+// What cannot be read at present, or is damaged, is not taken for gone: its
+// repository is left as it is, and named in the error, while the others are
+// collected.
 func (s *Store) Collect(ctx context.Context, opt CollectOptions) (Collected, error) {
 	var done Collected
 	holder, err := flock(filepath.Join(s.root, "locks", "gc"), os.O_CREATE, lockExclusiveNow)
@@ -81,7 +82,7 @@ func (s *Store) collectRepository(repo string, opt CollectOptions, now time.Time
 			return err
 		}
 	}
-	used, err := s.references(repo)
+	used, err := s.needed(repo)
 	if err != nil {
 		return err
 	}
@@ -116,7 +117,7 @@ func (s *Store) collectLink(repo string, d digest.Digest, path string, now time.
 	if !expired(path, now, opt.Grace) {
 		return false, nil
 	}
-	used, err := s.references(repo)
+	used, err := s.needed(repo)
 	if err != nil {
 		return false, err
 	}
@@ -127,6 +128,15 @@ func (s *Store) collectLink(repo string, d digest.Digest, path string, now time.
 		return true, nil
 	}
 	return remove(path)
+}
+
+// needed is references for whoever removes what is not among them.
+func (s *Store) needed(repo string) (map[digest.Digest]digest.Digest, error) {
+	used, damaged, err := s.references(repo)
+	if err == nil && damaged > 0 {
+		err = fmt.Errorf("%d manifests are damaged, and nobody can tell which content they keep: repair them with verify, push them again, or delete them", damaged)
+	}
+	return used, err
 }
 
 // expired reports whether a file exists and was not touched within grace.
@@ -298,7 +308,7 @@ func (s *Store) untagged(repo string, before time.Time) ([]Manifest, error) {
 	for _, t := range tags {
 		tagged[t.Digest] = true
 	}
-	used, err := s.references(repo)
+	used, err := s.needed(repo)
 	if err != nil {
 		return nil, err
 	}

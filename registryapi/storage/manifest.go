@@ -184,6 +184,11 @@ func (s *Store) manifestKnown(repo string, d digest.Digest) bool {
 	return err == nil
 }
 
+// recorded reports whether a repository has a manifest, damaged or not.
+func (s *Store) recorded(repo string, d digest.Digest) bool {
+	return !fileTime(s.manifestPath(repo, d)).IsZero()
+}
+
 // checkComplete verifies that all content is there with its right size, and
 // keeps it from the collector. The subject need not exist.
 func (s *Store) checkComplete(repo string, c Content) error {
@@ -306,9 +311,13 @@ func (s *Store) digestsBelow(dir string) ([]digest.Digest, error) {
 
 // DeleteManifest removes a manifest and every tag that points to it. ErrInUse
 // means that an index of the repository names it. Its blobs stay for the
-// collector's grace period, so that a pull in progress can end.
+// collector's grace period, so that a pull in progress can end. A damaged
+// manifest can be deleted too: the collector waits for that.
 func (s *Store) DeleteManifest(repo string, d digest.Digest) error {
 	m, err := s.Manifest(repo, d)
+	if errors.Is(err, ErrManifestUnknown) && s.recorded(repo, d) {
+		m, err = Manifest{Digest: d}, nil
+	}
 	if err != nil {
 		return err
 	}
@@ -334,7 +343,7 @@ func (s *Store) dropManifest(repo string, m Manifest) error {
 		return err
 	}
 	defer lock.Close()
-	used, err := s.references(repo)
+	used, _, err := s.references(repo)
 	if err != nil {
 		return err
 	}
@@ -372,28 +381,33 @@ func (s *Store) keepForGrace(repo string, c Content) {
 }
 
 // references maps everything that a repository's manifests name, except
-// subjects, to one manifest that names it.
-func (s *Store) references(repo string) (map[digest.Digest]digest.Digest, error) {
+// subjects, to one manifest that names it. What damaged manifests named nobody
+// can tell: they are counted.
+func (s *Store) references(repo string) (used map[digest.Digest]digest.Digest, damaged int, err error) {
 	all, err := s.Manifests(repo)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	used := make(map[digest.Digest]digest.Digest)
+	used = make(map[digest.Digest]digest.Digest)
 	for _, d := range all {
 		m, err := s.Manifest(repo, d)
 		if errors.Is(err, ErrManifestUnknown) {
-			continue // damaged: it keeps nothing
+			if s.recorded(repo, d) { // not removed meanwhile
+				damaged++
+			}
+			continue
 		}
 		if err != nil {
-			return nil, err // unreadable at present: it keeps what it names
+			return nil, 0, err // unreadable at present: it keeps what it names
 		}
 		c, err := ParseManifest(m.MediaType, m.Raw)
 		if err != nil {
+			damaged++
 			continue
 		}
 		for _, ref := range append(c.Blobs(), c.Manifests...) {
 			used[ref.Digest] = d
 		}
 	}
-	return used, nil
+	return used, damaged, nil
 }
