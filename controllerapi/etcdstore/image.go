@@ -91,7 +91,7 @@ func (s *Store) imageTask(id api.TaskID, ref string) *api.Task {
 
 // reportImage takes a report of a save-image task.
 func (s *Store) reportImage(ctx context.Context, req *api.ReportRequest, ref string) error {
-	if err := s.storeOutput(ctx, req, ref); err != nil {
+	if err := s.storeOutput(ctx, req, dirImage+ref, ref); err != nil {
 		return err
 	}
 	return s.decide(ctx, func(v *View, now time.Time) (*change, bool, error) {

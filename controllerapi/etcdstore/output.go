@@ -39,9 +39,10 @@ func shorten(r *api.ScriptResult) (short *api.ScriptResult, long bool) {
 }
 
 // storeOutput keeps the outputs of a report that records do not hold, before the
-// record of id says so. Repeating it is no error. Those of a task that is not the
-// node's any more are not kept: nobody would read them, or in another's place.
-func (s *Store) storeOutput(ctx context.Context, req *api.ReportRequest, id string) error {
+// record at key says so of id. Repeating it is no error. Those of a task that is
+// not the node's any more are not kept: nobody would read them, or in another's
+// place. Without the record nothing is kept: who forgot it has also forgotten them.
+func (s *Store) storeOutput(ctx context.Context, req *api.ReportRequest, key, id string) error {
 	r := req.Script
 	if r == nil {
 		return nil
@@ -54,8 +55,8 @@ func (s *Store) storeOutput(ctx context.Context, req *api.ReportRequest, id stri
 		return err
 	}
 	for which, text := range map[string]string{"stdout": r.Stdout, "stderr": r.Stderr} {
-		_, err := hedged(ctx, s.writePolicy(), func(ctx context.Context) (*clientv3.PutResponse, error) {
-			return s.etcd.Put(ctx, outputKey(id, which), tail(text, keptOutput))
+		_, err := hedged(ctx, s.writePolicy(), func(ctx context.Context) (*clientv3.TxnResponse, error) {
+			return s.etcd.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(key), ">", 0)).Then(clientv3.OpPut(outputKey(id, which), tail(text, keptOutput))).Commit()
 		})
 		if err != nil {
 			return fmt.Errorf("store %s of %s: %w", which, id, err)

@@ -1,7 +1,9 @@
 package server
 
 import (
+	"context"
 	"strings"
+	"sync"
 	"testing"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
@@ -67,9 +69,62 @@ func TestF10OutputOfAnEndedStartIsNotKept(t *testing.T) {
 	if err := c.controllers[0].client().Terminate(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
+	for _, ctl := range c.controllers { // one that has not seen it yet keeps them until it forgets the start
+		if got := state(t, ctl, id); got.InstanceState != api.Terminating {
+			t.Fatalf("after the terminate: %s", got.InstanceState)
+		}
+	}
 	script := &api.ScriptResult{Stdout: strings.Repeat("x", 100<<10)}
 	if !n.report(api.ReportRequest{TaskID: task.ID, Seq: 1, Phase: api.PhaseDone, Script: script}) {
 		t.Error("a start that was terminated must be abandoned")
+	}
+	if keys := outputs(t, c); len(keys) != 0 {
+		t.Errorf("kept: %v", keys)
+	}
+}
+
+// beforeWrite is the key of a function that a request's first write to etcd waits for.
+type beforeWrite struct{}
+
+// lateWrites is etcd as it is for a controller that stops for long before it writes.
+type lateWrites struct{ clientv3.KV }
+
+func (l lateWrites) Put(ctx context.Context, key, value string, opts ...clientv3.OpOption) (*clientv3.PutResponse, error) {
+	l.wait(ctx)
+	return l.KV.Put(ctx, key, value, opts...)
+}
+
+func (l lateWrites) Txn(ctx context.Context) clientv3.Txn {
+	l.wait(ctx)
+	return l.KV.Txn(ctx)
+}
+
+func (lateWrites) wait(ctx context.Context) {
+	if meanwhile, ok := ctx.Value(beforeWrite{}).(func()); ok {
+		meanwhile()
+	}
+}
+
+// Nor does one whose start is forgotten while its output is about to be kept.
+func TestF10OutputOfAForgottenStartIsNotKept(t *testing.T) {
+	t.Parallel()
+	c := &cloud{etcd: dialEtcd(t, startEtcd(t, nil)), registry: startRegistry(t)}
+	direct := c.etcd.KV
+	c.etcd.KV = lateWrites{direct}
+	ctl := startController(t, c.etcd, c.registry.URL, nil)
+	n := newNode(t, "n1", ctl)
+	n.register()
+	id := mustStart(t, ctl, api.StartRequest{ScriptMonitoring: true, StartupScript: "eA=="})
+	task := n.reserve(api.TaskStart)
+	ctx := context.WithValue(t.Context(), beforeWrite{}, sync.OnceFunc(func() {
+		if resp, err := direct.Delete(t.Context(), "/ankacluster/s/instance/"+string(id)); err != nil || resp.Deleted != 1 {
+			t.Errorf("forget the start: %v %v", resp, err)
+		}
+	}))
+	abandon, err := ctl.store.Report(ctx, &api.ReportRequest{NodeID: n.id, Session: n.session, TaskID: task.ID, Attempt: task.Attempt, Seq: 1,
+		Phase: api.PhaseDone, Script: &api.ScriptResult{Stdout: strings.Repeat("x", 100<<10)}})
+	if err != nil || !abandon {
+		t.Errorf("report of a forgotten start: abandon %t, %v", abandon, err)
 	}
 	if keys := outputs(t, c); len(keys) != 0 {
 		t.Errorf("kept: %v", keys)
