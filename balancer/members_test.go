@@ -62,6 +62,14 @@ func TestT7HammeredTogether(t *testing.T) {
 			}
 		})
 	}
+	var late atomic.Int64 // what the machine added to a millisecond, at most
+	busy(func(int) {
+		start := time.Now()
+		time.Sleep(time.Millisecond)
+		if over := int64(time.Since(start)); over > late.Load() {
+			late.Store(over)
+		}
+	})
 	var sent, failed atomic.Int64
 	over, stop := context.WithDeadline(context.Background(), end)
 	defer stop()
@@ -109,8 +117,8 @@ func TestT7HammeredTogether(t *testing.T) {
 	if n := failed.Load(); n > 0 {
 		t.Errorf("%d of %d requests were not answered", n, sent.Load())
 	}
-	if d := time.Duration(longest.Load()); d > time.Second {
-		t.Errorf("a call waited %s, want at most 1s", d)
+	if d, limit := time.Duration(longest.Load()), time.Second+2*time.Duration(late.Load()); d > limit {
+		t.Errorf("a call waited %s, want at most %s", d, limit)
 	}
 	for _, h := range hosts[1:] {
 		n.Set(h+":80", faultnet.Fault{Refuse: true})

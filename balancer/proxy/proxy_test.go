@@ -40,22 +40,31 @@ func startPool(t *testing.T, cfg balancer.Config, urls []string) *balancer.Balan
 	return b
 }
 
+// patient is cfg for tests that are not about time: the machine may stand still
+// for seconds, and no endpoint is left for that.
+func patient(cfg balancer.Config) balancer.Config {
+	cfg.ConnectTimeout, cfg.ConnectRace, cfg.Probe.Timeout, cfg.Hedge.Initial, cfg.Hedge.Min = time.Minute, time.Minute, time.Minute, time.Minute, time.Minute
+	cfg.Stall.Timeout, cfg.Retry.MaxElapsed = time.Minute, time.Minute
+	return cfg
+}
+
 // startProxy serves a proxy over the urls and returns its address.
 func startProxy(t *testing.T, registry bool, urls ...string) string {
 	t.Helper()
 	if registry {
-		return startRegistryProxy(t, balancer.BlobConfig(), urls...)
+		return startRegistryProxy(t, patient(balancer.BlobConfig()), urls...)
 	}
-	return serve(t, Config{Control: startPool(t, balancer.DefaultConfig(), urls)})
+	return serve(t, Config{Control: startPool(t, patient(balancer.DefaultConfig()), urls)})
 }
 
 func startRegistryProxy(t *testing.T, blob balancer.Config, urls ...string) string {
 	t.Helper()
-	return serve(t, Config{Control: startPool(t, balancer.DefaultConfig(), urls), Blob: startPool(t, blob, urls)})
+	return serve(t, Config{Control: startPool(t, patient(balancer.DefaultConfig()), urls), Blob: startPool(t, blob, urls)})
 }
 
 func serve(t *testing.T, cfg Config) string {
 	t.Helper()
+	cfg.FirstContact = time.Minute // the backends are there, if the machine lets them
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -280,15 +289,27 @@ func TestUpgradePasses(t *testing.T) {
 	}
 }
 
-// T15: the proxy answers before any endpoint has been reachable, and says why.
-func TestT15AnswersBeforeAnyEndpointIsReachable(t *testing.T) {
-	t.Parallel()
+// refusing returns an address at which nothing listens, nor will: a connection to
+// elsewhere has it.
+func refusing(t *testing.T) string {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	dead := ln.Addr().String()
-	ln.Close()
+	t.Cleanup(func() { ln.Close() })
+	conn, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn.LocalAddr().String()
+}
+
+// T15: the proxy answers before any endpoint has been reachable, and says why.
+func TestT15AnswersBeforeAnyEndpointIsReachable(t *testing.T) {
+	t.Parallel()
+	dead := refusing(t)
 	cfg := Config{Control: startPool(t, balancer.DefaultConfig(), []string{"http://" + dead}), FirstContact: 50 * time.Millisecond}
 	srv := httptest.NewServer(New(cfg, zaptest.NewLogger(t)))
 	defer srv.Close()
@@ -306,22 +327,38 @@ func TestT15AnswersBeforeAnyEndpointIsReachable(t *testing.T) {
 	}
 }
 
+// cuttingListener breaks what comes in while it is dead.
+type cuttingListener struct {
+	net.Listener
+	dead atomic.Bool
+	cuts atomic.Int64
+}
+
+func (l *cuttingListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil || !l.dead.Load() {
+			return c, err
+		}
+		c.Close()
+		l.cuts.Add(1)
+	}
+}
+
 // A request that finds no endpoint waits for one: it is passed on in a second
 // pass, which goes through http.Client.
 func TestRequestWaitsForAnEndpointToReturn(t *testing.T) {
 	t.Parallel()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr().String()
-	back := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "back") })
-	first := &http.Server{Handler: back}
-	go first.Serve(ln)
-	proxied := startProxy(t, false, "http://"+addr)
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "back") }))
+	ln := &cuttingListener{Listener: s.Listener}
+	s.Listener = ln
+	s.Start()
+	t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
+	proxied := startProxy(t, false, s.URL)
 	resp, err := http.Get(proxied + "/x")
 	read(t, resp, err)
-	first.Close()
+	ln.dead.Store(true)
+	s.CloseClientConnections()
 
 	answered := make(chan string, 1) // one answer, whether or not it is waited for
 	go func() {
@@ -334,14 +371,14 @@ func TestRequestWaitsForAnEndpointToReturn(t *testing.T) {
 		body, _ := io.ReadAll(resp.Body)
 		answered <- string(body)
 	}()
-	time.Sleep(100 * time.Millisecond) // the request is to meet the dead endpoint; if it does not, the test is only easier
-	ln, err = net.Listen("tcp", addr)
-	if err != nil {
-		t.Skipf("the port was taken meanwhile: %v", err)
+	for ln.cuts.Load() < 4 { // the request's passes among them, for probes are far apart
+		select {
+		case got := <-answered:
+			t.Fatalf("got %q while the endpoint was dead", got)
+		case <-time.After(time.Millisecond):
+		}
 	}
-	second := &http.Server{Handler: back}
-	t.Cleanup(func() { second.Close() })
-	go second.Serve(ln)
+	ln.dead.Store(false)
 	if got := <-answered; got != "back" {
 		t.Errorf("got %q, want the answer of the endpoint that returned", got)
 	}
@@ -388,7 +425,7 @@ func TestT13DownloadContinuesAtAnotherRegistry(t *testing.T) {
 	for _, verify := range []bool{true, false} {
 		data, path := blob(8 << 20)
 		var a, b atomic.Int64
-		cfg := balancer.BlobConfig()
+		cfg := patient(balancer.BlobConfig())
 		cfg.VerifyDigests = verify
 		addr := startRegistryProxy(t, cfg, blobServer(t, data, 3<<20, &a).URL, blobServer(t, data, 3<<20, &b).URL)
 		for range 3 {
@@ -490,8 +527,8 @@ func TestPushStaysWhereItBegan(t *testing.T) {
 	if first == urls[1] {
 		home = 1
 	}
-	blob := startPool(t, balancer.BlobConfig(), urls)
-	addr := serve(t, Config{Control: startPool(t, balancer.DefaultConfig(), urls), Blob: blob})
+	blob := startPool(t, patient(balancer.BlobConfig()), urls)
+	addr := serve(t, Config{Control: startPool(t, patient(balancer.DefaultConfig()), urls), Blob: blob})
 	step := func(method, path string) {
 		req, _ := http.NewRequest(method, addr+path, strings.NewReader("x"))
 		resp, err := http.DefaultClient.Do(req)
@@ -536,7 +573,7 @@ func TestWrongBytesNeverArriveWhole(t *testing.T) {
 	wrong := bytes.Clone(data)
 	wrong[len(wrong)/2] ^= 1
 	var n atomic.Int64
-	cfg := balancer.BlobConfig()
+	cfg := patient(balancer.BlobConfig())
 	cfg.VerifyDigests = true
 	addr := startRegistryProxy(t, cfg, blobServer(t, wrong, 0, &n).URL)
 	resp, err := http.Get(addr + path)
