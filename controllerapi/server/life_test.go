@@ -133,17 +133,17 @@ func TestReadinessAndClusterList(t *testing.T) {
 	if code, _ := do(t, "GET", c.controllers[0].URL+"/readyz", ""); code != 503 {
 		t.Errorf("readyz of a draining controller: %d", code)
 	}
-	states := map[string]string{}
-	cl, err := c.controllers[1].client().Cluster(t.Context())
-	for _, s := range cl.Controllers {
-		states[s.URL] = s.State
-	}
-	if err != nil || states[c.controllers[0].URL] != api.ServerDraining || states[c.controllers[1].URL] != api.ServerReady {
-		t.Errorf("list while draining: %v %v", states, err)
-	}
+	eventually(t, "it is listed as draining", func() bool {
+		states := map[string]string{}
+		cl, err := c.controllers[1].client().Cluster(t.Context())
+		for _, s := range cl.Controllers {
+			states[s.URL] = s.State
+		}
+		return err == nil && states[c.controllers[0].URL] == api.ServerDraining && states[c.controllers[1].URL] == api.ServerReady
+	})
 	c.controllers[0].stop()
-	cl, err = c.controllers[1].client().Cluster(t.Context())
-	if err != nil || len(cl.Controllers) != 1 {
-		t.Errorf("list after the stop: %+v %v", cl, err)
-	}
+	eventually(t, "a controller that stopped is not listed", func() bool {
+		cl, err := c.controllers[1].client().Cluster(t.Context())
+		return err == nil && len(cl.Controllers) == 1
+	})
 }
