@@ -25,10 +25,11 @@ build: ## build ankacluster, anka-controller and anka-registry into bin/
 	@mkdir -p bin
 	$(GOBUILD) -o bin/ $(addprefix ./cmd/,$(BINARIES))
 
+PACKAGES ?= ./...
 .PHONY: test
 test: ## run all tests (with the race detector where a C compiler is found)
 	@$(if $(CC_FOUND),,echo "no C compiler found: the race detector is off";)\
-	go test $(RACE) -shuffle=on -timeout 20m ./...
+	go test $(RACE) -shuffle=on -timeout 20m $(PACKAGES)
 
 .PHONY: test-long
 test-long: ## the agent's chaos, churn, pulls and upgrades in their long form (some 20 minutes)
