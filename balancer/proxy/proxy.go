@@ -62,7 +62,8 @@ func (p *Proxy) conversation(b *balancer.Balancer) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host = "http", "pool"
-			r.Out.Trailer = r.In.Trailer // filled in when the body has been read
+			r.Out.URL.RawQuery = r.In.URL.RawQuery // ReverseProxy has dropped what it cannot read
+			r.Out.Trailer = r.In.Trailer           // filled in when the body has been read
 			r.SetXForwarded()
 		},
 		Transport:      b.Client().Transport,
@@ -74,6 +75,15 @@ func (p *Proxy) conversation(b *balancer.Balancer) *httputil.ReverseProxy {
 
 func converses(r *http.Request) bool {
 	return len(r.Header["Upgrade"]) > 0 || len(r.Header["Expect"]) > 0
+}
+
+// stayHTTP1 turns down an offer to go on in HTTP/2, which Java's client makes
+// with each request: as a conversation with one endpoint none of them could be
+// repeated at another.
+func stayHTTP1(r *http.Request) {
+	if offer := r.Header["Upgrade"]; len(offer) == 1 && strings.EqualFold(offer[0], "h2c") {
+		delete(r.Header, "Upgrade")
+	}
 }
 
 // ServeHTTP passes r on to an endpoint of the right pool.
@@ -89,6 +99,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !pool.EverAnswered() {
 		r = r.WithContext(balancer.WithPatience(r.Context(), p.cfg.FirstContact))
 	}
+	stayHTTP1(r)
 	if converses(r) {
 		p.conversation(pool).ServeHTTP(w, r)
 		return

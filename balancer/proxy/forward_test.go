@@ -1,0 +1,78 @@
+package proxy
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/ankacluster/ankacluster/balancer"
+)
+
+// Java's client offers HTTP/2 with each request. That makes none of them a
+// conversation with one endpoint.
+func TestOfferOfHTTP2IsPassedOver(t *testing.T) {
+	t.Parallel()
+	var saw atomic.Pointer[http.Header]
+	good := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		saw.Store(&r.Header)
+		data, _ := io.ReadAll(r.Body)
+		w.Write(data)
+	})
+	var broken atomic.Int64
+	bad := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		broken.Add(1)
+		panic(http.ErrAbortHandler)
+	})
+	addr := startProxy(t, false, good.URL, bad.URL)
+	for range 4 {
+		req, _ := http.NewRequest(http.MethodPost, addr+"/x", strings.NewReader("keyed"))
+		req.Header.Set(balancer.IdempotencyHeader, "k")
+		req.Header.Set("Connection", "Upgrade, HTTP2-Settings")
+		req.Header.Set("Upgrade", "h2c")
+		req.Header.Set("Http2-Settings", "AAMAAABkAAQAAP__")
+		resp, err := http.DefaultClient.Do(req)
+		if got := read(t, resp, err); resp.StatusCode != http.StatusOK || got != "keyed" {
+			t.Errorf("got %d %q, want the answer of the endpoint that works", resp.StatusCode, got)
+		}
+		for _, name := range []string{"Connection", "Upgrade", "Http2-Settings"} {
+			if v := (*saw.Load())[name]; v != nil {
+				t.Errorf("the endpoint saw %s: %q", name, v)
+			}
+		}
+	}
+	if broken.Load() == 0 {
+		t.Error("the broken endpoint was never asked: this proves nothing")
+	}
+}
+
+// A query means what the endpoint makes of it: not a byte of it changes.
+func TestQueryPassesByteByByte(t *testing.T) {
+	t.Parallel()
+	s := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") == "" {
+			io.WriteString(w, r.RequestURI)
+			return
+		}
+		w.Header().Set("X-Saw", r.RequestURI)
+		w.WriteHeader(http.StatusForbidden)
+	})
+	addr := strings.TrimPrefix(startProxy(t, false, s.URL), "http://")
+	const uri = "/a%2fb//c/../d?b=2&a=1;c=%zz&&=+%20&e"
+	for _, header := range []string{"X-Plain: 1", "Expect: 100-continue", "Connection: Upgrade\r\nUpgrade: websocket"} {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n", uri, header)
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if got := read(t, resp, err) + resp.Header.Get("X-Saw"); got != uri {
+			t.Errorf("%s: the endpoint saw %q, want %q", header, got, uri)
+		}
+	}
+}
