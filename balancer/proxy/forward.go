@@ -1,9 +1,12 @@
 package proxy
 
 import (
+	"context"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
 	"strings"
 	"sync"
 
@@ -15,12 +18,14 @@ import (
 // and no more: what the balancer has read is written as it is, and a large
 // download goes from connection to connection by itself.
 func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, pool *balancer.Balancer) {
-	out := outward(r)
+	early := interim{w: w}
+	out := outward(early.traced(r), r)
 	if out.Body != nil {
 		// The transport may still read when this handler has returned, and must not.
 		defer out.Body.Close()
 	}
 	resp, err := pool.Client().Transport.RoundTrip(out)
+	early.end()
 	if err != nil {
 		p.failed(w, r, err)
 		return
@@ -46,10 +51,51 @@ func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, pool *balancer.B
 	passTrailers(w, resp, announced)
 }
 
+// interim passes on what an endpoint says before its answer, such as "103 Early
+// Hints". Attempts may run side by side, and one that lost may still speak when
+// the answer is being written.
+type interim struct {
+	mu   sync.Mutex
+	w    http.ResponseWriter // guarded by mu
+	over bool                // guarded by mu
+}
+
+// traced is the context under which an endpoint's early words reach the client.
+// HTTP/1.0 knows of none.
+func (i *interim) traced(r *http.Request) context.Context {
+	if !r.ProtoAtLeast(1, 1) {
+		return r.Context()
+	}
+	return httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{Got1xxResponse: i.pass})
+}
+
+func (i *interim) pass(code int, header textproto.MIMEHeader) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.over || code == http.StatusContinue { // the client did not wait for it
+		return nil
+	}
+	h := i.w.Header()
+	for name, values := range header {
+		if !hopByHop(name) {
+			h[name] = values
+		}
+	}
+	i.w.WriteHeader(code)
+	clear(h) // it was not the answer's
+	return nil
+}
+
+func (i *interim) end() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.over = true
+}
+
 // outward is r as the pool gets it: headers that concern this connection only
 // are left out, and where it came from is added. Values are shared with r.
-func outward(r *http.Request) *http.Request {
-	out := r.WithContext(r.Context())
+func outward(ctx context.Context, r *http.Request) *http.Request {
+	out := r.WithContext(ctx)
 	u := *r.URL
 	u.Scheme, u.Host = "http", "pool"
 	out.URL, out.Host, out.RequestURI, out.Close = &u, "", "", false

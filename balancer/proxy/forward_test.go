@@ -6,6 +6,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"net/textproto"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -74,5 +77,53 @@ func TestQueryPassesByteByByte(t *testing.T) {
 		if got := read(t, resp, err) + resp.Header.Get("X-Saw"); got != uri {
 			t.Errorf("%s: the endpoint saw %q, want %q", header, got, uri)
 		}
+	}
+}
+
+// What an endpoint says before its answer comes before it here too, and is no
+// part of it.
+func TestEarlyHintsPass(t *testing.T) {
+	t.Parallel()
+	s := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Link", "</style.css>; rel=preload")
+		w.WriteHeader(http.StatusEarlyHints)
+		w.Header().Del("Link")
+		io.WriteString(w, "answer")
+	})
+	addr := startProxy(t, false, s.URL)
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		var hints []string
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
+			hints = append(hints, fmt.Sprint(code, " ", header.Get("Link")))
+			return nil
+		}})
+		req, _ := http.NewRequestWithContext(ctx, method, addr+"/x", nil)
+		resp, err := http.DefaultClient.Do(req)
+		if got := read(t, resp, err); got != "answer" || resp.Header.Get("Link") != "" {
+			t.Errorf("%s: got %q with Link %q, want the answer as it was", method, got, resp.Header.Get("Link"))
+		}
+		if len(hints) != 1 || hints[0] != "103 </style.css>; rel=preload" {
+			t.Errorf("%s: %q came before the answer, want the hint", method, hints)
+		}
+	}
+	conn, err := net.Dial("tcp", strings.TrimPrefix(addr, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, "GET /x HTTP/1.0\r\n\r\n")
+	if line, err := bufio.NewReader(conn).ReadString('\n'); !strings.HasPrefix(line, "HTTP/1.0 200 ") {
+		t.Errorf("HTTP/1.0: got %q first, %v; want the answer alone", line, err)
+	}
+}
+
+// An attempt that lost the race may speak when the answer has begun: nobody hears it.
+func TestEarlyHintsEndWithTheAnswer(t *testing.T) {
+	t.Parallel()
+	rec := httptest.NewRecorder()
+	early := interim{w: rec}
+	early.end()
+	if err := early.pass(http.StatusEarlyHints, textproto.MIMEHeader{"Link": {"x"}}); err != nil || len(rec.Header()) > 0 {
+		t.Errorf("got %v and header %v, want nothing", err, rec.Header())
 	}
 }
