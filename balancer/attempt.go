@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -86,15 +87,31 @@ func (a *attempt) explain(err error) error {
 // sends it; the other closes its connection before a byte can leave, and takes
 // none of a body that both may have been given.
 func (a *attempt) gotConn(info httptrace.GotConnInfo) {
-	if !a.p.sender.CompareAndSwap(nil, a) && a.p.sender.Load() != a {
-		info.Conn.Close()
-		if a.body != nil {
-			a.body.Close()
-		}
-		a.cancel(errOvertaken)
-		return
+	switch {
+	case !a.p.sender.CompareAndSwap(nil, a) && a.p.sender.Load() != a:
+		a.refuse(info.Conn, errOvertaken)
+	case a.conn.Swap(true) && transportRepeats(a.req.Header):
+		a.refuse(info.Conn, errClosed)
 	}
-	a.conn.Store(true)
+}
+
+// refuse keeps the request off a connection that it was given.
+func (a *attempt) refuse(conn net.Conn, why error) {
+	conn.Close()
+	if a.body != nil {
+		a.body.Close()
+	}
+	a.cancel(why)
+}
+
+// transportRepeats says that net/http would by itself send a write again, on
+// another connection, when a server closed the first one without an answer. Of the
+// two headers that it looks for, the one means nothing to our servers, and the
+// other is empty where the balancer does not repeat.
+func transportRepeats(h http.Header) bool {
+	_, foreign := h["X-Idempotency-Key"]
+	_, empty := h[IdempotencyHeader]
+	return foreign || empty
 }
 
 // onSlowConnect runs when an attempt has no connection after the race delay.

@@ -211,6 +211,41 @@ func TestWriteWithoutKeyIsSentOnce(t *testing.T) {
 	}
 }
 
+// net/http itself sends some writes again when a connection that was used before
+// is closed under them. Its reasons are not ours.
+func TestTransportRepeatsNoWriteWithoutKey(t *testing.T) {
+	t.Parallel()
+	var runs, length atomic.Int64
+	x := newFake(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			return
+		}
+		n, _ := io.Copy(io.Discard, r.Body)
+		length.Store(r.ContentLength - n) // 0 when the length was announced as it is
+		runs.Add(1)
+		panic(http.ErrAbortHandler)
+	})
+	b := start(t, DefaultConfig(), x.URL)
+	for _, header := range []string{"X-Idempotency-Key", IdempotencyHeader} {
+		for _, method := range []string{http.MethodPost, http.MethodDelete} {
+			for _, body := range []string{"", "start"} {
+				get(t, b.Client(), "/warm")
+				runs.Store(0)
+				req, _ := http.NewRequest(method, "http://pool/vm", strings.NewReader(body))
+				req.Header.Set(header, "")
+				resp, err := b.Client().Do(req)
+				if err == nil {
+					resp.Body.Close()
+					t.Fatalf("got %s, want an error", resp.Status)
+				}
+				if n := runs.Load(); n != 1 || length.Load() != 0 {
+					t.Errorf("%s of %q with an empty %s ran %d times, want once, and with its length", method, body, header, n)
+				}
+			}
+		}
+	}
+}
+
 func TestWriteWithKeyIsRepeated(t *testing.T) {
 	t.Parallel()
 	bad := newFake(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })

@@ -25,12 +25,13 @@ var (
 )
 
 // Causes with which attempts are cancelled. They say nothing about endpoints,
-// except for the last two.
+// except for the last three.
 var (
 	errOvertaken = errors.New("another endpoint answered first")
 	errMovedOn   = errors.New("the endpoint was taken out while the request waited")
 	errStalled   = errors.New("no byte within the stall time")
 	errCrawling  = errors.New("several times slower than the best peer")
+	errClosed    = errors.New("the connection was closed without an answer")
 )
 
 // PassError says that a request met no endpoint that could answer it, and what
