@@ -3,7 +3,6 @@ package balancer
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -29,7 +28,7 @@ type attempt struct {
 	over   atomic.Bool // the attempt has ended
 	conn   atomic.Bool // a connection was handed to the request
 	raw    *handover   // the connection of a download, when it can be taken over
-	body   io.Closer   // what it sends; nil without a body
+	body   *lentBody   // what it sends; nil without a body
 	read   readBody    // the answer's, when its length is known
 	ahead  atomic.Pointer[aheadBody]
 }
@@ -74,8 +73,12 @@ func (a *attempt) try() (*http.Response, error) {
 	return resp, err
 }
 
-// explain prefers the balancer's own reason over "context canceled".
+// explain prefers the balancer's own reason over "context canceled", and that
+// the body could not be read over what came of it.
 func (a *attempt) explain(err error) error {
+	if fault := a.p.body.failed(); fault != nil && a.p.req.Context().Err() == nil {
+		return fault
+	}
 	if cause := context.Cause(a.ctx); cause != nil && errors.Is(err, context.Canceled) {
 		return cause
 	}
@@ -143,8 +146,8 @@ func (a *attempt) request() *http.Request {
 	r.URL = &a.url
 	r.Host = "" // the pool's name means nothing to the endpoint
 	if p.body != nil {
-		r.Body = p.body.next()
-		a.body = r.Body
+		a.body = p.body.next()
+		r.Body = a.body
 		r.GetBody = p.req.GetBody
 	}
 	return r
@@ -179,6 +182,11 @@ func (a *attempt) onLate() {
 		p.b.alarms.add(&a.answer)
 		return
 	}
+	if wait := a.dueAfterBody(now); wait > 0 {
+		a.answer.at = now.Add(wait)
+		p.b.alarms.add(&a.answer)
+		return
+	}
 	a.rang.Store(true)
 	if ahead := a.ahead.Load(); ahead != nil {
 		ahead.want() // it has an answer, which comes in pieces
@@ -192,6 +200,20 @@ func (a *attempt) onLate() {
 	case p.b.cfg.Class == Blob && p.repeatable && p.hasNext(now):
 		a.cancel(errStalled) // a large transfer is moved, not doubled
 	}
+}
+
+// dueAfterBody is how much longer an answer may take because the endpoint went on
+// taking the request's body: an upload is not late for being long, nor for a caller
+// who is slow. Most bodies are so small that they are gone at once.
+func (a *attempt) dueAfterBody(now time.Time) time.Duration {
+	if a.body == nil {
+		return 0
+	}
+	last := a.body.lastTaken(now)
+	if last.Sub(a.sent) < a.p.delay/10 {
+		return 0
+	}
+	return a.p.delay - now.Sub(last)
 }
 
 func (a *attempt) outcome(resp *http.Response, err error) outcome {

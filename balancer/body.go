@@ -3,6 +3,7 @@ package balancer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"sync"
@@ -16,8 +17,9 @@ import (
 type sharedBody struct {
 	orig   io.ReadCloser
 	getter func() (io.ReadCloser, error)
-	given  atomic.Bool // orig went to an attempt
-	read   atomic.Bool // and a byte was asked of it
+	given  atomic.Bool           // orig went to an attempt
+	read   atomic.Bool           // and a byte was asked of it
+	fault  atomic.Pointer[error] // why it could not be read to its end
 	closed sync.Once
 }
 
@@ -39,15 +41,26 @@ func (s *sharedBody) reusable(unsent bool) bool {
 }
 
 // next is the body for another attempt.
-func (s *sharedBody) next() io.ReadCloser {
+func (s *sharedBody) next() *lentBody {
 	if s.getter == nil || s.given.CompareAndSwap(false, true) {
-		return &lentBody{s: s}
+		return &lentBody{s: s, src: s.orig}
 	}
 	body, err := s.getter()
 	if err != nil {
-		return io.NopCloser(errReader{err})
+		body = io.NopCloser(errReader{err})
 	}
-	return body
+	return &lentBody{s: s, src: body, own: true}
+}
+
+// failed is ErrBody with what went wrong, nil when nothing did.
+func (s *sharedBody) failed() error {
+	if s == nil {
+		return nil
+	}
+	if err := s.fault.Load(); err != nil {
+		return fmt.Errorf("%w: %w", ErrBody, *err)
+	}
+	return nil
 }
 
 // close ends the pass's use of the body.
@@ -57,11 +70,16 @@ func (s *sharedBody) close() {
 	}
 }
 
-// lentBody is the original body in the hands of one attempt: closing it takes
-// it away from that attempt only.
+// lentBody is a body in the hands of one attempt: closing it takes it away from
+// that attempt only.
 type lentBody struct {
 	s    *sharedBody
+	src  io.ReadCloser
+	own  bool // src is this attempt's alone
 	done atomic.Bool
+
+	asked atomic.Bool  // a Read is under way
+	moved atomic.Int64 // when the last one ended, nano
 }
 
 func (l *lentBody) Read(p []byte) (int, error) {
@@ -69,11 +87,30 @@ func (l *lentBody) Read(p []byte) (int, error) {
 		return 0, http.ErrBodyReadAfterClose
 	}
 	l.s.read.Store(true)
-	return l.s.orig.Read(p)
+	l.asked.Store(true)
+	n, err := l.src.Read(p)
+	l.moved.Store(nano(time.Now()))
+	l.asked.Store(false)
+	if err != nil && err != io.EOF {
+		l.s.fault.CompareAndSwap(nil, &err)
+	}
+	return n, err
+}
+
+// lastTaken is when the endpoint took something of the body last: it is ready for
+// more while the caller is asked for it.
+func (l *lentBody) lastTaken(now time.Time) time.Time {
+	if l.asked.Load() {
+		return now
+	}
+	return timeOf(l.moved.Load())
 }
 
 func (l *lentBody) Close() error {
 	l.done.Store(true)
+	if l.own {
+		return l.src.Close()
+	}
 	return nil
 }
 

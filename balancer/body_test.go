@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -148,4 +149,102 @@ func TestDocumentOfUnknownLength(t *testing.T) {
 			}
 		})
 	}
+}
+
+// piecewise is a body of so many pieces, each of which the caller takes a while
+// to come by.
+type piecewise struct {
+	left  int
+	pause time.Duration
+}
+
+func (p *piecewise) Read(b []byte) (int, error) {
+	if p.left == 0 {
+		return 0, io.EOF
+	}
+	p.left--
+	time.Sleep(p.pause)
+	return copy(b, make([]byte, 4<<10)), nil
+}
+
+// An upload takes as long as the caller and the endpoint take together: it is no
+// late answer. An endpoint that takes nothing of it any more gives one.
+func TestLongUploadIsNoLateAnswer(t *testing.T) {
+	slowly := func(rw http.ResponseWriter, r *http.Request) {
+		buf := make([]byte, 4<<10)
+		for {
+			if _, err := io.ReadFull(r.Body, buf); err != nil {
+				return
+			}
+			time.Sleep(12 * time.Millisecond) // a part of it is on its way when the caller has given all
+		}
+	}
+	takesNothing := func(rw http.ResponseWriter, r *http.Request) { time.Sleep(5 * time.Second) }
+	for _, test := range []struct {
+		name  string
+		cfg   Config
+		pause time.Duration
+		serve http.HandlerFunc
+		late  bool
+	}{
+		{"slow caller", DefaultConfig(), 4 * time.Second, status(http.StatusOK), false},
+		{"slow caller of a transfer", BlobConfig(), 8 * time.Second, status(http.StatusOK), false},
+		{"slow endpoint of a transfer", BlobConfig(), 0, slowly, false},
+		{"endpoint that takes nothing", DefaultConfig(), 0, takesNothing, true},
+		{"endpoint that takes nothing of a transfer", BlobConfig(), 0, takesNothing, true},
+		{"answer that is late after the upload", BlobConfig(), time.Second, after(5*time.Second, status(http.StatusOK)), true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inWorld(t, test.cfg, three, func(w *world) {
+				w.fakes["a"].set(test.serve)
+				done := make(chan struct{})
+				go func() { // the peers are on time
+					defer close(done)
+					w.load("GET", "/x", time.Minute, 100*time.Millisecond, "200")
+				}()
+				for range 8 {
+					ctx, cancel := context.WithTimeout(WithPrefer(context.Background(), "http://a"), 20*time.Second)
+					req, _ := http.NewRequestWithContext(ctx, http.MethodPatch, "http://pool/up", &piecewise{256, test.pause / 256})
+					if resp, err := w.b.Client().Do(req); err == nil {
+						resp.Body.Close()
+					} else if !test.late {
+						t.Error(err)
+					}
+					cancel()
+				}
+				<-done
+				time.Sleep(time.Minute) // until no handler is left
+				if n := w.state("a").Late; (n > 0) != test.late {
+					t.Errorf("%d late answers, want some: %v", n, test.late)
+				}
+			})
+		})
+	}
+}
+
+// A body that its caller cannot come by is no endpoint's fault.
+func TestBrokenBodyBlamesNobody(t *testing.T) {
+	inWorld(t, DefaultConfig(), three, func(w *world) {
+		broken := errors.New("disk on fire")
+		for _, key := range []string{"", "k"} {
+			for range 20 {
+				began := time.Now()
+				req, _ := http.NewRequest(http.MethodPost, "http://pool/x", io.MultiReader(strings.NewReader("some of it"), errReader{broken}))
+				req.Header.Set(IdempotencyHeader, key)
+				req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(errReader{broken}), nil }
+				_, err := w.b.Client().Do(req)
+				if !errors.Is(err, ErrBody) || !errors.Is(err, broken) {
+					t.Fatalf("key %q: got %v, want the body's error", key, err)
+				}
+				if took := time.Since(began); took > 0 {
+					t.Errorf("key %q: it was tried again for %s", key, took)
+				}
+			}
+		}
+		for _, host := range three {
+			if s := w.state(host); s.Failures > 0 || s.State != Healthy {
+				t.Errorf("%s is %s after %d failures (%s)", host, s.State, s.Failures, s.LastError)
+			}
+		}
+	})
 }

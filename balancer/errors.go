@@ -20,6 +20,8 @@ var (
 	ErrBudget = errors.New("retry budget is used up")
 	// ErrDigest: a download's bytes are not those that its digest names.
 	ErrDigest = errors.New("content does not match its digest")
+	// ErrBody: the caller's request body could not be read to its end.
+	ErrBody = errors.New("the request's body could not be read")
 	// ErrEmptyList: a learned list without a single address was refused.
 	ErrEmptyList = errors.New("an empty endpoint list is refused")
 )

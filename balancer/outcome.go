@@ -18,7 +18,7 @@ const (
 	outcomeLocal                  // this machine's own network; surely not sent
 	outcomeCut                    // this machine's own network, after it may have been sent
 	outcomeLacks                  // a healthy answer that another endpoint may better
-	outcomeGone                   // the caller gave up
+	outcomeGone                   // the caller gave up, or its body did
 	outcomeDropped                // the balancer itself gave it up
 	outcomeCount
 )
@@ -38,7 +38,7 @@ func classify(f facts) outcome {
 		return classifyStatus(f.status)
 	case errors.Is(f.cause, errOvertaken) || errors.Is(f.cause, errMovedOn):
 		return outcomeDropped
-	case f.caller != nil:
+	case f.caller != nil || errors.Is(f.err, ErrBody):
 		return outcomeGone
 	case isLocal(f.err) && (f.unsent || isDial(f.err)):
 		return outcomeLocal

@@ -147,6 +147,10 @@ func (p *pass) end(a *attempt, resp *http.Response, err error) *endpoint {
 	if o == outcomeDropped && !p.repeatable {
 		return nil // another attempt has a connection, and sends the request
 	}
+	if errors.Is(err, ErrBody) {
+		p.settleLocked(nil, &PassError{Pool: p.b.cfg.Name, Reason: err})
+		return nil
+	}
 	p.noteLocked(a, resp, err)
 	p.reached = p.reached || (o != outcomeUnsent && o != outcomeLocal)
 	if o == outcomeUnsent || o == outcomeLocal {

@@ -149,7 +149,10 @@ func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	status := http.StatusBadGateway
 	var pass *balancer.PassError
-	if errors.As(err, &pass) && pass.Repeatable {
+	switch {
+	case errors.Is(err, balancer.ErrBody):
+		status = http.StatusBadRequest
+	case errors.As(err, &pass) && pass.Repeatable:
 		status = http.StatusServiceUnavailable
 		w.Header().Set("Retry-After", "1")
 	}

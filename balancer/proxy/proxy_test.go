@@ -306,6 +306,33 @@ func refusing(t *testing.T) string {
 	return conn.LocalAddr().String()
 }
 
+// A body that is malformed is the client's doing, and no endpoint's.
+func TestMalformedBodyIsTheClientsFault(t *testing.T) {
+	t.Parallel()
+	s := backend(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })
+	pool := startPool(t, balancer.DefaultConfig(), []string{s.URL})
+	addr := strings.TrimPrefix(serve(t, Config{Control: pool}), "http://")
+	for _, header := range []string{"X-Plain: 1", "Idempotency-Key: k", "Expect: 100-continue"} {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "POST /x HTTP/1.1\r\nHost: x\r\n%s\r\nTransfer-Encoding: chunked\r\n\r\nno number\r\n", header)
+		br := bufio.NewReader(conn)
+		resp, err := http.ReadResponse(br, nil)
+		if err == nil && resp.StatusCode == http.StatusContinue {
+			resp, err = http.ReadResponse(br, nil)
+		}
+		if got := read(t, resp, err); resp.StatusCode != http.StatusBadRequest {
+			t.Errorf("%s: got %d %q, want 400", header, resp.StatusCode, got)
+		}
+	}
+	if e := pool.Status().Endpoints[0]; e.Failures > 0 {
+		t.Errorf("the endpoint was blamed %d times: %s", e.Failures, e.LastError)
+	}
+}
+
 // T15: the proxy answers before any endpoint has been reachable, and says why.
 func TestT15AnswersBeforeAnyEndpointIsReachable(t *testing.T) {
 	t.Parallel()
