@@ -153,7 +153,7 @@ func TestRunReturnsTheFunctionsError(t *testing.T) {
 // waitLine waits until the diary has n lines that begin so, and returns them.
 func waitLine(t *testing.T, diary, prefix string, n int) []string {
 	t.Helper()
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		var lines []string
 		data, _ := os.ReadFile(diary) // not there yet: no lines

@@ -29,7 +29,7 @@ func TestServiceUnderSystemd(t *testing.T) {
 	dir := t.TempDir()
 	inside := func(phase string) {
 		t.Helper()
-		out, err := m.Run([]string{insideVar + "=" + phase, dirVar + "=" + dir}, os.Args[0], "-test.run=^TestInside$", "-test.v", "-test.timeout=4m")
+		out, err := m.Run([]string{insideVar + "=" + phase, dirVar + "=" + dir}, os.Args[0], "-test.run=^TestInside$", "-test.v", "-test.timeout=6m")
 		if err != nil || !strings.Contains(out, "--- PASS: TestInside") {
 			t.Fatalf("phase %s: %v\n%s", phase, err, out)
 		}
@@ -58,10 +58,11 @@ func testService(t *testing.T, dir, role string) (*Service, string) {
 	t.Helper()
 	diary := filepath.Join(dir, role)
 	// Only who does not end by itself is to be killed: a program with the race
-	// detector takes a second to exit.
+	// detector takes a second to exit. And the stubborn must have heard that it is
+	// to stop, on a machine that may stand still for seconds.
 	stopTimeout := time.Minute
 	if role == "stubborn" {
-		stopTimeout = time.Second
+		stopTimeout = 10 * time.Second
 	}
 	s, err := New(Config{
 		Name:         "anka-test-" + role,
