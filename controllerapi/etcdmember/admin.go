@@ -153,9 +153,10 @@ func (a *Admin) Remove(ctx context.Context, which string) (ClusterMember, error)
 
 // remove takes a member out of the cluster. etcd refuses while a member that
 // stays has been connected for less than 5 s (HealthInterval in its server):
-// that passes by itself, so it is asked again for twice that time.
+// that passes by itself, so it is asked again for some times that long: members
+// of a machine that stands still lose their connections.
 func remove(ctx context.Context, client *clientv3.Client, id uint64) error {
-	patience, cancel := context.WithTimeout(ctx, 10*time.Second)
+	patience, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	for {
 		err := call(ctx, func(ctx context.Context) error { _, err := client.MemberRemove(ctx, id); return err })

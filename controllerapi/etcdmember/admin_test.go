@@ -73,7 +73,7 @@ func TestRestoredSnapshotGrowsIntoAClusterAgain(t *testing.T) {
 
 func (c *testCluster) revision(ctx context.Context) int64 {
 	c.t.Helper()
-	resp, err := connect(c.t, c.endpoints()).Get(ctx, "any")
+	resp, err := patientGet(ctx, connect(c.t, c.endpoints()), "any")
 	if err != nil {
 		c.t.Fatal(err)
 	}

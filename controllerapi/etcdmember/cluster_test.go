@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -12,9 +11,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap/zaptest"
 )
 
@@ -41,11 +42,15 @@ func newTestCluster(t *testing.T, n int) *testCluster {
 	return c
 }
 
+// clusters counts the networks that testHosts has given away.
+var clusters atomic.Int32
+
 // testHosts returns addresses that nobody else uses: on Linux any 127.x.y.z is
-// loopback, so every host keeps the default ports; elsewhere ports are found.
+// loopback, so every host keeps the default ports, in networks that only this
+// process has; elsewhere ports are found.
 func testHosts(t *testing.T, n int) (hosts []Host, clientListen []string) {
 	t.Helper()
-	base := fmt.Sprintf("127.%d.%d.", 1+rand.N(254), rand.N(255))
+	base := fmt.Sprintf("127.%d.%d.", 1+os.Getpid()%254, clusters.Add(1))
 	for i := range n {
 		if runtime.GOOS == "linux" {
 			ip := base + strconv.Itoa(i+1)
@@ -149,12 +154,22 @@ func (c *testCluster) put(key, value string) {
 	}
 }
 
+// patientGet reads a key, also when an election comes between.
+func patientGet(ctx context.Context, client *Client, key string) (resp *clientv3.GetResponse, err error) {
+	for {
+		err = call(ctx, func(ctx context.Context) error { resp, err = client.Get(ctx, key); return err })
+		if err == nil || !sleep(ctx, 50*time.Millisecond) {
+			return resp, err
+		}
+	}
+}
+
 // check asks one host for a value.
 func (c *testCluster) check(i int, key, want string) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), testDeadline)
 	defer cancel()
-	resp, err := connect(c.t, []string{"http://" + c.configs[i].ClientListen}).Get(ctx, key)
+	resp, err := patientGet(ctx, connect(c.t, []string{"http://" + c.configs[i].ClientListen}), key)
 	if err != nil || len(resp.Kvs) != 1 || string(resp.Kvs[0].Value) != want {
 		c.t.Fatalf("host %d, key %s: got %v, %v, want %q", i, key, resp, err, want)
 	}
