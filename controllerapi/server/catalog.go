@@ -87,13 +87,12 @@ func (s *Server) watchRegistry(ctx context.Context) {
 
 // probe asks the registry how it is, and reports whether that differs from before.
 func (c *catalog) probe(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, probeLimit)
-	defer cancel()
-	status, err := c.regs.own.Status(ctx)
-	if ctx.Err() != nil && err == nil {
-		err = ctx.Err()
-	}
+	status, err := c.askStatus(ctx)
 	var answered *registryapi.APIError
+	if err != nil && !errors.As(err, &answered) && c.running() {
+		// It ran a moment ago, and it may be this machine that stood still.
+		status, err = c.askStatus(ctx)
+	}
 	draining := errors.As(err, &answered) && answered.HTTPStatus == http.StatusServiceUnavailable
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -106,6 +105,16 @@ func (c *catalog) probe(ctx context.Context) bool {
 		c.log.Info("registry changed", zap.Bool("running", c.status != nil), zap.Error(err))
 	}
 	return wasDraining != draining || (was == nil) != (c.status == nil) || was != nil && *was != *c.status
+}
+
+func (c *catalog) askStatus(ctx context.Context) (registryapi.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, probeLimit)
+	defer cancel()
+	status, err := c.regs.own.Status(ctx)
+	if ctx.Err() != nil && err == nil {
+		err = ctx.Err()
+	}
+	return status, err
 }
 
 func (c *catalog) running() bool {

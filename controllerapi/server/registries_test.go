@@ -2,13 +2,17 @@ package server
 
 import (
 	"errors"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/etcdstore"
 	"github.com/ankacluster/ankacluster/registryapi"
+	"go.uber.org/zap"
 )
 
 // withVersion is the fake registry's template with one more tag.
@@ -68,6 +72,37 @@ func TestAbsenceIsNotToldFromMemory(t *testing.T) {
 	}
 	if _, err := client.Start(t.Context(), api.StartRequest{VMID: "tpl-1", Tag: "v2"}); err != nil {
 		t.Errorf("start with a known tag while no registry answers: %v, want none: the pull verifies it", err)
+	}
+}
+
+// One question that was lost is not a registry that is down: this machine may
+// have stood still.
+func TestRegistryThatMissesOneQuestionRuns(t *testing.T) {
+	t.Parallel()
+	var asked, from, to atomic.Int64 // questions from and before to are not answered
+	registry := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if n := asked.Add(1); n >= from.Load() && n < to.Load() {
+			panic(http.ErrAbortHandler)
+		}
+		_, _ = io.WriteString(w, `{"status":"OK","body":{"status":"Running"}}`)
+	}))
+	t.Cleanup(registry.Close)
+	hc := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // else http asks again by itself
+	cfg := DefaultConfig()
+	cfg.RegistryURL, cfg.RegistryHTTP = registry.URL, hc
+	c, err := newCatalog(cfg, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !c.probe(t.Context()) || !c.running() {
+		t.Fatal("a registry that answers does not run")
+	}
+	for lost, want := range []bool{true, true, false} {
+		from.Store(asked.Load() + 1)
+		to.Store(from.Load() + int64(lost))
+		if changed := c.probe(t.Context()); changed == want || c.running() != want {
+			t.Errorf("after %d questions without an answer: running %v, changed %v; want running %v", lost, c.running(), changed, want)
+		}
 	}
 }
 
