@@ -23,7 +23,8 @@ import (
 const (
 	// eventQueue bounds what waits for a receiver that does not answer; what is
 	// over it is dropped and counted, because calls must not wait.
-	eventQueue   = 4096
+	eventQueue = 4096
+	// eventTimeout bounds one attempt to deliver an event.
 	eventTimeout = 5 * time.Second
 	eventTries   = 5
 	// eventFlush is how long the end waits for events that have not been sent.

@@ -10,8 +10,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/test/faultnet"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 )
@@ -19,7 +21,7 @@ import (
 func TestEventsReachTheirReceiverOnceForTheCloud(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
-	got := map[string]int{}
+	got := map[string]map[string]bool{} // the events' ids: one whose answer was late comes again
 	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var ev api.Event
 		if err := json.NewDecoder(r.Body).Decode(&ev); err != nil || ev.ID == "" || ev.Time.IsZero() {
@@ -27,7 +29,11 @@ func TestEventsReachTheirReceiverOnceForTheCloud(t *testing.T) {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		got[ev.Type+" "+ev.Event]++
+		kind := ev.Type + " " + ev.Event
+		if got[kind] == nil {
+			got[kind] = map[string]bool{}
+		}
+		got[kind][ev.ID] = true
 	}))
 	t.Cleanup(receiver.Close)
 	c := startCloud(t, 2, func(cfg *Config) { cfg.EventLogURL = receiver.URL })
@@ -44,7 +50,7 @@ func TestEventsReachTheirReceiverOnceForTheCloud(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, w := range want {
-			if got[w] == 0 {
+			if len(got[w]) == 0 {
 				return false
 			}
 		}
@@ -53,8 +59,8 @@ func TestEventsReachTheirReceiverOnceForTheCloud(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	for _, w := range want {
-		if got[w] != 1 {
-			t.Errorf("%s came %d times", w, got[w])
+		if len(got[w]) != 1 {
+			t.Errorf("%s came %d times", w, len(got[w]))
 		}
 	}
 }
@@ -62,37 +68,50 @@ func TestEventsReachTheirReceiverOnceForTheCloud(t *testing.T) {
 // What waits when the controller is told to end is sent all the same.
 func TestEventsThatWaitAreSentAtTheEnd(t *testing.T) {
 	t.Parallel()
-	arrived, answer := make(chan string, 3), make(chan struct{})
-	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var ev api.Event
-		if err := json.NewDecoder(r.Body).Decode(&ev); err != nil {
-			t.Error(err)
+	synctest.Test(t, func(t *testing.T) {
+		network := faultnet.New()
+		ln, err := network.Listen("registry:80")
+		if err != nil {
+			t.Fatal(err)
 		}
-		arrived <- ev.Event
-		<-answer
-	}))
-	t.Cleanup(receiver.Close)
-	log := newEventLog(Config{ID: "x", EventLogURL: receiver.URL}, zap.NewNop())
-	ctx, end := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	wg.Go(func() { log.run(ctx) })
-	for _, kind := range []string{"first", "second", "third"} {
-		log.system(kind, nil)
-	}
-	if got := <-arrived; got != "first" {
-		t.Errorf("the first is %s", got)
-	}
-	end()
-	close(answer)
-	wg.Wait()
-	close(arrived)
-	var rest []string
-	for kind := range arrived {
-		rest = append(rest, kind)
-	}
-	if !slices.Equal(rest, []string{"second", "third"}) {
-		t.Errorf("after the end: %v", rest)
-	}
+		arrived, answer := make(chan string, 3), make(chan struct{})
+		receiver := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			var ev api.Event
+			if err := json.NewDecoder(r.Body).Decode(&ev); err != nil {
+				t.Error(err)
+			}
+			arrived <- ev.Event
+			<-answer
+		})}
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = receiver.Serve(ln) })
+		transport := &http.Transport{DialContext: network.DialContext}
+		log := newEventLog(Config{ID: "x", RegistryURL: "http://registry", EnableEventLogging: true, RegistryHTTP: &http.Client{Transport: transport}}, zap.NewNop())
+		ctx, end := context.WithCancel(t.Context())
+		var run sync.WaitGroup
+		run.Go(func() { log.run(ctx) })
+		for _, kind := range []string{"first", "second", "third"} {
+			log.system(kind, nil)
+		}
+		if got := <-arrived; got != "first" {
+			t.Errorf("the first is %s", got)
+		}
+		end()
+		synctest.Wait()
+		close(answer)
+		run.Wait()
+		transport.CloseIdleConnections()
+		_ = receiver.Close()
+		wg.Wait()
+		close(arrived)
+		var rest []string
+		for kind := range arrived {
+			rest = append(rest, kind)
+		}
+		if !slices.Equal(rest, []string{"second", "third"}) {
+			t.Errorf("after the end: %v", rest)
+		}
+	})
 }
 
 // The URL of a receiver may carry what lets one write there.

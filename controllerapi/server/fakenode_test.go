@@ -140,14 +140,17 @@ func (n *fakeNode) tryReserve(ctx context.Context, id string, wait time.Duration
 // reserve waits for a task of one of the kinds.
 func (n *fakeNode) reserve(kinds ...api.TaskKind) *api.Task {
 	n.t.Helper()
-	task, err := n.tryReserve(n.t.Context(), uuid.NewString(), 45*time.Second, kinds...)
-	if err != nil {
-		n.t.Fatalf("reserve: %v", err)
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		task, err := n.tryReserve(n.t.Context(), uuid.NewString(), maxReserveWait, kinds...)
+		if err != nil {
+			n.t.Fatalf("reserve: %v", err)
+		}
+		if task != nil {
+			return task
+		}
 	}
-	if task == nil {
-		n.t.Fatalf("reserve %v: no task within 45s", kinds)
-	}
-	return task
+	n.t.Fatalf("reserve %v: no task within %s", kinds, patience)
+	return nil
 }
 
 // report sends a report and returns whether the task is to be abandoned.

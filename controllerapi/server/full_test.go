@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"go.etcd.io/etcd/client/v3"
@@ -72,6 +71,7 @@ func TestF9FullEtcdIsToldAndPasses(t *testing.T) {
 // A node that is heard of is not Offline, and loses nothing, though what it says
 // cannot be stored.
 func TestF9NodesLiveThroughAFullEtcd(t *testing.T) {
+	t.Parallel()
 	etcd := smallEtcd(t)
 	ctl := startController(t, etcd, startRegistry(t).URL, brisk)
 	n := newNode(t, "n1", ctl)
@@ -119,24 +119,17 @@ func TestF9NodesGetTheirTimeAfterAFullEtcd(t *testing.T) {
 	t.Parallel()
 	etcd := smallEtcd(t)
 	core, logs := observer.New(zap.WarnLevel)
-	ctl := startLogged(t, etcd, startRegistry(t).URL, zap.New(core), func(cfg *Config) {
-		brisk(cfg)
-		// Shorter than the keeper's time between two ticks of the clock.
-		cfg.NodeActiveTimeout, cfg.InstanceActiveTimeout = 15*time.Second, 15*time.Second
-	})
+	// Brisk is less than the keeper's time between two ticks of the clock.
+	ctl := startLogged(t, etcd, startRegistry(t).URL, zap.New(core), brisk)
 	n := newNode(t, "n1", ctl)
 	n.register()
 	id := mustStart(t, ctl, api.StartRequest{})
 	n.start(n.reserve(api.TaskStart))
 	n.sync()
+	silent := beat(t, n)
 	fill(t, ctl)
-	live, err := etcd.Get(t.Context(), "/ankacluster/s/live/n1")
-	if err != nil || len(live.Kvs) != 1 {
-		t.Fatalf("the node's lease: %v %v", live, err)
-	}
-	if _, err := etcd.Revoke(t.Context(), clientv3.LeaseID(live.Kvs[0].Lease)); err != nil { // as if the node was not heard of
-		t.Fatal(err)
-	}
+	silent()
+	silence(t, etcd, "n1")
 	eventually(t, "the keeper stands still", func() bool { return logs.FilterMessage("clock not moved").Len() > 0 })
 	clock := func() int64 {
 		resp, err := etcd.Get(t.Context(), "/ankacluster/s/clock")

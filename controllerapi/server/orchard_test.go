@@ -10,6 +10,7 @@ import (
 )
 
 func TestO2NodesGetAFullTimeoutAfterAnOutage(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t, 1, brisk)
 	n := newNode(t, "n1", c.controllers...)
 	n.register()
@@ -21,7 +22,7 @@ func TestO2NodesGetAFullTimeoutAfterAnOutage(t *testing.T) {
 		resp, err := c.etcd.Get(t.Context(), "/ankacluster/s/live/", clientv3.WithPrefix(), clientv3.WithCountOnly())
 		return err == nil && resp.Count == 0
 	})
-	back := startController(t, c.etcd, c.registry.URL, func(cfg *Config) { brisk(cfg); cfg.NodeActiveTimeout = 20 * time.Second })
+	back := startController(t, c.etcd, c.registry.URL, nil)
 	if got := state(t, back, id); got.InstanceState != api.Started {
 		t.Fatalf("right after the outage: %s", got.InstanceState)
 	}

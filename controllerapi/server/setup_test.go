@@ -56,8 +56,8 @@ func startMember(t testing.TB, change func(*embed.Config)) member {
 	t.Cleanup(m.end)
 	select {
 	case <-e.Server.ReadyNotify():
-	case <-time.After(60 * time.Second):
-		t.Fatal("etcd is not ready after 60s")
+	case <-time.After(patience):
+		t.Fatalf("etcd is not ready after %s", patience)
 	}
 	return m
 }
@@ -170,6 +170,7 @@ func startLogged(t testing.TB, etcd *clientv3.Client, registry string, log *zap.
 	cfg.URL = "http://" + ln.Addr().String()
 	cfg.RegistryURL = registry
 	cfg.AllowEmptyRegistry = registry == ""
+	cfg.EtcdTimeout, cfg.QueryTaskTimeout = time.Minute, time.Minute // this machine may stand still
 	if change != nil {
 		change(&cfg)
 	}
@@ -221,13 +222,17 @@ func startCloud(t testing.TB, n int, change func(*Config)) *cloud {
 	return c
 }
 
-// eventually waits for a condition, for as long as a loaded machine may take.
+// patience is as long as a loaded machine may take; nothing waits that long when
+// all is well.
+const patience = 3 * time.Minute
+
+// eventually waits for a condition.
 func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(60 * time.Second)
+	deadline := time.Now().Add(patience)
 	for !cond() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 60s: %s", what)
+			t.Fatalf("not within %s: %s", patience, what)
 		}
 		time.Sleep(2 * time.Millisecond)
 	}

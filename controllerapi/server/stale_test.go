@@ -116,7 +116,7 @@ func gatedPair(t testing.TB, log *zap.Logger) (g *gate, gated, free *controller,
 	}
 	t.Cleanup(func() { _ = through.Close() })
 	etcd = dialEtcd(t, e)
-	gated = startLogged(t, through, registry.URL, log, func(cfg *Config) { cfg.EtcdTimeout = 4 * time.Second })
+	gated = startLogged(t, through, registry.URL, log, func(cfg *Config) { cfg.EtcdTimeout = 10 * time.Second })
 	return g, gated, startController(t, etcd, registry.URL, nil), etcd
 }
 
