@@ -148,7 +148,7 @@ func (b *Balancer) stateOfAll() []AttemptError {
 	var all []AttemptError
 	for _, ep := range b.snap.Load().all {
 		ep.mu.Lock()
-		why := string(ep.health.state) + ": " + ep.health.reason
+		why := string(ep.health.state) + ": " + ep.health.why()
 		ep.mu.Unlock()
 		all = append(all, AttemptError{ep.name, errors.New(why)})
 	}

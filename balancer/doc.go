@@ -20,7 +20,9 @@
 //     time, or after three failed probes, whichever is first. It comes back when
 //     its probes pass again, with a share that grows over 30 s. Where readiness
 //     was good all the time, a copy of a recent harmless request has to succeed
-//     first; user traffic never tries it out.
+//     first; user traffic never tries it out. A server without readiness, which
+//     never passed a probe and answers it with 404 or the like, is used and comes
+//     back as if its answer were a pass.
 //   - When fewer than half of the endpoints are usable the others are tried as
 //     well. When none is, or the last refuses one request after the other, those
 //     that may be repeated wait, and each endpoint is tried for them at most three

@@ -40,6 +40,7 @@ type endpoint struct {
 
 	mu         sync.Mutex
 	health     health
+	everReady  bool // its readiness has passed once
 	origins    []Origin
 	breaker    *gobreaker.TwoStepCircuitBreaker[struct{}]
 	opens      int // openings of the breaker that are not forgotten yet

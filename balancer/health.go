@@ -63,7 +63,8 @@ type evidence struct {
 	// halfOpen: the breaker gave this probe its one slot.
 	halfOpen bool
 	// alone: no endpoint of the pool is usable, so one pass is enough.
-	alone  bool
+	alone bool
+	// reason is what the readiness request met, unless that was a plain pass.
 	reason string
 }
 
@@ -73,8 +74,9 @@ type health struct {
 	state  State
 	since  time.Time
 	reason string
-	fails  int // failed probes in a row
-	passes int // passed probes in a row, as far as they count
+	mute   string // what the newest probe was answered, if that says nothing
+	fails  int    // failed probes in a row
+	passes int    // passed probes in a row, as far as they count
 	// spoke: a readiness probe has failed since the endpoint went out, so its
 	// readiness can be believed when it passes again.
 	spoke bool
@@ -89,6 +91,14 @@ func (h health) inTransition() bool {
 	return h.state == Ejected || h.fails > 0 || (h.state == Down && h.passes > 0)
 }
 
+// why is the reason for the state, and for a probe to change nothing about it.
+func (h health) why() string {
+	if h.mute == "" {
+		return h.reason
+	}
+	return h.reason + "; its readiness " + h.mute + ", which says nothing"
+}
+
 func (h health) to(s State, reason string, now time.Time) (health, bool) {
 	return health{state: s, since: now, reason: reason}, true
 }
@@ -101,7 +111,9 @@ func (h health) restored(reason string, now time.Time) (health, bool) {
 
 // probed applies one round of probing.
 func (h health) probed(cfg ProbeConfig, e evidence, now time.Time) (health, bool) {
+	h.mute = ""
 	if e.ready == verdictNone && e.proof == verdictNone {
+		h.mute = e.reason
 		return h, false
 	}
 	if e.ready == verdictFail {
@@ -147,7 +159,7 @@ func (h health) probePassed(cfg ProbeConfig, e evidence, now time.Time) (health,
 			return h, false
 		}
 		if e.halfOpen {
-			return h.restored("probe passed after the open time", now)
+			return h.restored("probe passed after the open time"+e.aside(), now)
 		}
 		if e.proof != verdictPass && !h.spoke && !e.alone {
 			// Readiness was good all along: it says nothing about what failed.
@@ -161,9 +173,17 @@ func (h health) probePassed(cfg ProbeConfig, e evidence, now time.Time) (health,
 	}
 	h.passes++
 	if h.passes >= cfg.Rise || e.alone {
-		return h.restored(fmt.Sprintf("%d passed probes", h.passes), now)
+		return h.restored(fmt.Sprintf("%d passed probes", h.passes)+e.aside(), now)
 	}
 	return h, false
+}
+
+// aside says of a pass that it was none of the plain ones.
+func (e evidence) aside() string {
+	if e.reason == "" {
+		return ""
+	}
+	return "; it has no readiness: " + e.reason
 }
 
 // eject takes a usable endpoint out for what real requests met.

@@ -186,13 +186,16 @@ func (p *prober) probe(ctx context.Context, ep *endpoint, round uint64, report f
 	var err error
 	began := time.Now()
 	e.ready, stretch, err = b.askReady(ctx, ep, report != nil)
-	if e.ready == verdictFail {
+	if e.ready != verdictPass {
 		e.reason = short(err)
 	}
 	if ctx.Err() != nil {
 		return
 	}
 	now := time.Now()
+	if ep.foundReady(e.ready) {
+		e.ready = verdictPass
+	}
 	if e.ready == verdictPass {
 		ep.lastProbe.Store(nano(now))
 		if b.needsProof(ep) {
@@ -200,7 +203,7 @@ func (p *prober) probe(ctx context.Context, ep *endpoint, round uint64, report f
 		}
 	}
 	if e.ready == verdictFail && (b.probeFault(ep, err, now) || isTimeout(err) && b.excused(ep, began)) {
-		e.ready = verdictNone
+		e.ready, e.reason = verdictNone, ""
 	}
 	good := e.ready == verdictPass && e.proof != verdictFail
 	if good {
@@ -236,6 +239,17 @@ func (p *prober) apply(ep *endpoint, round uint64, stretch time.Duration, e evid
 	if sooner {
 		b.wakeProber()
 	}
+}
+
+// foundReady notes a pass, and says whether an answer that tells nothing is to be
+// taken for one: a server without readiness can only show that it answers again.
+// One that was ready before must say that it is.
+func (ep *endpoint) foundReady(v verdict) bool {
+	ep.mu.Lock()
+	defer ep.mu.Unlock()
+	ep.everReady = ep.everReady || v == verdictPass
+	out := ep.health.state == Down || ep.health.state == Ejected
+	return v == verdictNone && out && !ep.everReady
 }
 
 // needsProof: readiness was good all the time that the endpoint is out, so it

@@ -1,7 +1,9 @@
 package balancer
 
 import (
+	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -92,6 +94,67 @@ func TestProbesAreSpared(t *testing.T) {
 		if got := probes(test.cacheControl, test.busy); got < test.least || got > test.most {
 			t.Errorf("%s: %d probes in a minute, want %d to %d", test.name, got, test.least, test.most)
 		}
+	}
+}
+
+// A server without readiness is used as long as its answers are good, and comes
+// back when it answers again, whichever way it went out. Where readiness was good
+// before, an answer that says nothing does not replace it, and is shown.
+func TestServerWithoutReadinessComesBack(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		code     int // of its readiness
+		wasReady bool
+		killed   bool // or else answers 503
+		busy     bool // requests go on meanwhile
+		back     bool
+	}{
+		{"404, killed", 404, false, true, false, true},
+		{"401, killed", 401, false, true, true, true},
+		{"404, bad answers", 404, false, false, false, true},
+		{"404, bad answers while requests go on", 404, false, false, true, true},
+		{"ready before, killed", 404, true, true, true, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inWorld(t, DefaultConfig(), []string{"b", "c"}, func(w *world) {
+				a := w.serve("a")
+				if !test.wasReady {
+					a.setReady(status(test.code))
+				}
+				if err := w.b.SetMembers(OriginLearned, urls("a")); err != nil {
+					t.Fatal(err)
+				}
+				w.load("GET", "/x", 5*time.Second, 50*time.Millisecond, "200")
+				if hits, _ := a.counts(); hits < 25 {
+					t.Fatalf("%d of 100 requests went there while it was well", hits)
+				}
+				if test.killed {
+					w.net.Set("a:80", faultnet.Fault{Refuse: true})
+					w.net.Reset("a:80")
+				} else {
+					a.set(status(http.StatusServiceUnavailable))
+				}
+				w.load("GET", "/x", 10*time.Second, 50*time.Millisecond, "200")
+				if s := w.state("a"); s.State != Down && s.State != Ejected {
+					t.Fatalf("it is %s while it is broken", s.State)
+				}
+				a.setReady(status(test.code))
+				a.set(say("a"))
+				w.net.Heal("a:80")
+				if test.busy {
+					w.load("GET", "/x", 15*time.Second, 50*time.Millisecond, "200")
+				} else {
+					time.Sleep(15 * time.Second) // no request to copy is left, but the open time is over
+				}
+				s := w.state("a")
+				if got := s.State == Healthy; got != test.back {
+					t.Errorf("it is %s (%s), want it back: %v", s.State, s.Reason, test.back)
+				}
+				if !strings.Contains(s.Reason, fmt.Sprint("answered ", test.code)) {
+					t.Errorf("reason %q does not tell what its readiness answers", s.Reason)
+				}
+			})
+		})
 	}
 }
 

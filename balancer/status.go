@@ -119,7 +119,7 @@ func (ep *endpoint) status(cfg Config, snap *snapshot, now time.Time) (EndpointS
 	sent, good, failed := ep.minute.totals(now)
 	s := EndpointStatus{
 		URL: ep.name, Origins: append([]Origin{}, ep.origins...),
-		State: ep.health.state, Since: ep.health.since, Reason: ep.health.reason,
+		State: ep.health.state, Since: ep.health.since, Reason: ep.health.why(),
 		Eligible: ep.health.usable() || (snap.failedOpen && ep.health.state != Draining),
 		Weight:   ep.weight(),
 		InFlight: ep.inFlight.Load(), LongPolls: ep.waiting.Load(), Transfers: ep.transfers.Load(),
