@@ -24,20 +24,31 @@ const routeCount = 32
 // minSamples is how many answers a route's delay needs.
 const minSamples = 20
 
-// routeOf hashes the method and the first four segments of a path: ids come later.
+// routeOf hashes the method and the first four segments of a path. One with a
+// digit in it counts as any other such: it is an id, or a version like v1.
 func routeOf(method, path string) int {
 	h := uint32(2166136261)
 	for i := range len(method) {
 		h = (h ^ uint32(method[i])) * 16777619
 	}
-	slashes := 0
+	slashes, before, id := 0, h, false
 	for i := range len(path) {
-		if path[i] == '/' {
+		c := path[i]
+		switch {
+		case c == '/':
 			if slashes++; slashes > 4 {
-				break
+				return int(h % routeCount)
 			}
+			id = false
+		case id:
+			continue
+		case '0' <= c && c <= '9':
+			h, c, id = before, '0', true
 		}
-		h = (h ^ uint32(path[i])) * 16777619
+		h = (h ^ uint32(c)) * 16777619
+		if c == '/' {
+			before = h
+		}
 	}
 	return int(h % routeCount)
 }

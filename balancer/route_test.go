@@ -70,16 +70,42 @@ func TestRequestsForManyIDsAreMeasuredTogether(t *testing.T) {
 		for _, h := range []string{"a", "b"} {
 			w.fakes[h].set(after(300*time.Millisecond, say(h)))
 		}
-		ask := func(id int) { w.ask("GET", fmt.Sprintf("/api/v1/node/vm/%d", id), time.Minute) }
-		for id := range 60 {
-			ask(id)
-		}
-		before := w.b.Status().Hedges
-		for id := range 10 {
-			ask(1000 + id)
-		}
-		if n := w.b.Status().Hedges - before; n > 0 {
-			t.Errorf("%d of 10 were hedged as if their like had not been seen", n)
+		for _, path := range []string{"/api/v1/node/vm/%d", "/api/v1/node/%d", "/v2/mac/manifests/v%d", "/v2/mac/blobs/sha256:9%d"} {
+			ask := func(id int) { w.ask("GET", fmt.Sprintf(path, id), time.Minute) }
+			for id := range 60 {
+				ask(id)
+			}
+			before := w.b.Status().Hedges
+			for id := range 10 {
+				ask(1000 + id)
+			}
+			if n := w.b.Status().Hedges - before; n > 0 {
+				t.Errorf("%s: %d of 10 were hedged as if their like had not been seen", path, n)
+			}
 		}
 	})
+}
+
+func TestRouteIsOfAKindOfRequest(t *testing.T) {
+	for _, test := range []struct {
+		a, b string
+		same bool
+	}{
+		{"/api/v1/node/6f1c2a", "/api/v1/node/a0", true},
+		{"/api/v1/node/6f1c2a/vm", "/api/v1/node/77/log", true},
+		{"/v2/mac14/manifests/latest", "/v2/mac15/manifests/latest", true},
+		{"/v2/mac/blobs/sha256:01", "/v2/mac/blobs/sha256:ff9", true},
+		{"/a/b/c/d/e", "/a/b/c/d/f", true},
+		{"/api/v1/node", "/api/v1/vm", false},
+		{"/api/v1/agent/sync", "/api/v1/agent/reserve", false},
+		{"/api/v1/node/77", "/api/v1/node", false},
+		{"/v2/mac/manifests/1", "/v2/mac/blobs/1", false},
+	} {
+		if got := routeOf("GET", test.a) == routeOf("GET", test.b); got != test.same {
+			t.Errorf("%s and %s are of one kind: %v, want %v", test.a, test.b, got, test.same)
+		}
+	}
+	if routeOf("GET", "/api/v1/vm") == routeOf("DELETE", "/api/v1/vm") {
+		t.Error("a method is no part of the kind")
+	}
 }
