@@ -20,6 +20,20 @@ type schedule struct {
 	skipped bool          // the last round was left out for real traffic
 	round   uint64
 	done    uint64 // newest round with a result; older failures are dropped
+	failed  uint64 // newest round that failed; older passes are dropped
+}
+
+// late notes the result of a round, and says that it is of the past: a newer round
+// has ended otherwise.
+func (s *schedule) late(round uint64, v verdict) bool {
+	if v == verdictFail && round < s.done || v == verdictPass && round < s.failed {
+		return true
+	}
+	s.done = max(s.done, round)
+	if v == verdictFail {
+		s.failed = round
+	}
+	return false
 }
 
 // sample is a recent request that can be copied without harm: reading, small,
@@ -218,10 +232,9 @@ func (p *prober) apply(ep *endpoint, round uint64, stretch time.Duration, e evid
 	now := time.Now()
 	e.alone = len(b.snap.Load().usable) == 0
 	ep.mu.Lock()
-	stale := round < ep.probe.done && e.ready == verdictFail // a newer answer is known
+	stale := ep.probe.late(round, e.ready)
 	sooner := false
 	if !stale {
-		ep.probe.done = max(ep.probe.done, round)
 		ep.probe.stretch = stretch
 		if e.ready == verdictPass && ep.health.state != Healthy && !e.alone {
 			ep.probe.due = now.Add(b.cfg.Probe.Fast / 10) // the second pass decides

@@ -192,6 +192,56 @@ func TestLateAnswersOfOldProbesAreDropped(t *testing.T) {
 	})
 }
 
+// What a round of probing found counts unless a newer one has found the other.
+func TestResultsOfOlderRounds(t *testing.T) {
+	type result struct {
+		round uint64
+		v     verdict
+	}
+	for _, test := range []struct {
+		name   string
+		before []result
+		next   result
+		late   bool
+	}{
+		{"the first", nil, result{1, verdictFail}, false},
+		{"a newer failure", []result{{1, verdictPass}}, result{2, verdictFail}, false},
+		{"a newer pass", []result{{1, verdictFail}}, result{2, verdictPass}, false},
+		{"a failure older than a pass", []result{{2, verdictPass}}, result{1, verdictFail}, true},
+		{"a failure older than one that told nothing", []result{{2, verdictNone}}, result{1, verdictFail}, true},
+		{"a pass older than a failure", []result{{2, verdictFail}}, result{1, verdictPass}, true},
+		{"a pass between a failure and a pass", []result{{1, verdictFail}, {3, verdictPass}}, result{2, verdictPass}, false},
+		{"a pass older than a pass", []result{{2, verdictPass}}, result{1, verdictPass}, false},
+	} {
+		var s schedule
+		for _, r := range test.before {
+			s.late(r.round, r.v)
+		}
+		if got := s.late(test.next.round, test.next.v); got != test.late {
+			t.Errorf("%s is late: %v, want %v", test.name, got, test.late)
+		}
+	}
+}
+
+// A probe passes, slowly, while a newer one has found that the endpoint is gone:
+// that does not bring it back.
+func TestLatePassOfAnOldProbeIsDropped(t *testing.T) {
+	inWorld(t, DefaultConfig(), []string{"a"}, func(w *world) {
+		a := w.fakes["a"]
+		a.setReady(status(http.StatusServiceUnavailable))
+		w.until(time.Minute, func() bool { return w.state("a").State == Down })
+		const late = 800 * time.Millisecond
+		a.setReady(after(late, status(http.StatusOK)))
+		_, before := a.counts()
+		w.until(time.Second, func() bool { _, now := a.counts(); return now > before })
+		a.setReady(status(http.StatusServiceUnavailable))
+		time.Sleep(2 * late)
+		if n := w.count("a", Healthy); n != 1 {
+			t.Errorf("the endpoint came back %d times, on the word of an old probe", n-1)
+		}
+	})
+}
+
 // An alarm that rings late tells of this machine: the endpoint gets a moment
 // more before it is called late.
 func TestLateAlarmBlamesNobody(t *testing.T) {
