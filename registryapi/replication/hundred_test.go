@@ -13,7 +13,9 @@ import (
 // looked at all the time.
 func TestHundredTemplatesReachTwoReplicas(t *testing.T) {
 	push := start(t, options{})
-	replicas := []*registry{start(t, options{sources: []string{push.url}}), start(t, options{sources: []string{push.url}})}
+	// Who is not told of pushes hears of them once in 50 s, the longest poll.
+	rarely := func(c *Config) { c.Poll = time.Minute }
+	replicas := []*registry{start(t, options{sources: []string{push.url}, config: rarely}), start(t, options{sources: []string{push.url}, config: rarely})}
 	for _, r := range replicas {
 		eventually(t, "in sync", func() bool { return r.rep.State().InSync })
 	}
@@ -54,7 +56,7 @@ func TestHundredTemplatesReachTwoReplicas(t *testing.T) {
 						if len(st.Tags) == 1 && st.Tags[0].Digest == d.String() {
 							break
 						}
-						if time.Since(acked) > time.Minute {
+						if time.Since(acked) > 3*time.Minute {
 							t.Errorf("%s never reached a replica", repo)
 							return
 						}
@@ -87,7 +89,7 @@ func TestHundredTemplatesReachTwoReplicas(t *testing.T) {
 		t.Fatalf("%d of 100 templates arrived", len(lags))
 	}
 	t.Logf("from the push's answer to both replicas: median %s, 95th %s, worst %s", lags[50], lags[95], lags[99])
-	if lags[95] > 10*time.Second { // the promise is 1 s; a busy machine must not fail the test
+	if lags[95] > 30*time.Second { // the promise is 1 s; a busy machine must not fail the test
 		t.Errorf("95th of 100 took %s", lags[95])
 	}
 }

@@ -290,7 +290,16 @@ func TestDrainFailsReadinessAndFinishesRequests(t *testing.T) {
 	cfg := testConfig(t.TempDir())
 	cfg.ListenAddr = "127.0.0.1:0"
 	cfg.DrainDelay = 300 * time.Millisecond
-	cfg.GracefulShutdownTimeout = 20 * time.Second
+	cfg.GracefulShutdownTimeout = 2 * time.Minute
+	polls := make(chan struct{}, 1)
+	cfg.Authorize = func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "/changes") {
+				polls <- struct{}{}
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
 	srv, err := New(cfg, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -315,6 +324,7 @@ func TestDrainFailsReadinessAndFinishesRequests(t *testing.T) {
 		_, err := get(client, base+"/registry/v1/changes?since=0&wait=45s")
 		poll <- err
 	}()
+	<-polls
 	body, writer := io.Pipe()
 	upload := make(chan error, 1)
 	d := digest.FromString("in flight").String()

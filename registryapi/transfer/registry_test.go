@@ -291,7 +291,7 @@ func sameFiles(t testing.TB, img Image, pulled Pulled) {
 }
 
 func ctx(t testing.TB) context.Context {
-	c, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	c, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
 	return c
 }
