@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -73,8 +74,8 @@ type evidence struct {
 type health struct {
 	state  State
 	since  time.Time
-	reason string
-	mute   string // what the newest probe was answered, if that says nothing
+	reason string // of the last transition
+	newest string // what the newest probe met, unless it passed
 	fails  int    // failed probes in a row
 	passes int    // passed probes in a row, as far as they count
 	// spoke: a readiness probe has failed since the endpoint went out, so its
@@ -91,12 +92,12 @@ func (h health) inTransition() bool {
 	return h.state == Ejected || h.fails > 0 || (h.state == Down && h.passes > 0)
 }
 
-// why is the reason for the state, and for a probe to change nothing about it.
+// why is the reason for the state, and for its not ending.
 func (h health) why() string {
-	if h.mute == "" {
+	if h.newest == "" || strings.HasSuffix(h.reason, h.newest) {
 		return h.reason
 	}
-	return h.reason + "; its readiness " + h.mute + ", which says nothing"
+	return h.reason + "; newest probe: " + h.newest
 }
 
 func (h health) to(s State, reason string, now time.Time) (health, bool) {
@@ -111,9 +112,11 @@ func (h health) restored(reason string, now time.Time) (health, bool) {
 
 // probed applies one round of probing.
 func (h health) probed(cfg ProbeConfig, e evidence, now time.Time) (health, bool) {
-	h.mute = ""
+	h.newest = e.reason
 	if e.ready == verdictNone && e.proof == verdictNone {
-		h.mute = e.reason
+		if e.reason != "" {
+			h.newest += ", which says nothing"
+		}
 		return h, false
 	}
 	if e.ready == verdictFail {
@@ -137,9 +140,7 @@ func (h health) probeFailed(cfg ProbeConfig, e evidence, now time.Time) (health,
 		if h.fails >= cfg.Fall {
 			return h.to(Down, fmt.Sprintf("%s; %d failed probes, last: %s", h.reason, h.fails, e.reason), now)
 		}
-	case Down:
-		h.reason = "probe failed: " + e.reason
-	case Draining:
+	case Down, Draining:
 	}
 	return h, false
 }

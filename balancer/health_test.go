@@ -108,26 +108,30 @@ func TestHealthCountsInARow(t *testing.T) {
 	}
 }
 
-// Who looks at an endpoint learns what its probes are answered when that changes
-// nothing, and no longer than it is so.
-func TestReasonTellsOfAnswersThatSayNothing(t *testing.T) {
+// Who looks at an endpoint learns why it went out, and what its probes met since
+// that keeps it there.
+func TestReasonIsOfTheTransitionAndTheNewestProbe(t *testing.T) {
 	cfg := DefaultConfig().Probe
 	now := time.Unix(1_000_000, 0)
 	says := func(v verdict, reason string) evidence { return evidence{ready: v, reason: reason} }
+	h := health{state: Unknown, reason: "new"}
 	for _, test := range []struct {
-		from health
 		e    evidence
 		want string
 	}{
-		{health{state: Unknown, reason: "new"}, says(verdictNone, "answered 404"), "new; its readiness answered 404, which says nothing"},
-		{health{state: Down, reason: "gone", mute: "answered 404"}, says(verdictNone, "answered 401"), "gone; its readiness answered 401, which says nothing"},
-		{health{state: Down, reason: "gone", mute: "answered 404"}, evidence{}, "gone"},
-		{health{state: Down, reason: "gone", mute: "answered 404"}, says(verdictFail, "refused"), "probe failed: refused"},
-		{health{state: Down, reason: "gone", mute: "answered 404", passes: 1}, says(verdictPass, ""), "2 passed probes"},
-		{health{state: Down, reason: "gone", passes: 1}, says(verdictPass, "answered 404"), "2 passed probes; it has no readiness: answered 404"},
+		{says(verdictNone, "answered 404"), "new; newest probe: answered 404, which says nothing"},
+		{evidence{}, "new"},
+		{says(verdictFail, "refused"), "first probe failed: refused"},
+		{says(verdictFail, "refused"), "first probe failed: refused"},
+		{says(verdictFail, "timeout"), "first probe failed: refused; newest probe: timeout"},
+		{says(verdictNone, "answered 401"), "first probe failed: refused; newest probe: answered 401, which says nothing"},
+		{says(verdictPass, ""), "first probe failed: refused"},
+		{says(verdictPass, "answered 401"), "2 passed probes; it has no readiness: answered 401"},
+		{says(verdictFail, "refused"), "2 passed probes; it has no readiness: answered 401; newest probe: refused"},
+		{says(verdictPass, ""), "2 passed probes; it has no readiness: answered 401"},
 	} {
-		if h, _ := test.from.probed(cfg, test.e, now); h.why() != test.want {
-			t.Errorf("%+v after %+v: %q, want %q", test.from, test.e, h.why(), test.want)
+		if h, _ = h.probed(cfg, test.e, now); h.why() != test.want {
+			t.Errorf("after %+v: %q, want %q", test.e, h.why(), test.want)
 		}
 	}
 }

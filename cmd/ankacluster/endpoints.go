@@ -142,7 +142,11 @@ func printEndpoints(out io.Writer, pools poolMap, why bool, now time.Time) error
 			fmt.Fprintln(out)
 		}
 		s := pools[name]
-		fmt.Fprintf(out, "%s: %d of %d usable%s\n", poolTitle(name), s.Usable, len(s.Endpoints), poolNotes(s))
+		fmt.Fprintf(out, "%s: %d of %d usable", poolTitle(name), s.Usable, len(s.Endpoints))
+		if note := poolNote(s); note != "" {
+			fmt.Fprintf(out, "; %s", note)
+		}
+		fmt.Fprintln(out)
 		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 		for _, e := range s.Endpoints {
 			fmt.Fprintf(w, "  %s\t%s\t%s\tshare %.0f%%\tin flight %d\t%s\n", e.URL, stateWord(e, now), origins(e),
@@ -175,14 +179,15 @@ func poolTitle(name string) string {
 	return name
 }
 
-func poolNotes(s balancer.Status) string {
+// poolNote is what is wrong with the pool as a whole, "" if nothing is.
+func poolNote(s balancer.Status) string {
 	switch {
 	case s.LocalFault != "":
-		return "; this machine's network: " + s.LocalFault
+		return "this machine's network: " + s.LocalFault
 	case s.FailedOpen && s.Usable == 0:
-		return "; FAILED OPEN: none is well, so all are tried"
+		return "FAILED OPEN: none is well, so all are tried"
 	case s.FailedOpen:
-		return "; FAILED OPEN: few are well, so the others are tried after them"
+		return "FAILED OPEN: few are well, so the others are tried after them"
 	}
 	return ""
 }

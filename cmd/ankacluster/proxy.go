@@ -139,13 +139,13 @@ func (p *proxyProcess) registries(urls []string, listen string) error {
 	if len(urls) == 0 && listen == "" {
 		return nil
 	}
-	ctl, err := p.pool("registry-calls", registryCalls(), "--registries", urls, "--registry-listen", listen)
+	ctl, err := p.pool("registries", registryCalls(), "--registries", urls, "--registry-listen", listen)
 	if err != nil {
 		return err
 	}
 	transfers := balancer.BlobConfig()
 	transfers.VerifyDigests = p.verify
-	blob, err := p.pool("registries", transfers, "--registries", urls, "--registry-listen", listen)
+	blob, err := p.pool("blobs", transfers, "--registries", urls, "--registry-listen", listen)
 	if err != nil {
 		return err
 	}

@@ -156,20 +156,11 @@ func licenceWord(s fullStatus) string {
 
 // printPool shows each endpoint with its state, since when, and why.
 func printPool(row func(string, ...any), name string, p balancer.Status, now time.Time) {
-	if p.LocalFault != "" {
-		row("%s\tthis host's network: %s", name, p.LocalFault)
-	} else if p.FailedOpen {
-		row("%s\tfew are well: all are tried", name)
+	if note := poolNote(p); note != "" {
+		row("%s\t%s", name, note)
 	}
 	for i, e := range p.Endpoints {
-		line := fmt.Sprintf("%s for %s", e.State, brief(now.Sub(e.Since)))
-		if e.Reason != "" && !e.Eligible {
-			line += " (" + e.Reason + ")"
-		}
-		if !e.Eligible {
-			line += ", next probe in " + brief(e.NextProbe.Sub(now))
-		}
-		row("%s\t%s\t%s", heading(name, i), e.URL, line)
+		row("%s\t%s\t%s", heading(name, i), e.URL, stateWord(e, now))
 	}
 	if len(p.Endpoints) == 0 {
 		row("%s\tnone known yet", name)

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap/zaptest"
+
+	"github.com/ankacluster/ankacluster/balancer"
+)
+
+// The proxy runs in front of a server that works, one without readiness and an
+// address where nothing listens. What `endpoints` prints in each of its forms, the
+// metrics and the lines of `status` tell the same of them.
+func TestEveryViewOfTheEndpointsTellsTheSame(t *testing.T) {
+	t.Parallel()
+	works := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer works.Close()
+	plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/readyz" {
+			http.NotFound(w, r)
+		}
+	}))
+	defer plain.Close()
+	held, err := net.Dial("tcp", strings.TrimPrefix(works.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	dead := "http://" + held.LocalAddr().String() // taken, and nothing listens
+
+	pr := &proxyProcess{log: zaptest.NewLogger(t), pools: make(map[string]*balancer.Balancer)}
+	for _, err := range []error{
+		pr.controllers([]string{works.URL, plain.URL, dead}, "127.0.0.1:0"),
+		pr.registries([]string{works.URL}, "127.0.0.1:0"),
+		pr.metrics("127.0.0.1:0"),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	address := func(i int) string { return "http://" + pr.servers[i].Listener.Addr().String() }
+	socket := filepath.Join(t.TempDir(), "s")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- pr.run(ctx, socket) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+
+	endpoints := func(args ...string) string {
+		t.Helper()
+		var out, errOut bytes.Buffer
+		if code := run(t.Context(), append([]string{"ankacluster", "endpoints", "--socket", socket}, args...), &out, &errOut); code != 0 {
+			t.Fatalf("endpoints %q ended with %d: %s", args, code, errOut.String())
+		}
+		return out.String()
+	}
+	status := func() (pools map[string]balancer.Status) {
+		if err := json.Unmarshal([]byte(endpoints("--json")), &pools); err != nil {
+			t.Fatal(err)
+		}
+		return pools
+	}
+	within := time.Now().Add(20 * time.Second)
+	await := func(what string, ok func() bool) {
+		for !ok() {
+			if time.Now().After(within) {
+				t.Fatal("never: " + what)
+			}
+		}
+	}
+	await("the socket answers", func() bool {
+		return run(t.Context(), []string{"ankacluster", "endpoints", "--socket", socket}, io.Discard, io.Discard) == 0
+	})
+	await("the pool knows its endpoints", func() bool {
+		e := status()["controllers"].Endpoints
+		return e[0].State == balancer.Healthy && e[1].Reason != "new" && e[2].State == balancer.Down
+	})
+	for range 10 {
+		resp, err := http.Get(address(0) + "/x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+	}
+
+	var pools map[string]balancer.Status
+	await("all requests have ended", func() bool { // a slow machine may have had one hedged
+		pools = status()
+		e := pools["controllers"].Endpoints
+		return e[0].InFlight+e[1].InFlight == 0 && e[0].Requests+e[1].Requests >= 10
+	})
+	for _, name := range []string{"controllers", "registries", "blobs"} {
+		if pools[name].Name != name {
+			t.Errorf("the pool %s is called %q", name, pools[name].Name)
+		}
+	}
+	controllers := pools["controllers"]
+	text, why, metrics := endpoints(), endpoints("--why"), fetch(t, address(len(pr.servers)-1)+"/metrics")
+	var row bytes.Buffer
+	printPool(func(format string, args ...any) { fmt.Fprintf(&row, format+"\n", args...) }, "controllers", controllers, time.Now())
+	first := controllers.Endpoints[0]
+	share, requests := fmt.Sprintf("%.0f%%", first.Share*100), fmt.Sprint(first.Requests)
+	for _, want := range []struct {
+		in, url, line string // a pattern, after the URL
+	}{
+		{text, works.URL, ` +healthy \d+s ago +join +share ` + share + ` +in flight 0 +100\.0% ok`},
+		{text, plain.URL, ` +unknown \d+s ago +join +share \d+% +in flight 0 +100\.0% ok`},
+		{text, dead, ` +down \d+s ago \(first probe failed: connection refused\), next probe in \d\.\ds +join +share 0% +in flight 0 +no requests yet`},
+		{why, works.URL, `.*\n.*first probe passed\n.*choose it: yes; breaker closed; .*\n +requests ` + requests + `, failed 0,`},
+		{why, plain.URL, `.*\n.*new; newest probe: answered 404, which says nothing\n.*choose it: yes; breaker closed; `},
+		{why, dead, `.*\n.*first probe failed: connection refused\n.*choose it: no; breaker (open for|half-open).*; next probe in .*\n +requests 0, failed 0, late 0, ejected 1 times`},
+		{row.String(), works.URL, `\thealthy \d+s ago\n`},
+		{row.String(), dead, `\tdown \d+s ago \(first probe failed: connection refused\), next probe in`},
+		{metrics, works.URL, `",pool="controllers",state="healthy"} 1\n`},
+		{metrics, plain.URL, `",pool="controllers",state="unknown"} 1\n`},
+		{metrics, dead, `",pool="controllers",state="down"} 1\n`},
+		{metrics, works.URL, `",pool="controllers"} ` + requests + `\n`},
+		{metrics, dead, `",pool="controllers"} 0\n`},
+	} {
+		if !regexp.MustCompile(regexp.QuoteMeta(want.url) + want.line).MatchString(want.in) {
+			t.Errorf("no %s%s in\n%s", want.url, want.line, want.in)
+		}
+	}
+	if !strings.HasPrefix(text, "controllers: 2 of 3 usable\n") || !strings.Contains(metrics, `anka_balancer_failed_open{pool="controllers"} 0`) {
+		t.Errorf("the pool as a whole is not told of:\n%s%s", text, metrics)
+	}
+}
+
+func fetch(t *testing.T, url string) string {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// A pool in which none is well says so at its head, and why at each, wherever it
+// is looked at.
+func TestFailedOpenPoolTellsWhy(t *testing.T) {
+	now := time.Now()
+	s := balancer.Status{FailedOpen: true, Endpoints: []balancer.EndpointStatus{
+		{URL: "http://a", State: balancer.Down, Since: now, Reason: "first probe failed: refused", Eligible: true, NextProbe: now},
+	}}
+	var row, text bytes.Buffer
+	printPool(func(format string, args ...any) { fmt.Fprintf(&row, format+"\n", args...) }, "controllers", s, now)
+	if err := printEndpoints(&text, poolMap{"controllers": s}, false, now); err != nil {
+		t.Fatal(err)
+	}
+	for _, got := range []string{row.String(), text.String()} {
+		for _, want := range []string{"FAILED OPEN: none is well", "(first probe failed: refused)"} {
+			if !strings.Contains(got, want) {
+				t.Errorf("no %q in\n%s", want, got)
+			}
+		}
+	}
+}
