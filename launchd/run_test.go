@@ -108,12 +108,16 @@ func TestRunExitStatusTellsTheServiceManager(t *testing.T) {
 	}
 }
 
+// interruptIgnored is so in what a shell runs in its background, and in its
+// children. Once Run has listened, signal.Ignored does not know it any more.
+var interruptIgnored = signal.Ignored(syscall.SIGINT)
+
 func TestSecondSignalEndsAStubbornProgram(t *testing.T) {
 	t.Parallel()
 	cmd, diary := startRole(t, "stubborn")
 	waitLine(t, diary, "started", 1)
 	sent := syscall.SIGINT
-	if signal.Ignored(sent) { // so does what a shell runs in the background, and its children
+	if interruptIgnored {
 		sent = syscall.SIGTERM
 	}
 	if err := cmd.Process.Signal(sent); err != nil {
