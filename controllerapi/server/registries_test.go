@@ -6,8 +6,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/etcdstore"
@@ -103,6 +106,44 @@ func TestRegistryThatMissesOneQuestionRuns(t *testing.T) {
 		if changed := c.probe(t.Context()); changed == want || c.running() != want {
 			t.Errorf("after %d questions without an answer: running %v, changed %v; want running %v", lost, c.running(), changed, want)
 		}
+	}
+}
+
+// roundTrip is an http.RoundTripper.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// Registries are asked again when the time for their answers passed because this
+// machine stood still, and not when they were slow.
+func TestAbsenceIsNotToldAfterAStandstill(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		stood time.Duration // beyond the limit
+		known bool
+	}{{0, false}, {standstill, false}, {3 * time.Second, true}} {
+		synctest.Test(t, func(t *testing.T) {
+			asked := 0
+			cfg := DefaultConfig()
+			cfg.RegistryURL = "http://registry"
+			cfg.RegistryHTTP = &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+				if asked++; asked == 1 {
+					<-r.Context().Done()
+					time.Sleep(test.stood)
+					return nil, r.Context().Err()
+				}
+				body := `{"status":"OK","body":{"id":"x"}}`
+				return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+			})}
+			c, err := newCatalog(cfg, zap.NewNop())
+			if err != nil {
+				t.Fatal(err)
+			}
+			found, absent := c.regs.elsewhere(t.Context(), "x", func(registryapi.Template) bool { return true })
+			if (found != nil) != test.known || (absent == nil) != test.known {
+				t.Errorf("stood still for %s: found %v, %v; want it known %v", test.stood, found, absent, test.known)
+			}
+		})
 	}
 }
 
