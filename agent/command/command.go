@@ -173,13 +173,16 @@ func (r *Runner) watch(ctx context.Context, c Command, pgid int, stdout, stderr 
 		timeout = t.C
 	}
 	var check <-chan time.Time
+	pause := min(stallCheck, c.Stall/4)
 	if c.Stall > 0 {
-		t := time.NewTicker(min(stallCheck, c.Stall/4))
+		t := time.NewTicker(pause)
 		defer t.Stop()
 		check = t.C
 	}
 	var mark progressMark
-	moved := time.Now()
+	// The pauses between checks are counted, and not the clock: while the machine
+	// or the agent stands still no command gets on, and none hangs.
+	still := time.Duration(0)
 	for cut == nil {
 		select {
 		case err := <-ended:
@@ -188,10 +191,10 @@ func (r *Runner) watch(ctx context.Context, c Command, pgid int, stdout, stderr 
 			cut = context.Cause(ctx)
 		case <-timeout:
 			cut = fmt.Errorf("%w after %s", ErrTimeout, c.Timeout)
-		case now := <-check:
+		case <-check:
 			if m := readMark(c, pgid, stdout, stderr); m != mark {
-				mark, moved = m, now
-			} else if now.Sub(moved) >= c.Stall {
+				mark, still = m, 0
+			} else if still += pause; still >= c.Stall {
 				cut = fmt.Errorf("%w for %s", ErrStalled, c.Stall)
 			}
 		}
