@@ -309,14 +309,20 @@ func TestWriteErrorsReachTheFinding(t *testing.T) {
 	}
 }
 
-// closedPort is a URL where nothing listens.
+// closedPort is a URL where nothing listens: the port belongs to a connection for
+// the length of the test, so that nobody else can begin to.
 func closedPort(t *testing.T) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return "http://" + l.Addr().String()
+	t.Cleanup(func() { _ = l.Close() })
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return "http://" + conn.LocalAddr().String()
 }
 
 // silentPort is a URL that takes connections and never answers.

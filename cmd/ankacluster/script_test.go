@@ -111,8 +111,12 @@ func scriptCloud(ts *testscript.TestScript, neg bool, args []string) {
 func scriptClosed(ts *testscript.TestScript, _ bool, args []string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ts.Check(err)
-	ts.Setenv(args[0], "http://"+l.Addr().String())
-	ts.Check(l.Close())
+	ts.Defer(func() { _ = l.Close() })
+	// The port of a connection is nobody else's to listen on.
+	conn, err := net.Dial("tcp", l.Addr().String())
+	ts.Check(err)
+	ts.Defer(func() { _ = conn.Close() })
+	ts.Setenv(args[0], "http://"+conn.LocalAddr().String())
 }
 
 func scriptSilent(ts *testscript.TestScript, _ bool, args []string) {
