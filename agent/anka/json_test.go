@@ -96,7 +96,7 @@ func cli(t *testing.T, script string) *CLI {
 		t.Fatal(err)
 	}
 	timeouts := DefaultTimeouts()
-	timeouts.Query = 5 * time.Second
+	timeouts.Query = time.Minute
 	return New(path, command.New("", zap.NewNop(), nil), timeouts)
 }
 
@@ -120,7 +120,11 @@ func TestA10EveryWayToFail(t *testing.T) {
 		"hang":           {`exec sleep 1000`, command.ErrTimeout, "timed out"},
 	} {
 		t.Run(name, func(t *testing.T) { // one at a time: a script that was just written cannot be run while another test forks
-			_, err := cli(t, tt.script).List(t.Context())
+			c := cli(t, tt.script)
+			if tt.is == command.ErrTimeout {
+				c.timeouts.Query = time.Second
+			}
+			_, err := c.List(t.Context())
 			if err == nil || tt.is != nil && !errors.Is(err, tt.is) || !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("got %v, want %v with %q", err, tt.is, tt.says)
 			}
