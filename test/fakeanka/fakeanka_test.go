@@ -100,7 +100,7 @@ func (m *mac) status(name string) string {
 
 func (m *mac) waitStatus(name, want string) {
 	m.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); m.status(name) != want; {
+	for deadline := time.Now().Add(2 * time.Minute); m.status(name) != want; {
 		if time.Now().After(deadline) {
 			m.t.Fatalf("VM %s is %s, want %s", name, m.status(name), want)
 		}

@@ -211,7 +211,7 @@ func servePort(l net.Listener, name, guest string) {
 		if err != nil {
 			return
 		}
-		_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(stopGrace / 2))
 		if guest == "22" {
 			_, _ = fmt.Fprintf(conn, "SSH-2.0-%s\r\n", name)
 		} else {
@@ -223,6 +223,10 @@ func servePort(l net.Listener, name, guest string) {
 	}
 }
 
+// stopGrace is how long a VM has to stop by itself: under the race detector a
+// process takes a second to exit.
+const stopGrace = time.Minute
+
 // halt ends the VM's process and whatever runs in the VM. Without force the
 // process is asked first.
 func (s *store) halt(v *vm, force bool) error {
@@ -232,10 +236,7 @@ func (s *store) halt(v *vm, force bool) error {
 	}
 	if !force {
 		_ = syscall.Kill(v.PID, syscall.SIGTERM)
-		for range 100 {
-			if !s.running(v) {
-				break
-			}
+		for deadline := time.Now().Add(stopGrace); s.running(v) && time.Now().Before(deadline); {
 			time.Sleep(10 * time.Millisecond)
 		}
 		if s.running(v) {

@@ -59,7 +59,7 @@ func (m *mac) begin(args ...string) *exec.Cmd {
 
 func (m *mac) until(name, state string) {
 	m.t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		out, err := m.command("get", name, "--format", "json").Output()
 		if err == nil && strings.Contains(string(out), `"State" : "`+state+`"`) {
 			return

@@ -52,7 +52,7 @@ func TestTransferGoesOnAtAnotherServerOfThePool(t *testing.T) {
 	if err := os.WriteFile(path, content, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	var once sync.Once
 	pushed, err := c.Push(ctx, "team/sonoma", "v1", transfer.Image{

@@ -180,7 +180,7 @@ func begin(t *testing.T, env []string, name string, args ...string) *program {
 		_ = p.cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-p.ended:
-		case <-time.After(30 * time.Second):
+		case <-time.After(2 * time.Minute):
 			_ = p.cmd.Process.Kill()
 			<-p.ended
 		}

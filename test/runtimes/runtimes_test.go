@@ -233,7 +233,11 @@ func TestLifeOfAVM(t *testing.T) {
 			if err != nil || res.ExitCode != 7 || string(res.Stdout) != "said\n" || string(res.Stderr) != "meant\n" {
 				t.Errorf("script: %+v, %v", res, err)
 			}
-			res, err = rt.Run(ctx, id, hypervisor.Script{Text: []byte("sleep 1000"), Timeout: 6 * time.Second})
+			for limit := 3 * time.Second; limit < time.Minute; limit *= 2 { // the guest's answer is a part of it
+				if res, err = rt.Run(ctx, id, hypervisor.Script{Text: []byte("sleep 1000"), Timeout: limit}); err == nil {
+					break
+				}
+			}
 			if err != nil || !res.TimedOut || res.ExitCode != -1 {
 				t.Errorf("script that hangs: %+v, %v", res, err)
 			}
