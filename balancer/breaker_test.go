@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sony/gobreaker/v2"
+
 	"github.com/ankacluster/ankacluster/test/faultnet"
 )
 
@@ -153,6 +155,35 @@ func TestT2OnlyTheProberUsesTheHalfOpenSlot(t *testing.T) {
 		if s := w.state("b"); s.Breaker != "open" {
 			t.Errorf("after a 429 to the deciding probe the breaker is %s, want open", s.Breaker)
 		}
+	})
+}
+
+// T2: a pool that has failed open sends requests to endpoints that are out. What
+// they come to neither takes the half-open slot nor decides in its place.
+func TestT2RequestsLeaveTheHalfOpenSlotAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := DefaultConfig()
+		u, _ := ParseEndpoint("http://a")
+		ep := newEndpoint(&cfg, u, nil, time.Now())
+		ep.tripLocked()
+		time.Sleep(ep.openFor + 1)
+		for range 2 * tellAfter {
+			ep.succeeded(time.Now(), time.Now(), false, false)
+			time.Sleep(tellEvery)
+		}
+		for range 2 * cfg.Breaker.Consecutive {
+			if ep.failed(time.Now(), errTripped) {
+				t.Fatal("a request opened a breaker that was not closed")
+			}
+		}
+		if s := ep.breaker.State(); s != gobreaker.StateHalfOpen {
+			t.Fatalf("after requests good and bad the breaker is %s, want half-open", s)
+		}
+		done, err := ep.breaker.Allow()
+		if err != nil {
+			t.Fatalf("the slot is not there for the probe: %v", err)
+		}
+		done(nil)
 	})
 }
 
