@@ -43,7 +43,7 @@ func (a *attempt) try() (*http.Response, error) {
 	}
 	a.answer = alarm{at: a.sent.Add(p.delay), attempt: a, ring: (*attempt).onLate}
 	p.b.alarms.add(&a.answer)
-	if !p.repeatable && a.ep.url.Scheme == "http" {
+	if a.racesToConnect() {
 		a.dial = &alarm{at: a.sent.Add(p.b.cfg.ConnectRace), attempt: a, ring: (*attempt).onSlowConnect}
 		p.b.alarms.add(a.dial)
 	}
@@ -117,9 +117,18 @@ func transportRepeats(h http.Header) bool {
 	return foreign || empty
 }
 
+// racesToConnect says that the next endpoint is tried beside this one when there is
+// no connection for a while. Writes over TLS are left out: an HTTP/2 connection is
+// shared, and closing it, as the loser does, would end other requests. Small
+// requests that may be repeated have a copy sent as soon as that, and sooner.
+func (a *attempt) racesToConnect() bool {
+	if a.p.repeatable {
+		return a.p.b.cfg.Class == Blob
+	}
+	return a.ep.url.Scheme == "http"
+}
+
 // onSlowConnect runs when an attempt has no connection after the race delay.
-// The next endpoint is tried beside it. HTTP/2 is left out: its connection is
-// shared, and closing it would end other requests.
 func (a *attempt) onSlowConnect() {
 	if !a.over.Load() && !a.conn.Load() {
 		a.p.hedge(time.Now(), true)
@@ -132,9 +141,12 @@ func (a *attempt) request() *http.Request {
 	if !p.repeatable {
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: a.gotConn})
 	}
-	if p.b.cfg.Class == Blob && p.req.Method == http.MethodGet {
+	if p.b.cfg.Class == Blob && p.repeatable {
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-			GotConn: func(info httptrace.GotConnInfo) { a.raw, _ = info.Conn.(*handover) },
+			GotConn: func(info httptrace.GotConnInfo) {
+				a.conn.Store(true)
+				a.raw, _ = info.Conn.(*handover)
+			},
 		})
 	}
 	if p.b.cfg.Class == Blob {

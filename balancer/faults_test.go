@@ -216,6 +216,28 @@ func TestT10WarmConnectionsThenSilence(t *testing.T) {
 }
 
 // T10: a download without a byte for 1.5 s is moved.
+// A registry whose host is gone does not even refuse: a download is begun at the
+// next beside it.
+func TestDownloadDoesNotWaitForAConnection(t *testing.T) {
+	inWorld(t, BlobConfig(), []string{"b"}, func(w *world) {
+		w.net.Set("gone:80", faultnet.Fault{Hold: true})
+		defer w.net.Heal("gone:80")
+		if err := w.b.SetMembers(OriginLearned, urls("gone")); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		req, _ := http.NewRequestWithContext(WithPrefer(context.Background(), "http://gone"), http.MethodGet, "http://pool/x", nil)
+		resp, err := w.b.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if took := time.Since(start); took != w.cfg.ConnectRace || resp.Request.URL.Host != "b" {
+			t.Errorf("%s answered after %s, want b after the connect race of %s", resp.Request.URL.Host, took, w.cfg.ConnectRace)
+		}
+	})
+}
+
 func TestT10SilentDownloadIsMoved(t *testing.T) {
 	inWorld(t, BlobConfig(), []string{"a", "b"}, func(w *world) {
 		data := strings.Repeat("0123456789", 100_000)
