@@ -216,7 +216,10 @@ func TestT16SettingsChangeAtRunTime(t *testing.T) {
 		for _, h := range []string{"a", "c"} {
 			w.net.Heal(h + ":80")
 		}
-		w.until(time.Minute, func() bool { return w.state("a").Weight+w.state("c").Weight == 2 })
+		back := func(h string) bool { return w.state(h).State == Healthy && w.state(h).Weight == 1 }
+		if !w.until(2*time.Minute, func() bool { return back("a") && back("c") }) {
+			t.Fatal("the others never had their whole share again")
+		}
 		w.b.SetDrain("http://b", false)
 		if err := w.b.SetWeight("http://c", 0.1); err != nil {
 			t.Fatal(err)
