@@ -32,7 +32,8 @@ type background struct {
 }
 
 const (
-	startTimeout = 20 * time.Second
+	// startTimeout is for a machine that is busy: an agent that ends is seen at once.
+	startTimeout = time.Minute
 	// stopTimeout is more than the agent needs to end its commands.
 	stopTimeout = 20 * time.Second
 )

@@ -39,7 +39,7 @@ func TestJoinInstallsAServiceThatComesBack(t *testing.T) {
 	// status waits for an agent that answers, and returns its process and node.
 	status := func(not int) (pid int, node string) {
 		t.Helper()
-		deadline := time.Now().Add(time.Minute)
+		deadline := time.Now().Add(3 * time.Minute)
 		for {
 			out, err := m.Run([]string{"ANKA_STATE_DIR=" + state}, exe, "status", "--json")
 			var s struct {

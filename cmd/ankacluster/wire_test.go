@@ -125,7 +125,7 @@ func scriptQuiet(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		return ""
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		s.mu.Lock()
 		conns := len(s.conns)
 		s.mu.Unlock()
