@@ -120,26 +120,29 @@ func TestT11RetryAfterIsHonoured(t *testing.T) {
 
 func TestT11FinalFailureKeepsGoodConnections(t *testing.T) {
 	inWorld(t, DefaultConfig(), three, func(w *world) {
-		together := func() { // at a time, so that each needs a connection of its own
-			w.load("GET", "/x", 30*time.Millisecond, time.Millisecond, "200")
-		}
 		for _, h := range three {
-			w.fakes[h].set(after(40*time.Millisecond, say(h)))
+			w.fakes[h].set(after(90*time.Millisecond, say(h)))
+		}
+		together := func() { // so that each needs a connection of its own
+			w.load("GET", "/x", 90*time.Millisecond, time.Millisecond, "200")
 		}
 		together()
 		dials := w.net.Dials("a:80")
-		if dials < 8 {
+		if dials < 20 {
 			t.Fatalf("%d connections were made, want many", dials)
 		}
-		for _, h := range three {
-			w.fakes[h].set(status(503))
+		drain := func(on bool) {
+			for _, h := range three {
+				if err := w.b.SetDrain("http://"+h, on); err != nil {
+					t.Fatal(err)
+				}
+			}
 		}
-		if got := w.ask("GET", "/x", 400*time.Millisecond); !strings.HasPrefix(got, "503") {
-			t.Fatalf("got %q, want the failure of all", got)
+		drain(true) // nothing can be tried, and nothing is wrong with any
+		if got := w.ask("GET", "/x", 400*time.Millisecond); !strings.HasPrefix(got, "error") {
+			t.Fatalf("got %q, want a final failure", got)
 		}
-		for _, h := range three {
-			w.fakes[h].set(after(40*time.Millisecond, say(h)))
-		}
+		drain(false)
 		together()
 		if now := w.net.Dials("a:80"); now > dials+2 { // a probe may have needed one
 			t.Errorf("%d of %d connections were made again", now-dials, dials)
