@@ -7,9 +7,9 @@
 //	err := srv.Run(ctx)
 //
 // It streams in both directions and passes headers, chunked bodies, trailers,
-// "Expect: 100-continue", HEAD, ranges and upgrades through. What may be repeated
-// on another endpoint is the balancer's rule: reading requests, and writes with
-// an Idempotency-Key.
+// "Expect: 100-continue", early hints, HEAD, ranges and upgrades through. What
+// may be repeated on another endpoint is the balancer's rule: reading requests,
+// and writes with an Idempotency-Key.
 //
 // With a second pool for large transfers (Config.Blob) it is a registry's proxy:
 //

@@ -39,17 +39,17 @@ judges what the callers saw. Nothing outside this machine is touched.
 
 Example: ankacluster drill --scenario hang,kill --rate 500`,
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "list", Usage: "list the scenarios and end"},
+			&cli.BoolFlag{Name: "list", Usage: "list the scenarios and end", DisableDefaultText: true},
 			&cli.StringSliceFlag{Name: "scenario", Aliases: []string{"s"}, Usage: "`NAME`s to run, with commas or repeated (default: all)"},
 			&cli.IntFlag{Name: "rate", Value: d.Rate, Usage: "`REQUESTS` a second of each of the two clients"},
-			&cli.StringFlag{Name: "duration", Value: d.Duration.String(), Usage: "how long a fault lasts"},
-			&cli.StringFlag{Name: "heal", Value: d.Heal.String(), Usage: "how long to go on after healing; 35s sees the whole ramp"},
-			&cli.Uint64Flag{Name: "seed", Value: d.Seed, Usage: "chooses what breaks and the order of requests"},
+			&cli.StringFlag{Name: "duration", Value: d.Duration.String(), Usage: "how long a fault lasts, as a `TIME` with a unit"},
+			&cli.StringFlag{Name: "heal", Value: d.Heal.String(), Usage: "`TIME` to go on after healing; 35s sees the whole ramp"},
+			&cli.Uint64Flag{Name: "seed", Value: d.Seed, Usage: "`NUMBER` that chooses what breaks and the order of requests"},
 			&cli.StringFlag{Name: "posts", Value: d.Posts, Usage: "`KIND` of POSTs: keyed, unkeyed or both"},
 			&cli.IntFlag{Name: "tries", Value: d.Tries, Usage: "hold a scenario that broke a promise up to so many `TIMES`"},
 			&cli.StringFlag{Name: "against", Usage: "drill the load balancer at `URL` instead of the node's own"},
 			&cli.StringSliceFlag{Name: "backends", Usage: "three `ADDRESS`es for the fakes to listen on (default: free ports)"},
-			&cli.BoolFlag{Name: "json", Aliases: []string{"j", "machine-readable"}, Usage: "write one JSON object per scenario"},
+			&cli.BoolFlag{Name: "json", Aliases: []string{"j", "machine-readable"}, Usage: "write one JSON object per scenario", DisableDefaultText: true},
 		},
 		Action: runDrill,
 	}
