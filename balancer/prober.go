@@ -384,7 +384,6 @@ func (b *Balancer) tick(now time.Time) (running bool) {
 	republish := false
 	for _, ep := range b.snap.Load().all {
 		ep.mu.Lock()
-		ep.breaker.State() // an open breaker becomes half-open when asked
 		if h := ep.health; h.state == Healthy {
 			if ep.opens > 0 && now.Sub(h.since) > ep.openFor {
 				ep.opens = 0
