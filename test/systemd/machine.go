@@ -121,7 +121,7 @@ func (m *Machine) powerOn() {
 	m.outer.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "container=test"}
 	m.outer.Stdout, m.outer.Stderr = &m.log, &m.log
 	m.must(m.outer.Start())
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(3 * time.Minute)
 	for !m.booted() {
 		if time.Now().After(deadline) {
 			log := m.powerOff()
@@ -179,7 +179,7 @@ func (m *Machine) removeCgroup() {
 		}
 		return nil
 	})
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for i := len(dirs) - 1; i >= 0; {
 		err := os.Remove(dirs[i])
 		switch {
