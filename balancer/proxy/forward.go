@@ -31,7 +31,7 @@ func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, pool *balancer.B
 		return
 	}
 	defer resp.Body.Close()
-	p.localLocation(resp)
+	p.localLocation(resp, r.URL.Path)
 	header := w.Header()
 	for name, values := range resp.Header {
 		if !hopByHop(name) {

@@ -127,3 +127,43 @@ func TestEarlyHintsEndWithTheAnswer(t *testing.T) {
 		t.Errorf("got %v and header %v, want nothing", err, rec.Header())
 	}
 }
+
+// A redirect leads through the proxy, below whatever path the endpoint has of its
+// own; one to elsewhere stays as it is.
+func TestLocationLeadsThroughTheProxy(t *testing.T) {
+	t.Parallel()
+	s := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/readyz") {
+			return
+		}
+		w.Header().Set("Location", strings.ReplaceAll(r.Header.Get("X-Location"), "SELF", "http://"+r.Host))
+		w.WriteHeader(http.StatusTemporaryRedirect)
+	})
+	plain, below := startProxy(t, false, s.URL), startProxy(t, false, s.URL+"/own%20path")
+	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	for _, test := range []struct{ proxy, location, want string }{
+		{plain, "SELF/to%2Fit?x=1;y", "/to%2Fit?x=1;y"},
+		{plain, "/to", "/to"},
+		{plain, "to", "to"},
+		{plain, "http://elsewhere.example/to", "http://elsewhere.example/to"},
+		{below, "SELF/own%20path/to%2Fit?x=1", "/to%2Fit?x=1"},
+		{below, "/own%20path/to", "/to"},
+		{below, "/own%20pathological", "/own%20pathological"},
+		{below, "to", "to"},
+		{below, "http://elsewhere.example/own%20path/to", "http://elsewhere.example/own%20path/to"},
+	} {
+		for _, expect := range []string{"", "100-continue"} { // both ways that requests go
+			req, _ := http.NewRequest(http.MethodPut, test.proxy+"/a%2Fb", strings.NewReader("x"))
+			req.Header.Set("X-Location", test.location)
+			req.Header.Set("Expect", expect)
+			if expect == "" {
+				req.Header.Del("Expect")
+			}
+			resp, err := client.Do(req)
+			read(t, resp, err)
+			if got := resp.Header.Get("Location"); got != test.want {
+				t.Errorf("%s became %q, want %q", test.location, got, test.want)
+			}
+		}
+	}
+}

@@ -56,9 +56,9 @@ func New(cfg Config, log *zap.Logger) *Proxy {
 	return &Proxy{cfg: cfg, log: log.Named("proxy")}
 }
 
-// conversation is the proxy for requests that the endpoint answers before they
-// are whole: upgrades, and bodies that wait for "100 Continue".
-func (p *Proxy) conversation(b *balancer.Balancer) *httputil.ReverseProxy {
+// conversation is the proxy for a request that the endpoint answers before it is
+// whole: upgrades, and bodies that wait for "100 Continue".
+func (p *Proxy) conversation(b *balancer.Balancer, asked string) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host = "http", "pool"
@@ -67,7 +67,7 @@ func (p *Proxy) conversation(b *balancer.Balancer) *httputil.ReverseProxy {
 			r.SetXForwarded()
 		},
 		Transport:      b.Client().Transport,
-		ModifyResponse: func(resp *http.Response) error { p.localLocation(resp); return nil },
+		ModifyResponse: func(resp *http.Response) error { p.localLocation(resp, asked); return nil },
 		ErrorHandler:   p.failed,
 		ErrorLog:       stdlog.New(io.Discard, "", 0), // broken copies are logged by the balancer
 	}
@@ -101,7 +101,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	stayHTTP1(r)
 	if converses(r) {
-		p.conversation(pool).ServeHTTP(w, r)
+		p.conversation(pool, r.URL.Path).ServeHTTP(w, r)
 		return
 	}
 	if err := keepSmallBody(r); err != nil {
@@ -127,18 +127,25 @@ func keepSmallBody(r *http.Request) error {
 }
 
 // localLocation keeps redirects to the serving endpoint inside the proxy: the
-// client may not even be able to reach the endpoint itself.
-func (p *Proxy) localLocation(resp *http.Response) {
+// client may not even be able to reach the endpoint itself, and knows nothing of
+// a path that is the endpoint's own. asked is the client's path.
+func (p *Proxy) localLocation(resp *http.Response, asked string) {
 	p.pushes.learn(resp)
 	loc := resp.Header.Get("Location")
 	if loc == "" || resp.Request == nil {
 		return
 	}
+	base := strings.TrimSuffix(resp.Request.URL.Path, asked)
 	u, err := url.Parse(loc)
-	if err != nil || u.Host == "" || !strings.EqualFold(u.Host, resp.Request.URL.Host) {
+	if err != nil || u.Host == "" && base == "" || u.Host != "" && !strings.EqualFold(u.Host, resp.Request.URL.Host) {
 		return
 	}
-	u.Scheme, u.Host = "", ""
+	rest, below := strings.CutPrefix(u.Path, base)
+	if base != "" && (!below || !strings.HasPrefix(rest, "/")) {
+		return
+	}
+	u.Scheme, u.Host, u.Path = "", "", rest
+	u.RawPath = strings.TrimPrefix(u.RawPath, (&url.URL{Path: base}).EscapedPath())
 	resp.Header.Set("Location", u.String())
 }
 
