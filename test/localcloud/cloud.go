@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -59,13 +60,17 @@ func Addr(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 // URL is the HTTP URL of a loopback port.
 func URL(port int) string { return "http://" + Addr(port) }
 
-// FreePorts asks the kernel for n ports that are free now.
+// FreePorts returns n ports that are free now. They lie below those that systems
+// give to connections: a server that is away for a while finds its port free.
 func FreePorts(n int) ([]int, error) {
 	ports := make([]int, 0, n)
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for tries := 0; len(ports) < n; tries++ {
+		l, err := net.Listen("tcp", Addr(20000+rand.IntN(12000)))
 		if err != nil {
-			return nil, err
+			if tries > 1000 {
+				return nil, err
+			}
+			continue
 		}
 		defer l.Close() // all stay open until the last is known, so that none comes twice
 		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
