@@ -123,24 +123,32 @@ func TestT1LongTransfersThatBreakOpenTheBreaker(t *testing.T) {
 	})
 }
 
+// openBreaker lets an endpoint refuse until its breaker opens, and returns when
+// that is over.
+func (w *world) openBreaker(name string) time.Time {
+	w.t.Helper()
+	w.fakes[name].set(status(503))
+	w.until(10*time.Second, func() bool {
+		w.ask("POST", "/x", time.Second, IdempotencyHeader, "k")
+		return w.state(name).State == Ejected
+	})
+	until := w.state(name).BreakerUntil
+	if until == nil {
+		w.t.Fatalf("the breaker is %s", w.state(name).Breaker)
+	}
+	return *until
+}
+
 // T2: at the edge from open to half-open, a thousand callers make one request:
 // the prober's.
 func TestT2OnlyTheProberUsesTheHalfOpenSlot(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Breaker.Jitter = 0
 	inWorld(t, cfg, three, func(w *world) {
-		w.fakes["b"].set(status(503))
-		w.until(10*time.Second, func() bool {
-			w.ask("POST", "/x", time.Second, IdempotencyHeader, "k")
-			return w.state("b").State == Ejected
-		})
+		until := w.openBreaker("b")
 		hits, _ := w.fakes["b"].counts()
-		until := w.state("b").BreakerUntil
-		if until == nil {
-			t.Fatalf("the breaker is %s", w.state("b").Breaker)
-		}
 		w.fakes["b"].setReady(status(429)) // fails only the deciding probe
-		time.Sleep(time.Until(*until) + time.Millisecond)
+		time.Sleep(time.Until(until) + time.Millisecond)
 		_, before := w.fakes["b"].counts()
 		var wg sync.WaitGroup
 		for range 1000 {
@@ -193,17 +201,9 @@ func TestT2ProbeWithoutAnAnswerGivesItsSlotBack(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Breaker.Jitter = 0
 	inWorld(t, cfg, three, func(w *world) {
-		w.fakes["b"].set(status(503))
-		w.until(10*time.Second, func() bool {
-			w.ask("POST", "/x", time.Second, IdempotencyHeader, "k")
-			return w.state("b").State == Ejected
-		})
+		until := w.openBreaker("b")
 		w.fakes["b"].setReady(after(time.Hour, status(200)))
-		until := w.state("b").BreakerUntil
-		if until == nil {
-			t.Fatalf("the breaker is %s", w.state("b").Breaker)
-		}
-		time.Sleep(time.Until(*until))
+		time.Sleep(time.Until(until))
 		asked := func() bool { return w.state("b").Breaker == "half-open" }
 		if !w.until(time.Second, asked) {
 			t.Fatalf("the breaker is %s, want half-open", w.state("b").Breaker)
@@ -293,17 +293,9 @@ func TestT3CallbacksMayReadAndStatesMoveAlone(t *testing.T) {
 	}
 	inWorld(t, cfg, three, func(w *world) {
 		b = w.b
-		w.fakes["b"].set(status(503))
-		w.until(10*time.Second, func() bool {
-			w.ask("POST", "/x", time.Second, IdempotencyHeader, "k")
-			return w.state("b").State == Ejected
-		})
+		until := w.openBreaker("b")
 		w.net.Set("b:80", faultnet.Fault{Hold: true}) // so that no probe decides
-		until := w.state("b").BreakerUntil
-		if until == nil {
-			t.Fatal("the breaker is not open")
-		}
-		time.Sleep(time.Until(*until) + time.Second)
+		time.Sleep(time.Until(until) + time.Second)
 		if s := w.state("b"); s.Breaker == "closed" || s.BreakerUntil != nil && time.Until(*s.BreakerUntil) < 0 {
 			t.Errorf("a second after its time the breaker is %s until %v", s.Breaker, s.BreakerUntil)
 		}
