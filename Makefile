@@ -2,10 +2,12 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-MODULE   := github.com/ankacluster/ankacluster
-COMMIT   ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
-LDFLAGS  := -s -w -X $(MODULE)/internal/buildinfo.Version=$(VERSION) -X $(MODULE)/internal/buildinfo.commit=$(COMMIT)
+BUILT_AS := $(shell deploy/release/version)
+VERSION  ?= $(word 1,$(BUILT_AS))
+COMMIT   ?= $(word 2,$(BUILT_AS))
+DATE     ?= $(word 3,$(BUILT_AS))
+BUILDINFO := github.com/ankacluster/ankacluster/internal/buildinfo
+LDFLAGS  := -s -w -X $(BUILDINFO).Version=$(VERSION) -X $(BUILDINFO).commit=$(COMMIT) -X $(BUILDINFO).date=$(DATE)
 GOBUILD  := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 BINARIES := ankacluster anka-controller anka-registry
 PLATFORMS := darwin/arm64 darwin/amd64 linux/amd64 linux/arm64

@@ -83,7 +83,7 @@ func newApp(lookupEnv func(string) (string, bool), stdout, stderr io.Writer) *cl
 		CustomAppHelpTemplate: helpTemplate,
 		Flags: append(flags((&config{}).table()),
 			&cli.StringFlag{Name: "env-file", Usage: "`FILE` of ANKA_NAME=value lines, for secrets; readable by its owner only", Category: groupStart},
-			&cli.BoolFlag{Name: "version", Usage: "print version, commit and Go version", Category: groupStart, DisableDefaultText: true}),
+			&cli.BoolFlag{Name: "version", Usage: "print version, commit, date and Go version", Category: groupStart, DisableDefaultText: true}),
 		Action: func(cc *cli.Context) error {
 			if cc.Bool("version") {
 				fmt.Fprintln(stdout, buildinfo.Line(program))

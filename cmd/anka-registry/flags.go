@@ -89,7 +89,7 @@ func flags() []cli.Flag {
 		yes(catRefused, "enable-authorization", false, "check permissions"),
 		yes(catRefused, "enable-resource-management", false, "check permissions on templates"),
 		yes(catRefused, "enable-ingress-nginx", false, "trust client certificates in headers"),
-		&cli.BoolFlag{Name: "version", Aliases: []string{"v"}, Usage: "print the version"},
+		&cli.BoolFlag{Name: "version", Aliases: []string{"v"}, Usage: "print version, commit, date and Go version", DisableDefaultText: true},
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 func versionCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "version",
-		Usage: "print version, commit and Go version",
+		Usage: "print version, commit, date and Go version",
 		Action: func(c *cli.Context) error {
 			_, err := fmt.Fprintln(c.App.Writer, buildinfo.Line("ankacluster"))
 			return err

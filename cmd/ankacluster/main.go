@@ -82,7 +82,7 @@ Exit codes: 0 done, 1 failed, 2 used wrongly.`,
 		Writer:          stdout,
 		ErrWriter:       stderr,
 		Commands:        commands(),
-		Flags:           []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "print version, commit and Go version", DisableDefaultText: true}},
+		Flags:           []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "print version, commit, date and Go version", DisableDefaultText: true}},
 		ExitErrHandler:  func(*cli.Context, error) {}, // run alone decides the exit code
 		OnUsageError:    onUsageError,
 		Action: func(c *cli.Context) error {

@@ -11,8 +11,10 @@ import (
 // "dev" means a build that did not come from the Makefile.
 var Version = "dev"
 
-// commit is the short source revision, set by the linker (-X) in `make build`.
-var commit string
+// commit is the short source revision and date its time, in RFC 3339, both set
+// by the linker (-X) in `make build`. The time is the commit's and not the
+// build's, so that two builds of one commit are equal.
+var commit, date string
 
 // Commit returns the short source revision: the Makefile's, else the one that the
 // Go toolchain recorded, else "unknown".
@@ -20,28 +22,46 @@ func Commit() string {
 	if commit != "" {
 		return commit
 	}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
+	rev := setting("vcs.revision")
+	if rev == "" {
 		return "unknown"
 	}
-	rev, dirty := "unknown", ""
-	for _, s := range info.Settings {
-		switch s.Key {
-		case "vcs.revision":
-			rev = s.Value
-			if len(rev) > 12 {
-				rev = rev[:12]
-			}
-		case "vcs.modified":
-			if s.Value == "true" {
-				dirty = "-dirty"
-			}
-		}
+	if len(rev) > 12 {
+		rev = rev[:12]
 	}
-	return rev + dirty
+	if setting("vcs.modified") == "true" {
+		rev += "-dirty"
+	}
+	return rev
 }
 
-// Line returns one line for `--version`: version, commit and Go version.
+// Date returns when the commit was made, in RFC 3339: the Makefile's word, else
+// the one that the Go toolchain recorded, else "unknown".
+func Date() string {
+	if date != "" {
+		return date
+	}
+	if t := setting("vcs.time"); t != "" {
+		return t
+	}
+	return "unknown"
+}
+
+// setting returns what the Go toolchain recorded under that name, or "".
+func setting(name string) string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, s := range info.Settings {
+		if s.Key == name {
+			return s.Value
+		}
+	}
+	return ""
+}
+
+// Line returns one line for `--version`: version, commit, date and Go version.
 func Line(program string) string {
-	return fmt.Sprintf("%s %s (commit %s, %s %s/%s)", program, Version, Commit(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return fmt.Sprintf("%s %s (commit %s, %s, %s %s/%s)", program, Version, Commit(), Date(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
