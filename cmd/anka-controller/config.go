@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/controllerapi/etcdmember"
+	"github.com/ankacluster/ankacluster/internal/settings"
 )
 
 // config is everything the program can be told. Its defaults are in table.
@@ -99,7 +100,7 @@ type config struct {
 	Verbosity                                            int
 	LogMaxDays, LogMaxMB, ErrorLogMaxDays, ErrorLogMaxMB int
 
-	given map[string]source
+	given map[string]settings.Source
 }
 
 // The groups of the help, in the order in which a newcomer meets them.
@@ -115,121 +116,121 @@ const (
 )
 
 // table binds every setting to its field of c.
-func (c *config) table() []setting {
-	return []setting{
-		{env: "ANKA_STANDALONE", group: groupStart, isBool: true, parse: boolean(&c.Standalone), usage: "run etcd and a registry in this process, too: one command is a working cloud"},
-		{env: "ANKA_DATA_DIR", group: groupStart, isPath: true, parse: text(&c.DataDir), usage: "`DIR` for the data of --standalone and of the built-in registry (default: " + defaultDataDir() + ")"},
-		{env: "ANKA_LISTEN_ADDR", group: groupStart, parse: listenAddr(&c.ListenAddr), usage: "`ADDRESS` to serve at (default: :80, with --standalone :8090)"},
-		{env: "ANKA_ADVERTISE_URL", group: groupStart, parse: httpURL(&c.AdvertiseURL), usage: "`URL` at which nodes reach this controller (default: this machine's address)"},
-		{env: "ANKA_GRACEFUL_SHUTDOWN_TIMEOUT", group: groupStart, def: "10s", parse: duration(&c.GracefulShutdown), usage: "how long requests may take to finish after SIGTERM"},
-		{env: "ANKA_DRAIN_DELAY", group: groupStart, def: "1s", parse: duration(&c.DrainDelay), usage: "how long of that /readyz says no before connections are refused"},
-		{env: "ANKA_ALLOW_CORS", group: groupStart, isBool: true, parse: boolean(&c.AllowCORS), usage: "answer browsers of other origins"},
+func (c *config) table() []settings.Setting {
+	return []settings.Setting{
+		{Env: "ANKA_STANDALONE", Group: groupStart, IsBool: true, Parse: settings.Bool(&c.Standalone), Usage: "run etcd and a registry in this process, too: one command is a working cloud"},
+		{Env: "ANKA_DATA_DIR", Group: groupStart, IsPath: true, Parse: settings.Text(&c.DataDir), Usage: "`DIR` for the data of --standalone and of the built-in registry (default: " + defaultDataDir() + ")"},
+		{Env: "ANKA_LISTEN_ADDR", Group: groupStart, Parse: settings.ListenAddr(&c.ListenAddr), Usage: "`ADDRESS` to serve at (default: :80, with --standalone :8090)"},
+		{Env: "ANKA_ADVERTISE_URL", Group: groupStart, Parse: settings.HTTPURL(&c.AdvertiseURL), Usage: "`URL` at which nodes reach this controller (default: this machine's address)"},
+		{Env: "ANKA_GRACEFUL_SHUTDOWN_TIMEOUT", Group: groupStart, Default: "10s", Parse: settings.Duration(&c.GracefulShutdown), Usage: "how long requests may take to finish after SIGTERM"},
+		{Env: "ANKA_DRAIN_DELAY", Group: groupStart, Default: "1s", Parse: settings.Duration(&c.DrainDelay), Usage: "how long of that /readyz says no before connections are refused"},
+		{Env: "ANKA_ALLOW_CORS", Group: groupStart, IsBool: true, Parse: settings.Bool(&c.AllowCORS), Usage: "answer browsers of other origins"},
 
-		{env: "ANKA_ETCD_ENDPOINTS", group: groupEtcd, def: "127.0.0.1:2379", parse: list(&c.EtcdEndpoints), usage: "`LIST` of all etcd members"},
-		{env: "ANKA_QUEUE_ETCD_ENDPOINTS", group: groupEtcd, hidden: true, parse: list(&c.QueueEtcdEndpoints), usage: "must be the same as --etcd-endpoints: one etcd cluster holds everything"},
-		{env: "ANKA_USE_ETCD_TLS", group: groupEtcd, isBool: true, parse: boolean(&c.EtcdTLS), usage: "speak TLS with etcd"},
-		{env: "ANKA_ETCD_CA_CERT", group: groupEtcd, isPath: true, parse: text(&c.EtcdCA), usage: "PEM `FILE` of the authority of etcd's certificates"},
-		{env: "ANKA_ETCD_CERT", group: groupEtcd, isPath: true, parse: text(&c.EtcdCert), usage: "PEM `FILE` of the client certificate for etcd"},
-		{env: "ANKA_ETCD_CERT_KEY", group: groupEtcd, isPath: true, parse: text(&c.EtcdKey), usage: "PEM `FILE` of its key"},
-		{env: "ANKA_SKIP_ETCD_TLS_VERIFICATION", group: groupEtcd, isBool: true, parse: boolean(&c.EtcdSkip), usage: "accept any certificate of etcd"},
-		{env: "ANKA_USE_ETCD_LOGIN", group: groupEtcd, isBool: true, parse: boolean(&c.EtcdLogin), usage: "log in to etcd with ANKA_ETCD_USERNAME and ANKA_ETCD_PASSWORD"},
-		{env: "ANKA_ETCD_USERNAME", group: groupEtcd, parse: text(&c.EtcdUser), usage: "etcd user `NAME`"},
-		{env: "ANKA_ETCD_PASSWORD", group: groupEtcd, secret: true, parse: text(&c.EtcdPassword), usage: "its password"},
-		{env: "ANKA_ETCD_REQUEST_TIMEOUT", group: groupEtcd, def: "20s", parse: duration(&c.EtcdRequestTimeout), usage: "limit of one request to etcd, with all repeats; callers are answered after 10s whatever it is"},
+		{Env: "ANKA_ETCD_ENDPOINTS", Group: groupEtcd, Default: "127.0.0.1:2379", Parse: settings.List(&c.EtcdEndpoints), Usage: "`LIST` of all etcd members"},
+		{Env: "ANKA_QUEUE_ETCD_ENDPOINTS", Group: groupEtcd, Hidden: true, Parse: settings.List(&c.QueueEtcdEndpoints), Usage: "must be the same as --etcd-endpoints: one etcd cluster holds everything"},
+		{Env: "ANKA_USE_ETCD_TLS", Group: groupEtcd, IsBool: true, Parse: settings.Bool(&c.EtcdTLS), Usage: "speak TLS with etcd"},
+		{Env: "ANKA_ETCD_CA_CERT", Group: groupEtcd, IsPath: true, Parse: settings.Text(&c.EtcdCA), Usage: "PEM `FILE` of the authority of etcd's certificates"},
+		{Env: "ANKA_ETCD_CERT", Group: groupEtcd, IsPath: true, Parse: settings.Text(&c.EtcdCert), Usage: "PEM `FILE` of the client certificate for etcd"},
+		{Env: "ANKA_ETCD_CERT_KEY", Group: groupEtcd, IsPath: true, Parse: settings.Text(&c.EtcdKey), Usage: "PEM `FILE` of its key"},
+		{Env: "ANKA_SKIP_ETCD_TLS_VERIFICATION", Group: groupEtcd, IsBool: true, Parse: settings.Bool(&c.EtcdSkip), Usage: "accept any certificate of etcd"},
+		{Env: "ANKA_USE_ETCD_LOGIN", Group: groupEtcd, IsBool: true, Parse: settings.Bool(&c.EtcdLogin), Usage: "log in to etcd with ANKA_ETCD_USERNAME and ANKA_ETCD_PASSWORD"},
+		{Env: "ANKA_ETCD_USERNAME", Group: groupEtcd, Parse: settings.Text(&c.EtcdUser), Usage: "etcd user `NAME`"},
+		{Env: "ANKA_ETCD_PASSWORD", Group: groupEtcd, Secret: true, Parse: settings.Text(&c.EtcdPassword), Usage: "its password"},
+		{Env: "ANKA_ETCD_REQUEST_TIMEOUT", Group: groupEtcd, Default: "20s", Parse: settings.Duration(&c.EtcdRequestTimeout), Usage: "limit of one request to etcd, with all repeats; callers are answered after 10s whatever it is"},
 
-		{env: "ANKA_CLUSTER", group: groupMember, parse: text(&c.Cluster), usage: "`HOST,HOST,HOST`: form one etcd cluster; the same on each of the hosts"},
-		{env: "ANKA_CLUSTER_SELF", group: groupMember, parse: text(&c.ClusterSelf), usage: "the `HOST` of --cluster that is this machine (default: found by its addresses)"},
-		{env: "ANKA_ETCD_LISTEN_CLIENT", group: groupMember, parse: text(&c.EtcdListenClient), usage: "`IP:PORT` of the embedded etcd for controllers (default: port 2379)"},
-		{env: "ANKA_ETCD_LISTEN_PEER", group: groupMember, parse: text(&c.EtcdListenPeer), usage: "`IP:PORT` of the embedded etcd for its peers (default: port 2380)"},
-		{env: "ANKA_ETCD_TLS_CA", group: groupMember, isPath: true, parse: text(&c.MemberCA), usage: "PEM `FILE`: with the next two, the embedded members speak TLS and ask for certificates"},
-		{env: "ANKA_ETCD_TLS_CERT", group: groupMember, isPath: true, parse: text(&c.MemberCert), usage: "PEM `FILE` of this host's certificate"},
-		{env: "ANKA_ETCD_TLS_KEY", group: groupMember, isPath: true, parse: text(&c.MemberKey), usage: "PEM `FILE` of its key"},
-		{env: "ANKA_ETCD_QUOTA_MB", group: groupMember, def: "4096", parse: number(&c.EtcdQuotaMB, 16, 65536), usage: "size in `MB` at which the embedded etcd refuses writes"},
-		{env: "ANKA_AUTO_COMPACTION_MODE", group: groupMember, def: "periodic", parse: oneOf(&c.CompactionMode, "periodic", "revision"), usage: "periodic or revision"},
-		{env: "ANKA_AUTO_COMPACTION_RETENTION", group: groupMember, def: "30m", parse: text(&c.Retention), usage: "history that the embedded etcd keeps"},
-		{env: "ANKA_DEFRAG_DB_INTERVAL", group: groupMember, def: "0s", parse: duration(&c.DefragInterval), usage: "how often its database is rewritten without holes (0: never)"},
-		{env: "ANKA_ALLOW_EMPTY_ETCD", group: groupMember, isBool: true, parse: boolean(&c.AllowEmptyEtcd), usage: "start although etcd has lost the cloud that this data directory knows"},
+		{Env: "ANKA_CLUSTER", Group: groupMember, Parse: settings.Text(&c.Cluster), Usage: "`HOST,HOST,HOST`: form one etcd cluster; the same on each of the hosts"},
+		{Env: "ANKA_CLUSTER_SELF", Group: groupMember, Parse: settings.Text(&c.ClusterSelf), Usage: "the `HOST` of --cluster that is this machine (default: found by its addresses)"},
+		{Env: "ANKA_ETCD_LISTEN_CLIENT", Group: groupMember, Parse: settings.Text(&c.EtcdListenClient), Usage: "`IP:PORT` of the embedded etcd for controllers (default: port 2379)"},
+		{Env: "ANKA_ETCD_LISTEN_PEER", Group: groupMember, Parse: settings.Text(&c.EtcdListenPeer), Usage: "`IP:PORT` of the embedded etcd for its peers (default: port 2380)"},
+		{Env: "ANKA_ETCD_TLS_CA", Group: groupMember, IsPath: true, Parse: settings.Text(&c.MemberCA), Usage: "PEM `FILE`: with the next two, the embedded members speak TLS and ask for certificates"},
+		{Env: "ANKA_ETCD_TLS_CERT", Group: groupMember, IsPath: true, Parse: settings.Text(&c.MemberCert), Usage: "PEM `FILE` of this host's certificate"},
+		{Env: "ANKA_ETCD_TLS_KEY", Group: groupMember, IsPath: true, Parse: settings.Text(&c.MemberKey), Usage: "PEM `FILE` of its key"},
+		{Env: "ANKA_ETCD_QUOTA_MB", Group: groupMember, Default: "4096", Parse: settings.Number(&c.EtcdQuotaMB, 16, 65536), Usage: "size in `MB` at which the embedded etcd refuses writes"},
+		{Env: "ANKA_AUTO_COMPACTION_MODE", Group: groupMember, Default: "periodic", Parse: settings.OneOf(&c.CompactionMode, "periodic", "revision"), Usage: "periodic or revision"},
+		{Env: "ANKA_AUTO_COMPACTION_RETENTION", Group: groupMember, Default: "30m", Parse: settings.Text(&c.Retention), Usage: "history that the embedded etcd keeps"},
+		{Env: "ANKA_DEFRAG_DB_INTERVAL", Group: groupMember, Default: "0s", Parse: settings.Duration(&c.DefragInterval), Usage: "how often its database is rewritten without holes (0: never)"},
+		{Env: "ANKA_ALLOW_EMPTY_ETCD", Group: groupMember, IsBool: true, Parse: settings.Bool(&c.AllowEmptyEtcd), Usage: "start although etcd has lost the cloud that this data directory knows"},
 
-		{env: "ANKA_ANKA_REGISTRY", group: groupRegistry, parse: httpURL(&c.AnkaRegistry), usage: "`URL` of the registry that nodes use (default: the built-in one, if it runs)"},
-		{env: "ANKA_LOCAL_ANKA_REGISTRY", group: groupRegistry, parse: httpURL(&c.LocalRegistry), usage: "this controller's own `URL` of it"},
-		{env: "ANKA_PUSH_REGISTRY", group: groupRegistry, parse: httpURLs(&c.PushRegistries), usage: "`LIST` of URLs of the registries that are pushed to"},
-		{env: "ANKA_ALLOW_EMPTY_REGISTRY", group: groupRegistry, isBool: true, parse: boolean(&c.AllowEmptyRegistry), usage: "start without any registry"},
-		{env: "ANKA_RUN_REGISTRY", group: groupRegistry, isBool: true, parse: boolean(&c.RunRegistry), usage: "run the built-in registry (--standalone does unless --anka-registry names another)"},
-		{env: "ANKA_REGISTRY_BASE_PATH", group: groupRegistry, isPath: true, parse: text(&c.RegistryBasePath), usage: "`DIR` of the built-in registry's templates (default: registry below --data-dir)"},
-		{env: "ANKA_REGISTRY_LISTEN_ADDRESS", group: groupRegistry, def: ":8089", parse: listenAddr(&c.RegistryListenAddr), usage: "`ADDRESS` of the built-in registry"},
-		{env: "ANKA_REGISTRY_VM_LIST_CACHE_TTL", group: groupRegistry, def: "30s", parse: duration(&c.VMListCacheTTL), usage: "how old a list of templates may be"},
-		{env: "ANKA_SKIP_TLS_VERIFICATION", group: groupRegistry, isBool: true, parse: boolean(&c.SkipTLSVerify), usage: "accept any certificate of the registry"},
-		{env: "ANKA_DIAL_TIMEOUT", group: groupRegistry, def: "5s", parse: duration(&c.DialTimeout), usage: "limit of connecting to the registry"},
-		{env: "ANKA_REQUEST_TIMEOUT", group: groupRegistry, def: "15s", parse: duration(&c.RequestTimeout), usage: "limit of one request to the registry"},
-		{env: "ANKA_TLS_HANDSHAKE_TIMEOUT", group: groupRegistry, def: "5s", parse: duration(&c.TLSHandshakeTimeout), usage: "limit of a TLS handshake with the registry"},
-		{env: "ANKA_NUM_HTTP_RETRIES", group: groupRegistry, def: "5", parse: number(&c.HTTPRetries, 0, 100), usage: "repeats of a failed request to the registry"},
-		{env: "ANKA_MAX_IDLE_CONNECTION_PER_HOST", group: groupRegistry, def: "50", parse: number(&c.IdlePerHost, 0, 10000), usage: "idle connections kept to the registry (F27: idle ones end after 90 s)"},
+		{Env: "ANKA_ANKA_REGISTRY", Group: groupRegistry, Parse: settings.HTTPURL(&c.AnkaRegistry), Usage: "`URL` of the registry that nodes use (default: the built-in one, if it runs)"},
+		{Env: "ANKA_LOCAL_ANKA_REGISTRY", Group: groupRegistry, Parse: settings.HTTPURL(&c.LocalRegistry), Usage: "this controller's own `URL` of it"},
+		{Env: "ANKA_PUSH_REGISTRY", Group: groupRegistry, Parse: settings.HTTPURLs(&c.PushRegistries), Usage: "`LIST` of URLs of the registries that are pushed to"},
+		{Env: "ANKA_ALLOW_EMPTY_REGISTRY", Group: groupRegistry, IsBool: true, Parse: settings.Bool(&c.AllowEmptyRegistry), Usage: "start without any registry"},
+		{Env: "ANKA_RUN_REGISTRY", Group: groupRegistry, IsBool: true, Parse: settings.Bool(&c.RunRegistry), Usage: "run the built-in registry (--standalone does unless --anka-registry names another)"},
+		{Env: "ANKA_REGISTRY_BASE_PATH", Group: groupRegistry, IsPath: true, Parse: settings.Text(&c.RegistryBasePath), Usage: "`DIR` of the built-in registry's templates (default: registry below --data-dir)"},
+		{Env: "ANKA_REGISTRY_LISTEN_ADDRESS", Group: groupRegistry, Default: ":8089", Parse: settings.ListenAddr(&c.RegistryListenAddr), Usage: "`ADDRESS` of the built-in registry"},
+		{Env: "ANKA_REGISTRY_VM_LIST_CACHE_TTL", Group: groupRegistry, Default: "30s", Parse: settings.Duration(&c.VMListCacheTTL), Usage: "how old a list of templates may be"},
+		{Env: "ANKA_SKIP_TLS_VERIFICATION", Group: groupRegistry, IsBool: true, Parse: settings.Bool(&c.SkipTLSVerify), Usage: "accept any certificate of the registry"},
+		{Env: "ANKA_DIAL_TIMEOUT", Group: groupRegistry, Default: "5s", Parse: settings.Duration(&c.DialTimeout), Usage: "limit of connecting to the registry"},
+		{Env: "ANKA_REQUEST_TIMEOUT", Group: groupRegistry, Default: "15s", Parse: settings.Duration(&c.RequestTimeout), Usage: "limit of one request to the registry"},
+		{Env: "ANKA_TLS_HANDSHAKE_TIMEOUT", Group: groupRegistry, Default: "5s", Parse: settings.Duration(&c.TLSHandshakeTimeout), Usage: "limit of a TLS handshake with the registry"},
+		{Env: "ANKA_NUM_HTTP_RETRIES", Group: groupRegistry, Default: "5", Parse: settings.Number(&c.HTTPRetries, 0, 100), Usage: "repeats of a failed request to the registry"},
+		{Env: "ANKA_MAX_IDLE_CONNECTION_PER_HOST", Group: groupRegistry, Default: "50", Parse: settings.Number(&c.IdlePerHost, 0, 10000), Usage: "idle connections kept to the registry (F27: idle ones end after 90 s)"},
 
-		{env: "ANKA_USE_HTTPS", group: groupTLS, isBool: true, parse: boolean(&c.HTTPS), usage: "serve HTTPS"},
-		{env: "ANKA_SERVER_CERT", group: groupTLS, isPath: true, parse: text(&c.ServerCert), usage: "PEM `FILE` of the certificate; read again when it changes"},
-		{env: "ANKA_SERVER_KEY", group: groupTLS, isPath: true, parse: text(&c.ServerKey), usage: "PEM `FILE` of its key"},
-		{env: "ANKA_MIN_TLS_VERSION", group: groupTLS, parse: tlsVersion(&c.MinTLS), usage: "tls_1.0 to tls_1.3 (default: tls_1.2)"},
-		{env: "ANKA_MAX_TLS_VERSION", group: groupTLS, parse: tlsVersion(&c.MaxTLS), usage: "tls_1.0 to tls_1.3"},
-		{env: "ANKA_CIPHER_SUITES", group: groupTLS, parse: cipherSuites(&c.CipherSuites), usage: "`LIST` of suites by their IANA names, for TLS up to 1.2"},
-		{env: "ANKA_QUEUE_ADDR", group: groupTLS, parse: listenAddr(&c.QueueAddr), usage: "second `ADDRESS` that serves nodes only"},
-		{env: "ANKA_ENABLE_QUEUE_AUTH", group: groupTLS, isBool: true, parse: boolean(&c.QueueAuth), usage: "ask nodes for certificates there"},
-		{env: "ANKA_USE_QUEUE_TLS", group: groupTLS, isBool: true, parse: boolean(&c.QueueTLS), usage: "serve HTTPS there"},
-		{env: "ANKA_QUEUE_CA_CERT", group: groupTLS, isPath: true, parse: text(&c.QueueCA), usage: "PEM `FILE` of the authority of the nodes' certificates"},
-		{env: "ANKA_QUEUE_CRL", group: groupTLS, isPath: true, parse: text(&c.QueueCRL), usage: "PEM or DER `FILE` of revoked certificates"},
-		{env: "ANKA_QUEUE_SERVER_CERT", group: groupTLS, isPath: true, parse: text(&c.QueueCert), usage: "PEM `FILE` of the certificate there"},
-		{env: "ANKA_QUEUE_SERVER_KEY", group: groupTLS, isPath: true, parse: text(&c.QueueKey), usage: "PEM `FILE` of its key"},
+		{Env: "ANKA_USE_HTTPS", Group: groupTLS, IsBool: true, Parse: settings.Bool(&c.HTTPS), Usage: "serve HTTPS"},
+		{Env: "ANKA_SERVER_CERT", Group: groupTLS, IsPath: true, Parse: settings.Text(&c.ServerCert), Usage: "PEM `FILE` of the certificate; read again when it changes"},
+		{Env: "ANKA_SERVER_KEY", Group: groupTLS, IsPath: true, Parse: settings.Text(&c.ServerKey), Usage: "PEM `FILE` of its key"},
+		{Env: "ANKA_MIN_TLS_VERSION", Group: groupTLS, Parse: tlsVersion(&c.MinTLS), Usage: "tls_1.0 to tls_1.3 (default: tls_1.2)"},
+		{Env: "ANKA_MAX_TLS_VERSION", Group: groupTLS, Parse: tlsVersion(&c.MaxTLS), Usage: "tls_1.0 to tls_1.3"},
+		{Env: "ANKA_CIPHER_SUITES", Group: groupTLS, Parse: cipherSuites(&c.CipherSuites), Usage: "`LIST` of suites by their IANA names, for TLS up to 1.2"},
+		{Env: "ANKA_QUEUE_ADDR", Group: groupTLS, Parse: settings.ListenAddr(&c.QueueAddr), Usage: "second `ADDRESS` that serves nodes only"},
+		{Env: "ANKA_ENABLE_QUEUE_AUTH", Group: groupTLS, IsBool: true, Parse: settings.Bool(&c.QueueAuth), Usage: "ask nodes for certificates there"},
+		{Env: "ANKA_USE_QUEUE_TLS", Group: groupTLS, IsBool: true, Parse: settings.Bool(&c.QueueTLS), Usage: "serve HTTPS there"},
+		{Env: "ANKA_QUEUE_CA_CERT", Group: groupTLS, IsPath: true, Parse: settings.Text(&c.QueueCA), Usage: "PEM `FILE` of the authority of the nodes' certificates"},
+		{Env: "ANKA_QUEUE_CRL", Group: groupTLS, IsPath: true, Parse: settings.Text(&c.QueueCRL), Usage: "PEM or DER `FILE` of revoked certificates"},
+		{Env: "ANKA_QUEUE_SERVER_CERT", Group: groupTLS, IsPath: true, Parse: settings.Text(&c.QueueCert), Usage: "PEM `FILE` of the certificate there"},
+		{Env: "ANKA_QUEUE_SERVER_KEY", Group: groupTLS, IsPath: true, Parse: settings.Text(&c.QueueKey), Usage: "PEM `FILE` of its key"},
 
-		{env: "ANKA_ENABLE_AUTH", group: groupAuth, isBool: true, parse: boolean(&c.EnableAuth), usage: "ask callers who they are"},
-		{env: "ANKA_ROOT_TOKEN", group: groupAuth, secret: true, parse: rootToken(&c.RootToken), usage: "token of the superuser, 10 characters or more"},
-		{env: "ANKA_CA_CERT", aliases: []string{"ANKA_ROOT_CERT"}, group: groupAuth, isPath: true, parse: text(&c.CACert), usage: "PEM `FILE` of the authority of callers' certificates"},
-		{env: "ANKA_CRL", group: groupAuth, isPath: true, parse: text(&c.CRL), usage: "PEM or DER `FILE` of revoked certificates"},
-		{env: "ANKA_ENABLE_INGRESS_NGINX", group: groupAuth, isBool: true, parse: boolean(&c.IngressNginx), usage: "trust the certificate headers of an nginx ingress"},
-		{env: "ANKA_ENABLE_API_KEYS", group: groupAuth, isBool: true, parse: boolean(&c.APIKeys), usage: "user API keys"},
-		{env: "ANKA_API_KEYS_SESSION_TTL", group: groupAuth, def: "5m", parse: duration(&c.SessionTTL), usage: "life of a session of an API key"},
-		{env: "ANKA_API_KEYS_CLEANING_INTERVAL", group: groupAuth, def: "4h", parse: duration(&c.KeyCleaning), usage: "how often expired keys are removed"},
-		{env: "ANKA_ENABLE_CONTROLLER_AUTHORIZATION", group: groupAuth, isBool: true, parse: boolean(&c.ControllerAuthz), usage: "check permissions here"},
-		{env: "ANKA_ENABLE_REGISTRY_AUTHORIZATION", group: groupAuth, isBool: true, parse: boolean(&c.RegistryAuthz), usage: "check permissions of registry calls"},
-		{env: "ANKA_ENABLE_RESOURCE_MANAGEMENT", group: groupAuth, isBool: true, parse: boolean(&c.ResourceManagement), usage: "permissions per node and template"},
-		{env: "ANKA_OIDC_PROVIDER_URL", group: groupAuth, parse: httpURL(&c.OIDCProvider), usage: "`URL` of the OpenID provider"},
-		{env: "ANKA_OIDC_CLIENT_ID", group: groupAuth, parse: text(&c.OIDCClientID), usage: "client `ID` there"},
-		{env: "ANKA_OIDC_CLIENT_SECRET", group: groupAuth, secret: true, parse: text(&c.OIDCSecret), usage: "its secret"},
-		{env: "ANKA_OIDC_DISPLAY_NAME", group: groupAuth, parse: text(&c.OIDCName), usage: "`NAME` on the login page"},
-		{env: "ANKA_OIDC_SCOPES", group: groupAuth, parse: list(&c.OIDCScopes), usage: "`LIST` of further scopes"},
-		{env: "ANKA_OIDC_GROUPS_CLAIM", group: groupAuth, def: "groups", parse: text(&c.OIDCGroupsClaim), usage: "claim with the groups"},
-		{env: "ANKA_OIDC_USERNAME_CLAIM", group: groupAuth, def: "name", parse: text(&c.OIDCUserClaim), usage: "claim with the name"},
-		{env: "ANKA_OIDC_USER_INFO", group: groupAuth, isBool: true, parse: boolean(&c.OIDCUserInfo), usage: "read the groups from the user info call"},
+		{Env: "ANKA_ENABLE_AUTH", Group: groupAuth, IsBool: true, Parse: settings.Bool(&c.EnableAuth), Usage: "ask callers who they are"},
+		{Env: "ANKA_ROOT_TOKEN", Group: groupAuth, Secret: true, Parse: rootToken(&c.RootToken), Usage: "token of the superuser, 10 characters or more"},
+		{Env: "ANKA_CA_CERT", Aliases: []string{"ANKA_ROOT_CERT"}, Group: groupAuth, IsPath: true, Parse: settings.Text(&c.CACert), Usage: "PEM `FILE` of the authority of callers' certificates"},
+		{Env: "ANKA_CRL", Group: groupAuth, IsPath: true, Parse: settings.Text(&c.CRL), Usage: "PEM or DER `FILE` of revoked certificates"},
+		{Env: "ANKA_ENABLE_INGRESS_NGINX", Group: groupAuth, IsBool: true, Parse: settings.Bool(&c.IngressNginx), Usage: "trust the certificate headers of an nginx ingress"},
+		{Env: "ANKA_ENABLE_API_KEYS", Group: groupAuth, IsBool: true, Parse: settings.Bool(&c.APIKeys), Usage: "user API keys"},
+		{Env: "ANKA_API_KEYS_SESSION_TTL", Group: groupAuth, Default: "5m", Parse: settings.Duration(&c.SessionTTL), Usage: "life of a session of an API key"},
+		{Env: "ANKA_API_KEYS_CLEANING_INTERVAL", Group: groupAuth, Default: "4h", Parse: settings.Duration(&c.KeyCleaning), Usage: "how often expired keys are removed"},
+		{Env: "ANKA_ENABLE_CONTROLLER_AUTHORIZATION", Group: groupAuth, IsBool: true, Parse: settings.Bool(&c.ControllerAuthz), Usage: "check permissions here"},
+		{Env: "ANKA_ENABLE_REGISTRY_AUTHORIZATION", Group: groupAuth, IsBool: true, Parse: settings.Bool(&c.RegistryAuthz), Usage: "check permissions of registry calls"},
+		{Env: "ANKA_ENABLE_RESOURCE_MANAGEMENT", Group: groupAuth, IsBool: true, Parse: settings.Bool(&c.ResourceManagement), Usage: "permissions per node and template"},
+		{Env: "ANKA_OIDC_PROVIDER_URL", Group: groupAuth, Parse: settings.HTTPURL(&c.OIDCProvider), Usage: "`URL` of the OpenID provider"},
+		{Env: "ANKA_OIDC_CLIENT_ID", Group: groupAuth, Parse: settings.Text(&c.OIDCClientID), Usage: "client `ID` there"},
+		{Env: "ANKA_OIDC_CLIENT_SECRET", Group: groupAuth, Secret: true, Parse: settings.Text(&c.OIDCSecret), Usage: "its secret"},
+		{Env: "ANKA_OIDC_DISPLAY_NAME", Group: groupAuth, Parse: settings.Text(&c.OIDCName), Usage: "`NAME` on the login page"},
+		{Env: "ANKA_OIDC_SCOPES", Group: groupAuth, Parse: settings.List(&c.OIDCScopes), Usage: "`LIST` of further scopes"},
+		{Env: "ANKA_OIDC_GROUPS_CLAIM", Group: groupAuth, Default: "groups", Parse: settings.Text(&c.OIDCGroupsClaim), Usage: "claim with the groups"},
+		{Env: "ANKA_OIDC_USERNAME_CLAIM", Group: groupAuth, Default: "name", Parse: settings.Text(&c.OIDCUserClaim), Usage: "claim with the name"},
+		{Env: "ANKA_OIDC_USER_INFO", Group: groupAuth, IsBool: true, Parse: settings.Bool(&c.OIDCUserInfo), Usage: "read the groups from the user info call"},
 
-		{env: "ANKA_INSTANCE_TIME_OUT", group: groupCloud, def: "1m", parse: duration(&c.InstanceTimeout), usage: "how long an ended instance stays listed"},
-		{env: "ANKA_INSTANCE_ACTIVE_TIMEOUT", group: groupCloud, def: "2m", parse: duration(&c.InstanceActive), usage: "silence of its node after which an instance is in error, if longer than --node-active-timeout"},
-		{env: "ANKA_NODE_ACTIVE_TIMEOUT", group: groupCloud, def: "2m", parse: duration(&c.NodeActive), usage: "silence after which a node is offline"},
-		{env: "ANKA_UNKNOWN_VM_THRESHOLD", group: groupCloud, def: "30", parse: number(&c.UnknownVMThreshold, 1, 1_000_000), usage: "reports of an unknown managed VM before it is ended"},
-		{env: "ANKA_NUM_WORKERS", group: groupCloud, hidden: true, def: "2", parse: number(&c.NumWorkers, 1, 1000), usage: "times --batch-task-count: tasks handed out at the same time (default: no bound)"},
-		{env: "ANKA_BATCH_TASK_COUNT", group: groupCloud, hidden: true, def: "2", parse: number(&c.BatchTasks, 1, 40), usage: "see --num-workers"},
-		{env: "ANKA_QUERY_TASK_TIMEOUT", group: groupCloud, hidden: true, parse: duration(&c.QueryTaskTimeout), usage: "limit of one look for a task (default: 10s)"},
-		{env: "ANKA_RESERVE_TASK_TIMEOUT", group: groupCloud, parse: duration(&c.ReserveTaskTimeout), usage: "how long a node's wait for a task is held (default: as long as the node asks, 50s at most)"},
-		{env: "ANKA_SCHEDULER_INTERVAL", group: groupCloud, hidden: true, parse: duration(&c.SchedulerInterval), usage: "how often every node is looked at anew, besides at each change (default: 1m)"},
-		{env: "ANKA_CLEAN_QUEUES_INTERVAL", group: groupCloud, def: "1h", parse: duration(&c.CleanQueuesInterval), usage: "how often starts that no node took for a day are ended"},
-		{env: "ANKA_MANAGE_MAC_ADDRESSES", group: groupCloud, isBool: true, parse: boolean(&c.ManageMAC), usage: "give VMs MAC addresses of a pool"},
-		{env: "ANKA_MAC_ADDR_RANGE", group: groupCloud, parse: text(&c.MACRange), usage: "`FIRST-LAST` of the pool"},
-		{env: "ANKA_MAC_ADDR_RANGE_MAX_RETRIES", group: groupCloud, def: "100", parse: number(&c.MACRangeMaxRetries, 1, 1_000_000), usage: "tries to find a free one"},
-		{env: "ANKA_FILL_MAC_ADDRESS_RANGE_INTERVAL", group: groupCloud, def: "3h", parse: duration(&c.FillMACInterval), usage: "how often the pool is filled"},
-		{env: "ANKA_CLEAN_MAC_ADDRESS_INTERVAL", group: groupCloud, def: "1h", parse: duration(&c.CleanMACInterval), usage: "how often unused ones go back"},
-		{env: "ANKA_NO_NODE_UPGRADES", group: groupCloud, isBool: true, parse: boolean(&c.NoNodeUpgrades), usage: "never upgrade agents"},
+		{Env: "ANKA_INSTANCE_TIME_OUT", Group: groupCloud, Default: "1m", Parse: settings.Duration(&c.InstanceTimeout), Usage: "how long an ended instance stays listed"},
+		{Env: "ANKA_INSTANCE_ACTIVE_TIMEOUT", Group: groupCloud, Default: "2m", Parse: settings.Duration(&c.InstanceActive), Usage: "silence of its node after which an instance is in error, if longer than --node-active-timeout"},
+		{Env: "ANKA_NODE_ACTIVE_TIMEOUT", Group: groupCloud, Default: "2m", Parse: settings.Duration(&c.NodeActive), Usage: "silence after which a node is offline"},
+		{Env: "ANKA_UNKNOWN_VM_THRESHOLD", Group: groupCloud, Default: "30", Parse: settings.Number(&c.UnknownVMThreshold, 1, 1_000_000), Usage: "reports of an unknown managed VM before it is ended"},
+		{Env: "ANKA_NUM_WORKERS", Group: groupCloud, Hidden: true, Default: "2", Parse: settings.Number(&c.NumWorkers, 1, 1000), Usage: "times --batch-task-count: tasks handed out at the same time (default: no bound)"},
+		{Env: "ANKA_BATCH_TASK_COUNT", Group: groupCloud, Hidden: true, Default: "2", Parse: settings.Number(&c.BatchTasks, 1, 40), Usage: "see --num-workers"},
+		{Env: "ANKA_QUERY_TASK_TIMEOUT", Group: groupCloud, Hidden: true, Parse: settings.Duration(&c.QueryTaskTimeout), Usage: "limit of one look for a task (default: 10s)"},
+		{Env: "ANKA_RESERVE_TASK_TIMEOUT", Group: groupCloud, Parse: settings.Duration(&c.ReserveTaskTimeout), Usage: "how long a node's wait for a task is held (default: as long as the node asks, 50s at most)"},
+		{Env: "ANKA_SCHEDULER_INTERVAL", Group: groupCloud, Hidden: true, Parse: settings.Duration(&c.SchedulerInterval), Usage: "how often every node is looked at anew, besides at each change (default: 1m)"},
+		{Env: "ANKA_CLEAN_QUEUES_INTERVAL", Group: groupCloud, Default: "1h", Parse: settings.Duration(&c.CleanQueuesInterval), Usage: "how often starts that no node took for a day are ended"},
+		{Env: "ANKA_MANAGE_MAC_ADDRESSES", Group: groupCloud, IsBool: true, Parse: settings.Bool(&c.ManageMAC), Usage: "give VMs MAC addresses of a pool"},
+		{Env: "ANKA_MAC_ADDR_RANGE", Group: groupCloud, Parse: settings.Text(&c.MACRange), Usage: "`FIRST-LAST` of the pool"},
+		{Env: "ANKA_MAC_ADDR_RANGE_MAX_RETRIES", Group: groupCloud, Default: "100", Parse: settings.Number(&c.MACRangeMaxRetries, 1, 1_000_000), Usage: "tries to find a free one"},
+		{Env: "ANKA_FILL_MAC_ADDRESS_RANGE_INTERVAL", Group: groupCloud, Default: "3h", Parse: settings.Duration(&c.FillMACInterval), Usage: "how often the pool is filled"},
+		{Env: "ANKA_CLEAN_MAC_ADDRESS_INTERVAL", Group: groupCloud, Default: "1h", Parse: settings.Duration(&c.CleanMACInterval), Usage: "how often unused ones go back"},
+		{Env: "ANKA_NO_NODE_UPGRADES", Group: groupCloud, IsBool: true, Parse: settings.Bool(&c.NoNodeUpgrades), Usage: "never upgrade agents"},
 
-		{env: "ANKA_V", group: groupLogs, def: "0", parse: number(&c.Verbosity, 0, 10), usage: "`LEVEL` of the log: 0 what happens, 1 and more every request"},
-		{env: "ANKA_LOG_DIR", group: groupLogs, isPath: true, parse: text(&c.LogDir), usage: "`DIR` for rotated log files, besides stderr"},
-		{env: "ANKA_LOG_MAX_DAYS", group: groupLogs, def: "7", parse: number(&c.LogMaxDays, 0, 3650), usage: "age of the oldest"},
-		{env: "ANKA_LOG_MAX_MB", group: groupLogs, def: "700", parse: number(&c.LogMaxMB, 2, 1_000_000), usage: "size of all"},
-		{env: "ANKA_ERROR_LOG_MAX_DAYS", group: groupLogs, def: "3", parse: number(&c.ErrorLogMaxDays, 0, 3650), usage: "age of the oldest error log"},
-		{env: "ANKA_ERROR_LOG_MAX_MB", group: groupLogs, def: "200", parse: number(&c.ErrorLogMaxMB, 2, 1_000_000), usage: "size of all error logs"},
-		{env: "ANKA_CMD_LOG_MAX_DAYS", group: groupLogs, hidden: true, parse: noEffect, usage: "no effect"},
-		{env: "ANKA_CMD_LOG_MAX_MB", group: groupLogs, hidden: true, parse: noEffect, usage: "no effect"},
-		{env: "ANKA_ENABLE_METRICS", group: groupLogs, isBool: true, parse: boolean(&c.EnableMetrics), usage: "serve Prometheus metrics"},
-		{env: "ANKA_METRICS_PORT", group: groupLogs, def: "2112", parse: number(&c.MetricsPort, 1, 65535), usage: "their `PORT`"},
-		{env: "ANKA_METRICS_PATH", group: groupLogs, def: "/metrics", parse: metricsPath(&c.MetricsPath), usage: "their path"},
-		{env: "ANKA_ENABLE_CENTRAL_LOGGING", group: groupLogs, isBool: true, parse: boolean(&c.CentralLogging), usage: "nodes send their logs to the registry"},
-		{env: "ANKA_ENABLE_EVENT_LOGGING", group: groupLogs, isBool: true, parse: boolean(&c.EventLogging), usage: "write the event log"},
-		{env: "ANKA_EVENT_LOG_URL", group: groupLogs, parse: httpURL(&c.EventLogURL), usage: "`URL` that events are POSTed to"},
+		{Env: "ANKA_V", Group: groupLogs, Default: "0", Parse: settings.Number(&c.Verbosity, 0, 10), Usage: "`LEVEL` of the log: 0 what happens, 1 and more every request"},
+		{Env: "ANKA_LOG_DIR", Group: groupLogs, IsPath: true, Parse: settings.Text(&c.LogDir), Usage: "`DIR` for rotated log files, besides stderr"},
+		{Env: "ANKA_LOG_MAX_DAYS", Group: groupLogs, Default: "7", Parse: settings.Number(&c.LogMaxDays, 0, 3650), Usage: "age of the oldest"},
+		{Env: "ANKA_LOG_MAX_MB", Group: groupLogs, Default: "700", Parse: settings.Number(&c.LogMaxMB, 2, 1_000_000), Usage: "size of all"},
+		{Env: "ANKA_ERROR_LOG_MAX_DAYS", Group: groupLogs, Default: "3", Parse: settings.Number(&c.ErrorLogMaxDays, 0, 3650), Usage: "age of the oldest error log"},
+		{Env: "ANKA_ERROR_LOG_MAX_MB", Group: groupLogs, Default: "200", Parse: settings.Number(&c.ErrorLogMaxMB, 2, 1_000_000), Usage: "size of all error logs"},
+		{Env: "ANKA_CMD_LOG_MAX_DAYS", Group: groupLogs, Hidden: true, Parse: settings.NoEffect, Usage: "no effect"},
+		{Env: "ANKA_CMD_LOG_MAX_MB", Group: groupLogs, Hidden: true, Parse: settings.NoEffect, Usage: "no effect"},
+		{Env: "ANKA_ENABLE_METRICS", Group: groupLogs, IsBool: true, Parse: settings.Bool(&c.EnableMetrics), Usage: "serve Prometheus metrics"},
+		{Env: "ANKA_METRICS_PORT", Group: groupLogs, Default: "2112", Parse: settings.Number(&c.MetricsPort, 1, 65535), Usage: "their `PORT`"},
+		{Env: "ANKA_METRICS_PATH", Group: groupLogs, Default: "/metrics", Parse: settings.MetricsPath(&c.MetricsPath), Usage: "their path"},
+		{Env: "ANKA_ENABLE_CENTRAL_LOGGING", Group: groupLogs, IsBool: true, Parse: settings.Bool(&c.CentralLogging), Usage: "nodes send their logs to the registry"},
+		{Env: "ANKA_ENABLE_EVENT_LOGGING", Group: groupLogs, IsBool: true, Parse: settings.Bool(&c.EventLogging), Usage: "write the event log"},
+		{Env: "ANKA_EVENT_LOG_URL", Group: groupLogs, Parse: settings.HTTPURL(&c.EventLogURL), Usage: "`URL` that events are POSTed to"},
 	}
 }
 
@@ -237,7 +238,7 @@ func (c *config) table() []setting {
 // used, or the variable.
 func (c *config) name(env string) string {
 	if s, ok := c.given[env]; ok {
-		return s.name
+		return s.Name
 	}
 	return env
 }
@@ -484,4 +485,14 @@ func defaultDataDir() string {
 	}
 	home, _ := os.UserHomeDir()
 	return filepath.Join(home, ".local", "share", name)
+}
+
+func rootToken(p *string) func(string) error {
+	return func(s string) error {
+		if len(s) < 10 {
+			return fmt.Errorf("must have 10 characters or more")
+		}
+		*p = s
+		return nil
+	}
 }

@@ -9,8 +9,10 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/ankacluster/ankacluster/controllerapi/etcdmember"
 	"github.com/urfave/cli/v2"
+
+	"github.com/ankacluster/ankacluster/controllerapi/etcdmember"
+	"github.com/ankacluster/ankacluster/internal/settings"
 )
 
 // etcdCommand looks after the cloud's etcd, embedded or own.
@@ -41,7 +43,7 @@ func etcdCommand(env func(string) (string, bool), out *output) *cli.Command {
 			return do(cc, admin)
 		}
 	}
-	reach := flags(only("ANKA_ETCD_ENDPOINTS", "ANKA_USE_ETCD_TLS", "ANKA_ETCD_CA_CERT", "ANKA_ETCD_CERT", "ANKA_ETCD_CERT_KEY",
+	reach := settings.Flags(only("ANKA_ETCD_ENDPOINTS", "ANKA_USE_ETCD_TLS", "ANKA_ETCD_CA_CERT", "ANKA_ETCD_CERT", "ANKA_ETCD_CERT_KEY",
 		"ANKA_SKIP_ETCD_TLS_VERIFICATION", "ANKA_USE_ETCD_LOGIN", "ANKA_ETCD_USERNAME"))
 	asJSON := &cli.BoolFlag{Name: "json", Aliases: []string{"j", "machine-readable"}, Usage: "print JSON", DisableDefaultText: true}
 	sub := func(name, usage, args, example string, action cli.ActionFunc, fs ...cli.Flag) *cli.Command {
@@ -102,7 +104,7 @@ func restoreCommand(env func(string) (string, bool), stdout io.Writer) *cli.Comm
 			"FILE may be the database of a host that is left: DATA-DIR/etcd/member/snap/db, with --bare.\n\n" +
 			"Example: anka-controller etcd restore --cluster 10.0.1.4,10.0.1.5,10.0.1.6 /backup/cloud.db",
 		HideHelpCommand: true, OnUsageError: onUsageError,
-		Flags: append(flags(only("ANKA_DATA_DIR", "ANKA_CLUSTER", "ANKA_CLUSTER_SELF", "ANKA_ETCD_TLS_CA", "ANKA_ETCD_TLS_CERT", "ANKA_ETCD_TLS_KEY")),
+		Flags: append(settings.Flags(only("ANKA_DATA_DIR", "ANKA_CLUSTER", "ANKA_CLUSTER_SELF", "ANKA_ETCD_TLS_CA", "ANKA_ETCD_TLS_CERT", "ANKA_ETCD_TLS_KEY")),
 			&cli.BoolFlag{Name: "bare", Usage: "FILE was copied from a data directory and has no checksum", DisableDefaultText: true}),
 		Action: func(cc *cli.Context) error {
 			c, errs := loadConfig(cc, env)

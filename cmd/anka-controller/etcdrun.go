@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/ankacluster/ankacluster/controllerapi/etcdmember"
 	"github.com/urfave/cli/v2"
 	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/controllerapi/etcdmember"
+	"github.com/ankacluster/ankacluster/internal/settings"
 )
 
 // etcdRunCommand runs an etcd member and no controller: for those who keep them
@@ -16,7 +18,7 @@ func etcdRunCommand(env func(string) (string, bool), opts *output) *cli.Command 
 		Name: "run", Usage: "run an etcd member alone; controllers elsewhere use it", HideHelpCommand: true, OnUsageError: onUsageError,
 		Description: "Finds or forms its cluster as --standalone does. Its client address answers /health and /readyz.\n\n" +
 			"Example: anka-controller etcd run --cluster 10.0.1.4,10.0.1.5,10.0.1.6",
-		Flags: flags(only("ANKA_DATA_DIR", "ANKA_CLUSTER", "ANKA_CLUSTER_SELF", "ANKA_ETCD_LISTEN_CLIENT", "ANKA_ETCD_LISTEN_PEER",
+		Flags: settings.Flags(only("ANKA_DATA_DIR", "ANKA_CLUSTER", "ANKA_CLUSTER_SELF", "ANKA_ETCD_LISTEN_CLIENT", "ANKA_ETCD_LISTEN_PEER",
 			"ANKA_ETCD_TLS_CA", "ANKA_ETCD_TLS_CERT", "ANKA_ETCD_TLS_KEY", "ANKA_ETCD_QUOTA_MB", "ANKA_AUTO_COMPACTION_MODE",
 			"ANKA_AUTO_COMPACTION_RETENTION", "ANKA_DEFRAG_DB_INTERVAL", "ANKA_V", "ANKA_LOG_DIR", "ANKA_LOG_MAX_DAYS", "ANKA_LOG_MAX_MB",
 			"ANKA_ERROR_LOG_MAX_DAYS", "ANKA_ERROR_LOG_MAX_MB")),

@@ -15,8 +15,10 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/ankacluster/ankacluster/internal/buildinfo"
 	"github.com/urfave/cli/v2"
+
+	"github.com/ankacluster/ankacluster/internal/buildinfo"
+	"github.com/ankacluster/ankacluster/internal/settings"
 )
 
 const program = "anka-controller"
@@ -81,7 +83,7 @@ func newApp(lookupEnv func(string) (string, bool), stdout, stderr io.Writer) *cl
 		ExitErrHandler:        func(*cli.Context, error) {},
 		OnUsageError:          onUsageError,
 		CustomAppHelpTemplate: helpTemplate,
-		Flags: append(flags((&config{}).table()),
+		Flags: append(settings.Flags((&config{}).table()),
 			&cli.StringFlag{Name: "env-file", Usage: "`FILE` of ANKA_NAME=value lines, for secrets; readable by its owner only", Category: groupStart},
 			&cli.BoolFlag{Name: "version", Usage: "print version, commit, date and Go version", Category: groupStart, DisableDefaultText: true}),
 		Action: func(cc *cli.Context) error {
@@ -92,10 +94,10 @@ func newApp(lookupEnv func(string) (string, bool), stdout, stderr io.Writer) *cl
 			if cc.Args().Present() {
 				return usageError{fmt.Errorf("unknown command %q; see %s --help", cc.Args().First(), program)}
 			}
-			env := lookupEnv
+			env := settings.Lookup(lookupEnv)
 			if file := cc.String("env-file"); file != "" {
 				var err error
-				if env, err = withEnvFile(file, lookupEnv); err != nil {
+				if env, err = settings.WithFile(file, (&config{}).table(), lookupEnv); err != nil {
 					return usageError{err}
 				}
 			}
@@ -127,35 +129,14 @@ func newConfig(cc *cli.Context, lookupEnv func(string) (string, bool)) (*config,
 // loadConfig reads flags and environment without looking at how they fit.
 func loadConfig(cc *cli.Context, lookupEnv func(string) (string, bool)) (*config, []error) {
 	c := &config{}
-	given, errs := load(c.table(), func(name string) (string, bool) {
-		if !cc.IsSet(name) {
-			return "", false
-		}
-		return fmt.Sprint(cc.Value(name)), true
-	}, lookupEnv)
+	given, errs := settings.Load(c.table(), settings.OfCommand(cc), lookupEnv)
 	c.given = given
 	return c, errs
 }
 
 // only returns the settings with these names.
-func only(envs ...string) []setting {
-	return slices.DeleteFunc((&config{}).table(), func(s setting) bool { return !slices.Contains(envs, s.env) })
-}
-
-// flags makes the command line's flags. They read no environment: load does, so
-// that a wrong value is reported by the name under which it was given.
-func flags(table []setting) []cli.Flag {
-	var out []cli.Flag
-	for _, s := range table {
-		switch {
-		case s.secret:
-		case s.isBool:
-			out = append(out, &cli.BoolFlag{Name: s.flag(), Usage: s.usage, Category: s.group, Hidden: s.hidden, DisableDefaultText: true})
-		default:
-			out = append(out, &cli.StringFlag{Name: s.flag(), Usage: s.usage, Category: s.group, Hidden: s.hidden, DefaultText: s.def})
-		}
-	}
-	return out
+func only(envs ...string) []settings.Setting {
+	return slices.DeleteFunc((&config{}).table(), func(s settings.Setting) bool { return !slices.Contains(envs, s.Env) })
 }
 
 const helpTemplate = `{{.Name}} - {{.Usage}}

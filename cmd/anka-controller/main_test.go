@@ -19,10 +19,12 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap/zaptest"
+
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/etcdmember"
+	"github.com/ankacluster/ankacluster/internal/settings"
 	registry "github.com/ankacluster/ankacluster/registryapi/server"
-	"go.uber.org/zap/zaptest"
 )
 
 // deadline bounds a wait on a loaded machine.
@@ -121,15 +123,15 @@ func TestEveryFlagHasItsVariableOnce(t *testing.T) {
 	t.Parallel()
 	seen := make(map[string]bool)
 	for _, s := range (&config{}).table() {
-		for _, n := range append([]string{s.env}, s.aliases...) {
+		for _, n := range s.Variables() {
 			if seen[n] {
 				t.Errorf("%s is there twice", n)
 			}
 			seen[n] = true
 		}
-		if s.def != "" {
-			if err := s.parse(s.def); err != nil {
-				t.Errorf("%s: its own default %q is refused: %v", s.env, s.def, err)
+		if s.Default != "" {
+			if err := s.Parse(s.Default); err != nil {
+				t.Errorf("%s: its own default %q is refused: %v", s.Env, s.Default, err)
 			}
 		}
 	}
@@ -519,7 +521,7 @@ func TestEnvFileHoldsSecretsForItsOwnerOnly(t *testing.T) {
 		}
 	}
 	write("# a comment\nANKA_ROOT_TOKEN=a=b %:'\"+ c\n", 0o600)
-	lookup, err := withEnvFile(file, noEnv)
+	lookup, err := settings.WithFile(file, (&config{}).table(), noEnv)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -527,11 +529,11 @@ func TestEnvFileHoldsSecretsForItsOwnerOnly(t *testing.T) {
 		t.Errorf("got %q", v)
 	}
 	write("ANKA_ROOT_TOKEN=0123456789\n", 0o640)
-	if _, err := withEnvFile(file, noEnv); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+	if _, err := settings.WithFile(file, (&config{}).table(), noEnv); err == nil || !strings.Contains(err.Error(), "chmod 600") {
 		t.Errorf("readable by others: got %v", err)
 	}
 	write("ANKA_ROOT_TOKN=0123456789\n", 0o600)
-	if _, err := withEnvFile(file, noEnv); err == nil || strings.Contains(err.Error(), "0123456789") {
+	if _, err := settings.WithFile(file, (&config{}).table(), noEnv); err == nil || strings.Contains(err.Error(), "0123456789") {
 		t.Errorf("unknown name: got %v, want an error without the value", err)
 	}
 }
@@ -539,7 +541,7 @@ func TestEnvFileHoldsSecretsForItsOwnerOnly(t *testing.T) {
 func TestServiceCommandLineHoldsNoSecret(t *testing.T) {
 	t.Parallel()
 	c := &config{DataDir: t.TempDir()}
-	given, errs := load(c.table(), func(name string) (string, bool) {
+	given, errs := settings.Load(c.table(), func(name string) (string, bool) {
 		return "rel/ca.pem", name == "ca-cert"
 	}, env(map[string]string{"ANKA_ROOT_TOKEN": "a secret of the cloud", "ANKA_STANDALONE": "true"}))
 	if len(errs) > 0 {
@@ -560,7 +562,7 @@ func TestServiceCommandLineHoldsNoSecret(t *testing.T) {
 	if err := c.writeSecrets(secrets); err != nil {
 		t.Fatal(err)
 	}
-	lookup, err := withEnvFile(c.secretsFile(), noEnv)
+	lookup, err := settings.WithFile(c.secretsFile(), c.table(), noEnv)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ankacluster/ankacluster/internal/readiness"
+	"github.com/ankacluster/ankacluster/internal/settings"
 )
 
 // readyCommand is the health check of a container that holds nothing but this
@@ -16,7 +17,7 @@ func readyCommand(env func(string) (string, bool), stdout io.Writer) *cli.Comman
 	return &cli.Command{
 		Name: "ready", Usage: "exit with 0 if the controller of this machine is ready", HideHelpCommand: true, OnUsageError: onUsageError,
 		Description: "Takes the settings of the controller that it asks. Example: anka-controller ready --listen-addr :8090",
-		Flags:       flags(only("ANKA_LISTEN_ADDR", "ANKA_STANDALONE", "ANKA_USE_HTTPS")),
+		Flags:       settings.Flags(only("ANKA_LISTEN_ADDR", "ANKA_STANDALONE", "ANKA_USE_HTTPS")),
 		Action: func(cc *cli.Context) error {
 			c, errs := loadConfig(cc, env)
 			if err := errors.Join(errs...); err != nil {

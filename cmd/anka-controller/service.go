@@ -9,10 +9,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ankacluster/ankacluster/launchd"
 	"github.com/urfave/cli/v2"
 
 	"github.com/ankacluster/ankacluster/internal/readiness"
+	"github.com/ankacluster/ankacluster/internal/settings"
+	"github.com/ankacluster/ankacluster/launchd"
 )
 
 // readyTimeout is how long an installed service may take to be ready. A host of
@@ -45,7 +46,7 @@ func serviceCommand(env func(string) (string, bool), out *output) *cli.Command {
 			{
 				Name: "install", Usage: "install and start it with the settings given here; again with other settings to change them", HideHelpCommand: true, OnUsageError: onUsageError,
 				Description: "Takes every option of anka-controller itself. Secrets of the environment go into a file that\nonly the service can read.\n\nExample: sudo anka-controller service install --standalone",
-				Flags:       append(flags((&config{}).table()), name),
+				Flags:       append(settings.Flags((&config{}).table()), name),
 				Action:      func(cc *cli.Context) error { return installService(cc, env, out) },
 			},
 			{
@@ -142,19 +143,19 @@ func installService(cc *cli.Context, env func(string) (string, bool), out *outpu
 // stay out of it.
 func (c *config) arguments() (args, secrets []string, err error) {
 	for _, s := range c.table() {
-		src, ok := c.given[s.env]
+		src, ok := c.given[s.Env]
 		switch {
 		case !ok:
-		case strings.ContainsAny(src.value, "\n\r\x00"):
-			err = errors.Join(err, fmt.Errorf("%s: holds a line break", src.name))
-		case s.secret:
-			secrets = append(secrets, s.env+"="+src.value)
-		case s.isPath:
-			abs, absErr := filepath.Abs(src.value)
+		case strings.ContainsAny(src.Value, "\n\r\x00"):
+			err = errors.Join(err, fmt.Errorf("%s: holds a line break", src.Name))
+		case s.Secret:
+			secrets = append(secrets, s.Env+"="+src.Value)
+		case s.IsPath:
+			abs, absErr := filepath.Abs(src.Value)
 			err = errors.Join(err, absErr)
-			args = append(args, "--"+s.flag()+"="+abs)
+			args = append(args, "--"+s.Flag()+"="+abs)
 		default:
-			args = append(args, "--"+s.flag()+"="+src.value)
+			args = append(args, "--"+s.Flag()+"="+src.Value)
 		}
 	}
 	if len(secrets) > 0 {

@@ -10,12 +10,13 @@ import (
 	"time"
 
 	controller "github.com/ankacluster/ankacluster/controllerapi/server"
+	"github.com/ankacluster/ankacluster/internal/settings"
 )
 
 func configOf(t *testing.T, vars map[string]string) *config {
 	t.Helper()
 	c := new(config)
-	given, errs := load(c.table(), func(string) (string, bool) { return "", false }, env(vars))
+	given, errs := settings.Load(c.table(), func(string) (string, bool) { return "", false }, env(vars))
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}

@@ -5,15 +5,16 @@ import (
 	"strings"
 
 	"github.com/ankacluster/ankacluster/internal/servertls"
+	"github.com/ankacluster/ankacluster/internal/settings"
 )
 
 func tlsVersion(p *string) func(string) error {
-	return oneOf(p, servertls.VersionWords()...)
+	return settings.OneOf(p, servertls.VersionWords()...)
 }
 
 func cipherSuites(p *[]string) func(string) error {
 	return func(s string) error {
-		if err := list(p)(s); err != nil {
+		if err := settings.List(p)(s); err != nil {
 			return err
 		}
 		_, err := servertls.SuiteIDs(*p)

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
+	"github.com/ankacluster/ankacluster/internal/settings"
 )
 
 func main() {
@@ -30,6 +31,9 @@ var errUsage = errors.New("wrong usage")
 
 // run is the whole program: 0 done, 1 failed, 2 used wrongly.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) == 2 && args[1] == "-v" { // with a level behind it, it is ANKA_V
+		args = []string{args[0], "--version"}
+	}
 	err := newApp(stdout, stderr).RunContext(ctx, args)
 	switch {
 	case err == nil:
@@ -47,15 +51,17 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 	app := &cli.App{
 		Name:            "anka-registry",
 		Usage:           "store VM templates and serve them to nodes",
-		UsageText:       "anka-registry [options]            serve\nanka-registry [options] COMMAND    look after the store\n\nanka-registry --base-path /var/lib/anka-registry --listen-addr :8089",
+		UsageText:       "anka-registry [options]            serve\nanka-registry [options] COMMAND    look after the store\n\nanka-registry --base-path /var/lib/anka-registry --listen-addr :8089\n\nEvery option --some-name can be given as ANKA_SOME_NAME in the environment; the option wins.",
 		Writer:          stdout,
 		ErrWriter:       stderr,
 		HideHelpCommand: true,
 		HideVersion:     true,
 		ExitErrHandler:  func(*cli.Context, error) {},
 		OnUsageError:    usage,
-		Flags:           append(flags(), replicaFlags()...),
-		Commands:        commands(),
+		Flags: append(settings.Flags((&config{}).table()),
+			&cli.StringFlag{Name: "env-file", Usage: "read settings from `FILE` of ANKA_NAME=value lines, readable by its owner only"},
+			&cli.BoolFlag{Name: "version", Usage: "print version, commit, date and Go version", DisableDefaultText: true}),
+		Commands: commands(),
 		Action: func(c *cli.Context) error {
 			switch {
 			case c.Bool("version"):

@@ -3,15 +3,20 @@ package main
 import (
 	"bytes"
 	"context"
+	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/ankacluster/ankacluster/internal/settings"
 	"github.com/ankacluster/ankacluster/registryapi/server"
 )
 
@@ -33,7 +38,7 @@ func TestWrongUseSaysWhatIsWrong(t *testing.T) {
 		{"--no-such-flag", "flag provided but not defined"},
 		{"--listen-addr 127.0.0.1:0 --enable-auth", "ANKA_ENABLE_AUTH is set, but"},
 		{"--listen-addr 127.0.0.1:0 --enable-authorization", "ANKA_ENABLE_AUTHORIZATION is set, but"},
-		{"--listen-addr 127.0.0.1:0 --quota lots", "ANKA_QUOTA (--quota)"},
+		{"--listen-addr 127.0.0.1:0 --quota lots", `--quota "lots"`},
 		{"--listen-addr 127.0.0.1:0 --use-https", "ANKA_SERVER_CERT"},
 		{"--listen-addr 127.0.0.1:0 --files-dir /", `files dir "/" must be a directory of its own`},
 		{"--listen-addr 127.0.0.1:0 --files-dir ../blobs/x", `files dir "../blobs/x" must be a directory of its own`},
@@ -41,8 +46,8 @@ func TestWrongUseSaysWhatIsWrong(t *testing.T) {
 		{"--listen-addr 127.0.0.1:0 --replica-of 10.0.1.4:8089", `"10.0.1.4:8089": must be http://host:port`},
 		{"--listen-addr 127.0.0.1:0 --replica-of http://a:1,http://a:1/", "named twice"},
 		{"--listen-addr 127.0.0.1:0 --replica-of http://a:1 --write-only", "exclude each other"},
-		{"--listen-addr 127.0.0.1:0 --replica-bandwidth 50MB", "needs ANKA_REPLICA_OF"},
-		{"--listen-addr 127.0.0.1:0 --replica-of http://a:1 --replica-bandwidth fast", "ANKA_REPLICA_BANDWIDTH"},
+		{"--listen-addr 127.0.0.1:0 --replica-bandwidth 50MB", "--replica-bandwidth needs ANKA_REPLICA_OF"},
+		{"--listen-addr 127.0.0.1:0 --replica-of http://a:1 --replica-bandwidth fast", `--replica-bandwidth "fast"`},
 		{"verify --from http://x", "--from needs --repair"},
 		{"export vm " + dir + " --json", "option --json must stand before the arguments"},
 		{"export", "export needs REPOSITORY and DIR"},
@@ -82,7 +87,7 @@ func TestVersionAndHelp(t *testing.T) {
 	if code, out, _ := command(t, "--version"); code != 0 || !strings.HasPrefix(out, "anka-registry ") {
 		t.Errorf("version: got %d, %q", code, out)
 	}
-	if code, out, _ := command(t, "--help"); code != 0 || !strings.Contains(out, "ANKA_LISTEN_ADDR") {
+	if code, out, _ := command(t, "--help"); code != 0 || !strings.Contains(out, "--listen-addr HOST:PORT") {
 		t.Errorf("help: got %d, %q", code, out)
 	}
 }
@@ -197,15 +202,83 @@ func TestVerifyFindsAndRepairsDamage(t *testing.T) {
 	}
 }
 
-func TestSizes(t *testing.T) {
-	for text, want := range map[string]int64{"0": 0, "500": 500, "1GiB": 1 << 30, "2 TB": 2e12, "3kb": 3000, "5MiB": 5 << 20} {
-		if got, err := parseBytes(text); err != nil || got != want {
-			t.Errorf("%q: got %d, %v, want %d", text, got, err, want)
+// Compose files and charts pass variables that have no value. Such a one is an
+// absent one, whatever its kind.
+func TestEmptyVariableIsAnAbsentOne(t *testing.T) {
+	dir := t.TempDir()
+	for _, s := range (&config{}).table() {
+		t.Setenv(s.Env, "")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	addr := "127.0.0.1:" + freePort(t)
+	ended := make(chan string, 1)
+	go func() {
+		var errs bytes.Buffer
+		run(ctx, []string{"anka-registry", "--listen-addr", addr, "--base-path", dir, "--enable-metrics", "--metrics-port", freePort(t)}, &bytes.Buffer{}, &errs)
+		ended <- errs.String()
+	}()
+	for {
+		resp, err := http.Get("http://" + addr + "/readyz")
+		if err == nil {
+			resp.Body.Close()
+			break
+		}
+		select {
+		case said := <-ended:
+			t.Fatalf("the registry ended: %s", said)
+		default:
+			runtime.Gosched()
 		}
 	}
-	for _, text := range []string{"", "x", "-1", "1XiB", "1.5GiB", "99999999TiB", "GiB"} {
-		if got, err := parseBytes(text); err == nil {
-			t.Errorf("%q: got %d, want an error", text, got)
+	cancel()
+	<-ended
+	c := &config{server: server.DefaultConfig()}
+	if _, errs := settings.Load(c.table(), none, os.LookupEnv); len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	c.server.ListenAddr = ":0"
+	if err := c.complete(); err != nil {
+		t.Fatal(err)
+	}
+	want := server.DefaultConfig()
+	want.Root, want.ListenAddr = ".", ":0"
+	if !reflect.DeepEqual(c.server, want) {
+		t.Errorf("got\n%+v, want the defaults\n%+v", c.server, want)
+	}
+}
+
+func none(string) (string, bool) { return "", false }
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+// "-v 1" is the level of the log, as at the controller; "-v" alone is the version.
+func TestVIsALevelOrTheVersion(t *testing.T) {
+	if code, out, _ := command(t, "-v"); code != 0 || !strings.HasPrefix(out, "anka-registry ") {
+		t.Errorf("-v: got %d, %q", code, out)
+	}
+	if code, out, stderr := command(t, "-v", "1", "--quota", "lots"); code != 2 || out != "" || !strings.Contains(stderr, `--quota "lots"`) {
+		t.Errorf("-v 1: got %d, %q, %q", code, out, stderr)
+	}
+	if code, _, stderr := command(t, "-v", "loud"); code != 2 || !strings.Contains(stderr, `--v "loud": must be a whole number`) {
+		t.Errorf("-v loud: got %d, %q", code, stderr)
+	}
+}
+
+func TestOddMetricsPathIsRefused(t *testing.T) {
+	for _, path := range []string{"metrics", "/{x", "/a b"} {
+		t.Setenv("ANKA_METRICS_PATH", path)
+		if code, _, stderr := command(t, "--listen-addr", "127.0.0.1:0", "--enable-metrics"); code != 2 || !strings.Contains(stderr, "ANKA_METRICS_PATH") {
+			t.Errorf("%q: got %d, %q", path, code, stderr)
 		}
 	}
 }

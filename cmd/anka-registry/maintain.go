@@ -62,11 +62,15 @@ func commands() []*cli.Command {
 
 // openStore opens the store of the global options. A directory that is none is
 // refused rather than made: the option was left out or mistyped.
-func openStore(c *cli.Context) (*storage.Store, error) {
-	if _, err := os.Stat(filepath.Join(c.String("base-path"), "repos")); err != nil {
-		return nil, usageErrorf("%s holds no registry; --base-path (ANKA_BASE_PATH) names the directory", c.String("base-path"))
+func openStore(cc *cli.Context) (*storage.Store, error) {
+	c, err := load(cc)
+	if err != nil {
+		return nil, err
 	}
-	return storage.Open(c.String("base-path"), storage.Limits{})
+	if _, err := os.Stat(filepath.Join(c.server.Root, "repos")); err != nil {
+		return nil, usageErrorf("%s holds no registry; --base-path (ANKA_BASE_PATH) names the directory", c.server.Root)
+	}
+	return storage.Open(c.server.Root, storage.Limits{})
 }
 
 func usageErrorf(format string, args ...any) error {
@@ -198,7 +202,11 @@ func importLayout(c *cli.Context) error {
 	if c.NArg() != 2 {
 		return usageErrorf("import needs DIR and REPOSITORY")
 	}
-	store, err := storage.Open(c.String("base-path"), storage.Limits{}) // the first import makes the store
+	cfg, err := load(c)
+	if err != nil {
+		return err
+	}
+	store, err := storage.Open(cfg.server.Root, storage.Limits{}) // the first import makes the store
 	if err != nil {
 		return err
 	}

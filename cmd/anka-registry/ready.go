@@ -14,22 +14,26 @@ func readyCommand() *cli.Command {
 	return &cli.Command{
 		Name: "ready", Usage: "exit with 0 if the registry of this machine is ready",
 		Description: "Asks at --listen-addr (ANKA_LISTEN_ADDR).\n\nanka-registry --listen-addr :8089 ready",
-		Action: func(c *cli.Context) error {
-			host, port, err := net.SplitHostPort(c.String("listen-addr"))
+		Action: func(cc *cli.Context) error {
+			c, err := load(cc)
 			if err != nil {
-				return fmt.Errorf("%w: ANKA_LISTEN_ADDR (--listen-addr) %q must be HOST:PORT", errUsage, c.String("listen-addr"))
+				return err
+			}
+			host, port, err := net.SplitHostPort(c.server.ListenAddr)
+			if err != nil {
+				return fmt.Errorf("%w: ANKA_LISTEN_ADDR (--listen-addr) %q must be HOST:PORT", errUsage, c.server.ListenAddr)
 			}
 			if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 				host = "127.0.0.1"
 			}
 			scheme := "http"
-			if c.Bool("use-https") {
+			if c.HTTPS {
 				scheme = "https"
 			}
-			if err := readiness.Ask(c.Context, scheme+"://"+net.JoinHostPort(host, port)); err != nil {
+			if err := readiness.Ask(cc.Context, scheme+"://"+net.JoinHostPort(host, port)); err != nil {
 				return err
 			}
-			fmt.Fprintln(c.App.Writer, "ready")
+			fmt.Fprintln(cc.App.Writer, "ready")
 			return nil
 		},
 	}

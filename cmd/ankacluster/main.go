@@ -17,6 +17,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
+	"github.com/ankacluster/ankacluster/internal/settings"
 )
 
 // Exit codes of every command.
@@ -65,6 +66,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	// net/http has remarks of its own, for one when a server speaks before it is
 	// asked: what people read comes from complain alone. The agent logs them.
 	log.SetOutput(io.Discard)
+	settings.UnsetEmpty()
 	app := &cli.App{
 		Name:        "ankacluster",
 		Usage:       "join this Mac to a highly available build cloud and run its node agent",
