@@ -119,7 +119,7 @@ const (
 func (c *config) table() []settings.Setting {
 	return []settings.Setting{
 		{Env: "ANKA_STANDALONE", Group: groupStart, IsBool: true, Parse: settings.Bool(&c.Standalone), Usage: "run etcd and a registry in this process, too: one command is a working cloud"},
-		{Env: "ANKA_DATA_DIR", Group: groupStart, IsPath: true, Parse: settings.Text(&c.DataDir), Usage: "`DIR` for the data of --standalone and of the built-in registry (default: " + defaultDataDir() + ")"},
+		{Env: "ANKA_DATA_DIR", Group: groupStart, IsPath: true, Parse: settings.Text(&c.DataDir), Usage: "`DIR` for the data of --standalone and of the built-in registry (default: " + rootsDataDir() + " for root, else below the home directory)"},
 		{Env: "ANKA_LISTEN_ADDR", Group: groupStart, Parse: settings.ListenAddr(&c.ListenAddr), Usage: "`ADDRESS` to serve at (default: :80, with --standalone :8090)"},
 		{Env: "ANKA_ADVERTISE_URL", Group: groupStart, Parse: settings.HTTPURL(&c.AdvertiseURL), Usage: "`URL` at which nodes reach this controller (default: this machine's address)"},
 		{Env: "ANKA_GRACEFUL_SHUTDOWN_TIMEOUT", Group: groupStart, Default: "10s", Parse: settings.Duration(&c.GracefulShutdown), Usage: "how long requests may take to finish after SIGTERM"},
@@ -467,14 +467,18 @@ func (c *config) memberConfig() (etcdmember.Config, error) {
 	return m, m.Validate()
 }
 
+func rootsDataDir() string {
+	if runtime.GOOS == "darwin" {
+		return filepath.Join("/Library/Application Support", program)
+	}
+	return filepath.Join("/var/lib", program)
+}
+
 // defaultDataDir is where a service, or a user who tries it out, keeps data.
 func defaultDataDir() string {
-	const name = "anka-controller"
+	const name = program
 	if os.Geteuid() == 0 {
-		if runtime.GOOS == "darwin" {
-			return filepath.Join("/Library/Application Support", name)
-		}
-		return filepath.Join("/var/lib", name)
+		return rootsDataDir()
 	}
 	if runtime.GOOS == "darwin" {
 		home, _ := os.UserHomeDir()

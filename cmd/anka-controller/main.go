@@ -18,6 +18,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
+	"github.com/ankacluster/ankacluster/internal/clidocs"
 	"github.com/ankacluster/ankacluster/internal/settings"
 )
 
@@ -83,6 +84,7 @@ func newApp(lookupEnv func(string) (string, bool), stdout, stderr io.Writer) *cl
 		ExitErrHandler:        func(*cli.Context, error) {},
 		OnUsageError:          onUsageError,
 		CustomAppHelpTemplate: helpTemplate,
+		Description:           description,
 		Flags: append(settings.Flags((&config{}).table()),
 			&cli.StringFlag{Name: "env-file", Usage: "`FILE` of ANKA_NAME=value lines, for secrets; readable by its owner only", Category: groupStart},
 			&cli.BoolFlag{Name: "version", Usage: "print version, commit, date and Go version", Category: groupStart, DisableDefaultText: true}),
@@ -109,9 +111,21 @@ func newApp(lookupEnv func(string) (string, bool), stdout, stderr io.Writer) *cl
 			defer func() { _ = log.Sync() }()
 			return c.serve(cc.Context, log)
 		},
-		Commands: []*cli.Command{etcdCommand(lookupEnv, out), serviceCommand(lookupEnv, out), readyCommand(lookupEnv, stdout)},
+		Commands: []*cli.Command{etcdCommand(lookupEnv, out), serviceCommand(lookupEnv, out), readyCommand(lookupEnv, stdout),
+			clidocs.CompletionCommand(program, func(err error) error { return usageError{err} }), clidocs.ManCommand(manPage())},
 	}
 	return app
+}
+
+func manPage() clidocs.Page {
+	return clidocs.Page{
+		Section: 8, Version: buildinfo.Version, Date: buildinfo.Date(),
+		Files: [][2]string{
+			{"/etc/ankacluster/anka-controller.env", "settings of the service that a Linux package installs, as ANKA_NAME=value"},
+			{"/var/lib/anka-controller", "its data: etcd and the built-in registry with --standalone, the controller's id"},
+		},
+		SeeAlso: []string{"anka-registry(8)", "ankacluster(8)"},
+	}
 }
 
 func onUsageError(_ *cli.Context, err error, _ bool) error { return usageError{err} }
@@ -139,9 +153,7 @@ func only(envs ...string) []settings.Setting {
 	return slices.DeleteFunc((&config{}).table(), func(s settings.Setting) bool { return !slices.Contains(envs, s.Env) })
 }
 
-const helpTemplate = `{{.Name}} - {{.Usage}}
-
-A cloud on this machine, with its own etcd and registry; nodes join http://THIS-HOST:8090:
+const description = `A cloud on this machine, with its own etcd and registry; nodes join http://THIS-HOST:8090:
    anka-controller --standalone
 
 A cloud on three machines that survives the loss of one; the same line on each of them:
@@ -151,7 +163,11 @@ A controller with etcd servers and a registry of your own; start as many as you 
    anka-controller --etcd-endpoints http://10.0.1.4:2379,http://10.0.1.5:2379 --anka-registry http://10.0.1.9:8089
 
 Every flag --some-name can be given as ANKA_SOME_NAME in the environment; the flag wins.
-Secrets are read from the environment only: ANKA_ROOT_TOKEN, ANKA_ETCD_PASSWORD, ANKA_OIDC_CLIENT_SECRET.
+Secrets are read from the environment only: ANKA_ROOT_TOKEN, ANKA_ETCD_PASSWORD, ANKA_OIDC_CLIENT_SECRET.`
+
+const helpTemplate = `{{.Name}} - {{.Usage}}
+
+{{.Description}}
 {{if .VisibleCommands}}
 COMMANDS:{{range .VisibleCommands}}
    {{join .Names ", "}}{{"\t"}}{{.Usage}}{{end}}

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
+	"github.com/ankacluster/ankacluster/internal/clidocs"
 	"github.com/ankacluster/ankacluster/internal/settings"
 )
 
@@ -61,7 +62,16 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Flags: append(settings.Flags((&config{}).table()),
 			&cli.StringFlag{Name: "env-file", Usage: "read settings from `FILE` of ANKA_NAME=value lines, readable by its owner only"},
 			&cli.BoolFlag{Name: "version", Usage: "print version, commit, date and Go version", DisableDefaultText: true}),
-		Commands: commands(),
+		Commands: append(commands(),
+			clidocs.CompletionCommand("anka-registry", func(err error) error { return fmt.Errorf("%w: %w", errUsage, err) }),
+			clidocs.ManCommand(clidocs.Page{
+				Section: 8, Version: buildinfo.Version, Date: buildinfo.Date(),
+				Files: [][2]string{
+					{"/etc/ankacluster/anka-registry.env", "settings of the service that a Linux package installs, as ANKA_NAME=value"},
+					{"/var/lib/anka-registry", "its store"},
+				},
+				SeeAlso: []string{"anka-controller(8)", "ankacluster(8)"},
+			})),
 		Action: func(c *cli.Context) error {
 			switch {
 			case c.Bool("version"):

@@ -48,6 +48,7 @@ func commands() []*cli.Command {
 		drillCommand(),
 		versionCommand(),
 		completionCommand(),
+		manCommand(),
 		runCommand(),
 		upgradeGuardCommand(),
 		drillFakeCommand(),
