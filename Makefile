@@ -27,11 +27,28 @@ build: ## build ankacluster, anka-controller and anka-registry into bin/
 	@mkdir -p bin
 	$(GOBUILD) -o bin/ $(addprefix ./cmd/,$(BINARIES))
 
-PACKAGES ?= ./...
+# Tests in files whose names hold "_process" start real processes, kill them and
+# live by the real clock. `make test` leaves them out: nothing in it depends on how
+# fast this machine is. They run in `make test-processes`, one package at a time.
+PROCESS_FILES = $(shell find . -name '*_process*_test.go' -not -path './test/deploy/*')
+PROCESS_TESTS = ^($(shell cat $(PROCESS_FILES) | sed -nE '/^func TestMain/d; s/^func (Test[A-Za-z0-9_]+).*/\1/p' | sort -u | paste -sd '|' -))$$
+PACKAGES     ?= ./...
+GOTEST        = $(if $(CC_FOUND),,echo "no C compiler found: the race detector is off";) go test $(RACE) -shuffle=on
 .PHONY: test
-test: ## run all tests (with the race detector where a C compiler is found)
-	@$(if $(CC_FOUND),,echo "no C compiler found: the race detector is off";)\
-	go test $(RACE) -shuffle=on -timeout 20m $(PACKAGES)
+test: ## run all tests that need no real time (with the race detector where a C compiler is found)
+	@$(GOTEST) -timeout 20m -skip '$(PROCESS_TESTS)' $(PACKAGES)
+
+.PHONY: test-processes
+test-processes: ## run the tests that start, kill and hang real processes
+	@$(GOTEST) -timeout 30m -p 1 -run '$(PROCESS_TESTS)' $(sort $(dir $(PROCESS_FILES)))
+
+# A pause of 2 s takes the time from under every process of the tests, as a busy
+# host takes it from a virtual machine.
+RUNS   ?= 3
+PAUSED ?= ./...
+.PHONY: test-paused
+test-paused: ## run PAUSED (./...) RUNS (3) times as make test does, while everything stands still for 2 s now and then (root on Linux)
+	@test/paused '$(RUNS)' '$(PROCESS_TESTS)' $(PAUSED)
 
 .PHONY: test-long
 test-long: ## the agent's chaos, churn, pulls and upgrades in their long form (some 20 minutes)
@@ -39,14 +56,13 @@ test-long: ## the agent's chaos, churn, pulls and upgrades in their long form (s
 	  -run 'TestChaosEnds|TestF3|TestKilledAt|TestChurn|TestProcessDoesNotGrow|TestA4|TestEveryPull'
 
 # LARGE_MIB is the size of the image that goes through nginx and HAProxy. With
-# TOPOLOGIES only the tests whose names match run. What failed is held again until
-# it has had TRIES: promises of seconds are at the mercy of a machine that pauses.
+# TOPOLOGIES only the tests whose names match run.
 LARGE_MIB  ?= 2048
 TOPOLOGIES ?= .
 PROXIES    ?= nginx haproxy
 .PHONY: test-topologies
 test-topologies: ## prove the topologies with real processes and containers (about 12 minutes); says what it skips
-	@LARGE_MIB=$(LARGE_MIB) TRIES=$(TRIES) PROXIES='$(PROXIES)' TOPOLOGIES='$(TOPOLOGIES)' test/topologies/run
+	@LARGE_MIB=$(LARGE_MIB) PROXIES='$(PROXIES)' TOPOLOGIES='$(TOPOLOGIES)' test/topologies/run
 
 .PHONY: lint
 lint: ## gofmt, go vet and staticcheck
@@ -68,11 +84,9 @@ SEED     ?= 0
 soak: ## kill, stop and cut controllers and etcd members for DURATION (30m) under load, and check the history
 	go test ./test/chaos -run '^TestChaos$$' -v -timeout 0 -chaos.duration $(DURATION) -chaos.seed $(SEED)
 
-# On a machine of one's own a scenario is held once; elsewhere make drill TRIES=3.
-TRIES ?= 1
 .PHONY: drill
 drill: build ## break local fakes behind the balancer, in a short form (under 3 minutes)
-	bin/ankacluster drill --duration 2s --heal 3s --tries $(TRIES)
+	bin/ankacluster drill --duration 2s --heal 3s
 
 .PHONY: compare
 compare: build ## the same drills through haproxy and nginx, into docs/balancing-comparison.md

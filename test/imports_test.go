@@ -1,7 +1,11 @@
 package test
 
 import (
+	"io/fs"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -56,6 +60,40 @@ func TestImportDirection(t *testing.T) {
 	for _, rule := range importRules {
 		if !seen[rule.from] {
 			t.Errorf("no package below %s: is the rule out of date?", rule.from)
+		}
+	}
+}
+
+// `make test` leaves out by its name what is in files named _process; a test of
+// the same name elsewhere would be left out with it.
+func TestProcessTestsHaveNamesOfTheirOwn(t *testing.T) {
+	declared := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+	real, other := make(map[string]string), make(map[string]string)
+	err := filepath.WalkDir("..", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		names := other
+		if strings.Contains(filepath.Base(path), "_process") {
+			names = real
+		}
+		for _, m := range declared.FindAllSubmatch(data, -1) {
+			if name := string(m[1]); name != "TestMain" {
+				names[name] = path
+			}
+		}
+		return nil
+	})
+	if err != nil || len(real) == 0 {
+		t.Fatalf("%d tests in files named _process: %v", len(real), err)
+	}
+	for name, path := range real {
+		if clash := other[name]; clash != "" {
+			t.Errorf("%s is in %s and in %s: rename one", name, path, clash)
 		}
 	}
 }

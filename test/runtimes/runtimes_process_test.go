@@ -184,7 +184,7 @@ func imageID(t *testing.T, registry string) string {
 }
 
 // The life of a VM is the same over every hypervisor.
-func TestLifeOfAVM(t *testing.T) {
+func TestVMLivesAsPromised(t *testing.T) {
 	for _, kind := range kinds {
 		t.Run(kind.name, func(t *testing.T) {
 			registry := newRegistry(t)
