@@ -3,19 +3,17 @@ package main
 import (
 	"crypto/rsa"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
-	"slices"
-	"sync"
-	"time"
 
 	"software.sslmate.com/src/go-pkcs12"
 
 	"github.com/ankacluster/ankacluster/agent"
 	"github.com/ankacluster/ankacluster/agent/tap"
+	"github.com/ankacluster/ankacluster/internal/clienttls"
+	"github.com/ankacluster/ankacluster/internal/reread"
 )
 
 // tlsFor makes the TLS settings towards a server, by its host name; nil leaves
@@ -28,79 +26,29 @@ func clientTLS(c agent.Credentials) (tlsFor, error) {
 	if c.CACert == "" && c.Cert == "" && c.Keystore == "" && !c.SkipTLS {
 		return nil, nil
 	}
-	conf := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: c.SkipTLS} // asked for by --skip-tls-verification
+	opts := clienttls.Options{CA: c.CACert, SkipVerify: c.SkipTLS} // asked for by --skip-tls-verification
 	if c.Cert != "" {
-		pair := reread(func() (*tls.Certificate, error) {
+		pair := reread.New(func() (*tls.Certificate, error) {
 			pair, err := tls.LoadX509KeyPair(c.Cert, c.CertKey)
 			return &pair, err
 		}, c.Cert, c.CertKey)
-		if _, err := pair.load(); err != nil {
+		if _, err := pair.Load(); err != nil {
 			return nil, fmt.Errorf("--cert %s, --cert-key %s: %w", c.Cert, c.CertKey, err)
 		}
-		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair.load() }
+		opts.Certificate = pair.Load
 	}
 	if c.Keystore != "" {
-		pair := reread(func() (*tls.Certificate, error) { return readKeystore(c.Keystore, string(c.KeystorePassword)) }, c.Keystore)
-		if _, err := pair.load(); err != nil {
+		pair := reread.New(func() (*tls.Certificate, error) { return readKeystore(c.Keystore, string(c.KeystorePassword)) }, c.Keystore)
+		if _, err := pair.Load(); err != nil {
 			return nil, fmt.Errorf("--keystore %s: %w", c.Keystore, err)
 		}
-		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair.load() }
+		opts.Certificate = pair.Load
 	}
-	if c.CACert == "" {
-		return func(string) *tls.Config { return conf.Clone() }, nil
-	}
-	authority := reread(func() (*x509.CertPool, error) { return readAuthority(c.CACert) }, c.CACert)
-	if _, err := authority.load(); err != nil {
+	trust, err := clienttls.New(opts)
+	if err != nil {
 		return nil, fmt.Errorf("--cacert %w", err)
 	}
-	return func(host string) *tls.Config {
-		conf := conf.Clone()
-		if c.SkipTLS {
-			return conf
-		}
-		// crypto/tls takes one set of authorities for good; ours may be renewed.
-		// What it would do is done here: without this check there is none.
-		conf.InsecureSkipVerify = true
-		conf.VerifyConnection = func(s tls.ConnectionState) error { return verifyServer(s, host, authority) }
-		return conf
-	}, nil
-}
-
-// verifyServer does what crypto/tls does by itself, with the authorities that
-// are on disk now.
-func verifyServer(s tls.ConnectionState, host string, authority *fromDisk[*x509.CertPool]) error {
-	roots, err := authority.load()
-	if err != nil {
-		return err
-	}
-	if len(s.PeerCertificates) == 0 || host == "" {
-		return errors.New("the server has no certificate or no name")
-	}
-	between := x509.NewCertPool()
-	for _, c := range s.PeerCertificates[1:] {
-		between.AddCert(c)
-	}
-	_, err = s.PeerCertificates[0].Verify(x509.VerifyOptions{DNSName: host, Roots: roots, Intermediates: between})
-	if err != nil {
-		return &tls.CertificateVerificationError{UnverifiedCertificates: s.PeerCertificates, Err: err}
-	}
-	return nil
-}
-
-// readAuthority adds the certificates of a PEM file to the system's.
-func readAuthority(path string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	roots, err := x509.SystemCertPool()
-	if err != nil {
-		roots = x509.NewCertPool()
-	}
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s: no certificate in PEM form in it", path)
-	}
-	return roots, nil
+	return trust.For, nil
 }
 
 // readKeystore reads a PKCS#12 file.
@@ -118,54 +66,6 @@ func readKeystore(path, password string) (*tls.Certificate, error) {
 		out.Certificate = append(out.Certificate, c.Raw)
 	}
 	return out, nil
-}
-
-// fromDisk is something that is read from files, again when they change.
-type fromDisk[T any] struct {
-	files []string
-	read  func() (T, error)
-
-	mu     sync.Mutex
-	loaded bool        // guarded by mu
-	value  T           // guarded by mu
-	stamp  []fileStamp // guarded by mu; of the files when value was read
-}
-
-type fileStamp struct {
-	changed time.Time
-	size    int64
-}
-
-func reread[T any](read func() (T, error), files ...string) *fromDisk[T] {
-	return &fromDisk[T]{files: files, read: read}
-}
-
-// load returns what is on disk now. While a renewal is half done the last good
-// one is used.
-func (f *fromDisk[T]) load() (T, error) {
-	stamp := make([]fileStamp, len(f.files))
-	for i, path := range f.files {
-		if info, err := os.Stat(path); err == nil {
-			stamp[i] = fileStamp{info.ModTime(), info.Size()}
-		}
-	}
-	f.mu.Lock()
-	loaded, last, known := f.loaded, f.value, slices.Equal(stamp, f.stamp)
-	f.mu.Unlock()
-	if loaded && known {
-		return last, nil
-	}
-	value, err := f.read() // by several at once, for all the lock cares: disks may hang
-	if err != nil {
-		if loaded {
-			return last, nil
-		}
-		return value, err
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.loaded, f.value, f.stamp = true, value, stamp
-	return value, nil
 }
 
 // signed wraps a transport so that requests to base carry the node's API key,

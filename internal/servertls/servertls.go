@@ -10,8 +10,8 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
-	"time"
+
+	"github.com/ankacluster/ankacluster/internal/reread"
 )
 
 // Versions are the words for TLS versions.
@@ -97,41 +97,25 @@ func CertPool(file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// KeyPair is a certificate and its key on disk, read again when the certificate's
-// file has changed: a renewed one must not wait for a restart.
+// KeyPair is a certificate and its key on disk, read again when the files have
+// changed: a renewed one must not wait for a restart.
 type KeyPair struct {
-	cert, key string
-
-	mu   sync.Mutex
-	pair *tls.Certificate // guarded by mu
-	read time.Time        // guarded by mu; the file's time when pair was read
+	files *reread.Files[*tls.Certificate]
 }
 
 // LoadKeyPair reads both files once, so that a mistake shows at start.
 func LoadKeyPair(cert, key string) (*KeyPair, error) {
-	p := &KeyPair{cert: cert, key: key}
+	p := &KeyPair{reread.New(func() (*tls.Certificate, error) {
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %s with key %s: %w", cert, key, err)
+		}
+		return &pair, nil
+	}, cert, key)}
 	_, err := p.Get()
 	return p, err
 }
 
-// Get returns the pair as it is on disk, or the last good one while it cannot be read.
-func (p *KeyPair) Get() (*tls.Certificate, error) {
-	info, err := os.Stat(p.cert)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.pair != nil && (err != nil || info.ModTime().Equal(p.read)) {
-		return p.pair, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	pair, err := tls.LoadX509KeyPair(p.cert, p.key)
-	if err != nil {
-		if p.pair != nil {
-			return p.pair, nil // half of a renewal was written; the next handshake tries again
-		}
-		return nil, fmt.Errorf("certificate %s with key %s: %w", p.cert, p.key, err)
-	}
-	p.pair, p.read = &pair, info.ModTime()
-	return p.pair, nil
-}
+// Get returns the pair as it is on disk, or the last good one while it cannot be
+// read, as when half of a renewal was written.
+func (p *KeyPair) Get() (*tls.Certificate, error) { return p.files.Load() }
