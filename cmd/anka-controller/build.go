@@ -2,14 +2,10 @@ package main
 
 import (
 	"crypto/rand"
-	"crypto/tls"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/ankacluster/ankacluster/controllerapi/etcdmember"
 	controller "github.com/ankacluster/ankacluster/controllerapi/server"
@@ -38,11 +34,11 @@ func (c *config) controllerConfig() controller.Config {
 	cfg.AllowEmptyRegistry = c.AllowEmptyRegistry
 	cfg.RegistryListCacheTTL = c.VMListCacheTTL
 	cfg.RegistryHTTP = c.registryClient()
+	cfg.EventHTTP = c.eventClient()
 	cfg.RegistryPool.ConnectTimeout = min(c.DialTimeout, cfg.RegistryPool.ConnectTimeout)
 	cfg.RegistryPool.MaxIdleConns = max(c.IdlePerHost, 1)
-	if c.SkipTLSVerify {
-		cfg.RegistryPool.TLS = &tls.Config{InsecureSkipVerify: true}
-	}
+	cfg.RegistryPool.TLSFor = c.trust.For
+	cfg.RegistryPool.DialContext = c.dialRegistry
 	cfg.NodeActiveTimeout = c.NodeActive
 	cfg.InstanceActiveTimeout = c.InstanceActive
 	cfg.InstanceTimeOut = c.InstanceTimeout
@@ -80,26 +76,6 @@ func (c *config) newRegistry(log *zap.Logger, metrics prometheus.Registerer) (re
 	cfg.GracefulShutdownTimeout = c.GracefulShutdown
 	cfg.Metrics = metrics
 	return registry.New(cfg, log.Named("registry"))
-}
-
-// registryClient carries this controller's calls to the registry. Idle
-// connections end by number and by age: a firewall that was closed meanwhile must
-// not be passed through an old one (F27).
-func (c *config) registryClient() *http.Client {
-	t := &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: c.DialTimeout, KeepAlive: 15 * time.Second}).DialContext,
-		TLSHandshakeTimeout:   c.TLSHandshakeTimeout,
-		MaxIdleConnsPerHost:   c.IdlePerHost,
-		DisableKeepAlives:     c.IdlePerHost == 0,
-		IdleConnTimeout:       90 * time.Second,
-		ResponseHeaderTimeout: c.RequestTimeout,
-		ForceAttemptHTTP2:     true,
-	}
-	if c.SkipTLSVerify {
-		t.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
-	}
-	return &http.Client{Transport: t, Timeout: c.RequestTimeout}
 }
 
 // controllerID names this controller in the list of controllers. With a data

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/controllerapi/etcdmember"
+	"github.com/ankacluster/ankacluster/internal/clienttls"
 	"github.com/ankacluster/ankacluster/internal/settings"
 )
 
@@ -67,6 +68,7 @@ type config struct {
 	AllowEmptyRegistry          bool
 	VMListCacheTTL              time.Duration
 	SkipTLSVerify               bool
+	RegistryCA                  string
 	DialTimeout, RequestTimeout time.Duration
 	TLSHandshakeTimeout         time.Duration
 	HTTPRetries, IdlePerHost    int
@@ -101,6 +103,9 @@ type config struct {
 	LogMaxDays, LogMaxMB, ErrorLogMaxDays, ErrorLogMaxMB int
 
 	given map[string]settings.Source
+
+	trust  *clienttls.Trust // of registryTrust
+	inside *pipeListener    // to the registry of this process
 }
 
 // The groups of the help, in the order in which a newcomer meets them.
@@ -159,6 +164,7 @@ func (c *config) table() []settings.Setting {
 		{Env: "ANKA_REGISTRY_BASE_PATH", Group: groupRegistry, IsPath: true, Parse: settings.Text(&c.RegistryBasePath), Usage: "`DIR` of the built-in registry's templates (default: registry below --data-dir)"},
 		{Env: "ANKA_REGISTRY_LISTEN_ADDRESS", Group: groupRegistry, Default: ":8089", Parse: settings.ListenAddr(&c.RegistryListenAddr), Usage: "`ADDRESS` of the built-in registry"},
 		{Env: "ANKA_REGISTRY_VM_LIST_CACHE_TTL", Group: groupRegistry, Default: "30s", Parse: settings.Duration(&c.VMListCacheTTL), Usage: "how old a list of templates may be"},
+		{Env: "ANKA_REGISTRY_CA_CERT", Group: groupRegistry, IsPath: true, Parse: settings.Text(&c.RegistryCA), Usage: "PEM `FILE` of the authority of registries' certificates, besides the system's; read again when it changes"},
 		{Env: "ANKA_SKIP_TLS_VERIFICATION", Group: groupRegistry, IsBool: true, Parse: settings.Bool(&c.SkipTLSVerify), Usage: "accept any certificate of the registry"},
 		{Env: "ANKA_DIAL_TIMEOUT", Group: groupRegistry, Default: "5s", Parse: settings.Duration(&c.DialTimeout), Usage: "limit of connecting to the registry"},
 		{Env: "ANKA_REQUEST_TIMEOUT", Group: groupRegistry, Default: "15s", Parse: settings.Duration(&c.RequestTimeout), Usage: "limit of one request to the registry"},
@@ -247,6 +253,7 @@ func (c *config) isGiven(env string) bool { _, ok := c.given[env]; return ok }
 
 // complete fills what depends on other settings.
 func (c *config) complete() {
+	c.inside = newPipeListener()
 	if c.ListenAddr == "" {
 		c.ListenAddr = ":80"
 		if c.Standalone {
@@ -272,7 +279,7 @@ func (c *config) complete() {
 			c.AnkaRegistry = url
 		}
 		if c.LocalRegistry == "" {
-			c.LocalRegistry = c.advertised("127.0.0.1", c.RegistryListenAddr)
+			c.LocalRegistry = "http://" + builtInRegistry
 		}
 	}
 }
@@ -378,6 +385,11 @@ func (c *config) validate() error {
 	}
 	if c.QueueAuth {
 		file("ANKA_QUEUE_CA_CERT", c.QueueCA, true, "--enable-queue-auth needs the authority of the nodes' certificates")
+	}
+	if _, err := c.registryTrust(); err != nil {
+		bad("ANKA_REGISTRY_CA_CERT", "%v", err)
+	} else if c.HTTPS && c.RunRegistry && c.Cluster != "" && c.ServerCert != "" {
+		c.validateOwnCertificate(bad)
 	}
 	file("ANKA_QUEUE_CRL", c.QueueCRL, false, "")
 	file("ANKA_CA_CERT", c.CACert, false, "")

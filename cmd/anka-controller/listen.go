@@ -42,6 +42,11 @@ func newListener(flag, addr string, tc *tls.Config, log *zap.Logger) (*listener,
 		tc.NextProtos = []string{"h2", "http/1.1"}
 		l = tls.NewListener(l, tc)
 	}
+	return listenOn(flag, l, log), nil
+}
+
+// listenOn serves what l accepts.
+func listenOn(flag string, l net.Listener, log *zap.Logger) *listener {
 	ln := &listener{flag: flag, net: l}
 	ln.lot = httpapi.NewLot(l.Addr(), idleTimeout, ln.leaving.Load)
 	ln.http = &http.Server{
@@ -55,7 +60,7 @@ func newListener(flag, addr string, tc *tls.Config, log *zap.Logger) (*listener,
 		ErrorLog:          zap.NewStdLog(log.Named("http").WithOptions(zap.IncreaseLevel(zap.WarnLevel))),
 	}
 	ln.set(starting())
-	return ln, nil
+	return ln
 }
 
 func (l *listener) set(h http.Handler) { l.handler.Store(&h) }

@@ -46,6 +46,7 @@ type process struct {
 	log *zap.Logger
 
 	api, queue, registry, metrics *listener // nil when not wanted
+	inside                        *listener // of the built-in registry, for this process alone; nil without one
 	member                        *etcdmember.Member
 	drainRegistry                 func()
 	gathered                      *prometheus.Registry
@@ -81,10 +82,14 @@ func (c *config) serve(ctx context.Context, log *zap.Logger) error {
 	defer closeBack()
 
 	g, failed := errgroup.WithContext(front)
-	for _, l := range []*listener{p.api, p.queue, p.registry, p.metrics} {
+	for _, l := range []*listener{p.api, p.queue, p.registry, p.inside, p.metrics} {
 		if l != nil {
 			g.Go(l.serve)
 		}
+	}
+	c.warnOfOwnName(log)
+	if err := c.checkRegistries(ctx, log); err != nil {
+		return err
 	}
 	var etcdGroup errgroup.Group
 	client, err := p.connectEtcd(ctx, back, &etcdGroup, closeFront)
@@ -145,11 +150,14 @@ func (p *process) listen() error {
 	if c.RunRegistry {
 		p.registry = open("ANKA_REGISTRY_LISTEN_ADDRESS", c.RegistryListenAddr, c.HTTPS, c.ServerCert, c.ServerKey, c.CACert, false)
 	}
+	if c.RunRegistry {
+		p.inside = listenOn(builtInRegistry, c.inside, p.log)
+	}
 	if c.EnableMetrics {
 		p.metrics = open("ANKA_METRICS_PORT", net.JoinHostPort("", strconv.Itoa(c.MetricsPort)), false, "", "", "", false)
 	}
 	if err := errors.Join(errs...); err != nil {
-		for _, l := range []*listener{p.api, p.queue, p.registry, p.metrics} {
+		for _, l := range []*listener{p.api, p.queue, p.registry, p.inside, p.metrics} {
 			if l != nil {
 				l.net.Close()
 			}
@@ -218,6 +226,7 @@ func (p *process) start(g *errgroup.Group, ctx context.Context, client *etcdmemb
 			return nil, fmt.Errorf("built-in registry: %w", err)
 		}
 		p.registry.set(reg.Handler())
+		p.inside.set(reg.Handler())
 		p.drainRegistry = reg.Drain
 		g.Go(func() error { return reg.Run(ctx) })
 	}
@@ -242,7 +251,7 @@ func (p *process) stop(ctx context.Context, ctrl controllerServer, closeFront fu
 	defer cancel()
 	// Before the drain, because it answers the long polls: who comes again takes a
 	// new connection.
-	for _, l := range []*listener{p.api, p.queue, p.registry} {
+	for _, l := range []*listener{p.api, p.queue, p.registry, p.inside} {
 		if l != nil {
 			l.leaving.Store(true)
 		}
@@ -263,7 +272,7 @@ func (p *process) stop(ctx context.Context, ctrl controllerServer, closeFront fu
 		}
 	}
 	var g errgroup.Group
-	for _, l := range []*listener{p.api, p.queue, p.registry} {
+	for _, l := range []*listener{p.api, p.queue, p.registry, p.inside} {
 		if l != nil {
 			g.Go(func() error { l.shutdown(grace); return nil })
 		}

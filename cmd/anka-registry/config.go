@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ankacluster/ankacluster/internal/clienttls"
 	"github.com/ankacluster/ankacluster/internal/servertls"
 	"github.com/ankacluster/ankacluster/internal/settings"
 	"github.com/ankacluster/ankacluster/registryapi/replication"
@@ -36,6 +36,7 @@ type config struct {
 	Cert, Key              string
 	MinTLS, MaxTLS         string
 	Suites                 []string
+	RegistryCA             string
 	SkipTLSVerify          bool
 	EnableMetrics          bool
 	MetricsPort            int
@@ -107,7 +108,10 @@ func (c *config) table() []settings.Setting {
 		c.refused[r.env] = new(bool)
 		table = append(table, settings.Setting{Env: r.env, Group: groupRefused, IsBool: true, Parse: settings.Bool(c.refused[r.env]), Usage: r.usage})
 	}
-	return append(table, c.role.table(&c.SkipTLSVerify)...)
+	table = append(table, c.role.table()...)
+	return append(table,
+		settings.Setting{Env: "ANKA_REGISTRY_CA_CERT", Group: groupReplica, IsPath: true, Parse: settings.Text(&c.RegistryCA), Usage: "trust the authority in this PEM `FILE`, besides the system's, when another registry is asked; read again when it changes"},
+		settings.Setting{Env: "ANKA_SKIP_TLS_VERIFICATION", Group: groupReplica, IsBool: true, Parse: settings.Bool(&c.SkipTLSVerify), Usage: "accept any certificate of other registries"})
 }
 
 // brief writes a duration as people do: 2h, not 2h0m0s.
@@ -189,14 +193,24 @@ func (c *config) complete() error {
 			errs = append(errs, fmt.Errorf("%s is set, but this registry cannot authenticate its clients; unset it and restrict access to the network", env))
 		}
 	}
-	if c.SkipTLSVerify {
-		c.role.replica.TLS = &tls.Config{InsecureSkipVerify: true} // asked for by name
+	var err error
+	if c.role.replica.Trust, err = c.trust(); err != nil {
+		errs = append(errs, err)
 	}
 	errs = append(errs, s.Validate(), c.role.validate(c.given))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
 	return nil
+}
+
+// trust says whose certificates count for connections to other registries.
+func (c *config) trust() (*clienttls.Trust, error) {
+	trust, err := clienttls.New(clienttls.Options{CA: c.RegistryCA, SkipVerify: c.SkipTLSVerify})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.name("ANKA_REGISTRY_CA_CERT"), err)
+	}
+	return trust, nil
 }
 
 // role is what a registry is among others.
@@ -206,13 +220,12 @@ type role struct {
 	writeOnly bool
 }
 
-func (r *role) table(skipTLS *bool) []settings.Setting {
+func (r *role) table() []settings.Setting {
 	return []settings.Setting{
 		{Env: "ANKA_REPLICA_OF", Group: groupReplica, Parse: settings.List(&r.replica.Sources), Usage: "copy everything from these registries, `URL[,URL…]`, and take no pushes"},
 		{Env: "ANKA_REPLICA_BANDWIDTH", Group: groupReplica, Default: "0", Parse: settings.Size(&r.replica.Bandwidth), Usage: "copy at no more than `SIZE` a second, for example 50MB; 0 is no limit"},
 		{Env: "ANKA_REPLICA_PARALLEL", Group: groupReplica, Default: "3", Parse: settings.Number(&r.replica.Parallel, 1, 100), Usage: "copy `N` large images at a time"},
 		{Env: "ANKA_REPLICA_READ_THROUGH", Group: groupReplica, IsBool: true, Parse: settings.Bool(&r.through), Usage: "serve what is not copied yet straight from its source, and keep it"},
-		{Env: "ANKA_SKIP_TLS_VERIFICATION", Group: groupReplica, IsBool: true, Parse: settings.Bool(skipTLS), Usage: "accept any certificate of the registries that are copied from"},
 		{Env: "ANKA_WRITE_ONLY", Group: groupReplica, IsBool: true, Parse: settings.Bool(&r.writeOnly), Usage: "take pushes and serve content to replicas alone"},
 	}
 }

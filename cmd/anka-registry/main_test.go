@@ -48,6 +48,8 @@ func TestWrongUseSaysWhatIsWrong(t *testing.T) {
 		{"--listen-addr 127.0.0.1:0 --replica-of http://a:1 --write-only", "exclude each other"},
 		{"--listen-addr 127.0.0.1:0 --replica-bandwidth 50MB", "--replica-bandwidth needs ANKA_REPLICA_OF"},
 		{"--listen-addr 127.0.0.1:0 --replica-of http://a:1 --replica-bandwidth fast", `--replica-bandwidth "fast"`},
+		{"--listen-addr 127.0.0.1:0 --replica-of https://a:1 --registry-ca-cert /none", "--registry-ca-cert: open /none"},
+		{"--registry-ca-cert /none verify", "--registry-ca-cert: open /none"},
 		{"verify --from http://x", "--from needs --repair"},
 		{"export vm " + dir + " --json", "option --json must stand before the arguments"},
 		{"export", "export needs REPOSITORY and DIR"},

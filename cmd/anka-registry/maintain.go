@@ -92,13 +92,22 @@ func verify(c *cli.Context) error {
 	if len(peers) > 0 && !c.Bool("repair") {
 		return usageErrorf("--from needs --repair")
 	}
+	settings, err := load(c)
+	if err != nil {
+		return err
+	}
+	trust, err := settings.trust()
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
 	store, err := openStore(c)
 	if err != nil {
 		return err
 	}
 	if len(peers) > 0 {
+		hc := &http.Client{Transport: trust.Transport(http.DefaultTransport.(*http.Transport).Clone())}
 		opt.Fetch = func(ctx context.Context, repo string, d digest.Digest, manifest bool) error {
-			return fetchFrom(ctx, store, peers, repo, d, manifest)
+			return fetchFrom(ctx, hc, store, peers, repo, d, manifest)
 		}
 	}
 	total, err := store.CountUsage()
@@ -232,14 +241,14 @@ func moved(c *cli.Context, said, what string, do func(report func(done, total in
 }
 
 // fetchFrom brings content from the first peer that has it.
-func fetchFrom(ctx context.Context, store *storage.Store, peers []string, repo string, d digest.Digest, manifest bool) error {
+func fetchFrom(ctx context.Context, hc *http.Client, store *storage.Store, peers []string, repo string, d digest.Digest, manifest bool) error {
 	var errs []error
 	for _, peer := range peers {
 		fetch := fetchBlob
 		if manifest {
 			fetch = fetchManifest
 		}
-		err := fetch(ctx, store, strings.TrimRight(peer, "/"), repo, d)
+		err := fetch(ctx, hc, store, strings.TrimRight(peer, "/"), repo, d)
 		if err == nil {
 			return nil
 		}
@@ -248,8 +257,8 @@ func fetchFrom(ctx context.Context, store *storage.Store, peers []string, repo s
 	return errors.Join(errs...)
 }
 
-func fetchManifest(ctx context.Context, store *storage.Store, peer, repo string, d digest.Digest) error {
-	resp, err := get(ctx, peer+"/v2/"+repo+"/manifests/"+d.String(), 0)
+func fetchManifest(ctx context.Context, hc *http.Client, store *storage.Store, peer, repo string, d digest.Digest) error {
+	resp, err := get(ctx, hc, peer+"/v2/"+repo+"/manifests/"+d.String(), 0)
 	if err != nil {
 		return err
 	}
@@ -264,14 +273,14 @@ func fetchManifest(ctx context.Context, store *storage.Store, peer, repo string,
 // fetchTries is how often a broken transfer is gone on with.
 const fetchTries = 5
 
-func fetchBlob(ctx context.Context, store *storage.Store, peer, repo string, d digest.Digest) error {
+func fetchBlob(ctx context.Context, hc *http.Client, store *storage.Store, peer, repo string, d digest.Digest) error {
 	u, err := store.NewUpload(repo, d.Algorithm())
 	if err != nil {
 		return err
 	}
 	defer u.Cancel() //nolint:errcheck // after Commit there is nothing left to remove
 	for try := 1; ; try++ {
-		if err = fetchRest(ctx, u, peer+"/v2/"+repo+"/blobs/"+d.String()); err == nil {
+		if err = fetchRest(ctx, hc, u, peer+"/v2/"+repo+"/blobs/"+d.String()); err == nil {
 			return u.Commit(d)
 		}
 		if try == fetchTries || errors.Is(err, errNotServed) {
@@ -285,8 +294,8 @@ func fetchBlob(ctx context.Context, store *storage.Store, peer, repo string, d d
 	}
 }
 
-func fetchRest(ctx context.Context, u *storage.Upload, url string) error {
-	resp, err := get(ctx, url, u.Offset())
+func fetchRest(ctx context.Context, hc *http.Client, u *storage.Upload, url string) error {
+	resp, err := get(ctx, hc, url, u.Offset())
 	if err != nil {
 		return err
 	}
@@ -298,7 +307,7 @@ func fetchRest(ctx context.Context, u *storage.Upload, url string) error {
 // errNotServed: the peer answered, and does not have it.
 var errNotServed = errors.New("not served there")
 
-func get(ctx context.Context, url string, offset int64) (*http.Response, error) {
+func get(ctx context.Context, hc *http.Client, url string, offset int64) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
@@ -309,7 +318,7 @@ func get(ctx context.Context, url string, offset int64) (*http.Response, error) 
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
 		want = http.StatusPartialContent
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := hc.Do(req)
 	if err != nil {
 		return nil, err
 	}

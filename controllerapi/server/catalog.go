@@ -8,7 +8,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ankacluster/ankacluster/balancer"
 	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/clienttls"
 	"github.com/ankacluster/ankacluster/internal/httpapi"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"go.uber.org/zap"
@@ -35,6 +37,7 @@ type catalog struct {
 	inFlight  map[string]*flight              // guarded by mu
 	status    *registryapi.Status             // guarded by mu; nil while it does not answer
 	draining  bool                            // guarded by mu
+	untrusted string                          // guarded by mu; why its certificate is not accepted
 }
 
 // flight is one look-up that several requests share.
@@ -104,6 +107,11 @@ func (c *catalog) probe(ctx context.Context) bool {
 	if (was == nil) != (c.status == nil) {
 		c.log.Info("registry changed", zap.Bool("running", c.status != nil), zap.Error(err))
 	}
+	if why := notTrusted(err); why != c.untrusted {
+		if c.untrusted = why; why != "" {
+			c.log.Error("the registry cannot be used", zap.String("url", c.regs.ownURL), zap.String("reason", why))
+		}
+	}
 	return wasDraining != draining || (was == nil) != (c.status == nil) || was != nil && *was != *c.status
 }
 
@@ -143,7 +151,30 @@ var errNoTemplate = errors.New("template is not in the registry")
 
 // errNoRegistry is the answer to a call that needs the registry and has none.
 func errNoRegistry(err error) error {
+	if why := notTrusted(err); why != "" {
+		return httpapi.Unavailable(why, err)
+	}
 	return httpapi.Unavailable("the registry does not answer", err)
+}
+
+// notTrusted returns what to do when the registry's certificate is not accepted,
+// and "" for any other error. To ask again is of no use then.
+func notTrusted(err error) string {
+	if pass, ok := errors.AsType[*balancer.PassError](err); ok {
+		for _, a := range pass.Attempts {
+			if _, _, ok := clienttls.Reason(a.Err); !ok {
+				return "" // another registry may answer next time
+			}
+		}
+	}
+	why, unknown, ok := clienttls.Reason(err)
+	switch {
+	case !ok:
+		return ""
+	case unknown:
+		return "the registry is not trusted: " + why + "; name that authority's certificate in the controller's --registry-ca-cert (ANKA_REGISTRY_CA_CERT)"
+	}
+	return "the registry is not trusted: " + why
 }
 
 // all returns the list of templates.
@@ -263,7 +294,7 @@ func retryRegistry[T any](ctx context.Context, call func(context.Context) (T, er
 		val, err := call(attempt)
 		done()
 		var answered *registryapi.APIError
-		if err == nil || errors.As(err, &answered) && answered.HTTPStatus < 500 {
+		if err == nil || errors.As(err, &answered) && answered.HTTPStatus < 500 || notTrusted(err) != "" {
 			return val, err
 		}
 		select {

@@ -48,6 +48,9 @@ type Config struct {
 	// change, an event. nil means a client with plain defaults.
 	RegistryHTTP *http.Client
 
+	// EventHTTP carries events to EventLogURL. nil means a client with plain defaults.
+	EventHTTP *http.Client
+
 	// HeartbeatInterval is what agents are told.
 	HeartbeatInterval time.Duration
 	// NodeActiveTimeout: a node that is silent for longer is Offline

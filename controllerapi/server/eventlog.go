@@ -62,7 +62,7 @@ func newEventLog(cfg Config, log *zap.Logger) *eventLog {
 		e.sinks = append(e.sinks, &eventSink{url: to, shown: shown, http: hc, queue: make(chan api.Event, eventQueue)})
 	}
 	if cfg.EventLogURL != "" {
-		add(cfg.EventLogURL, nil)
+		add(cfg.EventLogURL, cfg.EventHTTP)
 	}
 	if cfg.EnableEventLogging && cfg.registry() != "" {
 		add(strings.TrimRight(cfg.registry(), "/")+eventLogPath, cfg.RegistryHTTP)

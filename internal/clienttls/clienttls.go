@@ -29,8 +29,8 @@ type Options struct {
 	Certificate func() (*tls.Certificate, error)
 }
 
-// Trust makes TLS configurations. It is safe for concurrent use; the zero value
-// trusts the system's authorities.
+// Trust makes TLS configurations. It is safe for concurrent use; nil and the zero
+// value trust the system's authorities.
 type Trust struct {
 	opts  Options
 	roots *reread.Files[*x509.CertPool] // nil: the system's
@@ -70,13 +70,16 @@ func withSystems(path string) (*x509.CertPool, error) {
 
 // Roots returns the authorities that are trusted now; nil means the system's.
 func (t *Trust) Roots() (*x509.CertPool, error) {
-	if t.roots == nil {
+	if t == nil || t.roots == nil {
 		return nil, nil
 	}
 	return t.roots.Load()
 }
 
 func (t *Trust) config() *tls.Config {
+	if t == nil {
+		return &tls.Config{MinVersion: tls.VersionTLS12}
+	}
 	conf := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: t.opts.SkipVerify}
 	if t.opts.Certificate != nil {
 		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return t.opts.Certificate() }
@@ -88,7 +91,7 @@ func (t *Trust) config() *tls.Config {
 // the authorities on disk are renewed.
 func (t *Trust) For(host string) *tls.Config {
 	conf := t.config()
-	if t.roots == nil {
+	if t == nil || t.roots == nil {
 		return conf
 	}
 	// crypto/tls takes one set of authorities for good; ours may be renewed. What
@@ -122,7 +125,7 @@ func (t *Trust) verify(s tls.ConnectionState, host string) error {
 // a proxy. base must not be used any more.
 func (t *Trust) Transport(base *http.Transport) http.RoundTripper {
 	base.TLSClientConfig = t.config()
-	if t.roots == nil {
+	if t == nil || t.roots == nil {
 		return base
 	}
 	return &renewing{trust: t, base: base}

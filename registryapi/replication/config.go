@@ -1,7 +1,6 @@
 package replication
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -10,6 +9,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ankacluster/ankacluster/internal/clienttls"
 )
 
 // Config says what to copy from where.
@@ -20,9 +21,9 @@ type Config struct {
 	Sources []string
 	// HTTP sends the requests; nil means a client of our own.
 	HTTP *http.Client
-	// TLS is how our own client connects to https sources; nil means the
-	// system's certificates.
-	TLS *tls.Config
+	// Trust says whose certificates our own client accepts of https sources; nil
+	// means those of the system's authorities.
+	Trust *clienttls.Trust
 	// Bandwidth limits what is copied, in bytes a second; 0 is no limit.
 	Bandwidth int64
 	// Parallel is how many large images are copied at a time, and how many small

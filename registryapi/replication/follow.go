@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/ankacluster/ankacluster/internal/clienttls"
 	"github.com/ankacluster/ankacluster/registryapi"
 )
 
@@ -116,13 +117,24 @@ func (r *Replicator) seen(s *source, err error) {
 	r.mu.Lock()
 	was := s.state
 	s.state.Connected, s.state.Error = err == nil, ""
-	if err == nil {
+	why, unknown, untrusted := clienttls.Reason(err)
+	if unknown {
+		why += "; name that authority's certificate in --registry-ca-cert (ANKA_REGISTRY_CA_CERT)"
+	}
+	switch {
+	case err == nil:
 		s.state.LastSeen = time.Now()
-	} else {
+	case untrusted:
+		s.state.Error = "the source is not trusted: " + why
+	default:
 		s.state.Error = err.Error()
 	}
+	now := s.state
 	r.mu.Unlock()
 	switch {
+	case untrusted && now.Error != was.Error: // it does not pass by itself
+		r.log.Error("replication source not trusted", zap.String("endpoint", s.url), zap.String("reason", why))
+		r.metrics.errors.Inc()
 	case err != nil && (was.Connected || was.LastSeen.IsZero() && was.Error == ""):
 		r.log.Warn("replication source lost", zap.String("endpoint", s.url), zap.Error(err))
 		r.metrics.errors.Inc()

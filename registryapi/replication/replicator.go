@@ -73,8 +73,8 @@ func New(cfg Config, store *storage.Store, log *zap.Logger) (*Replicator, error)
 	}
 	if cfg.HTTP == nil {
 		t := http.DefaultTransport.(*http.Transport).Clone()
-		t.MaxIdleConnsPerHost, t.DisableCompression, t.TLSClientConfig = 16, true, cfg.TLS
-		cfg.HTTP = &http.Client{Transport: t}
+		t.MaxIdleConnsPerHost, t.DisableCompression = 16, true
+		cfg.HTTP = &http.Client{Transport: cfg.Trust.Transport(t)}
 	}
 	r := &Replicator{
 		cfg: cfg, store: store, log: log, dir: filepath.Join(store.Root(), "replication"), queue: newQueue(),
