@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
+	"os"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -23,7 +23,7 @@ func disjoinCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "disjoin",
 		Usage: "leave the build cloud: stop the agent, remove the cloud's VMs from this host",
-		Description: `Stops the agent, removes the VMs that the cloud started here, tells the cloud,
+		Description: `Stops the agent, removes the VMs that it started for the cloud, tells the cloud,
 and forgets the settings. Templates stay, and so does the node's id: joined
 again, it is the same node.
 
@@ -36,6 +36,10 @@ Example:
 
 func disjoinAction(c *cli.Context) error {
 	dir, err := place(c)
+	if own, ok := ownJoined(); err != nil && ok && os.Geteuid() != 0 && c.String("state-dir") == "" {
+		fmt.Fprintf(c.App.ErrWriter, "about your own agent, in %s\n", own)
+		dir, err = own, nil
+	}
 	if err != nil {
 		return err
 	}
@@ -77,11 +81,21 @@ func removeVMs(ctx context.Context, out io.Writer, dir agent.Dir, cfg agent.Conf
 	if _, err := runner.KillLeftovers(); err != nil {
 		return err
 	}
-	removed, err := agent.RemoveManaged(ctx, rt, cfg.VMPrefix)
-	if len(removed) > 0 {
-		fmt.Fprintf(out, "removed %d VMs: %s\n", len(removed), strings.Join(removed, ", "))
-	}
+	vms, err := agent.RemoveOwn(ctx, rt, dir, cfg.VMPrefix)
+	listVMs(out, "removed", "", vms.Removed)
+	listVMs(out, "left alone", ", which this node's cloud did not start", vms.Kept)
 	return err
+}
+
+// listVMs writes a line for each VM, after one that says what became of them.
+func listVMs(out io.Writer, what, note string, names []string) {
+	if len(names) == 0 {
+		return
+	}
+	fmt.Fprintf(out, "%s %s%s:\n", what, count(len(names), "VM"), note)
+	for _, name := range names {
+		fmt.Fprintf(out, "  %s\n", name)
+	}
 }
 
 // unregister tells the cloud, through whichever controller is well.

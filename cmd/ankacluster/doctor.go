@@ -67,7 +67,7 @@ func doctorAction(c *cli.Context) error {
 }
 
 func doctorConfig(c *cli.Context) (doctor.Config, error) {
-	dir, err := stateDir(c)
+	dir, err := joinedDir(c)
 	if err != nil {
 		return doctor.Config{}, err
 	}

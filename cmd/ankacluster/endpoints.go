@@ -91,7 +91,7 @@ func askEndpoints(c *cli.Context) (poolMap, error) {
 		}
 		return pools, err
 	}
-	dir, err := stateDir(c)
+	dir, err := joinedDir(c)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -50,6 +51,10 @@ func stateDir(c *cli.Context) (agent.Dir, error) {
 	if !c.Bool("force-no-sudo") || os.Geteuid() == 0 {
 		return agent.Dir(systemStateDir()), nil
 	}
+	return userStateDir()
+}
+
+func userStateDir() (agent.Dir, error) {
 	home, err := os.UserHomeDir()
 	if err != nil {
 		return "", hintf(err, "name a directory with --state-dir")
@@ -59,6 +64,61 @@ func stateDir(c *cli.Context) (agent.Dir, error) {
 	}
 	return agent.Dir(filepath.Join(home, ".local", "state", "ankacluster")), nil
 }
+
+// joinedDir finds the state directory for a command about a node that has joined.
+// Without flags it is the system's, unless this user may not read that and runs an
+// agent of their own.
+func joinedDir(c *cli.Context) (agent.Dir, error) {
+	dir, err := stateDir(c)
+	if err != nil || os.Geteuid() == 0 || c.String("state-dir") != "" || c.Bool("force-no-sudo") {
+		return dir, err
+	}
+	if _, err := dir.Config(); err == nil {
+		return dir, nil
+	}
+	own, ok := ownJoined()
+	if !ok {
+		return dir, nil
+	}
+	fmt.Fprintf(c.App.ErrWriter, "about your own agent, in %s\n", own)
+	return own, nil
+}
+
+// ownJoined is the state directory below this user's home, and whether it has
+// joined a cloud.
+func ownJoined() (agent.Dir, bool) {
+	own, err := userStateDir()
+	if err == nil {
+		_, err = own.Config()
+	}
+	return own, err == nil
+}
+
+// nextCommand is what to type next about the agent of dir, with the flags that find it.
+func nextCommand(c *cli.Context, dir agent.Dir, name string) string {
+	words := []string{"ankacluster", name}
+	if os.Geteuid() == 0 && os.Getenv("SUDO_USER") != "" {
+		words = append([]string{"sudo"}, words...)
+	}
+	if named := c.String("state-dir"); named != "" && named != os.Getenv(stateDirEnv) {
+		words = append(words, "--state-dir", quoted(string(dir)))
+	}
+	if c.Bool("force-no-sudo") && os.Geteuid() != 0 && (name == "join" || name == "disjoin" || c.String("state-dir") == "") {
+		words = append(words, "-f")
+	}
+	return strings.Join(words, " ")
+}
+
+// quoted is a word for a shell.
+func quoted(s string) string {
+	if strings.Trim(s, shellPlain) == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// shellPlain are the characters that mean themselves in every shell.
+const shellPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@,+="
 
 func systemStateDir() string {
 	if runtime.GOOS == "darwin" {

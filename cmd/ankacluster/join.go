@@ -50,6 +50,9 @@ func joinAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := onlyAgent(cfg, dir); err != nil {
+		return err
+	}
 	fmt.Fprintln(out, hypervisor)
 	if c.Bool("skip-tests") {
 		fmt.Fprintln(out, "tests skipped")
@@ -81,7 +84,7 @@ func joinAction(c *cli.Context) error {
 		return err
 	}
 	fmt.Fprintln(out, "waiting until the cloud lists this node ...")
-	state, err := waitListed(ctx, dir, cfg, id)
+	state, err := waitListed(ctx, dir, cfg, id, nextCommand(c, dir, "status"))
 	if errors.Is(err, errRefused) && !again {
 		// Nothing of a join that was refused stays.
 		err = errors.Join(err, launch.stop(ctx), launch.remove(ctx), dir.Forget())
@@ -94,8 +97,25 @@ func joinAction(c *cli.Context) error {
 		word = "re-joined"
 	}
 	fmt.Fprintf(out, "%s as node %s, state %s\n", word, id, state)
-	fmt.Fprintln(out, "next: ankacluster status")
+	fmt.Fprintf(out, "next: %s\n", nextCommand(c, dir, "status"))
 	return nil
+}
+
+// onlyAgent refuses a second agent for the VMs of one hypervisor.
+func onlyAgent(cfg agent.Config, dir agent.Dir) error {
+	h, taken := agent.HypervisorHolder(cfg)
+	if !taken || h.Dir == dir {
+		return nil
+	}
+	other := "ankacluster disjoin"
+	if h.Dir != agent.Dir(systemStateDir()) {
+		other += " --state-dir " + quoted(string(h.Dir))
+	}
+	if os.Geteuid() != 0 {
+		other += " -f"
+	}
+	return hintf(fmt.Errorf("cannot join: an agent runs on this host already (process %d, state directory %s); two would end each other's VMs", h.PID, h.Dir),
+		"end that one first: %s", other)
 }
 
 // storeJoin writes down what the agent needs. A node that had joined before is
@@ -150,7 +170,7 @@ var errRefused = errors.New("the cloud refused this node")
 
 // waitListed waits until the agent has registered and a controller lists the
 // node.
-func waitListed(ctx context.Context, dir agent.Dir, cfg agent.Config, id controllerapi.NodeID) (controllerapi.NodeState, error) {
+func waitListed(ctx context.Context, dir agent.Dir, cfg agent.Config, id controllerapi.NodeID, look string) (controllerapi.NodeState, error) {
 	ctx, cancel := context.WithTimeout(ctx, listedTimeout)
 	defer cancel()
 	plain, err := plainTransport(cfg)
@@ -178,7 +198,7 @@ func waitListed(ctx context.Context, dir agent.Dir, cfg agent.Config, id control
 		select {
 		case <-ctx.Done():
 			return "", hintf(fmt.Errorf("the agent runs, but the cloud did not list the node within %s: %w", listedTimeout, last),
-				"it goes on trying; see ankacluster status and %s", dir.LogFile())
+				"it goes on trying; see %s and %s", look, dir.LogFile())
 		case <-time.After(200 * time.Millisecond):
 		}
 	}

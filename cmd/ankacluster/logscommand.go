@@ -33,7 +33,7 @@ func logsCommand() *cli.Command {
 }
 
 func logsAction(c *cli.Context) error {
-	dir, err := stateDir(c)
+	dir, err := joinedDir(c)
 	if err != nil {
 		return err
 	}

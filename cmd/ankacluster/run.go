@@ -60,12 +60,23 @@ func runAgent(ctx context.Context, dir agent.Dir) error {
 		return err
 	}
 	defer lock.Unlock()
+	claim, err := agent.ClaimHypervisor(cfg, dir)
+	if errors.Is(err, agent.ErrClaimed) {
+		return hintf(err, "ankacluster disjoin --state-dir DIR ends one of them")
+	}
+	unclaimed := err
+	if claim != nil {
+		defer claim.Release()
+	}
 	logs, err := openLogs(dir, cfg.Verbosity)
 	if err != nil {
 		return err
 	}
 	defer logs.close()
 	log := logs.agent
+	if unclaimed != nil {
+		log.Warn("a second agent on this host would not be noticed", zap.Error(unclaimed))
+	}
 	undo, err := zap.RedirectStdLogAt(log.Named("std"), zap.DebugLevel)
 	if err != nil {
 		return err

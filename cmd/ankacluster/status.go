@@ -34,7 +34,7 @@ type fullStatus struct {
 }
 
 func statusAction(c *cli.Context) error {
-	dir, err := stateDir(c)
+	dir, err := joinedDir(c)
 	if err != nil {
 		return err
 	}

@@ -75,13 +75,16 @@ func placeURLs(c *cli.Context) ([]string, error) {
 	if len(urls) > 0 {
 		return urls, nil
 	}
-	dir, err := stateDir(c)
+	dir, err := joinedDir(c)
 	if err != nil {
 		return nil, err
 	}
 	joined, err := dir.Config()
-	if err != nil || len(joined.Controllers) == 0 {
-		return nil, usagef("--url is not set, and this node has joined no cloud")
+	if errors.Is(err, agent.ErrNotJoined) {
+		return nil, hintf(usagef("--url is not set, and %w", err), "add --url http://CONTROLLER:PORT")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--url is not set, and the settings of this node cannot be read: %w", err)
 	}
 	return joined.Controllers, nil
 }

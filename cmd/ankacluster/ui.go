@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/ankacluster/ankacluster/internal/progress"
@@ -33,6 +34,17 @@ func complain(w io.Writer, err error) {
 	if errors.As(err, &h) {
 		fmt.Fprintf(w, "hint: %s\n", h.hint)
 	}
+}
+
+// count writes a number with its noun: 1 VM, 2 VMs.
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	if stem, ok := strings.CutSuffix(noun, "y"); ok {
+		return fmt.Sprintf("%d %sies", n, stem)
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // ago writes how long ago something was, in the two largest units.

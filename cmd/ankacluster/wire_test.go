@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -155,13 +156,20 @@ func scriptNobody(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	cmd := exec.Command(path, args[1:]...)
 	cmd.Dir = "/"
-	cmd.Env = []string{"PATH=" + ts.Getenv("PATH"), "ANKA_STATE_DIR=" + ts.Getenv("ANKA_STATE_DIR"), "ANKA_PATH=" + ts.Getenv("ANKA_PATH"), "HOME=/"}
+	home := cmp.Or(ts.Getenv("NOBODY_HOME"), "/")
+	cmd.Env = []string{"PATH=" + ts.Getenv("PATH"), "ANKA_STATE_DIR=" + ts.Getenv("ANKA_STATE_DIR"), "ANKA_PATH=" + ts.Getenv("ANKA_PATH"), "HOME=" + home}
 	if os.Geteuid() == 0 {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		if home != "/" {
+			ts.Check(os.MkdirAll(home, 0o755))
+			ts.Check(os.Chown(home, 65534, 65534))
+		}
 		// The script's own directories may be closed to others.
-		for dir := filepath.Dir(path); dir != "/" && dir != "."; dir = filepath.Dir(dir) {
-			if info, err := os.Stat(dir); err == nil && strings.HasPrefix(dir, os.TempDir()+"/") {
-				ts.Check(os.Chmod(dir, info.Mode()|0o055))
+		for _, dir := range []string{filepath.Dir(path), filepath.Dir(home)} {
+			for ; dir != "/" && dir != "."; dir = filepath.Dir(dir) {
+				if info, err := os.Stat(dir); err == nil && strings.HasPrefix(dir, os.TempDir()+"/") {
+					ts.Check(os.Chmod(dir, info.Mode()|0o055))
+				}
 			}
 		}
 	}

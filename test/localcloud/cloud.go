@@ -97,6 +97,9 @@ func New(cfg Config) (*Cloud, error) {
 		}
 	}
 	c := &Cloud{cfg: cfg}
+	if err := os.Symlink(filepath.Join(cfg.Bin, "fakeanka"), c.ankaPath()); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, err
+	}
 	var members, endpoints []string
 	for i := range cfg.EtcdClient {
 		members = append(members, fmt.Sprintf("etcd-%d=%s", i+1, URL(cfg.EtcdPeer[i])))
@@ -222,11 +225,15 @@ func (c *Cloud) ControllerURLs() []string {
 func (c *Cloud) NodeEnv() []string {
 	return []string{
 		"ANKA_STATE_DIR=" + filepath.Join(c.cfg.Dir, "node"),
-		"ANKA_PATH=" + filepath.Join(c.cfg.Bin, "fakeanka"),
+		"ANKA_PATH=" + c.ankaPath(),
 		"FAKEANKA_DIR=" + filepath.Join(c.cfg.Dir, "anka"),
 		"FAKEANKA_MAX_RUNNING=8", // a real Mac with Apple silicon runs two
 	}
 }
+
+// ankaPath is the cloud's own name of the fake command: agents of two clouds of
+// one user are no agents of one hypervisor.
+func (c *Cloud) ankaPath() string { return filepath.Join(c.cfg.Dir, "fakeanka") }
 
 // Join runs `ankacluster join` with every controller and returns its output.
 func (c *Cloud) Join(ctx context.Context, flags ...string) (string, error) {
