@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"strconv"
@@ -257,8 +258,8 @@ func ValidNodeID(id string) bool { return nodeID.MatchString(id) }
 func CheckURL(s string) error {
 	u, err := url.Parse(s)
 	switch {
-	case err != nil && !strings.Contains(s, "://"):
-		return fmt.Errorf("must begin with http:// or https://, e.g. http://%s", s)
+	case !strings.Contains(s, "://"):
+		return fmt.Errorf("must begin with http:// or https://, e.g. http://%s", bracketed(s))
 	case err != nil:
 		return errors.New("is not a URL")
 	case u.Scheme != "http" && u.Scheme != "https":
@@ -276,6 +277,14 @@ func CheckURL(s string) error {
 		}
 	}
 	return nil
+}
+
+// bracketed puts an IPv6 address between brackets, as URLs have it.
+func bracketed(host string) string {
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Is6() {
+		return "[" + host + "]:8090"
+	}
+	return strings.TrimPrefix(host, "//")
 }
 
 // Reserve is how much of the disk stays free: a share of it, or bytes.

@@ -49,6 +49,9 @@ type Status struct {
 	RegistryAddress string `json:"registry_address"`
 	RegistryStatus  string `json:"registry_status"` // "Running" or "FAIL"
 	License         string `json:"license"`
+	// ServerID is the id under which the controller is in Cluster.Controllers; two
+	// addresses with the same one are of one controller.
+	ServerID string `json:"server_id,omitempty"`
 }
 
 // StartRequest is the body of POST /api/v1/vm. Only VMID is required.

@@ -238,7 +238,7 @@ func reason(err error, check string, u *url.URL, cfg Config) (summary, advice st
 		}
 		return answer.Error(), "look at its log"
 	}
-	if text, advice, ok := tlsReason(err, u, cfg); ok {
+	if text, advice, ok := TLSReason(err, u); ok {
 		return text, advice
 	}
 	switch {
@@ -259,7 +259,9 @@ func reason(err error, check string, u *url.URL, cfg Config) (summary, advice st
 	return err.Error(), "check the address and the server's log"
 }
 
-func tlsReason(err error, u *url.URL, cfg Config) (summary, advice string, ok bool) {
+// TLSReason tells what a TLS connection to u failed of, and what to do about it;
+// ok is false when it was nothing of TLS.
+func TLSReason(err error, u *url.URL) (summary, advice string, ok bool) {
 	if u.Scheme == "https" {
 		if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || errors.Is(err, http.ErrSchemeMismatch) {
 			return "speaks plain HTTP", "use http:// for it, or switch on TLS there", true

@@ -1,19 +1,24 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/ankacluster/ankacluster/agent"
+	"github.com/ankacluster/ankacluster/agent/doctor"
 	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/look"
 	"github.com/ankacluster/ankacluster/registryapi"
 )
 
@@ -27,8 +32,10 @@ type serverCheck struct {
 	err     error // of the controller
 	// notController: something answers there, but it is no controller.
 	notController bool
+	hint          string // what to do about err, "" for nothing special
+	serverID      string // "" where the controller does not tell
 
-	registry    string // the address that the controller names
+	registry    string // the address that the controller announces
 	registryErr error
 }
 
@@ -87,32 +94,110 @@ func checkServer(ctx context.Context, p plain, url string) serverCheck {
 	c := serverCheck{url: url}
 	status, err := controllerapi.NewClient(url, p.at(url)).Status(ctx)
 	if err != nil {
-		c.err, c.notController = explainServer(err)
+		c.err, c.hint, c.notController = explainServer(ctx, p, url, err)
 		return c
 	}
 	if status.Status != "Running" {
 		c.err, c.notController = errors.New("answers, but is not a controller"), true
 		return c
 	}
-	c.version, c.registry = status.Version, status.RegistryAddress
+	c.version, c.registry, c.serverID = status.Version, status.RegistryAddress, status.ServerID
 	if c.registry == "" {
 		c.registryErr = errors.New("the controller names no registry")
 		return c
 	}
 	if _, err := registryapi.NewClient(c.registry, p.at(c.registry)).Status(ctx); err != nil {
-		c.registryErr, _ = explainServer(err)
+		c.registryErr, _, _ = explainServer(ctx, p, c.registry, err)
 	}
 	return c
 }
 
-// explainServer says in plain words why a server did not do, and whether
-// something else answered in its place.
-func explainServer(err error) (error, bool) {
+// otherRegistry is the address of a registry that answers, of those that the
+// controllers announce besides the ones that were tested; "" for none.
+func otherRegistry(ctx context.Context, cfg agent.Config, checks []serverCheck) string {
+	p, err := plainTransport(cfg)
+	if err != nil {
+		return ""
+	}
+	tested := make(map[string]bool)
+	for _, c := range checks {
+		tested[c.registry] = true
+	}
+	for _, c := range checks {
+		if c.err != nil {
+			continue
+		}
+		cluster, err := controllerapi.NewClient(c.url, p.at(c.url)).Cluster(ctx)
+		if err != nil {
+			continue
+		}
+		for _, r := range cluster.Registries {
+			if tested[r.URL] {
+				continue
+			}
+			tested[r.URL] = true
+			if _, err := registryapi.NewClient(r.URL, p.at(r.URL)).Status(ctx); err == nil {
+				return r.URL
+			}
+		}
+	}
+	return ""
+}
+
+// explainServer says in plain words why a server did not do, what to do about it
+// where that is known, and whether something else answered in its place.
+func explainServer(ctx context.Context, p plain, base string, err error) (reason error, hint string, imposter bool) {
+	reason, imposter = explainError(err)
+	if errors.Is(err, controllerapi.ErrUnauthorized) {
+		return reason, "pass --api-key-id and --api-key-file, or --cert and --cert-key", false
+	}
+	u, parseErr := url.Parse(base)
+	if parseErr != nil {
+		return reason, "", imposter
+	}
+	if what, advice, ok := doctor.TLSReason(err, u); ok {
+		return errors.New(what), advice, false
+	}
+	if imposter {
+		switch what := answers(ctx, p, u); what {
+		case "https":
+			return errors.New("speaks HTTPS"), "pass https://" + u.Host + " in place of http://" + u.Host, true
+		case "registry":
+			return errors.New("this is a registry, not a controller"), "pass the controllers, which usually listen on port 8090: registries are learned of from them", true
+		}
+	}
+	return reason, "", imposter
+}
+
+// answers tells what else than a controller is at an address: "https" for a TLS
+// server that was spoken to in plain text, "registry" for one of ours.
+func answers(ctx context.Context, p plain, u *url.URL) string {
+	if _, err := registryapi.NewClient(u.String(), p.at(u.String())).Status(ctx); err == nil {
+		return "registry"
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil || u.Scheme != "http" {
+		return ""
+	}
+	resp, err := p.at(u.String()).Do(req)
+	if err != nil {
+		return ""
+	}
+	defer resp.Body.Close()
+	// Go's servers and nginx say so in the text of a 400.
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	if resp.StatusCode == http.StatusBadRequest && bytes.Contains(text, []byte("HTTPS")) {
+		return "https"
+	}
+	return ""
+}
+
+func explainError(err error) (error, bool) {
 	var api *controllerapi.APIError
 	var reg *registryapi.APIError
 	switch {
 	case errors.Is(err, controllerapi.ErrUnauthorized):
-		return errors.New("wants credentials: pass --api-key-id and --api-key-file, or --cert and --cert-key"), false
+		return errors.New("wants credentials"), false
 	case errors.As(err, &api) && api.HTTPStatus >= 500:
 		return fmt.Errorf("%d: %s", api.HTTPStatus, api.Message), false
 	case errors.As(err, &api):
@@ -144,42 +229,115 @@ func isProtocolError(err error) bool {
 		strings.Contains(text, "malformed HTTP") || strings.Contains(text, "readLoopPeekFail")
 }
 
-// printChecks tells the tests' results, two lines a controller.
+// printChecks tells the tests' results, two lines a controller; the reason of a
+// failure has its own.
 func printChecks(w io.Writer, checks []serverCheck) {
+	l := look.Of(w)
+	line := func(level look.Level, indent, what, result string) {
+		fmt.Fprintf(w, "%s%s%s  %s\n", l.Sign(level), indent, what, l.Paint(level, result))
+	}
+	why := func(err error) {
+		for _, text := range look.Wrap(err.Error(), l.Width()-6) {
+			fmt.Fprintf(w, "      %s\n", text)
+		}
+	}
 	for _, c := range checks {
 		if c.err != nil {
-			fmt.Fprintf(w, "controller %s  FAIL  %v\n", c.url, c.err)
-			fmt.Fprintf(w, "  registry  not tested: no controller names it\n")
+			line(look.Bad, "", "controller "+c.url, "FAIL")
+			why(c.err)
 			continue
 		}
-		fmt.Fprintf(w, "controller %s  OK  version %s\n", c.url, c.version)
-		switch {
-		case c.registryErr != nil && c.registry == "":
-			fmt.Fprintf(w, "  registry  FAIL  %v\n", c.registryErr)
-		case c.registryErr != nil:
-			fmt.Fprintf(w, "  registry %s  FAIL  %v\n", c.registry, c.registryErr)
-		default:
-			fmt.Fprintf(w, "  registry %s  OK\n", c.registry)
+		line(look.Good, "", "controller "+c.url, "OK  version "+c.version)
+		registry := "registry"
+		if c.registry != "" {
+			registry += " " + c.registry
+		}
+		if c.registryErr != nil {
+			line(look.Bad, "  ", registry, "FAIL")
+			why(c.registryErr)
+			continue
+		}
+		line(look.Good, "  ", registry, "OK")
+	}
+	for _, same := range sameControllers(checks) {
+		for i, text := range look.Wrap(strings.Join(same, ", ")+" are one controller: each needs an address of its own to be a second one", l.Width()-6) {
+			if i == 0 {
+				text = l.Sign(look.Warn) + "note: " + text
+			} else {
+				text = "      " + text
+			}
+			fmt.Fprintln(w, text)
 		}
 	}
 }
 
-// judgeChecks decides whether to join.
-func judgeChecks(checks []serverCheck) error {
-	good, imposters := 0, 0
+// sameControllers are the addresses that lead to the same controller.
+func sameControllers(checks []serverCheck) [][]string {
+	byID := make(map[string][]string)
+	var order []string
+	for _, c := range checks {
+		if c.serverID == "" {
+			continue
+		}
+		if byID[c.serverID] == nil {
+			order = append(order, c.serverID)
+		}
+		byID[c.serverID] = append(byID[c.serverID], c.url)
+	}
+	var same [][]string
+	for _, id := range order {
+		if len(byID[id]) > 1 {
+			same = append(same, byID[id])
+		}
+	}
+	return same
+}
+
+// judgeChecks decides whether to join. A node that can reach no registry would be
+// given VMs that it can not start: a first join needs one, and other is any that
+// answers besides those that were tested.
+func judgeChecks(checks []serverCheck, other func() string) error {
+	well, imposters, registries := 0, 0, 0
+	hint := ""
 	for _, c := range checks {
 		switch {
 		case c.err == nil:
-			good++
+			well++
+			if c.registryErr == nil {
+				registries++
+			}
 		case c.notController:
 			imposters++
 		}
+		hint = cmp.Or(hint, c.hint)
 	}
 	switch {
-	case good > 0:
+	case registries > 0, well > 0 && other() != "":
 		return nil
+	case well > 0:
+		return noRegistry(checks)
 	case imposters > 0:
-		return hintf(usagef("cannot join: what answers is not a controller"), "pass the controllers' addresses with their ports, e.g. http://10.0.1.4:8090")
+		return hintf(usagef("cannot join: what answers is not a controller"), "%s", cmp.Or(hint, "pass the controllers' addresses with their ports, e.g. http://10.0.1.4:8090"))
+	}
+	if hint != "" {
+		return hintf(errors.New("cannot join: no controller can be used as it was given"), "%s", hint)
 	}
 	return hintf(errors.New("cannot join: no controller answered"), "start a controller, or pass its address with the port, e.g. http://10.0.1.4:8090")
+}
+
+// errNoRegistry: controllers answer, and none of the registries.
+var errNoRegistry = errors.New("no registry answers")
+
+// noRegistry says who announced the addresses that do not answer: they are mended
+// there.
+func noRegistry(checks []serverCheck) error {
+	for _, c := range checks {
+		if c.err == nil && c.registry != "" {
+			return hintf(fmt.Errorf("cannot join: %w, so that no VM could start here", errNoRegistry),
+				"%s announces the registry %s: start that, or give the controller the right address with --anka-registry "+
+					"(with a built-in registry: --advertise-url); --skip-tests joins all the same", c.url, c.registry)
+		}
+	}
+	return hintf(fmt.Errorf("cannot join: no controller announces a registry: %w, so that no VM could start here", errNoRegistry),
+		"start the controllers with --anka-registry http://REGISTRY:8089; --skip-tests joins all the same")
 }

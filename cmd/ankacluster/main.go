@@ -18,6 +18,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
 	"github.com/ankacluster/ankacluster/internal/settings"
+	"github.com/ankacluster/ankacluster/internal/spelling"
 )
 
 // Exit codes of every command.
@@ -47,6 +48,7 @@ func commands() []*cli.Command {
 		proxyCommand(),
 		drillCommand(),
 		versionCommand(),
+		helpCommand(),
 		completionCommand(),
 		manCommand(),
 		runCommand(),
@@ -85,7 +87,7 @@ Exit codes: 0 done, 1 failed, 2 used wrongly.`,
 		Writer:          stdout,
 		ErrWriter:       stderr,
 		Commands:        commands(),
-		Flags:           []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "print version, commit, date and Go version", DisableDefaultText: true}},
+		Flags:           []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "print version, commit, date and Go version", DisableDefaultText: true}, cli.HelpFlag},
 		ExitErrHandler:  func(*cli.Context, error) {}, // run alone decides the exit code
 		OnUsageError:    onUsageError,
 		Action: func(c *cli.Context) error {
@@ -94,7 +96,7 @@ Exit codes: 0 done, 1 failed, 2 used wrongly.`,
 				return err
 			}
 			if name := c.Args().First(); name != "" {
-				return usagef("unknown command %q; run 'ankacluster --help' for the list", name)
+				return unknownCommand("ankacluster", name, c.App.Commands)
 			}
 			return cli.ShowAppHelp(c)
 		},
@@ -117,13 +119,62 @@ Exit codes: 0 done, 1 failed, 2 used wrongly.`,
 	return exitFailed
 }
 
+// unknownCommand names the command that was perhaps meant.
+func unknownCommand(of, name string, commands []*cli.Command) error {
+	near := spelling.Nearest(name, func(yield func(string) bool) {
+		for _, c := range commands {
+			if !c.Hidden && !yield(c.Name) {
+				return
+			}
+		}
+	})
+	shown := strings.TrimPrefix(of+" "+name, "ankacluster ")
+	if near != "" {
+		return hintf(usagef("unknown command %q", shown), "did you mean %s %s?", of, near)
+	}
+	return usagef("unknown command %q; run '%s --help' for the list", shown, of)
+}
+
+// helpCommand is the word that many type first.
+func helpCommand() *cli.Command {
+	return &cli.Command{
+		Name: "help", Hidden: true, Usage: "show the help of a command", ArgsUsage: "[COMMAND]",
+		Action: func(c *cli.Context) error {
+			name := c.Args().First()
+			if name == "" {
+				return cli.ShowAppHelp(c)
+			}
+			if c.App.Command(name) == nil {
+				return unknownCommand("ankacluster", name, c.App.Commands)
+			}
+			return cli.ShowCommandHelp(c.Lineage()[1], name)
+		},
+	}
+}
+
 func onUsageError(c *cli.Context, err error, _ bool) error {
 	name := c.App.Name
 	if c.Command != nil && c.Command.Name != "" {
 		name = c.Command.HelpName
 	}
+	if m := unknownFlag.FindStringSubmatch(err.Error()); m != nil && c.Command != nil {
+		err = fmt.Errorf("unknown flag --%s", m[1])
+		near := spelling.Nearest(m[1], func(yield func(string) bool) {
+			for _, f := range c.Command.Flags {
+				if !yield(f.Names()[0]) {
+					return
+				}
+			}
+		})
+		if near != "" {
+			return hintf(usageError{err}, "did you mean --%s?", near)
+		}
+	}
 	return usageError{fmt.Errorf("%w; run '%s --help'", plainly(err), name)}
 }
+
+// unknownFlag is package flag's word on a flag that the command does not have.
+var unknownFlag = regexp.MustCompile(`^flag provided but not defined: -+([a-z0-9-]+)$`)
 
 // badSwitch is package flag's word on a switch with a value.
 var badSwitch = regexp.MustCompile(`^invalid boolean value (".*") for -(.*): parse error$`)

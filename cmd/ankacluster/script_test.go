@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -40,10 +41,12 @@ func (c cleaning) Run() int {
 // TestScripts runs testdata/script/*.txtar. Besides testscript's own, a script
 // has these commands:
 //
-//	cloud VAR [clock=DURATION] [registry=FAIL] [code=NNN]   serve a controller and registry that answer what doctor and join ask, and set VAR to the URL
+//	cloud VAR [clock=DURATION] [registry=FAIL] [code=NNN] [announces=URL]   serve a controller and registry that answer what doctor and join ask, and set VAR to the URL
 //	closed VAR    set VAR to a URL where nothing listens
 //	silent VAR    set VAR to a URL that takes connections and never answers
-//	web VAR       set VAR to a URL of a web server that is no controller
+//	web VAR [HOST]  set VAR to a URL of a web server that is no controller, and HOST to its host and port
+//	registry VAR  set VAR to a URL of a registry
+//	secure VAR    set VAR to host and port of a web server that speaks TLS only
 //	greeter VAR   set VAR to a URL of a server that is no web server
 //	wire VAR [refuse=MESSAGE]   serve a cloud that a node can join, and set VAR to its URL
 //	quiet URL     nobody calls that cloud
@@ -61,7 +64,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"cloud": scriptCloud, "closed": scriptClosed, "silent": scriptSilent, "greeter": scriptGreeter, "web": scriptWeb, "wire": scriptWire,
+			"cloud": scriptCloud, "closed": scriptClosed, "silent": scriptSilent, "greeter": scriptGreeter, "web": scriptWeb, "wire": scriptWire, "registry": scriptRegistry, "secure": scriptSecure,
 			"quiet": scriptQuiet, "nobody": scriptNobody, "exits": scriptExit, "tinydisk": scriptTinyDisk,
 		},
 	})
@@ -71,13 +74,15 @@ func scriptCloud(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: cloud VAR [clock=DURATION] [registry=FAIL] [code=NNN]")
 	}
-	clock, registryStatus, code := time.Duration(0), "Running", http.StatusOK
+	clock, registryStatus, code, announced := time.Duration(0), "Running", http.StatusOK, ""
 	for _, a := range args[1:] {
 		k, v, _ := strings.Cut(a, "=")
 		var err error
 		switch k {
 		case "clock":
 			clock, err = time.ParseDuration(v)
+		case "announces":
+			announced = v
 		case "registry":
 			registryStatus = v
 		case "code":
@@ -89,7 +94,7 @@ func scriptCloud(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Date", time.Now().Add(clock).UTC().Format(http.TimeFormat))
-		self := "http://" + r.Host
+		self := cmp.Or(announced, "http://"+r.Host)
 		switch {
 		case code != http.StatusOK:
 			w.WriteHeader(code)

@@ -22,7 +22,7 @@ import (
 func templateCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "template",
-		Usage: "list, move, tag and delete VM templates",
+		Usage: "list, show, pull, push, tag and delete VM templates",
 		UsageText: `ankacluster template COMMAND ... [--url URL[,URL...]]
 
 A template is named by its name, its id or its repository; a version of it by
@@ -69,7 +69,7 @@ Example: ankacluster template delete sonoma --yes`, yesFlag(), deleteTemplate),
 		},
 		Action: func(c *cli.Context) error {
 			if name := c.Args().First(); name != "" {
-				return usagef("unknown command %q; run 'ankacluster template --help' for the list", "template "+name)
+				return unknownCommand("ankacluster template", name, c.Command.Subcommands)
 			}
 			return cli.ShowSubcommandHelp(c)
 		},

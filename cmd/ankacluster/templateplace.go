@@ -41,7 +41,7 @@ func findPlace(c *cli.Context) (*templatePlace, error) {
 	for _, u := range urls {
 		q, err := askPlace(c.Context, u)
 		if err != nil {
-			plain, _ := explainServer(err)
+			plain, _ := explainError(err)
 			errs = append(errs, fmt.Errorf("%s: %w", u, plain))
 			continue
 		}

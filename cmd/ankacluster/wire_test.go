@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -229,6 +230,32 @@ func scriptWeb(ts *testscript.TestScript, _ bool, args []string) {
 	srv := httptest.NewServer(http.NotFoundHandler())
 	ts.Defer(srv.Close)
 	ts.Setenv(args[0], srv.URL)
+	if len(args) > 1 {
+		ts.Setenv(args[1], srv.Listener.Addr().String())
+	}
+}
+
+// scriptRegistry is `registry VAR`: it knows the calls of a registry only.
+func scriptRegistry(ts *testscript.TestScript, _ bool, args []string) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/registry/status" {
+			fmt.Fprint(w, `{"status":"OK","message":"","body":{"status":"Running","version":"1.2.3"}}`)
+			return
+		}
+		w.WriteHeader(http.StatusNotFound)
+		fmt.Fprint(w, `{"status":"FAIL","message":"no such call","body":null}`)
+	}))
+	ts.Defer(srv.Close)
+	ts.Setenv(args[0], srv.URL)
+}
+
+// scriptSecure is `secure VAR`: its certificate is signed by an authority of its own.
+func scriptSecure(ts *testscript.TestScript, _ bool, args []string) {
+	srv := httptest.NewUnstartedServer(http.NotFoundHandler())
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	srv.StartTLS()
+	ts.Defer(srv.Close)
+	ts.Setenv(args[0], srv.Listener.Addr().String())
 }
 
 // scriptTinyDisk is `tinydisk DIR`: a file system with no room left. The script

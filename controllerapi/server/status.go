@@ -17,7 +17,7 @@ func (s *Server) status(*http.Request) (any, error) {
 	}
 	return api.Status{
 		Status: "Running", Version: s.cfg.Version, RegistryAddress: s.cfg.RegistryURL,
-		RegistryStatus: registry, License: s.cfg.License,
+		RegistryStatus: registry, License: s.cfg.License, ServerID: s.cfg.ID,
 	}, nil
 }
 
