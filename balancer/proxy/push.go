@@ -19,23 +19,40 @@ type step struct {
 }
 
 // registryStep reads a distribution API request:
-// /v2/<name>/blobs/<digest>, /v2/<name>/blobs/uploads/<id>, /v2/<name>/manifests/<ref>.
-// Names hold slashes, so the words are looked for from the right.
+// /v2/<name>/blobs/<digest>, /v2/<name>/blobs/uploads/[<id>], /v2/<name>/manifests/<ref>.
+// Names hold slashes, and may have components such as "blobs", so the path is read
+// from its end.
 func registryStep(r *http.Request) step {
 	rest, ok := strings.CutPrefix(r.URL.Path, "/v2/")
 	if !ok {
 		return step{}
 	}
-	reading := r.Method == http.MethodGet
-	if i := strings.LastIndex(rest, "/blobs/"); i > 0 {
-		upload := strings.HasPrefix(rest[i:], "/blobs/uploads/") || strings.HasSuffix(rest, "/blobs/uploads")
+	head, last := cutLast(strings.TrimSuffix(rest, "/"))
+	for _, p := range []struct {
+		path, end     string // the name ends where path begins with end
+		upload, large bool
+	}{
+		{rest, "/blobs/uploads/", true, true}, {rest, "/blobs/uploads", true, true}, {head, "/blobs/uploads", true, true},
+		{head, "/blobs", false, true}, {head, "/manifests", false, false},
+	} {
+		repo, ok := strings.CutSuffix(p.path, p.end)
+		if !ok || repo == "" || last == "" {
+			continue
+		}
+		reading := r.Method == http.MethodGet
+		if !p.large {
+			return step{repo: repo, write: !reading && r.Method != http.MethodHead}
+		}
 		// A HEAD of a blob asks whether it has to be pushed.
-		return step{repo: rest[:i], write: upload || !reading, large: true}
-	}
-	if i := strings.LastIndex(rest, "/manifests/"); i > 0 {
-		return step{repo: rest[:i], write: !reading && r.Method != http.MethodHead}
+		return step{repo: repo, write: p.upload || !reading, large: true}
 	}
 	return step{}
+}
+
+// cutLast cuts off the last component of a path.
+func cutLast(path string) (head, last string) {
+	i := strings.LastIndexByte(path, '/')
+	return path[:max(i, 0)], path[i+1:]
 }
 
 // pushes remembers which registry each repository's push goes to.

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/balancer/proxy"
 	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi"
 )
 
@@ -197,25 +197,11 @@ func (d *door) Push(registries []string) (url string, done func(), err error) {
 func (d *door) counting(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer d.pools.meter.request()
-		if repo, ok := repositoryOf(r.URL.Path); ok {
-			c := d.counter(repo)
+		if asked := oci.Parse(r.URL.Path); asked.Repo != "" {
+			c := d.counter(asked.Repo)
 			w = &countingWriter{w, c}
 			r.Body = &countingBody{r.Body, c}
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-// repositoryOf reads the name out of /v2/NAME/blobs/... and the like.
-func repositoryOf(path string) (string, bool) {
-	rest, ok := strings.CutPrefix(path, "/v2/")
-	if !ok {
-		return "", false
-	}
-	for _, kind := range []string{"/blobs/", "/manifests/"} {
-		if i := strings.LastIndex(rest, kind); i > 0 {
-			return rest[:i], true
-		}
-	}
-	return "", false
 }

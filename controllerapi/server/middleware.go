@@ -18,7 +18,7 @@ import (
 
 // outermost stands around every call, public ones too.
 func (s *Server) outermost(h http.Handler) http.Handler {
-	return httpapi.WithRequestID(httpapi.Recover(s.log, httpapi.CleanPath(s.cors(h))))
+	return httpapi.WithRequestID(httpapi.Recover(s.log, httpapi.Ranges(httpapi.CleanPath(s.cors(h)))))
 }
 
 // protected is the one place where authentication stands.

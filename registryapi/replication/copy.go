@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ankacluster/ankacluster/registryapi/storage"
+	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
 
 // job is a manifest to be copied with all that it names.
@@ -76,13 +77,13 @@ func (r *Replicator) copyManifest(ctx context.Context, repo string, d digest.Dig
 	if err != nil {
 		return err
 	}
+	blobs, manifests, err := r.contentOf(ctx, repo, c, from)
+	if err != nil {
+		return err
+	}
 	var size int64
-	var blobs []ocispec.Descriptor
-	for _, b := range c.Blobs() {
-		if len(b.URLs) == 0 { // else it is fetched from elsewhere and never pushed
-			size += b.Size
-			blobs = append(blobs, b)
-		}
+	for _, b := range blobs {
+		size += b.Size
 	}
 	if run != nil {
 		run.total.Store(size)
@@ -101,7 +102,7 @@ func (r *Replicator) copyManifest(ctx context.Context, repo string, d digest.Dig
 	if err := r.copyBlobs(ctx, repo, blobs, from, run); err != nil {
 		return err
 	}
-	for _, child := range c.Manifests {
+	for _, child := range manifests {
 		if r.complete(repo, child.Digest) {
 			continue
 		}
@@ -116,6 +117,62 @@ func (r *Replicator) copyManifest(ctx context.Context, repo string, d digest.Dig
 	r.log.Info("image copied", zap.String("repository", repo), zap.String("digest", d.String()),
 		zap.Int64("bytes", size), zap.Duration("duration", time.Since(started)))
 	return nil
+}
+
+// contentOf returns all that is to be copied with a manifest, sizes included: what
+// it must have, and what it may have as far as a source has it.
+func (r *Replicator) contentOf(ctx context.Context, repo string, c storage.Content, from []*source) (blobs, manifests []ocispec.Descriptor, err error) {
+	manifests = c.Manifests
+	for _, b := range c.Blobs() {
+		if b.Size < 0 {
+			size, err := r.sizeAtSource(ctx, repo, b.Digest, from)
+			if err != nil {
+				return nil, nil, fmt.Errorf("blob %s: %w", b.Digest, err)
+			}
+			b.Size = size
+		}
+		blobs = append(blobs, b)
+	}
+	for _, b := range c.Optional {
+		size, err := r.sizeAtSource(ctx, repo, b.Digest, from)
+		switch {
+		case err == nil:
+			b.Size = size
+			blobs = append(blobs, b)
+			continue
+		case !errors.Is(err, transfer.ErrNotFound):
+			return nil, nil, fmt.Errorf("blob %s: %w", b.Digest, err)
+		}
+		_, _, err = r.fetchManifest(ctx, repo, b.Digest, from)
+		switch {
+		case err == nil:
+			manifests = append(manifests, b)
+		case !errors.Is(err, transfer.ErrNotFound):
+			return nil, nil, fmt.Errorf("manifest %s: %w", b.Digest, err)
+		}
+	}
+	return blobs, manifests, nil
+}
+
+// sizeAtSource returns the size of a blob at the first source that has it.
+// ErrNotFound means that none has it; another error, that one could not be asked.
+func (r *Replicator) sizeAtSource(ctx context.Context, repo string, d digest.Digest, from []*source) (int64, error) {
+	var missing, failed error
+	for _, s := range from {
+		size, err := s.blobs.StatBlob(ctx, repo, d)
+		switch {
+		case err == nil:
+			return size, nil
+		case errors.Is(err, transfer.ErrNotFound):
+			missing = err
+		default:
+			failed = err
+		}
+	}
+	if failed != nil {
+		return 0, failed
+	}
+	return 0, missing
 }
 
 func (r *Replicator) fetchManifest(ctx context.Context, repo string, d digest.Digest, from []*source) (storage.Manifest, storage.Content, error) {

@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.uber.org/zap"
 
+	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
 
@@ -45,43 +46,22 @@ func (r *Replicator) fillAll(ctx context.Context) {
 // it streams to the client, and its next reader finds it here.
 func (r *Replicator) ReadThrough(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		repo, kind, ref := splitPath(req.URL.Path)
-		if kind == "" || req.Method != http.MethodGet && req.Method != http.MethodHead || storage.CheckRepository(repo) != nil {
-			next.ServeHTTP(w, req)
-			return
-		}
+		asked := oci.Parse(req.URL.Path)
 		served := false
-		switch kind {
-		case "manifests":
-			served = !r.hasManifest(repo, ref) && r.throughManifest(w, req, repo, ref)
-		case "blobs":
-			if d, err := storage.ParseDigest(ref); err == nil {
-				_, err := r.store.StatBlob(repo, d)
-				served = err != nil && r.throughBlob(w, req, repo, d)
+		switch {
+		case req.Method != http.MethodGet && req.Method != http.MethodHead, storage.CheckRepository(asked.Repo) != nil:
+		case asked.Kind == oci.Manifest:
+			served = !r.hasManifest(asked.Repo, asked.Ref) && r.throughManifest(w, req, asked.Repo, asked.Ref)
+		case asked.Kind == oci.Blob:
+			if d, err := storage.ParseDigest(asked.Ref); err == nil {
+				_, err := r.store.StatBlob(asked.Repo, d)
+				served = err != nil && r.throughBlob(w, req, asked.Repo, d)
 			}
 		}
 		if !served {
 			next.ServeHTTP(w, req)
 		}
 	})
-}
-
-// splitPath takes /v2/<repo>/manifests/<ref> and /v2/<repo>/blobs/<digest>
-// apart; kind is "" for all else.
-func splitPath(path string) (repo, kind, ref string) {
-	rest, ok := strings.CutPrefix(path, "/v2/")
-	if !ok {
-		return "", "", ""
-	}
-	for _, kind := range []string{"manifests", "blobs"} {
-		if i := strings.LastIndex(rest, "/"+kind+"/"); i > 0 {
-			ref := rest[i+len(kind)+2:]
-			if ref != "" && !strings.Contains(ref, "/") {
-				return rest[:i], kind, ref
-			}
-		}
-	}
-	return "", "", ""
 }
 
 func (r *Replicator) hasManifest(repo, ref string) bool {
@@ -130,7 +110,7 @@ func (r *Replicator) throughBlob(w http.ResponseWriter, req *http.Request, repo 
 	h.Set("ETag", `"`+d.String()+`"`)
 	h.Set("Accept-Ranges", "bytes")
 	from, to, ranged := int64(0), size, false
-	if text := req.Header.Get("Range"); text != "" {
+	if text := req.Header.Get("Range"); req.Method == http.MethodGet && strings.HasPrefix(text, "bytes=") && !strings.Contains(text, ",") {
 		if from, to, ranged = oneRange(text, size); !ranged {
 			h.Set("Content-Range", "bytes */"+strconv.FormatInt(size, 10))
 			w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)

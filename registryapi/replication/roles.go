@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi"
 )
 
@@ -40,8 +41,7 @@ func ReadOnly(sources []string) func(http.Handler) http.Handler {
 // needs them.
 func WriteOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/v2/") && strings.Contains(r.URL.Path, "/blobs/sha") &&
-			r.Header.Get(registryapi.HeaderNoPull) == "" {
+		if r.Method == http.MethodGet && oci.Parse(r.URL.Path).Kind == oci.Blob && r.Header.Get(registryapi.HeaderNoPull) == "" {
 			denied(w, "this registry only takes pushes: pull from one of its replicas")
 			return
 		}

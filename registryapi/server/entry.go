@@ -101,11 +101,10 @@ func readVersion(store *storage.Store, repo string, tag storage.Tag, files map[d
 	}
 	v.Description = c.Annotations[ispec.AnnotationDescription]
 	own := make(map[digest.Digest]int64)
-	for _, d := range c.Blobs() {
-		own[d.Digest], files[d.Digest] = d.Size, d.Size
-	}
-	for _, size := range own {
+	store.Sizes(repo, c, own)
+	for d, size := range own {
 		v.Size += uint64(size)
+		files[d] = size
 	}
 	for _, l := range c.Layers {
 		addFile(&v, l.Annotations[ispec.AnnotationTitle])

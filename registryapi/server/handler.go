@@ -47,7 +47,7 @@ func (s *Server) routes() http.Handler {
 		all = s.cfg.Authorize(all)
 	}
 	all = s.observe(s.health(all))
-	return httpapi.WithRequestID(httpapi.Recover(s.log, all))
+	return httpapi.WithRequestID(httpapi.Recover(s.log, httpapi.Ranges(all)))
 }
 
 // welcome is for whoever opens the address in a browser.

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/oci"
 )
 
 // observe counts requests and writes the access log. Its writer hands ReadFrom
@@ -48,7 +49,7 @@ func callOf(r *http.Request) string {
 		}
 		return "other"
 	}
-	name := map[ociKind]string{kindBlob: "blob", kindUploads: "upload", kindUpload: "upload", kindManifest: "manifest"}[parseOCI(r.URL.Path).kind]
+	name := map[oci.Kind]string{oci.Blob: "blob", oci.Uploads: "upload", oci.Upload: "upload", oci.Manifest: "manifest"}[oci.Parse(r.URL.Path).Kind]
 	if name == "" {
 		return "discovery"
 	}

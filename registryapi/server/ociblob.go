@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
 
@@ -30,18 +31,18 @@ func emptyRange(header string, size int64) bool {
 	return ok && empty
 }
 
-func (s *Server) getBlob(w http.ResponseWriter, r *http.Request, req ociRequest) error {
-	d, err := storage.ParseDigest(req.ref)
+func (s *Server) getBlob(w http.ResponseWriter, r *http.Request, req oci.Request) error {
+	d, err := storage.ParseDigest(req.Ref)
 	if err != nil {
 		return err
 	}
 	if r.Method == http.MethodHead {
 		// A client that asks may rely on the answer in a manifest to come.
-		if _, err := s.store.StatBlob(req.repo, d); err != nil {
+		if _, err := s.store.StatBlob(req.Repo, d); err != nil {
 			return err
 		}
 	}
-	f, size, err := s.store.OpenBlob(req.repo, d)
+	f, size, err := s.store.OpenBlob(req.Repo, d)
 	if err != nil {
 		return err
 	}
@@ -59,12 +60,12 @@ func (s *Server) getBlob(w http.ResponseWriter, r *http.Request, req ociRequest)
 	return nil
 }
 
-func (s *Server) deleteBlob(w http.ResponseWriter, r *http.Request, req ociRequest) error {
-	d, err := storage.ParseDigest(req.ref)
+func (s *Server) deleteBlob(w http.ResponseWriter, r *http.Request, req oci.Request) error {
+	d, err := storage.ParseDigest(req.Ref)
 	if err != nil {
 		return err
 	}
-	if err := s.store.DeleteBlob(req.repo, d); err != nil {
+	if err := s.store.DeleteBlob(req.Repo, d); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusAccepted)

@@ -11,14 +11,15 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
 
-func (s *Server) ociTags(w http.ResponseWriter, r *http.Request, req ociRequest) error {
-	if !s.store.RepositoryExists(req.repo) {
-		return fmt.Errorf("%w: %s", storage.ErrRepositoryUnknown, req.repo)
+func (s *Server) ociTags(w http.ResponseWriter, r *http.Request, req oci.Request) error {
+	if !s.store.RepositoryExists(req.Repo) {
+		return fmt.Errorf("%w: %s", storage.ErrRepositoryUnknown, req.Repo)
 	}
-	all, err := s.store.Tags(req.repo)
+	all, err := s.store.Tags(req.Repo)
 	if err != nil {
 		return err
 	}
@@ -34,10 +35,10 @@ func (s *Server) ociTags(w http.ResponseWriter, r *http.Request, req ociRequest)
 	return writeOCIJSON(w, "application/json", struct {
 		Name string   `json:"name"`
 		Tags []string `json:"tags"`
-	}{req.repo, page})
+	}{req.Repo, page})
 }
 
-func (s *Server) ociCatalog(w http.ResponseWriter, r *http.Request, _ ociRequest) error {
+func (s *Server) ociCatalog(w http.ResponseWriter, r *http.Request, _ oci.Request) error {
 	repos, err := s.store.Repositories()
 	if err != nil {
 		return err
@@ -78,13 +79,13 @@ func paginate(w http.ResponseWriter, r *http.Request, list []string) ([]string, 
 	return list, nil
 }
 
-func (s *Server) ociReferrers(w http.ResponseWriter, r *http.Request, req ociRequest) error {
-	d, err := storage.ParseDigest(req.ref)
+func (s *Server) ociReferrers(w http.ResponseWriter, r *http.Request, req oci.Request) error {
+	d, err := storage.ParseDigest(req.Ref)
 	if err != nil {
 		return err
 	}
 	artifactType := r.URL.Query().Get("artifactType")
-	found, err := s.store.Referrers(req.repo, d, artifactType)
+	found, err := s.store.Referrers(req.Repo, d, artifactType)
 	if err != nil {
 		return err
 	}

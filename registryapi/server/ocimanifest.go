@@ -13,17 +13,18 @@ import (
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
 
-func (s *Server) getManifest(w http.ResponseWriter, r *http.Request, req ociRequest) error {
+func (s *Server) getManifest(w http.ResponseWriter, r *http.Request, req oci.Request) error {
 	m, tag, err := s.findManifest(req)
 	if err != nil {
 		return err
 	}
 	// A copy that is still under way, or damage, must send the client on.
-	if err := s.store.Complete(req.repo, m); err != nil {
+	if err := s.store.Complete(req.Repo, m); err != nil {
 		return err
 	}
 	h := w.Header()
@@ -35,22 +36,22 @@ func (s *Server) getManifest(w http.ResponseWriter, r *http.Request, req ociRequ
 	}
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(m.Raw))
 	if r.Method == http.MethodGet && r.Header.Get(registryapi.HeaderNoPull) == "" {
-		s.recordPull(req.repo, tag, m)
+		s.recordPull(req.Repo, tag, m)
 	}
 	return nil
 }
 
 // findManifest returns a manifest by tag or digest, and the tag's name.
-func (s *Server) findManifest(req ociRequest) (storage.Manifest, string, error) {
-	if storage.LooksLikeDigest(req.ref) {
-		d, err := storage.ParseDigest(req.ref)
+func (s *Server) findManifest(req oci.Request) (storage.Manifest, string, error) {
+	if storage.LooksLikeDigest(req.Ref) {
+		d, err := storage.ParseDigest(req.Ref)
 		if err != nil {
 			return storage.Manifest{}, "", err
 		}
-		m, err := s.store.Manifest(req.repo, d)
+		m, err := s.store.Manifest(req.Repo, d)
 		return m, "", err
 	}
-	t, err := s.store.Resolve(req.repo, req.ref)
+	t, err := s.store.Resolve(req.Repo, req.Ref)
 	if errors.Is(err, storage.ErrTagInvalid) {
 		err = fmt.Errorf("%w: %w", storage.ErrManifestUnknown, err)
 		return storage.Manifest{}, "", &ociError{http.StatusNotFound, "MANIFEST_UNKNOWN", err.Error()}
@@ -58,7 +59,7 @@ func (s *Server) findManifest(req ociRequest) (storage.Manifest, string, error) 
 	if err != nil {
 		return storage.Manifest{}, "", err
 	}
-	m, err := s.store.Manifest(req.repo, t.Digest)
+	m, err := s.store.Manifest(req.Repo, t.Digest)
 	return m, t.Name, err
 }
 
@@ -83,7 +84,7 @@ func (s *Server) recordPull(repo, tag string, m storage.Manifest) {
 	}
 }
 
-func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, req ociRequest) error {
+func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, req oci.Request) error {
 	if r.ContentLength > storage.MaxManifest {
 		return errManifestTooLarge
 	}
@@ -103,11 +104,11 @@ func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, req ociRequ
 	if err := s.store.CheckSpace(int64(len(raw))); err != nil {
 		return err
 	}
-	if err := s.store.PutManifest(req.repo, m, tags...); err != nil {
+	if err := s.store.PutManifest(req.Repo, m, tags...); err != nil {
 		return err
 	}
 	h := w.Header()
-	h.Set("Location", "/v2/"+req.repo+"/manifests/"+m.Digest.String())
+	h.Set("Location", "/v2/"+req.Repo+"/manifests/"+m.Digest.String())
 	h.Set("Docker-Content-Digest", m.Digest.String())
 	if c, err := storage.ParseManifest(m.MediaType, raw); err == nil && c.Subject != nil {
 		h.Set("OCI-Subject", c.Subject.Digest.String())
@@ -124,18 +125,18 @@ var errManifestTooLarge = &ociError{http.StatusRequestEntityTooLarge, "SIZE_INVA
 
 // manifestRequest reads digest, media type and tags of a PUT. Tags are the
 // path's, or any number of query parameters beside a digest.
-func manifestRequest(r *http.Request, req ociRequest, raw []byte) (storage.Manifest, []string, error) {
+func manifestRequest(r *http.Request, req oci.Request, raw []byte) (storage.Manifest, []string, error) {
 	m := storage.Manifest{Raw: raw}
 	tags := r.URL.Query()["tag"]
-	if storage.LooksLikeDigest(req.ref) {
-		d, err := storage.ParseDigest(req.ref)
+	if storage.LooksLikeDigest(req.Ref) {
+		d, err := storage.ParseDigest(req.Ref)
 		if err != nil {
 			return m, nil, err
 		}
 		m.Digest = d
 	} else {
 		m.Digest = digest.SHA256.FromBytes(raw)
-		tags = append([]string{req.ref}, tags...)
+		tags = append([]string{req.Ref}, tags...)
 	}
 	var head struct {
 		MediaType string          `json:"mediaType"`
@@ -163,16 +164,16 @@ func manifestRequest(r *http.Request, req ociRequest, raw []byte) (storage.Manif
 	return m, tags, nil
 }
 
-func (s *Server) deleteManifest(w http.ResponseWriter, r *http.Request, req ociRequest) error {
-	if storage.LooksLikeDigest(req.ref) {
-		d, err := storage.ParseDigest(req.ref)
+func (s *Server) deleteManifest(w http.ResponseWriter, r *http.Request, req oci.Request) error {
+	if storage.LooksLikeDigest(req.Ref) {
+		d, err := storage.ParseDigest(req.Ref)
 		if err != nil {
 			return err
 		}
-		if err := s.store.DeleteManifest(req.repo, d); err != nil {
+		if err := s.store.DeleteManifest(req.Repo, d); err != nil {
 			return err
 		}
-	} else if err := s.store.DeleteTag(req.repo, req.ref); err != nil {
+	} else if err := s.store.DeleteTag(req.Repo, req.Ref); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusAccepted)

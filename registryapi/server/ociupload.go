@@ -11,21 +11,22 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
 
 // startUpload begins an upload, or does all of it: mounted from another
 // repository, or with the content in this very request.
-func (s *Server) startUpload(w http.ResponseWriter, r *http.Request, req ociRequest) error {
+func (s *Server) startUpload(w http.ResponseWriter, r *http.Request, req oci.Request) error {
 	q := r.URL.Query()
 	if mount := q.Get("mount"); mount != "" {
 		d, err := storage.ParseDigest(mount)
 		if err != nil {
 			return err
 		}
-		if _, err := s.store.Mount(req.repo, q.Get("from"), d); err == nil {
-			s.blobCreated(w, req.repo, d)
+		if _, err := s.store.Mount(req.Repo, q.Get("from"), d); err == nil {
+			s.blobCreated(w, req.Repo, d)
 			return nil
 		} else if errors.Is(err, storage.ErrReadOnly) || errors.Is(err, storage.ErrNoSpace) {
 			return err
@@ -46,18 +47,18 @@ func (s *Server) startUpload(w http.ResponseWriter, r *http.Request, req ociRequ
 	if want != "" {
 		alg = want.Algorithm()
 	}
-	u, err := s.store.NewUpload(req.repo, alg)
+	u, err := s.store.NewUpload(req.Repo, alg)
 	if err != nil {
 		return err
 	}
 	defer u.Close()
 	if want == "" {
-		s.uploadAccepted(w, req.repo, u, http.StatusAccepted)
+		s.uploadAccepted(w, req.Repo, u, http.StatusAccepted)
 		return nil
 	}
 	err = s.receive(w, r, u)
 	if err == nil {
-		err = s.commit(w, req.repo, u, want)
+		err = s.commit(w, req.Repo, u, want)
 	}
 	if err != nil {
 		_ = u.Cancel() // the client never learned its location
@@ -65,25 +66,25 @@ func (s *Server) startUpload(w http.ResponseWriter, r *http.Request, req ociRequ
 	return err
 }
 
-func (s *Server) patchUpload(w http.ResponseWriter, r *http.Request, req ociRequest) error {
+func (s *Server) patchUpload(w http.ResponseWriter, r *http.Request, req oci.Request) error {
 	u, err := s.openUpload(r, req)
 	if err != nil {
 		return err
 	}
 	defer u.Close()
-	if err := s.receiveChunk(w, r, req.repo, u); err != nil {
+	if err := s.receiveChunk(w, r, req.Repo, u); err != nil {
 		return err
 	}
 	offset := u.Offset()
 	if err := u.Close(); err != nil { // acknowledged bytes are durable
 		return err
 	}
-	uploadHeaders(w, req.repo, u.ID(), offset)
+	uploadHeaders(w, req.Repo, u.ID(), offset)
 	w.WriteHeader(http.StatusAccepted)
 	return nil
 }
 
-func (s *Server) closeUpload(w http.ResponseWriter, r *http.Request, req ociRequest) error {
+func (s *Server) closeUpload(w http.ResponseWriter, r *http.Request, req oci.Request) error {
 	want, err := storage.ParseDigest(r.URL.Query().Get("digest"))
 	if err != nil {
 		return err
@@ -92,31 +93,31 @@ func (s *Server) closeUpload(w http.ResponseWriter, r *http.Request, req ociRequ
 	if err != nil {
 		// A repeat of a closing request whose answer was lost.
 		if errors.Is(err, storage.ErrUploadUnknown) && r.ContentLength == 0 {
-			if _, berr := s.store.StatBlob(req.repo, want); berr == nil {
-				s.blobCreated(w, req.repo, want)
+			if _, berr := s.store.StatBlob(req.Repo, want); berr == nil {
+				s.blobCreated(w, req.Repo, want)
 				return nil
 			}
 		}
 		return err
 	}
 	defer u.Close()
-	if err := s.receiveChunk(w, r, req.repo, u); err != nil {
+	if err := s.receiveChunk(w, r, req.Repo, u); err != nil {
 		return err
 	}
-	return s.commit(w, req.repo, u, want)
+	return s.commit(w, req.Repo, u, want)
 }
 
-func (s *Server) uploadStatus(w http.ResponseWriter, r *http.Request, req ociRequest) error {
+func (s *Server) uploadStatus(w http.ResponseWriter, r *http.Request, req oci.Request) error {
 	u, err := s.openUpload(r, req)
 	if err != nil {
 		return err
 	}
 	defer u.Close()
-	s.uploadAccepted(w, req.repo, u, http.StatusNoContent)
+	s.uploadAccepted(w, req.Repo, u, http.StatusNoContent)
 	return nil
 }
 
-func (s *Server) cancelUpload(w http.ResponseWriter, r *http.Request, req ociRequest) error {
+func (s *Server) cancelUpload(w http.ResponseWriter, r *http.Request, req oci.Request) error {
 	u, err := s.openUpload(r, req)
 	if err != nil {
 		return err
@@ -130,10 +131,10 @@ func (s *Server) cancelUpload(w http.ResponseWriter, r *http.Request, req ociReq
 
 // openUpload waits for another server's request on the upload a little longer
 // than that request may go without data.
-func (s *Server) openUpload(r *http.Request, req ociRequest) (*storage.Upload, error) {
+func (s *Server) openUpload(r *http.Request, req oci.Request) (*storage.Upload, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.UploadInactivity+5*time.Second)
 	defer cancel()
-	return s.store.OpenUpload(ctx, req.repo, req.ref)
+	return s.store.OpenUpload(ctx, req.Repo, req.Ref)
 }
 
 func (s *Server) receiveChunk(w http.ResponseWriter, r *http.Request, repo string, u *storage.Upload) error {

@@ -15,6 +15,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ankacluster/ankacluster/internal/oci"
 )
 
 // LayoutOptions changes how Export and Import work; the zero value is good.
@@ -43,10 +45,10 @@ func (c *copying) count(n int64) {
 	}
 }
 
-// expect adds content to the total, once.
-func (c *copying) expect(content Content) {
-	for _, b := range content.Blobs() {
-		if !foreign(b) && !c.left[b.Digest] {
+// expect adds blobs to the total, once.
+func (c *copying) expect(blobs []ispec.Descriptor) {
+	for _, b := range blobs {
+		if !c.left[b.Digest] {
 			c.left[b.Digest] = true
 			c.total += b.Size
 		}
@@ -130,12 +132,16 @@ func (c *copying) content(d digest.Digest) (Manifest, Content, error) {
 }
 
 func (c *copying) expectManifest(d digest.Digest) error {
-	_, content, err := c.content(d)
+	m, content, err := c.content(d)
 	if err != nil {
 		return err
 	}
-	c.expect(content)
-	for _, child := range content.Manifests {
+	// Damage is found before anything is written.
+	if err := c.s.Complete(c.repo, m); err != nil {
+		return err
+	}
+	c.expect(c.s.BlobsOf(c.repo, content))
+	for _, child := range c.s.manifestsOf(c.repo, content) {
 		if err := c.expectManifest(child.Digest); err != nil {
 			return err
 		}
@@ -148,8 +154,8 @@ func (c *copying) exportManifest(d digest.Digest) (ispec.Descriptor, error) {
 	if err != nil {
 		return ispec.Descriptor{}, err
 	}
-	for _, b := range content.Blobs() {
-		if foreign(b) || !c.left[b.Digest] { // of another tag too, and written
+	for _, b := range c.s.BlobsOf(c.repo, content) {
+		if !c.left[b.Digest] { // of another tag too, and written
 			continue
 		}
 		f, _, err := c.s.OpenBlob(c.repo, b.Digest)
@@ -163,7 +169,7 @@ func (c *copying) exportManifest(d digest.Digest) (ispec.Descriptor, error) {
 		}
 		delete(c.left, b.Digest)
 	}
-	for _, child := range content.Manifests {
+	for _, child := range c.s.manifestsOf(c.repo, content) {
 		if _, err := c.exportManifest(child.Digest); err != nil {
 			return ispec.Descriptor{}, err
 		}
@@ -226,7 +232,7 @@ func (s *Store) Import(ctx context.Context, dir, repo string, opt LayoutOptions)
 				return nil, err
 			}
 		}
-		if err := c.eachOfLayout(d, func(_ Manifest, content Content) error { c.expect(content); return nil }); err != nil {
+		if err := c.eachOfLayout(d, func(_ Manifest, content Content) error { c.expect(c.blobsOfLayout(content)); return nil }); err != nil {
 			return nil, fmt.Errorf("import %s: %w", d.Digest, err)
 		}
 	}
@@ -249,8 +255,8 @@ func (s *Store) Import(ctx context.Context, dir, repo string, opt LayoutOptions)
 
 // eachOfLayout calls f for a manifest of the layout, after those it names.
 func (c *copying) eachOfLayout(d ispec.Descriptor, f func(Manifest, Content) error) error {
-	if err := checkDescriptor(d); err != nil {
-		return err
+	if err := oci.CheckDescriptor(d); err != nil {
+		return fmt.Errorf("%w: %v", ErrManifestInvalid, err)
 	}
 	raw, err := os.ReadFile(layoutBlob(c.dir, d.Digest))
 	if err != nil {
@@ -269,15 +275,31 @@ func (c *copying) eachOfLayout(d ispec.Descriptor, f func(Manifest, Content) err
 }
 
 func (c *copying) importManifest(m Manifest, content Content) error {
-	for _, b := range content.Blobs() {
-		if foreign(b) {
-			continue
-		}
+	for _, b := range c.blobsOfLayout(content) {
 		if err := c.importBlob(b.Digest); err != nil {
 			return err
 		}
 	}
 	return c.s.PutManifest(c.repo, m)
+}
+
+// blobsOfLayout returns the blobs that a manifest of the layout refers to: those
+// that must be there, and of the others those that are.
+func (c *copying) blobsOfLayout(content Content) []ispec.Descriptor {
+	var all []ispec.Descriptor
+	for _, b := range content.Blobs() {
+		if info, err := os.Stat(layoutBlob(c.dir, b.Digest)); err == nil {
+			b.Size = info.Size()
+		}
+		all = append(all, b)
+	}
+	for _, b := range content.Optional {
+		if info, err := os.Stat(layoutBlob(c.dir, b.Digest)); err == nil {
+			b.Size = info.Size()
+			all = append(all, b)
+		}
+	}
+	return all
 }
 
 func (c *copying) importBlob(d digest.Digest) error {

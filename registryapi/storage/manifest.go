@@ -5,22 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi"
 )
 
 // MaxManifest is the largest manifest in bytes, as the specification suggests.
 const MaxManifest = 4 << 20
-
-// Media types of the older format that clients still push.
-const (
-	mediaTypeDockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
-	mediaTypeDockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
-)
 
 // Manifest is a manifest as pushed: Raw is served byte for byte.
 type Manifest struct {
@@ -30,78 +27,67 @@ type Manifest struct {
 	Pushed    time.Time
 }
 
-// Content is what the store reads in a manifest. Fields that a media type does
-// not have stay empty.
-type Content struct {
-	MediaType    string             `json:"mediaType"`
-	ArtifactType string             `json:"artifactType"`
-	Config       *ispec.Descriptor  `json:"config"`
-	Layers       []ispec.Descriptor `json:"layers"`
-	Manifests    []ispec.Descriptor `json:"manifests"`
-	Subject      *ispec.Descriptor  `json:"subject"`
-	Annotations  map[string]string  `json:"annotations"`
-}
+// Content is what a manifest says and refers to.
+type Content = oci.Content
 
 // ParseManifest reads a manifest, or returns ErrManifestInvalid.
 func ParseManifest(mediaType string, raw []byte) (Content, error) {
-	var c Content
-	if err := json.Unmarshal(raw, &c); err != nil {
-		return c, fmt.Errorf("%w: %v", ErrManifestInvalid, err)
-	}
-	if c.MediaType != "" && mediaType != "" && c.MediaType != mediaType {
-		return c, fmt.Errorf("%w: mediaType %.100q does not match Content-Type %.100q", ErrManifestInvalid, c.MediaType, mediaType)
-	}
-	for _, d := range append(c.Blobs(), c.Manifests...) {
-		if err := checkDescriptor(d); err != nil {
-			return c, err
-		}
-	}
-	if c.Subject != nil {
-		if err := checkDescriptor(*c.Subject); err != nil {
-			return c, fmt.Errorf("subject: %w", err)
-		}
-	}
-	switch mediaType {
-	case ispec.MediaTypeImageManifest, mediaTypeDockerManifest:
-		if c.Config == nil || c.Manifests != nil {
-			return c, fmt.Errorf("%w: an image manifest has a config and no manifests", ErrManifestInvalid)
-		}
-	case ispec.MediaTypeImageIndex, mediaTypeDockerList:
-		if c.Config != nil || c.Layers != nil {
-			return c, fmt.Errorf("%w: an index has manifests, and neither config nor layers", ErrManifestInvalid)
-		}
+	c, err := oci.ReadManifest(mediaType, raw)
+	if err != nil {
+		return c, fmt.Errorf("%w: %s", ErrManifestInvalid, strings.TrimPrefix(err.Error(), oci.ErrManifest.Error()+": "))
 	}
 	return c, nil
 }
 
-func checkDescriptor(d ispec.Descriptor) error {
-	if _, err := ParseDigest(d.Digest.String()); err != nil {
-		return fmt.Errorf("%w: descriptor: %v", ErrManifestInvalid, err)
+// BlobsOf returns the blobs that a manifest refers to and the repository has, each
+// once and with its size.
+func (s *Store) BlobsOf(repo string, c Content) []ispec.Descriptor {
+	var all []ispec.Descriptor
+	seen := make(map[digest.Digest]bool)
+	for _, d := range append(c.Blobs(), c.Optional...) {
+		if seen[d.Digest] {
+			continue
+		}
+		size, err := s.linkedSize(repo, d.Digest)
+		if err != nil {
+			continue
+		}
+		seen[d.Digest] = true
+		d.Size = size
+		all = append(all, d)
 	}
-	if d.Size < 0 {
-		return fmt.Errorf("%w: descriptor %s has size %d", ErrManifestInvalid, d.Digest, d.Size)
-	}
-	return nil
+	return all
 }
 
-// Blobs returns config and layers.
-func (c Content) Blobs() []ispec.Descriptor {
-	blobs := make([]ispec.Descriptor, 0, len(c.Layers)+1)
-	if c.Config != nil {
-		blobs = append(blobs, *c.Config)
+// Sizes adds the sizes of the blobs that a manifest refers to, itself or through
+// other manifests, to sizes.
+func (s *Store) Sizes(repo string, c Content, sizes map[digest.Digest]int64) {
+	for _, d := range s.BlobsOf(repo, c) {
+		sizes[d.Digest] = d.Size
 	}
-	return append(blobs, c.Layers...)
+	for _, d := range s.manifestsOf(repo, c) {
+		if _, seen := sizes[d.Digest]; seen {
+			continue
+		}
+		if m, err := s.Manifest(repo, d.Digest); err == nil {
+			sizes[d.Digest] = int64(len(m.Raw))
+			if child, err := ParseManifest(m.MediaType, m.Raw); err == nil {
+				s.Sizes(repo, child, sizes)
+			}
+		}
+	}
 }
 
-// foreign reports whether a layer is fetched from elsewhere and never pushed.
-func foreign(d ispec.Descriptor) bool {
-	switch d.MediaType {
-	// The first three are deprecated in image-spec, and still pushed.
-	case "application/vnd.oci.image.layer.nondistributable.v1.tar", "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
-		"application/vnd.oci.image.layer.nondistributable.v1.tar+zstd", "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip":
-		return true
+// manifestsOf returns the manifests that a manifest refers to: those that it must
+// have, and of the others those that the repository has.
+func (s *Store) manifestsOf(repo string, c Content) []ispec.Descriptor {
+	all := slices.Clone(c.Manifests)
+	for _, d := range c.Optional {
+		if s.manifestKnown(repo, d.Digest) {
+			all = append(all, d)
+		}
 	}
-	return len(d.URLs) > 0
+	return all
 }
 
 // manifestRecord is the file repos/<repo>/manifests/<alg>/<hex>.
@@ -117,7 +103,7 @@ func (s *Store) manifestPath(repo string, d digest.Digest) string {
 
 // PutManifest stores a manifest under m.Digest, which must be that of m.Raw,
 // and then, in this order, under each tag. Everything it names must be in the
-// repository, except its subject and foreign layers. A zero m.Pushed means now;
+// repository, except its subject and what is optional. A zero m.Pushed means now;
 // a copy between stores keeps the original's.
 func (s *Store) PutManifest(repo string, m Manifest, tags ...string) error {
 	if err := s.putManifest(repo, m, tags); err != nil {
@@ -192,10 +178,10 @@ func (s *Store) recorded(repo string, d digest.Digest) bool {
 // checkComplete verifies that all content is there with its right size, and
 // keeps it from the collector. The subject need not exist.
 func (s *Store) checkComplete(repo string, c Content) error {
+	for _, d := range c.Optional {
+		_, _ = s.StatBlob(repo, d.Digest) // keeps it if it is there
+	}
 	for _, d := range c.Blobs() {
-		if foreign(d) {
-			continue
-		}
 		size, err := s.StatBlob(repo, d.Digest)
 		if errors.Is(err, ErrBlobUnknown) {
 			return fmt.Errorf("%w: %s", ErrBlobMissing, d.Digest)
@@ -203,7 +189,7 @@ func (s *Store) checkComplete(repo string, c Content) error {
 		if err != nil {
 			return err
 		}
-		if size != d.Size {
+		if d.Size >= 0 && size != d.Size {
 			return fmt.Errorf("%w: blob %s has %d bytes, not %d", ErrManifestInvalid, d.Digest, size, d.Size)
 		}
 	}
@@ -250,16 +236,22 @@ func (s *Store) Manifest(repo string, d digest.Digest) (Manifest, error) {
 }
 
 // Complete reports with ErrManifestUnknown when a manifest names content that
-// is not there: a copy that is still under way must not be seen.
+// is not there, itself or through another manifest: a copy that is still under way
+// must not be seen.
 func (s *Store) Complete(repo string, m Manifest) error {
+	return s.completeOnce(repo, m, make(map[digest.Digest]bool))
+}
+
+func (s *Store) completeOnce(repo string, m Manifest, seen map[digest.Digest]bool) error {
+	if seen[m.Digest] {
+		return nil
+	}
+	seen[m.Digest] = true
 	c, err := ParseManifest(m.MediaType, m.Raw)
 	if err != nil {
 		return fmt.Errorf("%w: %s: %v", ErrManifestUnknown, m.Digest, err)
 	}
 	for _, d := range c.Blobs() {
-		if foreign(d) {
-			continue
-		}
 		f, size, err := s.OpenBlob(repo, d.Digest)
 		if err != nil && !errors.Is(err, ErrBlobUnknown) {
 			return fmt.Errorf("blob %s: %w", d.Digest, err)
@@ -267,13 +259,17 @@ func (s *Store) Complete(repo string, m Manifest) error {
 		if err == nil {
 			_ = f.Close()
 		}
-		if err != nil || size != d.Size {
+		if err != nil || d.Size >= 0 && size != d.Size {
 			return fmt.Errorf("%w: %s: its blob %s is missing", ErrManifestUnknown, m.Digest, d.Digest)
 		}
 	}
 	for _, d := range c.Manifests {
-		if !s.manifestKnown(repo, d.Digest) {
+		child, err := s.Manifest(repo, d.Digest)
+		if err != nil {
 			return fmt.Errorf("%w: %s: its manifest %s is missing", ErrManifestUnknown, m.Digest, d.Digest)
+		}
+		if err := s.completeOnce(repo, child, seen); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -375,7 +371,7 @@ func (s *Store) dropManifest(repo string, m Manifest) error {
 }
 
 func (s *Store) keepForGrace(repo string, c Content) {
-	for _, d := range c.Blobs() {
+	for _, d := range s.BlobsOf(repo, c) {
 		_, _ = s.StatBlob(repo, d.Digest)
 	}
 }
@@ -405,8 +401,8 @@ func (s *Store) references(repo string) (used map[digest.Digest]digest.Digest, d
 			damaged++
 			continue
 		}
-		for _, ref := range append(c.Blobs(), c.Manifests...) {
-			used[ref.Digest] = d
+		for _, ref := range c.References() {
+			used[ref] = d
 		}
 	}
 	return used, damaged, nil
