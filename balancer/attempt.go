@@ -25,7 +25,7 @@ type attempt struct {
 	dial   *alarm      // rings when the connection is; nil where that does not matter
 	rang   atomic.Bool // answer rang
 	late   atomic.Bool // the delay passed without an answer
-	over   atomic.Bool // the attempt has ended
+	over   atomic.Bool // the attempt has ended, or was given up: only one of the two
 	conn   atomic.Bool // a connection was handed to the request
 	raw    *handover   // the connection of a download, when it can be taken over
 	body   *lentBody   // what it sends; nil without a body
@@ -57,7 +57,11 @@ func (a *attempt) try() (*http.Response, error) {
 			resp = nil
 		}
 	}
-	a.over.Store(true)
+	if a.over.Swap(true) && resp != nil { // given up in the moment of its answer
+		<-a.ctx.Done()
+		resp.Body.Close()
+		resp, err = nil, context.Cause(a.ctx)
+	}
 	p.b.alarms.remove(&a.answer)
 	if a.dial != nil {
 		p.b.alarms.remove(a.dial)
@@ -210,7 +214,7 @@ func (a *attempt) onLate() {
 	case p.hedgeable:
 		p.hedge(now, false)
 	case p.b.cfg.Class == Blob && p.repeatable && p.hasNext(now):
-		a.cancel(errStalled) // a large transfer is moved, not doubled
+		a.giveUp(errStalled) // a large transfer is moved, not doubled
 	}
 }
 
@@ -235,6 +239,14 @@ func (a *attempt) outcome(resp *http.Response, err error) outcome {
 	}
 	f.unsent = !a.p.repeatable && !a.conn.Load()
 	return classify(f)
+}
+
+// giveUp cancels the attempt, unless it has ended: the answer it gave is the
+// caller's then, who may be reading it.
+func (a *attempt) giveUp(cause error) {
+	if !a.over.Swap(true) {
+		a.cancel(cause)
+	}
 }
 
 // discard ends an attempt whose answer nobody wants.

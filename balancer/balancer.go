@@ -89,8 +89,8 @@ func (b *Balancer) RoundTrip(req *http.Request) (*http.Response, error) {
 // that is nil.
 func (b *Balancer) roundTrip(req *http.Request, first *endpoint) (*http.Response, error) {
 	p := b.newPass(req)
-	defer p.body.close()
 	resp, err := p.run(first)
+	p.body.leaveTo(p.answered)
 	if err == nil && b.cfg.Class == Blob {
 		b.makeResumable(p, resp)
 	}
@@ -336,7 +336,7 @@ func (ep *endpoint) pendingLocked() []*attempt {
 func moveOn(waiting []*attempt) {
 	for _, a := range waiting {
 		if a.p.repeatable {
-			a.cancel(errMovedOn)
+			a.giveUp(errMovedOn)
 		}
 	}
 }

@@ -12,8 +12,11 @@ import (
 )
 
 // sharedBody is a request's body, given to one attempt after the other. Each
-// attempt's transport closes what it gets; the body itself is closed once, at
-// the end of the pass.
+// attempt's transport closes what it gets; the body itself is closed once, when
+// the pass has ended and the transport of the attempt that answered has closed
+// its own: a server may answer while that transport still sends the body, or
+// has yet to see its end, and a body that is closed under a transport's hands
+// costs the connection on which the answer comes.
 type sharedBody struct {
 	orig   io.ReadCloser
 	getter func() (io.ReadCloser, error)
@@ -63,10 +66,26 @@ func (s *sharedBody) failed() error {
 	return nil
 }
 
-// close ends the pass's use of the body.
+// close ends every use of the body.
 func (s *sharedBody) close() {
 	if s != nil {
 		s.closed.Do(func() { s.orig.Close() })
+	}
+}
+
+// leaveTo ends the use of the body by all but the attempt that answered, which is
+// nil when none did.
+func (s *sharedBody) leaveTo(answered *attempt) {
+	if s == nil {
+		return
+	}
+	if answered == nil || answered.body == nil || answered.body.own {
+		s.close()
+		return
+	}
+	answered.body.last.Store(true)
+	if answered.body.done.Load() {
+		s.close()
 	}
 }
 
@@ -77,6 +96,7 @@ type lentBody struct {
 	src  io.ReadCloser
 	own  bool // src is this attempt's alone
 	done atomic.Bool
+	last atomic.Bool // no other attempt will read src
 
 	asked atomic.Bool  // a Read is under way
 	moved atomic.Int64 // when the last one ended, nano
@@ -110,6 +130,9 @@ func (l *lentBody) Close() error {
 	l.done.Store(true)
 	if l.own {
 		return l.src.Close()
+	}
+	if l.last.Load() {
+		l.s.close()
 	}
 	return nil
 }
@@ -173,6 +196,9 @@ func (w *watchedBody) finish(err error) {
 			w.a.p.b.transferFailed(w.a.ep, err, time.Now())
 		}
 		w.a.cancel(nil)
+		if !errors.Is(err, io.EOF) {
+			w.a.p.body.close() // its transport may wait for more of it
+		}
 	})
 }
 

@@ -30,19 +30,21 @@ type pass struct {
 	// twice.
 	sender atomic.Pointer[attempt]
 
-	mu      sync.Mutex // guards all below
-	settled bool
-	resp    *http.Response
-	err     error
-	tried   []*endpoint
-	running []*attempt
-	workers int
-	wake    chan struct{}  // closed when settled, made by the waiting caller
-	held    *http.Response // the last answer that is not good
-	reached bool           // an attempt may have reached a server
-	doubt   *endpoint      // answered 500, another opinion is asked for
-	atFault *endpoint      // answered 500 where another succeeded
-	errs    []AttemptError
+	mu       sync.Mutex // guards all below
+	settled  bool
+	resp     *http.Response
+	err      error
+	answered *attempt // gave resp
+	tried    []*endpoint
+	running  []*attempt
+	workers  int
+	wake     chan struct{}  // closed when settled, made by the waiting caller
+	held     *http.Response // the last answer that is not good
+	heldBy   *attempt       // whose it is
+	reached  bool           // an attempt may have reached a server
+	doubt    *endpoint      // answered 500, another opinion is asked for
+	atFault  *endpoint      // answered 500 where another succeeded
+	errs     []AttemptError
 
 	// What most passes need is part of the pass, to be allocated with it.
 	triedSpace   [2]*endpoint
@@ -141,6 +143,7 @@ func (p *pass) end(a *attempt, resp *http.Response, err error) *endpoint {
 	}
 	if o == outcomeGood {
 		p.atFault = p.doubt
+		p.answered = a
 		p.settleLocked(resp, nil)
 		return nil
 	}
@@ -221,7 +224,7 @@ func (p *pass) noteLocked(a *attempt, resp *http.Response, err error) {
 		if p.held != nil {
 			p.held.Body.Close()
 		}
-		p.held = resp
+		p.held, p.heldBy = resp, a
 		if resp.StatusCode == http.StatusInternalServerError {
 			p.doubt = a.ep
 		}
@@ -247,8 +250,8 @@ func (p *pass) settleLocked(resp *http.Response, err error) {
 // held back, or the errors.
 func (p *pass) giveUpLocked() {
 	if p.held != nil {
-		held := p.held
-		p.settleLocked(held, nil)
+		p.answered = p.heldBy
+		p.settleLocked(p.held, nil)
 		return
 	}
 	if err := p.req.Context().Err(); err != nil {

@@ -88,6 +88,12 @@ func stayHTTP1(r *http.Request) {
 
 // ServeHTTP passes r on to an endpoint of the right pool.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 {
+		// The server reads, drops and closes what is left of a request's body before it
+		// writes an answer's header. The body is the endpoint's: its connection may be
+		// sending the rest, or about to see the end, and would break under the answer.
+		_ = http.NewResponseController(w).EnableFullDuplex()
+	}
 	pool := p.cfg.Control
 	if p.cfg.Blob != nil {
 		step := registryStep(r)
