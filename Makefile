@@ -139,5 +139,7 @@ fuzz: ## run every fuzz target for FUZZTIME (60s)
 images: ## build the container images that deploy/compose and the Helm chart use (needs a Docker engine)
 	@mkdir -p dist/images/data
 	GOOS=linux $(GOBUILD) -o dist/images/ ./cmd/anka-controller ./cmd/anka-registry
-	docker build -q -f deploy/compose/Dockerfile --target controller -t ankacluster/anka-controller:latest dist/images
-	docker build -q -f deploy/compose/Dockerfile --target registry -t ankacluster/anka-registry:latest dist/images
+	@# The chart asks for the tag of the release that it belongs to, compose for latest.
+	@set -e; for part in controller registry; do \
+	  echo "building ankacluster/anka-$$part"; \
+	  docker build -q -f deploy/compose/Dockerfile --target $$part -t ankacluster/anka-$$part:latest -t ankacluster/anka-$$part:$(patsubst v%,%,$(shell cat VERSION)) dist/images; done

@@ -154,7 +154,11 @@ func (p *process) listen() error {
 		p.inside = listenOn(builtInRegistry, c.inside, p.log)
 	}
 	if c.EnableMetrics {
-		p.metrics = open("ANKA_METRICS_PORT", net.JoinHostPort("", strconv.Itoa(c.MetricsPort)), false, "", "", "", false)
+		l, err := c.metricsListener(p.gathered, p.log)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		p.metrics = l
 	}
 	if err := errors.Join(errs...); err != nil {
 		for _, l := range []*listener{p.api, p.queue, p.registry, p.inside, p.metrics} {
@@ -164,12 +168,20 @@ func (p *process) listen() error {
 		}
 		return err
 	}
-	if p.metrics != nil {
-		mux := http.NewServeMux()
-		mux.Handle("GET "+c.MetricsPath, promhttp.HandlerFor(prometheus.Gatherers{prometheus.DefaultGatherer, p.gathered}, promhttp.HandlerOpts{}))
-		p.metrics.set(mux)
-	}
 	return nil
+}
+
+// metricsListener serves what is gathered, beside what etcd and the Go runtime
+// register by themselves.
+func (c *config) metricsListener(gathered prometheus.Gatherer, log *zap.Logger) (*listener, error) {
+	l, err := newListener("ANKA_METRICS_PORT", net.JoinHostPort("", strconv.Itoa(c.MetricsPort)), nil, log)
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET "+c.MetricsPath, promhttp.HandlerFor(prometheus.Gatherers{prometheus.DefaultGatherer, gathered}, promhttp.HandlerOpts{}))
+	l.set(mux)
+	return l, nil
 }
 
 // connectEtcd starts the embedded member, if there is one, and returns a client.

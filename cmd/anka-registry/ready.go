@@ -12,9 +12,15 @@ import (
 // readyCommand is the health check of a container.
 func readyCommand() *cli.Command {
 	return &cli.Command{
-		Name: "ready", Usage: "exit with 0 if the registry of this machine is ready",
-		Description: "Asks at --listen-addr (ANKA_LISTEN_ADDR).\n\nanka-registry --listen-addr :8089 ready",
+		Name: "ready", Usage: "exit with 0 if the registry of this machine, or at URL, is ready", ArgsUsage: "[URL]",
+		Description: "Without a URL it asks at --listen-addr (ANKA_LISTEN_ADDR).\n\nanka-registry --listen-addr :8089 ready",
 		Action: func(cc *cli.Context) error {
+			if cc.NArg() > 1 {
+				return fmt.Errorf("%w: unexpected argument %q", errUsage, cc.Args().Get(1))
+			}
+			if url := cc.Args().First(); url != "" {
+				return ask(cc, url)
+			}
 			c, err := load(cc)
 			if err != nil {
 				return err
@@ -30,11 +36,15 @@ func readyCommand() *cli.Command {
 			if c.HTTPS {
 				scheme = "https"
 			}
-			if err := readiness.Ask(cc.Context, scheme+"://"+net.JoinHostPort(host, port)); err != nil {
-				return err
-			}
-			fmt.Fprintln(cc.App.Writer, "ready")
-			return nil
+			return ask(cc, scheme+"://"+net.JoinHostPort(host, port))
 		},
 	}
+}
+
+func ask(cc *cli.Context, url string) error {
+	if err := readiness.Ask(cc.Context, url); err != nil {
+		return err
+	}
+	fmt.Fprintln(cc.App.Writer, "ready")
+	return nil
 }

@@ -16,8 +16,9 @@ import (
 const Timeout = 2 * time.Second
 
 // Ask returns nil when GET base/readyz answers 200, and what the server said
-// otherwise. base is the server's own address on loopback, so that a certificate,
-// which names the host, is not checked.
+// otherwise. base is the server's own address on loopback, or one that a person
+// gave. The certificate, which often names another host, is not checked: nothing
+// is sent but the question.
 func Ask(ctx context.Context, base string) error {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()

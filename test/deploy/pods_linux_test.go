@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -35,6 +36,7 @@ type node struct {
 	namespace string
 	services  []*corev1.Service
 	pods      []*pod
+	tests     []*corev1.Pod // of `helm test`
 }
 
 // pod is one pod of a controller's template.
@@ -125,6 +127,8 @@ func (n *node) install(values map[string]any) {
 		switch o := obj.(type) {
 		case *corev1.Service:
 			n.services = append(n.services, o)
+		case *corev1.Pod:
+			n.tests = append(n.tests, o)
 		case *appsv1.Deployment:
 			for i := range int(*o.Spec.Replicas) {
 				n.add(&pod{name: fmt.Sprintf("%s-%c", o.Name, 'a'+i), template: o.Spec.Template})
@@ -150,6 +154,21 @@ func (n *node) install(values map[string]any) {
 	n.publish(everyPod)
 	for _, p := range n.pods {
 		p.waitReady()
+	}
+}
+
+// helmTest runs the pods of `helm test` to their end.
+func (n *node) helmTest() {
+	n.t.Helper()
+	for _, p := range n.tests {
+		c := p.Spec.Containers[0]
+		args := []string{"run", "--rm", "--network", n.name, "--read-only", "--entrypoint", c.Command[0]}
+		for _, e := range c.Env {
+			args = append(args, "-e", e.Name+"="+e.Value)
+		}
+		if out := n.docker(append(append(args, c.Image), c.Command[1:]...)...); out != "ready" {
+			n.t.Errorf("helm test %s: %s", p.Name, out)
+		}
 	}
 }
 
@@ -216,7 +235,9 @@ func (n *node) publish(ready func(*pod) bool) {
 		}
 		var list []string
 		for _, p := range n.pods {
-			if p.container != "" && subset(s.Spec.Selector, p.template.Labels) && ready(p) {
+			labels := maps.Clone(p.template.Labels)
+			labels[appsv1.StatefulSetPodNameLabel] = p.name
+			if p.container != "" && subset(s.Spec.Selector, labels) && ready(p) {
 				list = append(list, net.JoinHostPort(p.name, strconv.Itoa(int(p.port(s.Spec.Ports[0].TargetPort)))))
 			}
 		}
@@ -273,10 +294,17 @@ func (p *pod) start() {
 	for _, e := range p.spec.Env {
 		value := e.Value
 		if e.ValueFrom != nil {
-			if e.ValueFrom.FieldRef == nil || e.ValueFrom.FieldRef.FieldPath != "metadata.name" {
+			if e.ValueFrom.FieldRef == nil {
 				n.t.Fatalf("%s: %s comes from %v", p.name, e.Name, e.ValueFrom)
 			}
-			value = p.name
+			switch e.ValueFrom.FieldRef.FieldPath {
+			case "metadata.name":
+				value = p.name
+			case "metadata.labels['apps.kubernetes.io/pod-index']":
+				value = p.name[strings.LastIndex(p.name, "-")+1:]
+			default:
+				n.t.Fatalf("%s: %s comes from %v", p.name, e.Name, e.ValueFrom)
+			}
 		}
 		for name, earlier := range env { // the kubelet knows those that came before
 			value = strings.ReplaceAll(value, "$("+name+")", earlier)

@@ -94,8 +94,29 @@ func TestPodsRunAsRenderedAndRollWithoutLoss(t *testing.T) {
 // several servers on one volume and a single etcd member.
 func TestSharedRegistriesRunAsRendered(t *testing.T) {
 	n := newNode(t)
-	n.install(map[string]any{"registry": map[string]any{"replicas": 2}, "etcd": map[string]any{"replicas": 1}, "controller": map[string]any{"replicas": 1}})
+	n.install(map[string]any{"registry": map[string]any{"replicas": 2}, "etcd": map[string]any{"replicas": 1},
+		"controller": map[string]any{"replicas": 2, "exposure": "perPod", "perPod": map[string]any{"url": "http://controller-{index}.example.com"}}})
 	registry := n.serviceURL("cloud-ankacluster-registry")
+
+	// Each controller has a service of its own, and the cloud's list names each as Macs reach it.
+	for i := range 2 {
+		url := n.serviceURL(fmt.Sprintf("cloud-ankacluster-controller-%d", i))
+		waitFor(t, "both controllers are in the list", func() error {
+			list, err := get(httpClient, url+"/api/v1/cluster")
+			for _, name := range []string{"http://controller-0.example.com", "http://controller-1.example.com"} {
+				if err == nil && !strings.Contains(list, name) {
+					err = fmt.Errorf("%s is not in %s", name, list)
+				}
+			}
+			return err
+		})
+	}
+	n.helmTest()
+	for _, p := range n.of("etcd") {
+		if page, err := get(httpClient, "http://"+p.ports["metrics"]+"/metrics"); err != nil || !strings.Contains(page, "etcd_server_has_leader") {
+			t.Errorf("etcd's metrics: %v\n%.300s", err, page)
+		}
+	}
 	c := newClients()
 	var count atomic.Int64
 	c.run("push", func(hc *http.Client) error {
@@ -220,6 +241,20 @@ func do(hc *http.Client, method, url, body string, header map[string]string, wan
 		return fmt.Errorf("%s %s: %s, want %d: %.200s, %w", method, url, resp.Status, want, text, err)
 	}
 	return nil
+}
+
+// get returns the body of a 200.
+func get(hc *http.Client, url string) (string, error) {
+	resp, err := hc.Get(url)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s %s", url, resp.Status, body)
+	}
+	return string(body), err
 }
 
 func mustDo(t *testing.T, method, url, body string, want int) {

@@ -56,9 +56,24 @@ http://{{ include "anka.name" . }}-registry.{{ .Release.Namespace }}.svc:{{ .Val
 {{- end -}}
 {{- end -}}
 
-{{/* the one address that all controllers announce to nodes */}}
+{{/* the registry's address for nodes */}}
+{{- define "anka.registryURL" -}}
+{{- if .Values.registryURL -}}
+{{ .Values.registryURL }}
+{{- else if and .Values.ingress.enabled .Values.ingress.registryHost .Values.registry.enabled -}}
+http{{ if .Values.ingress.tlsSecret }}s{{ end }}://{{ .Values.ingress.registryHost }}
+{{- else -}}
+{{ include "anka.localRegistry" . }}
+{{- end -}}
+{{- end -}}
+
+{{/* the address that a controller announces to nodes: one for all, or its own */}}
 {{- define "anka.controllerURL" -}}
-{{- if .Values.controllerURL -}}
+{{- if eq .Values.controller.exposure "hostPort" -}}
+http://$(HOST_IP):{{ .Values.controller.hostPort }}
+{{- else if eq .Values.controller.exposure "perPod" -}}
+{{ required "controller.perPod.url is required when controller.exposure is perPod" .Values.controller.perPod.url | replace "{index}" "$(POD_INDEX)" }}
+{{- else if .Values.controllerURL -}}
 {{ .Values.controllerURL }}
 {{- else if .Values.ingress.enabled -}}
 http{{ if .Values.ingress.tlsSecret }}s{{ end }}://{{ .Values.ingress.controllerHost }}
@@ -128,6 +143,17 @@ nodeSelector: {{- toYaml . | nindent 2 }}
 {{- with $part.tolerations }}
 tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- with $part.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- if $part.topologySpread }}
+topologySpreadConstraints:
+  - topologyKey: {{ $part.topologySpread }}
+    maxSkew: 1
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels: {{- include "anka.selector" . | nindent 8 }}
+{{- end }}
 {{- with (index . 0).Values.imagePullSecrets }}
 imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -152,9 +178,16 @@ readinessProbe:
 
 {{- define "anka.metricsAnnotations" -}}
 {{- if .Values.metrics.enabled }}
-prometheus.io/scrape: "true"
-prometheus.io/port: {{ .Values.metrics.port | quote }}
-prometheus.io/path: /metrics
+annotations:
+  prometheus.io/scrape: "true"
+  prometheus.io/port: {{ .Values.metrics.port | quote }}
+  prometheus.io/path: /metrics
+{{- end }}
+{{- end -}}
+
+{{- define "anka.metricsPort" -}}
+{{- if .Values.metrics.enabled }}
+- {name: metrics, containerPort: {{ .Values.metrics.port }}}
 {{- end }}
 {{- end -}}
 

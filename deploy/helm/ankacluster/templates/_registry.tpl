@@ -3,10 +3,10 @@
 {{- $reg := .root.Values.registry -}}
 metadata:
   labels: {{- include "anka.selector" (list .root .component) | nindent 4 }}
-  annotations: {{- include "anka.metricsAnnotations" .root | nindent 4 }}
+  {{- with include "anka.metricsAnnotations" .root | trim }}{{ . | nindent 2 }}{{ end }}
 spec:
   {{- include "anka.podSecurity" .root | nindent 2 }}
-  {{- include "anka.placement" (list .root .component $reg) | nindent 2 }}
+  {{- with include "anka.placement" (list .root .component $reg) | trim }}{{ . | nindent 2 }}{{ end }}
   # A transfer of tens of gigabytes is allowed to finish.
   terminationGracePeriodSeconds: {{ add $reg.drainSeconds 15 }}
   containers:
@@ -22,15 +22,13 @@ spec:
         {{- with .env }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
-        {{- include "anka.metricsEnv" .root | nindent 8 }}
+        {{- with include "anka.metricsEnv" .root | trim }}{{ . | nindent 8 }}{{ end }}
         {{- with $reg.env }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
       ports:
         - {name: http, containerPort: 8089}
-        {{- if .root.Values.metrics.enabled }}
-        - {name: metrics, containerPort: {{ .root.Values.metrics.port }}}
-        {{- end }}
+        {{- with include "anka.metricsPort" .root | trim }}{{ . | nindent 8 }}{{ end }}
       {{- include "anka.httpProbes" .root | nindent 6 }}
       {{- include "anka.containerSecurity" .root | nindent 6 }}
       resources: {{- toYaml $reg.resources | nindent 8 }}
