@@ -12,6 +12,7 @@ import (
 	"io"
 	"log"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -307,6 +308,18 @@ func TestChartIsLinted(t *testing.T) {
 		if m.Severity >= support.WarningSev {
 			t.Errorf("%s: %v", m.Path, m.Err)
 		}
+	}
+}
+
+// TestChartIsOfTheRelease: its images have the release's tag.
+func TestChartIsOfTheRelease(t *testing.T) {
+	version, err := os.ReadFile("../../VERSION")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := loadChart(t).Metadata
+	if want := strings.TrimPrefix(strings.TrimSpace(string(version)), "v"); m.AppVersion != want || m.Version != want {
+		t.Errorf("appVersion %q and version %q, want %q of VERSION", m.AppVersion, m.Version, want)
 	}
 }
 
