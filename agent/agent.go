@@ -105,6 +105,7 @@ type Agent struct {
 	gone       map[controllerapi.InstanceID]tombstone // guarded by mu
 	view       view                                   // guarded by mu
 	version    hypervisor.Version                     // guarded by mu
+	unfit      unfit                                  // guarded by mu
 	address    string                                 // guarded by mu
 	lastSync   time.Time                              // guarded by mu
 	syncError  string                                 // guarded by mu

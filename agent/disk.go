@@ -2,9 +2,12 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/agent/hypervisor"
 )
 
 // evict chooses the images to remove so that need more bytes leave the reserve
@@ -41,6 +44,32 @@ func (a *Agent) makeRoom(ctx context.Context, need uint64) error {
 		return fmt.Errorf("%w: the image needs %d MB, %d MB are free", errNoSpace, need>>20, free>>20)
 	}
 	return nil
+}
+
+// pullError is the failure of a pull, which room on the disk may cure.
+type pullError struct {
+	err  error
+	size uint64 // of the image, 0 when it is not known
+}
+
+func (e *pullError) Error() string { return e.err.Error() }
+func (e *pullError) Unwrap() error { return e.err }
+
+// roomFor returns how many bytes should be free before the next try of a start
+// that failed with err, and 0 for failures that no room cures: the images on the
+// node are worth hours of pulls.
+func (a *Agent) roomFor(err error) uint64 {
+	disk := a.deps.Host.Facts().DiskSize
+	var pull *pullError
+	switch {
+	case errors.Is(err, hypervisor.ErrDiskFull):
+		return disk // the hypervisor knows better than the figure of free space
+	case errors.As(err, &pull):
+		// Why it failed is not known. It may have needed room for the image twice,
+		// as it came and as it is kept.
+		return a.cfg.ReserveSpace.Of(disk) + 2*pull.size
+	}
+	return 0
 }
 
 // cleanDisk removes images that nobody uses until so much is free.

@@ -208,7 +208,9 @@ func (a *Agent) awaitPull(ctx context.Context, img hypervisor.Image, ref control
 		p = &pull{cancel: cancel, done: make(chan struct{}), began: a.deps.Registry.Moved(ref.Repository)}
 		a.pulls[img] = p
 		a.workers.Go(func() {
-			p.err = a.pullImage(pullCtx, img, ref)
+			if err := a.pullImage(pullCtx, img, ref); err != nil {
+				p.err = &pullError{err, ref.Size}
+			}
 			a.mu.Lock()
 			delete(a.pulls, img)
 			a.mu.Unlock()

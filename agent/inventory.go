@@ -213,7 +213,9 @@ func (a *Agent) facts() controllerapi.NodeFacts {
 		Product: a.version.Product, Version: a.version.Version, Build: a.version.Build,
 		License: a.version.License, Expires: a.version.Expires,
 	}
-	f.LicenseValid = a.version.LicenseValid
+	f.Inactive = a.unfitLocked()
+	// Controllers that know no reasons call the node Inactive by this alone.
+	f.LicenseValid = a.version.LicenseValid && f.Inactive == ""
 	return f
 }
 

@@ -156,7 +156,7 @@ func (a *Agent) room() (Room, bool) {
 	facts := a.facts()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.joined || !a.view.known || !a.version.LicenseValid || a.settings.DrainMode || a.draining {
+	if !a.joined || !a.view.known || !a.version.LicenseValid || a.unfitLocked() != "" || a.settings.DrainMode || a.draining {
 		return Room{}, false
 	}
 	return room(facts, a.settings, a.view.vms, pending, &a.cfg), true

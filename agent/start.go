@@ -87,7 +87,8 @@ func taskCancelled(ctx context.Context) bool {
 // elsewhere reports whether another node may have more luck.
 func elsewhere(err error) bool {
 	return errors.Is(err, hypervisor.ErrTooMany) || errors.Is(err, hypervisor.ErrLicense) ||
-		errors.Is(err, hypervisor.ErrMissing) || errors.Is(err, hypervisor.ErrForeign) || errors.Is(err, errNoSpace)
+		errors.Is(err, hypervisor.ErrMissing) || errors.Is(err, hypervisor.ErrForeign) || errors.Is(err, errNoSpace) ||
+		errors.Is(err, hypervisor.ErrOutdated)
 }
 
 // bringUp prepares, starts and waits for a VM, trying anew after failures that
@@ -116,6 +117,7 @@ func (a *Agent) bringUp(ctx context.Context, r *Record, p *progress) (hypervisor
 		wait := backoff(try)
 		switch {
 		case errors.Is(err, hypervisor.ErrTooMany):
+			a.slotRefused(ctx)
 			if tooMany++; tooMany >= tooManyTries {
 				return vm, nil, err
 			}
@@ -125,7 +127,7 @@ func (a *Agent) bringUp(ctx context.Context, r *Record, p *progress) (hypervisor
 		case try > a.cfg.OptimizationThreshold:
 			return vm, nil, fmt.Errorf("start failed %d times: %w", try, err)
 		case try == a.cfg.OptimizationThreshold:
-			a.cleanDisk(ctx, a.deps.Host.Facts().DiskSize, "starts keep failing")
+			a.cleanDisk(ctx, a.roomFor(err), "starts keep failing")
 		}
 		if !sleep(ctx, wait) {
 			return vm, nil, context.Cause(ctx)
@@ -208,6 +210,9 @@ func (a *Agent) startVM(ctx context.Context, uuid, vncPassword string) error {
 	began := time.Now()
 	err := a.deps.Runtime.Start(ctx, uuid, hypervisor.StartOptions{VNCPassword: vncPassword, Timeout: a.cfg.StartTimeout})
 	a.metrics.started(time.Since(began), err)
+	if err == nil {
+		a.slotGranted()
+	}
 	return err
 }
 

@@ -27,6 +27,7 @@ type Status struct {
 	Host         string               `json:"host"`
 	Runtime      string               `json:"runtime"` // anka or tart
 	Hypervisor   hypervisor.Version   `json:"hypervisor"`
+	Inactive     string               `json:"inactive,omitempty"` // why the node takes no VMs
 	LookedAt     time.Time            `json:"looked_at"`
 	LookError    string               `json:"look_error,omitempty"`
 	VMs          []VMStatus           `json:"vms"`
@@ -138,7 +139,7 @@ func (a *Agent) Status() Status {
 		},
 		NodeID: a.id, Since: a.since, Registered: a.joined, CloudID: a.cluster.CloudID,
 		LastSync: a.lastSync, SyncError: a.syncError, Refused: a.refused, DrainMode: a.settings.DrainMode, Host: a.address,
-		Runtime: a.cfg.Runtime, Hypervisor: a.version, LookedAt: a.view.at, LookError: a.view.err,
+		Runtime: a.cfg.Runtime, Hypervisor: a.version, Inactive: a.unfitLocked(), LookedAt: a.view.at, LookError: a.view.err,
 		VMs: []VMStatus{}, Tasks: []TaskStatus{}, Images: []ImageStatus{},
 		LastErrors: slices.Clone(a.lastErrors), RegistryURL: a.deps.Registry.URL(), StateDir: string(a.dir),
 		FreeDiskByte: load.FreeDiskSpace,

@@ -28,6 +28,9 @@ type NodeFacts struct {
 	VLANs        []string    `json:"vlans,omitempty"`
 	USBDevices   []USBDevice `json:"usb_devices,omitempty"`
 	LicenseValid bool        `json:"license_valid"`
+	// Inactive is why the node takes no VMs, "" when it does or when its licence is
+	// the reason.
+	Inactive string `json:"inactive,omitempty"`
 }
 
 // NodeLoad is what changes all the time. A controller stores it only when it

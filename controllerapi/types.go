@@ -236,6 +236,7 @@ type Node struct {
 	AgentVersion   string      `json:"agent_version"`
 	VLANs          []string    `json:"vlans,omitempty"`
 	DisableLogging bool        `json:"disable_central_logging,omitempty"`
+	InactiveReason string      `json:"inactive_reason,omitempty"` // "" when it is the licence
 }
 
 // AnkaVersion is the hypervisor on a node.

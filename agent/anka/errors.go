@@ -1,6 +1,7 @@
 package anka
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -41,6 +42,20 @@ var phrases = []struct {
 	{"manifest unknown", hypervisor.ErrNotInRegistry},
 	{"name unknown", hypervisor.ErrNotInRegistry},
 	{"already exists", hypervisor.ErrNameTaken},
+	{"no space left", hypervisor.ErrDiskFull},
+	{"not enough disk space", hypervisor.ErrDiskFull},
+	{"not enough free space", hypervisor.ErrDiskFull},
+	{"disk is full", hypervisor.ErrDiskFull},
+}
+
+// registryError is the error of a pull: what the command did not find there is
+// not in the registry, whatever may be on the node.
+func registryError(err error) error {
+	var e *CommandError
+	if errors.As(err, &e) && errors.Is(e.kind, hypervisor.ErrNotFound) {
+		e.kind = hypervisor.ErrNotInRegistry
+	}
+	return err
 }
 
 func commandError(verb string, a answer, answered bool, res command.Result) error {

@@ -27,7 +27,7 @@ func (c *CLI) Pull(ctx context.Context, img hypervisor.Image, from hypervisor.So
 		args = append(args, "-t", img.Tag)
 	}
 	_, err := c.call(ctx, command.Command{Args: args, Stall: c.timeouts.TransferStall, Progress: from.Moved})
-	return err
+	return registryError(err)
 }
 
 var _ hypervisor.Sizer = (*CLI)(nil)

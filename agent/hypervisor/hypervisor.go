@@ -25,6 +25,11 @@ var (
 	ErrLicense = errors.New("licence does not allow it")
 	// ErrNotInRegistry: the registry has no such template or tag.
 	ErrNotInRegistry = errors.New("not in the registry")
+	// ErrDiskFull: the disk that VMs and images are kept on has no room.
+	ErrDiskFull = errors.New("the disk is full")
+	// ErrOutdated: this version of the hypervisor cannot do what is asked for. A
+	// node with a newer one can.
+	ErrOutdated = errors.New("the hypervisor's version cannot do that")
 	// ErrMissing: the hypervisor's command is not installed.
 	ErrMissing = errors.New("the hypervisor's command was not found")
 	// ErrForeign: the image in the registry is of another hypervisor. A node that

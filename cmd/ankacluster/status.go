@@ -94,6 +94,9 @@ func printStatus(out io.Writer, s fullStatus, now time.Time) error {
 	} else {
 		row("hypervisor\t%s: %s %s, licence %s", s.Runtime, s.Hypervisor.Product, s.Hypervisor.Version, licenceWord(s))
 	}
+	if s.Inactive != "" {
+		row("takes no VMs\t%s", s.Inactive)
+	}
 	row("disk\t%s free", size(s.FreeDiskByte))
 	if s.Endpoints != nil {
 		printPool(row, "controllers", s.Endpoints.Controllers, now)

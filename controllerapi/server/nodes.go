@@ -82,6 +82,7 @@ func (s *Server) describe(v *etcdstore.View, n *etcdstore.Node) api.Node {
 		DiskSize: n.Facts.DiskSize, HostArch: n.Facts.HostArch, AnkaVersion: n.Facts.AnkaVersion,
 		USBDevices: n.Facts.USBDevices, Templates: []api.NodeImage{}, AgentVersion: n.Facts.AgentVersion,
 		VLANs: n.Facts.VLANs, DisableLogging: n.Settings.DisableCentralLogging, LastUpdated: n.Registered,
+		InactiveReason: n.Facts.Inactive,
 	}
 	if n.Settings.CapacityMode == schedule.ByResource {
 		out.Capacity = unsigned(total.VCPU)

@@ -1,0 +1,160 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/controllerapi"
+)
+
+// Differences between what was thought of a Mac and what is known of it. They are
+// numbered as in docs/operators/macs.md.
+
+// cached starts and ends an instance of so many templates, so that their images
+// stay on the node.
+func (s *stage) cached(n int) {
+	s.t.Helper()
+	for i := range n {
+		id := controllerapi.InstanceID(fmt.Sprint("cached", i))
+		s.cloud.start(id, func(st *controllerapi.StartTask) {
+			st.Template.ID, st.Template.Name, st.Template.Repository = controllerapi.TemplateID(fmt.Sprint("tpl-c", i)), fmt.Sprint("c", i), fmt.Sprint("c", i)
+		})
+		s.untilState(id, controllerapi.Started)
+		s.cloud.terminate(id)
+		s.untilState(id, controllerapi.Terminated)
+	}
+}
+
+// D2: a start that no room can cure leaves the images of the node where they
+// are, and one of a tag that the registry lacks fails at once.
+func TestBadRequestsEmptyNoCache(t *testing.T) {
+	for _, c := range []struct {
+		name, verb string
+		err        error
+		pulls      int // at most
+		free       uint64
+		images     int // left
+	}{
+		{"tag is not in the registry", "pull", fmt.Errorf("pull: %w", hypervisor.ErrNotInRegistry), 1, 9e11, 3},
+		{"VM fails to start", "start", errors.New("no child processes"), 1, 9e11, 4},
+		{"clone fails", "clone", errors.New("bad image"), 1, 9e11, 4},
+		{"registry does not answer, and there is room", "pull", errors.New("connection refused"), 6, 9e11, 3},
+		{"pull fails for unknown reasons, and there is little room", "pull", errors.New("pull failed"), 6, 1e9, 0},
+		{"disk is full", "start", fmt.Errorf("start: %w", hypervisor.ErrDiskFull), 2, 9e11, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				s := newStage(t)
+				s.up()
+				defer s.down()
+				s.cached(3)
+				tries := 0
+				s.runtime.mu.Lock()
+				s.runtime.before = func(_ context.Context, verb, id string) error {
+					if verb == "pull" {
+						tries++
+					}
+					if verb == c.verb {
+						return c.err
+					}
+					return nil
+				}
+				s.runtime.mu.Unlock()
+				s.host.mu.Lock()
+				s.host.free = c.free
+				s.host.mu.Unlock()
+				s.cloud.start("i1", nil)
+				s.untilState("i1", controllerapi.Error)
+				if tries > c.pulls {
+					t.Errorf("pulled %d times, want at most %d", tries, c.pulls)
+				}
+				s.runtime.mu.Lock()
+				images := 0
+				for _, vm := range s.runtime.vms {
+					if vm.Tag != "" {
+						images++
+					}
+				}
+				s.runtime.mu.Unlock()
+				if images != c.images {
+					t.Errorf("images on the node: got %d, want %d", images, c.images)
+				}
+			})
+		})
+	}
+}
+
+// D13: a Mac whose system refuses VMs although none runs takes no starts, says
+// why, and tries again after a while.
+func TestLostSlotMakesTheNodeInactive(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s := newStage(t)
+		s.host.arch = "arm64"
+		lost := true
+		s.runtime.before = func(_ context.Context, verb, _ string) error {
+			if verb == "start" && lost {
+				return hypervisor.ErrTooMany
+			}
+			return nil
+		}
+		s.up()
+		defer s.down()
+		s.cloud.start("i1", nil)
+		s.until("i1 given back", func() bool { return s.cloud.get("i1").returned == 1 })
+		if s.agent.facts().Inactive != "" {
+			t.Error("one start that found no slot may be chance")
+		}
+		s.cloud.start("i2", nil)
+		s.until("the cloud hears that the node is inactive", func() bool {
+			s.cloud.mu.Lock()
+			defer s.cloud.mu.Unlock()
+			return s.cloud.facts.Inactive == lostSlot && !s.cloud.facts.LicenseValid
+		})
+		time.Sleep(pollTimeout) // a poll that was under way may still bring a start
+		s.cloud.start("i3", nil)
+		time.Sleep(10 * time.Minute)
+		if s.cloud.get("i3").claimed || s.cloud.get("i3").returned != 0 {
+			t.Error("a node without a slot took a start")
+		}
+		s.runtime.mu.Lock()
+		lost = false
+		s.runtime.mu.Unlock()
+		time.Sleep(unfitFor)
+		s.untilState("i3", controllerapi.Started)
+		s.until("the cloud hears that it is active", func() bool {
+			s.cloud.mu.Lock()
+			defer s.cloud.mu.Unlock()
+			return s.cloud.facts.Inactive == "" && s.cloud.facts.LicenseValid
+		})
+	})
+}
+
+// A node that is full of VMs, ours or not, has lost no slot.
+func TestFullNodeHasLostNoSlot(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s := newStage(t)
+		s.host.arch, s.runtime.limit = "arm64", 2
+		s.cfg.IgnoreArmVMLimit = true
+		s.cloud.settings.MaxVMCount = 20
+		s.up()
+		defer s.down()
+		s.started("i1")
+		s.started("i2")
+		for n := range 5 {
+			id := controllerapi.InstanceID(fmt.Sprint("more", n))
+			s.cloud.start(id, nil)
+			s.until("given back", func() bool { return s.cloud.get(id).returned == 1 })
+		}
+		if reason := s.agent.facts().Inactive; reason != "" {
+			t.Errorf("inactive: %s", reason)
+		}
+		if got := s.runtime.names(); !slices.Contains(got, "mgmtManaged-demo-i1") {
+			t.Errorf("VMs: %v", got)
+		}
+	})
+}
