@@ -43,6 +43,9 @@ type Registry interface {
 	URL() string
 	// Moved counts the bytes that came through for a repository.
 	Moved(repository string) int64
+	// Size returns the bytes of an image by its manifest. The error wraps
+	// hypervisor.ErrNotInRegistry when there is none.
+	Size(ctx context.Context, repository, tag string) (uint64, error)
 	// Push is the way to other registries than the node's own, for as long as
 	// done has not been called.
 	Push(registries []string) (url string, done func(), err error)

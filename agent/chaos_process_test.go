@@ -84,7 +84,10 @@ func chaosRuntime(dir Dir, runner *command.Runner) hypervisor.Runtime {
 	}
 	t := anka.DefaultTimeouts()
 	t.Query, t.Change, t.Stop = patience, patience, patience
-	return anka.New(os.Getenv(chaosAnka), runner, t)
+	t.Shutdown = patience
+	cli := anka.New(os.Getenv(chaosAnka), runner, t)
+	cli.RememberIn(dir.AnkaImages())
+	return cli
 }
 
 // handler is the fake cloud's side of HTTP.

@@ -68,7 +68,7 @@ func (a *Agent) restart(ctx context.Context, r Record) (hypervisor.VM, error) {
 	}
 	req := start.Task.Start.Request
 	for try := 1; ; try++ {
-		err := a.startVM(ctx, start.VMUUID, r.Task.Restart.VNCPassword)
+		err := a.startVM(ctx, start.VMUUID, hypervisor.StartOptions{VNCPassword: r.Task.Restart.VNCPassword})
 		if err == nil {
 			break
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -36,14 +37,52 @@ func (a *Agent) makeRoom(ctx context.Context, need uint64) error {
 	if size == 0 {
 		return nil // nothing is known of the disk
 	}
-	if free < need+a.cfg.ReserveSpace.Of(size) {
-		a.removeImages(ctx, evict(a.images.list(), a.images.held, free, need, a.cfg.ReserveSpace.Of(size)), "to keep the disk's reserve")
-		free = a.deps.Host.Load().FreeDiskSpace
+	want := need + a.cfg.ReserveSpace.Of(size)
+	for free < want {
+		chosen := evict(a.images.list(), a.images.held, free, need, a.cfg.ReserveSpace.Of(size))
+		removed := a.removeImages(ctx, chosen, "to keep the disk's reserve")
+		before := free
+		free = a.awaitFree(ctx, want, freeWait)
+		if cleaner, ok := a.deps.Runtime.(hypervisor.Cleaner); ok && free < want && ctx.Err() == nil {
+			if err := cleaner.FreeCache(ctx); err != nil {
+				a.fail(ctx, "free the hypervisor's cache", err)
+			}
+			free = a.awaitFree(ctx, want, freeWait)
+		}
+		a.log.Info("made room", zap.Int("images", removed), zap.Uint64("expected_bytes", sizeOf(chosen)),
+			zap.Int64("gained_bytes", int64(free)-int64(before)), zap.Uint64("free_bytes", free))
+		if removed == 0 || ctx.Err() != nil {
+			break // there is nothing more to remove
+		}
 	}
 	if free < need {
 		return fmt.Errorf("%w: the image needs %d MB, %d MB are free", errNoSpace, need>>20, free>>20)
 	}
 	return nil
+}
+
+const (
+	// freeWait is how long the space of what was deleted may take to come back: a
+	// hypervisor may free it in the background.
+	freeWait = 30 * time.Second
+	freeLook = 2 * time.Second
+)
+
+// awaitFree waits until so much is free, and returns what is.
+func (a *Agent) awaitFree(ctx context.Context, want uint64, limit time.Duration) uint64 {
+	for end := time.Now().Add(limit); ; {
+		free := a.deps.Host.Load().FreeDiskSpace
+		if free >= want || !time.Now().Before(end) || !sleep(ctx, freeLook) {
+			return free
+		}
+	}
+}
+
+func sizeOf(images []cachedImage) (sum uint64) {
+	for _, c := range images {
+		sum += c.Size
+	}
+	return sum
 }
 
 // pullError is the failure of a pull, which room on the disk may cure.
@@ -77,7 +116,8 @@ func (a *Agent) cleanDisk(ctx context.Context, target uint64, why string) {
 	a.removeImages(ctx, evict(a.images.list(), a.images.held, a.deps.Host.Load().FreeDiskSpace, 0, target), why)
 }
 
-func (a *Agent) removeImages(ctx context.Context, images []cachedImage, why string) {
+// removeImages removes images that no start holds, and returns how many.
+func (a *Agent) removeImages(ctx context.Context, images []cachedImage, why string) (removed int) {
 	for _, c := range images {
 		if a.images.held(c.key()) {
 			continue // a start took it meanwhile
@@ -91,6 +131,8 @@ func (a *Agent) removeImages(ctx context.Context, images []cachedImage, why stri
 		if err := a.images.drop(c.key()); err != nil {
 			a.fail(ctx, "image ledger", err)
 		}
+		removed++
 	}
 	kick(a.lookNow)
+	return removed
 }

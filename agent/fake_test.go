@@ -391,6 +391,7 @@ type fakeRuntime struct {
 	pushed        []hypervisor.PushOptions
 	unsupported   error // what Check answers
 	byRepository  bool  // images are listed by repository, without an id
+	listsIP       bool  // a list tells addresses
 }
 
 func (f *fakeRuntime) call(ctx context.Context, verb, id string, work func() error) error {
@@ -450,7 +451,11 @@ func (f *fakeRuntime) Version(ctx context.Context) (hypervisor.Version, error) {
 func (f *fakeRuntime) List(ctx context.Context) (vms []hypervisor.VM, err error) {
 	err = f.call(ctx, "list", "", func() error {
 		for _, vm := range f.vms {
-			vms = append(vms, hypervisor.VM{UUID: vm.UUID, Name: vm.Name, Tag: vm.Tag, Repository: vm.Repository, Status: vm.Status})
+			row := hypervisor.VM{UUID: vm.UUID, Name: vm.Name, Tag: vm.Tag, Repository: vm.Repository, Status: vm.Status}
+			if f.listsIP {
+				row.IP = vm.IP
+			}
+			vms = append(vms, row)
 		}
 		return nil
 	})
@@ -644,7 +649,8 @@ func (h *fakeHost) Address() string {
 
 // fakeRegistry is the registries: tags of templates, oldest first.
 type fakeRegistry struct {
-	url string // "" is one where nothing listens
+	url  string // "" is one where nothing listens
+	size uint64 // of each image; 0 is not known
 
 	mu       sync.Mutex
 	tags     map[controllerapi.TemplateID][]string // guarded by mu
@@ -653,6 +659,12 @@ type fakeRegistry struct {
 
 func (f *fakeRegistry) URL() string      { return cmp.Or(f.url, "http://127.0.0.1:1") }
 func (*fakeRegistry) Moved(string) int64 { return 0 }
+func (f *fakeRegistry) Size(context.Context, string, string) (uint64, error) {
+	if f.size == 0 {
+		return 0, errors.New("no registry answers")
+	}
+	return f.size, nil
+}
 func (*fakeRegistry) Push([]string) (string, func(), error) {
 	return "http://127.0.0.1:2", func() {}, nil
 }

@@ -194,7 +194,8 @@ func (a *Agent) imageListed(ctx context.Context, ref controllerapi.TemplateRef) 
 	}
 	img := imageOf(ref)
 	return slices.ContainsFunc(vms, func(vm hypervisor.VM) bool {
-		return img.Has(vm) && vm.Tag == ref.Tag
+		// An image that a crash of the host left broken is pulled again.
+		return img.Has(vm) && vm.Tag == ref.Tag && vm.Status != hypervisor.Failed
 	}), nil
 }
 
@@ -303,14 +304,19 @@ func (a *Agent) pullImage(ctx context.Context, img hypervisor.Image, ref control
 	return err
 }
 
-// downloadSize asks the hypervisor for what the cloud could not tell. Not to
-// know it may fill the disk, so that join has to allow it.
+// downloadSize finds out what the cloud could not tell: from the manifest, or else
+// from the hypervisor. Not to know it may fill the disk, so that join has to allow
+// it.
 func (a *Agent) downloadSize(ctx context.Context, img hypervisor.Image, from hypervisor.Source) (uint64, error) {
-	rt, ok := a.deps.Runtime.(hypervisor.Sizer)
-	if !ok {
-		return 0, nil
+	size, err := a.deps.Registry.Size(ctx, img.Repository, img.Tag)
+	if rt, ok := a.deps.Runtime.(hypervisor.Sizer); ok && err != nil && !errors.Is(err, hypervisor.ErrNotInRegistry) {
+		var rtErr error
+		if size, rtErr = rt.DownloadSize(ctx, img, from); rtErr == nil {
+			err = nil
+		} else {
+			err = fmt.Errorf("%w; %w", err, rtErr)
+		}
 	}
-	size, err := rt.DownloadSize(ctx, img, from)
 	switch {
 	case err == nil || ctx.Err() != nil || errors.Is(err, hypervisor.ErrNotInRegistry):
 		return size, err

@@ -22,6 +22,9 @@ const (
 	// detailsFresh is how long a running VM's addresses and ports are taken as
 	// known; they hardly ever change.
 	detailsFresh = time.Minute
+	// detailsListed is the same where the list tells the address: what is left
+	// changes with nothing but a restart of the VM.
+	detailsListed = 10 * time.Minute
 	// versionFresh is how often version and licence are asked for.
 	versionFresh = 10 * time.Minute
 	// versionRetry is the same after a failure.
@@ -105,7 +108,11 @@ func (a *Agent) look(ctx context.Context) {
 			continue
 		}
 		before, ok := findVM(old.vms, vm.UUID)
-		if ok && before.Status == hypervisor.Running && at.Sub(old.shown[vm.UUID]) < detailsFresh && before.IP != "" {
+		fresh := detailsFresh
+		if vm.IP != "" && vm.IP == before.IP {
+			fresh = detailsListed
+		}
+		if ok && before.Status == hypervisor.Running && at.Sub(old.shown[vm.UUID]) < fresh && before.IP != "" && (vm.IP == "" || vm.IP == before.IP) {
 			vms[i], shown[vm.UUID] = before, old.shown[vm.UUID]
 			continue
 		}

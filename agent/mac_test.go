@@ -15,6 +15,9 @@ import (
 // Differences between what was thought of a Mac and what is known of it. They are
 // numbered as in docs/operators/macs.md.
 
+// pass lets time go by, in the bubble.
+func pass(d time.Duration) { <-time.After(d) }
+
 // cached starts and ends an instance of so many templates, so that their images
 // stay on the node.
 func (s *stage) cached(n int) {
@@ -115,16 +118,16 @@ func TestLostSlotMakesTheNodeInactive(t *testing.T) {
 			defer s.cloud.mu.Unlock()
 			return s.cloud.facts.Inactive == lostSlot && !s.cloud.facts.LicenseValid
 		})
-		time.Sleep(pollTimeout) // a poll that was under way may still bring a start
+		pass(pollTimeout) // a poll that was under way may still bring a start
 		s.cloud.start("i3", nil)
-		time.Sleep(10 * time.Minute)
+		pass(10 * time.Minute)
 		if s.cloud.get("i3").claimed || s.cloud.get("i3").returned != 0 {
 			t.Error("a node without a slot took a start")
 		}
 		s.runtime.mu.Lock()
 		lost = false
 		s.runtime.mu.Unlock()
-		time.Sleep(unfitFor)
+		pass(unfitFor)
 		s.untilState("i3", controllerapi.Started)
 		s.until("the cloud hears that it is active", func() bool {
 			s.cloud.mu.Lock()
@@ -157,4 +160,109 @@ func TestFullNodeHasLostNoSlot(t *testing.T) {
 			t.Errorf("VMs: %v", got)
 		}
 	})
+}
+
+// D7: a hypervisor may free the space of a removed image in the background. What
+// is there by then counts, and no further image goes before that.
+func TestSpaceThatComesLater(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s := newStage(t)
+		s.cfg.ReserveSpace = Reserve{}
+		s.up()
+		defer s.down()
+		s.cached(3)
+		s.host.mu.Lock()
+		s.host.free = 500
+		s.host.mu.Unlock()
+		s.runtime.mu.Lock()
+		s.runtime.after = func(_ context.Context, verb, _ string) error {
+			if verb == "remove-image" {
+				time.AfterFunc(20*time.Second, func() {
+					s.host.mu.Lock()
+					defer s.host.mu.Unlock()
+					s.host.free += 1000
+				})
+			}
+			return nil
+		}
+		s.runtime.mu.Unlock()
+		s.started("i1")
+		if n := s.runtime.count("remove-image tpl-c0"); n != 1 {
+			t.Errorf("the image that was used longest ago was removed %d times", n)
+		}
+		for _, id := range []string{"tpl-c1", "tpl-c2"} {
+			if s.runtime.peek(id) == nil {
+				t.Errorf("%s was removed before the space of the first had come", id)
+			}
+		}
+	})
+}
+
+// D6: an image of unknown size is asked of the registry, which needs no command.
+func TestSizeIsThatOfTheManifest(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s := newStage(t)
+		s.registry.size = 5e11
+		s.host.free = 4e11
+		s.up()
+		defer s.down()
+		s.cloud.start("i1", func(st *controllerapi.StartTask) { st.Template.Size = 0 })
+		s.until("i1 goes to a node with more room", func() bool { return s.cloud.get("i1").returned == 1 })
+		if n := s.runtime.count("size tpl-1"); n != 0 {
+			t.Errorf("the hypervisor was asked %d times", n)
+		}
+		if s.runtime.pulled() != 0 {
+			t.Error("it was pulled all the same")
+		}
+	})
+}
+
+// An image that a crash of the host left broken is pulled again.
+func TestBrokenImageIsPulledAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s := newStage(t)
+		s.up()
+		defer s.down()
+		s.started("i1")
+		s.cloud.terminate("i1")
+		s.untilState("i1", controllerapi.Terminated)
+		s.runtime.mu.Lock()
+		s.runtime.find("tpl-1").Status = hypervisor.Failed
+		s.runtime.mu.Unlock()
+		s.started("i2")
+		if s.runtime.pulled() != 2 {
+			t.Errorf("pulls: got %d, want 2", s.runtime.pulled())
+		}
+	})
+}
+
+// Where a list tells addresses, VMs are shown every ten minutes, and when their
+// address changes; else every minute.
+func TestFewShowsWhereListsTellAddresses(t *testing.T) {
+	for _, c := range []struct {
+		listsIP  bool
+		at, most int // shows in an hour
+	}{{true, 5, 12}, {false, 50, 70}} {
+		inBubble(t, func(t *testing.T) {
+			s := newStage(t)
+			s.runtime.listsIP = c.listsIP
+			s.up()
+			defer s.down()
+			s.started("i1")
+			pass(time.Minute)
+			before := s.runtime.count("show vm-1")
+			pass(time.Hour)
+			if n := s.runtime.count("show vm-1") - before; n < c.at || n > c.most {
+				t.Errorf("list tells addresses: %v: %d shows in an hour, want %d to %d", c.listsIP, n, c.at, c.most)
+			}
+			s.runtime.mu.Lock()
+			s.runtime.find("vm-1").IP = "192.168.64.99"
+			s.runtime.mu.Unlock()
+			s.until("the cloud hears of the new address", func() bool {
+				s.cloud.mu.Lock()
+				defer s.cloud.mu.Unlock()
+				return len(s.cloud.vms) == 1 && s.cloud.vms[0].Info.IP == "192.168.64.99"
+			})
+		})
+	}
 }

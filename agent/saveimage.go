@@ -121,7 +121,7 @@ func (a *Agent) rest(ctx context.Context, uuid string, req controllerapi.SaveIma
 	if !req.DoSuspendSanityTest {
 		return nil
 	}
-	if err := a.startVM(ctx, uuid, ""); err != nil {
+	if err := a.startVM(ctx, uuid, hypervisor.StartOptions{}); err != nil {
 		return fmt.Errorf("suspend sanity test: %w", err)
 	}
 	return a.deps.Runtime.Suspend(ctx, uuid)

@@ -195,7 +195,8 @@ func (a *Agent) prepare(ctx context.Context, r *Record, p *progress) (hypervisor
 		return vm, err
 	}
 	p.set(controllerapi.StageStarting, 0)
-	if err := a.startVM(ctx, r.VMUUID, task.Request.VNCPassword); err != nil {
+	grow := opts.DiskSize != "" && !opts.SkipResize
+	if err := a.startVM(ctx, r.VMUUID, hypervisor.StartOptions{VNCPassword: task.Request.VNCPassword, GrowDisk: grow}); err != nil {
 		return vm, err
 	}
 	if dev := task.Request.USBDevice; dev != "" {
@@ -206,9 +207,10 @@ func (a *Agent) prepare(ctx context.Context, r *Record, p *progress) (hypervisor
 	return a.waitUp(ctx, r.VMUUID, task.Request)
 }
 
-func (a *Agent) startVM(ctx context.Context, uuid, vncPassword string) error {
+func (a *Agent) startVM(ctx context.Context, uuid string, o hypervisor.StartOptions) error {
 	began := time.Now()
-	err := a.deps.Runtime.Start(ctx, uuid, hypervisor.StartOptions{VNCPassword: vncPassword, Timeout: a.cfg.StartTimeout})
+	o.Timeout = a.cfg.StartTimeout
+	err := a.deps.Runtime.Start(ctx, uuid, o)
 	a.metrics.started(time.Since(began), err)
 	if err == nil {
 		a.slotGranted()

@@ -108,6 +108,9 @@ func (d Dir) Config() (Config, error) {
 	return c, err
 }
 
+// AnkaImages is the file of the ids that anka has given images.
+func (d Dir) AnkaImages() string { return d.path("anka-images.json") }
+
 // SaveConfig stores what join was told.
 func (d Dir) SaveConfig(c Config) error { return writeJSON(d.path("join.json"), c) }
 

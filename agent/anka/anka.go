@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/ankacluster/ankacluster/agent/command"
@@ -21,10 +22,13 @@ import (
 // Timeouts of the commands. They are for hangs, not for slowness: each is many
 // times what the command takes on a busy Mac.
 type Timeouts struct {
-	Query   time.Duration // list, show, version, license
-	Change  time.Duration // clone, modify, delete
-	Stop    time.Duration
-	Suspend time.Duration // writes the guest's memory to disk
+	Query  time.Duration // list, show, version, license
+	Change time.Duration // clone, modify, delete
+	Stop   time.Duration // a forced stop
+	// Shutdown is a stop that the guest has a say in. anka itself gives up after
+	// five minutes, unless its operations_timeout was set.
+	Shutdown time.Duration
+	Suspend  time.Duration // writes the guest's memory to disk
 	// TransferStall ends a pull or push that moved no byte, printed nothing and
 	// used no CPU for so long. There is no limit to the whole of it.
 	TransferStall time.Duration
@@ -36,6 +40,7 @@ func DefaultTimeouts() Timeouts {
 		Query:         30 * time.Second,
 		Change:        5 * time.Minute,
 		Stop:          time.Minute,
+		Shutdown:      6 * time.Minute,
 		Suspend:       10 * time.Minute,
 		TransferStall: 5 * time.Minute,
 	}
@@ -46,6 +51,10 @@ type CLI struct {
 	path     string
 	run      *command.Runner
 	timeouts Timeouts
+	library  library
+	version  atomic.Pointer[string] // as Version was last told; nil before that
+	// noFields is set once anka refused a list of named fields.
+	noFields atomic.Bool
 }
 
 var _ hypervisor.Runtime = (*CLI)(nil)
@@ -102,6 +111,7 @@ func (c *CLI) Version(ctx context.Context) (hypervisor.Version, error) {
 	for _, o := range decodeObjects(a.Body) {
 		v.Product, v.Version, v.Build = o.text("product"), o.text("version"), o.text("build")
 	}
+	c.version.Store(&v.Version)
 	a, err = c.query(ctx, "license", "show")
 	if err != nil {
 		return v, ctx.Err()
@@ -116,9 +126,13 @@ func (c *CLI) Version(ctx context.Context) (hypervisor.Version, error) {
 	return v, nil
 }
 
+// listFields are what a list is asked for at once from 3.7 on. Before that it took
+// a show for each running VM to learn its address.
+const listFields = "name,uuid,status,version,creation_date,ip,vnc_port"
+
 // List returns every VM and image, cached tags of images too.
 func (c *CLI) List(ctx context.Context) ([]hypervisor.VM, error) {
-	a, err := c.query(ctx, "list", "-a")
+	a, err := c.listAll(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -128,11 +142,42 @@ func (c *CLI) List(ctx context.Context) ([]hypervisor.VM, error) {
 			vms = append(vms, vm)
 		}
 	}
-	return vms, nil
+	return c.images(ctx, vms)
+}
+
+func (c *CLI) listAll(ctx context.Context) (answer, error) {
+	if !c.noFields.Load() && c.atLeast(3, 7) {
+		a, err := c.query(ctx, "list", "-a", "--field", listFields)
+		var refused *CommandError
+		if !errors.As(err, &refused) || !refused.Answered {
+			return a, err
+		}
+		if a, err = c.query(ctx, "list", "-a"); err == nil {
+			c.noFields.Store(true) // it is the fields that it refuses
+		}
+		return a, err
+	}
+	return c.query(ctx, "list", "-a")
+}
+
+// atLeast reports whether anka's version is known, and not older.
+func (c *CLI) atLeast(major, minor int) bool {
+	v := c.version.Load()
+	return v != nil && hypervisor.AtLeast(*v, major, minor)
 }
 
 // Show returns one VM.
 func (c *CLI) Show(ctx context.Context, id string) (hypervisor.VM, error) {
+	local := c.library.localID(id)
+	vm, err := c.show(ctx, local)
+	if vm.UUID == local && local != id {
+		vm.UUID = id // an image, which others know by its template's id
+	}
+	return vm, err
+}
+
+// show returns what anka has under a name or an id of its own.
+func (c *CLI) show(ctx context.Context, id string) (hypervisor.VM, error) {
 	a, err := c.query(ctx, "show", id)
 	if err != nil {
 		return hypervisor.VM{}, err
@@ -181,7 +226,7 @@ func (c *CLI) Clone(ctx context.Context, img hypervisor.Image, name string) (str
 	if img.Tag != "" {
 		args = append(args, "-t", img.Tag)
 	}
-	a, err := c.change(ctx, append(args, img.ID, name)...)
+	a, err := c.change(ctx, append(args, c.library.localID(img.ID), name)...)
 	if err != nil {
 		return "", err
 	}
@@ -193,23 +238,31 @@ func (c *CLI) Clone(ctx context.Context, img hypervisor.Image, name string) (str
 	return "", &CommandError{Verb: "clone", Message: "the answer names no VM"}
 }
 
-// Start starts a VM.
+// Start starts a VM; one that runs is started already. A disk that was enlarged
+// is grown in the guest after that, since only the guest can.
 func (c *CLI) Start(ctx context.Context, id string, o hypervisor.StartOptions) error {
 	cmd := command.Command{Args: []string{"start", id}, Timeout: o.Timeout}
 	if o.VNCPassword != "" {
 		cmd.Env = []string{"ANKA_VNC_PASSWORD=" + o.VNCPassword}
 	}
 	_, err := c.call(ctx, cmd)
-	return err
+	var refused *CommandError
+	if errors.As(err, &refused) && strings.Contains(strings.ToLower(refused.Message), "already running") {
+		err = nil
+	}
+	if err != nil || !o.GrowDisk {
+		return err
+	}
+	return c.growGuestDisk(ctx, id)
 }
 
 // Stop stops a VM; one that does not run is stopped already.
 func (c *CLI) Stop(ctx context.Context, id string, force bool) error {
-	args := []string{"stop"}
+	args, timeout := []string{"stop"}, c.timeouts.Shutdown
 	if force {
-		args = append(args, "-f")
+		args, timeout = append(args, "-f"), c.timeouts.Stop
 	}
-	_, err := c.call(ctx, command.Command{Args: append(args, id), Timeout: c.timeouts.Stop})
+	_, err := c.call(ctx, command.Command{Args: append(args, id), Timeout: timeout})
 	return err
 }
 

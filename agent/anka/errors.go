@@ -22,6 +22,7 @@ type CommandError struct {
 	Code     int
 	ExitCode int
 	Message  string
+	Answered bool  // in anka's own words
 	kind     error // a sentinel of package hypervisor, or nil
 }
 
@@ -59,7 +60,7 @@ func registryError(err error) error {
 }
 
 func commandError(verb string, a answer, answered bool, res command.Result) error {
-	e := &CommandError{Verb: verb, ExitCode: res.ExitCode, Code: a.Code, Message: a.Message}
+	e := &CommandError{Verb: verb, ExitCode: res.ExitCode, Code: a.Code, Message: a.Message, Answered: answered}
 	if e.Message == "" {
 		e.Message = command.LastLine(res.Stderr)
 	}

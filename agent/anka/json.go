@@ -19,37 +19,54 @@ type answer struct {
 	Body          json.RawMessage `json:"body"`
 }
 
-// parseAnswer finds the answer in what a command printed. Warnings of the
-// system's libraries may stand before it or after it; the last object that has
-// a status word wins. ok is false when there is none.
+// maxTries bounds how often an object is looked for within a line: beyond that one
+// begins at the start of a line, or not at all.
+const maxTries = 1000
+
+// parseAnswer finds the answer in what a command printed: the last object that
+// has a status word. Progress objects and warnings of the system's libraries may
+// stand before it, or after it. ok is false when there is none.
 func parseAnswer(out []byte) (a answer, ok bool) {
-	if a, ok := decodeAnswer(bytes.TrimSpace(out)); ok {
-		return a, true
-	}
-	// The object may span lines, so that a search by line is not enough: try
-	// every line that begins one, from the last, and let the decoder find its end.
-	for end := len(out); end > 0; {
-		begin := bytes.LastIndexByte(out[:end], '\n') + 1
-		if line := bytes.TrimLeft(out[begin:], " \t\r"); len(line) > 0 && line[0] == '{' {
-			if a, ok := decodeAnswer(line); ok {
-				return a, true
+	// An object may span lines, and one may follow another without an end of line.
+	// Wherever one may begin, the decoder finds its end.
+	tries := 0
+	for begin := 0; begin < len(out); {
+		next := bytes.IndexByte(out[begin:], '{')
+		if next < 0 {
+			break
+		}
+		begin += next
+		found, size := decodeAnswer(out[begin:])
+		// A row of a list that was cut short has a status too, in small letters.
+		if found.Status != "" && found.Status == strings.ToUpper(found.Status) {
+			a, ok = found, true
+		}
+		begin += max(size, 1)
+		if tries++; size == 0 && tries > maxTries {
+			if eol := bytes.IndexByte(out[begin:], '\n'); eol >= 0 {
+				begin += eol
+			} else {
+				break
 			}
 		}
-		end = begin - 1
 	}
-	return answer{}, false
+	return a, ok
 }
 
-func decodeAnswer(data []byte) (answer, bool) {
-	if len(data) == 0 || data[0] != '{' {
-		return answer{}, false
+// decodeAnswer reads the object that data begins with. size is its length, 0 when
+// it is none.
+func decodeAnswer(data []byte) (a answer, size int) {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	var raw json.RawMessage
+	if dec.Decode(&raw) != nil {
+		return answer{}, 0
 	}
-	var a answer
-	if err := json.NewDecoder(bytes.NewReader(data)).Decode(&a); err != nil || a.Status == "" {
-		return answer{}, false
+	size = int(dec.InputOffset())
+	if json.Unmarshal(raw, &a) != nil {
+		return answer{}, size
 	}
 	a.Code = flexInt(a.RawCode)
-	return a, true
+	return a, size
 }
 
 // object is a JSON object of which every field may have any type, or be absent:
@@ -75,6 +92,15 @@ func decodeObjects(body json.RawMessage) []object {
 
 func (o object) text(key string) string { return flexText(o[key]) }
 func (o object) number(key string) int  { return flexInt(o[key]) }
+
+// bytes reads a size that may be larger than an int is trusted with.
+func (o object) bytes(key string) (uint64, bool) {
+	f, err := strconv.ParseFloat(o.text(key), 64)
+	if err != nil || f < 0 || f > 1<<60 || math.IsNaN(f) {
+		return 0, false
+	}
+	return uint64(f), true
+}
 
 func (o object) time(key string) time.Time {
 	s := o.text(key)

@@ -17,11 +17,14 @@ import (
 
 func TestAnswerIsFoundAmongWarnings(t *testing.T) {
 	for name, out := range map[string]string{
-		"bare":       `{"status":"OK","body":{"uuid":"u"}}`,
-		"before":     "objc[1]: Class X is implemented twice\n" + `{"status":"OK","body":{"uuid":"u"}}`,
-		"after":      `{"status":"OK","body":{"uuid":"u"}}` + "\nwarning: bye {\n",
-		"pretty":     "noise\n{\n  \"status\": \"OK\",\n  \"body\": {\"uuid\": \"u\"}\n}\n",
-		"json noise": `{"level":"warn"}` + "\n" + `{"status":"OK","body":{"uuid":"u"}}`,
+		"bare":           `{"status":"OK","body":{"uuid":"u"}}`,
+		"before":         "objc[1]: Class X is implemented twice\n" + `{"status":"OK","body":{"uuid":"u"}}`,
+		"after":          `{"status":"OK","body":{"uuid":"u"}}` + "\nwarning: bye {\n",
+		"pretty":         "noise\n{\n  \"status\": \"OK\",\n  \"body\": {\"uuid\": \"u\"}\n}\n",
+		"earlier answer": `{"status":"ERROR","body":{}}` + "\n" + `{"status":"OK","body":{"uuid":"u"}}`,
+		"progress":       `{"p":0.00}` + "\n" + `{"p":1.00}` + "\n" + `{"status":"OK","body":{"uuid":"u"}}`,
+		"one line":       `{"p":0.5}{"status":"OK","body":{"uuid":"u"}}`,
+		"json noise":     `{"level":"warn"}` + "\n" + `{"status":"OK","body":{"uuid":"u"}}`,
 	} {
 		a, ok := parseAnswer([]byte(out))
 		if !ok || a.Status != "OK" || decodeObjects(a.Body)[0].text("uuid") != "u" {
@@ -138,14 +141,126 @@ func TestA10EveryWayToFail(t *testing.T) {
 func TestModifications(t *testing.T) {
 	got := modifications(hypervisor.Options{
 		CPU: 4, RAM: 8192, DiskSize: "100G", VLAN: "7", MAC: "00:11:22:33:44:55", NetworkLocal: "forceOff",
-		Ports: []hypervisor.PortRule{{Name: "ssh", GuestPort: 22, HostPort: 10022}, {Name: "web", GuestPort: 80, HostIP: "127.0.0.1"}},
+		Ports:           []hypervisor.PortRule{{Name: "ssh", GuestPort: 22, HostPort: 10022}, {Name: "web", GuestPort: 80, HostIP: "127.0.0.1"}},
+		VideoController: "pg", HVAPIC: "forceOn", CSRActiveConfig: "0x67", HWSerial: "S", HWUUID: "U",
 	})
 	var lines []string
 	for _, args := range got {
 		lines = append(lines, strings.Join(args, " "))
 	}
-	want := []string{"cpu 4", "ram 8192M", "disk -s 100G", "network -t bridge --vlan 7 -m 00:11:22:33:44:55 --no-local", "port ssh 22:10022", "port web 80:127.0.0.1"}
+	want := []string{"cpu 4", "ram 8192M", "disk -s 100G", "network -t bridge --vlan 7 -m 00:11:22:33:44:55 --no-local", "port ssh 22:0.0.0.0:10022", "port web 80:127.0.0.1",
+		"display --controller pg", "set custom-variable hw.hvapic 1", "set custom-variable sys.csr-active-config 0x67", "set custom-variable hw.serial S", "set custom-variable hw.uuid U"}
 	if strings.Join(lines, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got  %q\nwant %q", lines, want)
+	}
+}
+
+// script answers `anka -j version` with a version, and the rest with what it is
+// given.
+func versioned(version, rest string) string {
+	return `case "$*" in
+"-j version") printf '{"status":"OK","body":{"version":"` + version + `"}}'; exit 0;;
+"-j license show") printf '{"status":"OK","body":{"license_type":"t","status":"valid"}}'; exit 0;;
+esac
+` + rest
+}
+
+// D2: what a pull does not find is not in the registry.
+func TestPullOfWhatTheRegistryLacks(t *testing.T) {
+	c := cli(t, `printf '{"status":"ERROR","message":"demo: not found","code":3}'; exit 3`)
+	err := c.Pull(t.Context(), hypervisor.Image{ID: "u", Name: "demo", Tag: "none"}, hypervisor.Source{URL: "http://127.0.0.1:1"})
+	if !errors.Is(err, hypervisor.ErrNotInRegistry) || errors.Is(err, hypervisor.ErrNotFound) {
+		t.Errorf("pull: %v", err)
+	}
+	_, err = c.DownloadSize(t.Context(), hypervisor.Image{ID: "u", Name: "demo", Tag: "none"}, hypervisor.Source{URL: "http://127.0.0.1:1"})
+	if !errors.Is(err, hypervisor.ErrNotInRegistry) {
+		t.Errorf("size: %v", err)
+	}
+}
+
+// An anka that is too old for this cloud's registries is told so, and is given no
+// options that it does not know.
+func TestOldVersionsAreNotAskedToPull(t *testing.T) {
+	c := cli(t, versioned("3.8.6", `echo "no such option: -o2" >&2; exit 2`))
+	if _, err := c.Version(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	err := c.Pull(t.Context(), hypervisor.Image{ID: "u", Name: "demo"}, hypervisor.Source{URL: "http://127.0.0.1:1"})
+	if !errors.Is(err, hypervisor.ErrOutdated) || !strings.Contains(err.Error(), "3.9") {
+		t.Errorf("pull: %v", err)
+	}
+	if err := c.Push(t.Context(), "vm", hypervisor.Source{}, hypervisor.PushOptions{Tag: "v1"}); !errors.Is(err, hypervisor.ErrOutdated) {
+		t.Errorf("push: %v", err)
+	}
+}
+
+// D6: sizes are what anka answers, less what the node has.
+func TestDownloadSize(t *testing.T) {
+	for body, want := range map[string]uint64{
+		`{"size":3000000000,"cached":1000000000,"available":5}`: 2000000000, `{}`: 0, `{"size":7}`: 7, `{"size":5,"cached":9}`: 0,
+	} {
+		c := cli(t, `[ "$*" = "-j pull -o2 team/demo http://127.0.0.1:1 --check-download-size -t v1" ] || exit 2
+printf '{"status":"OK","body":`+body+`}'`)
+		got, err := c.DownloadSize(t.Context(), hypervisor.Image{Name: "demo", Tag: "v1"}, hypervisor.Source{URL: "http://127.0.0.1:1", Prefix: "team"})
+		if err != nil || got != want {
+			t.Errorf("%s: got %d, %v, want %d", body, got, err, want)
+		}
+	}
+	c := cli(t, `printf '{"status":"OK","body":"none"}'`)
+	if _, err := c.DownloadSize(t.Context(), hypervisor.Image{Name: "demo"}, hypervisor.Source{}); err == nil {
+		t.Error("an answer without a size was taken for one")
+	}
+}
+
+// U5: a VM that runs is started, whatever anka calls that.
+func TestStartOfARunningVM(t *testing.T) {
+	for _, script := range []string{`printf '{"status":"OK","body":{}}'`, `printf '{"status":"ERROR","message":"VM is already running","code":1}'; exit 1`} {
+		if err := cli(t, script).Start(t.Context(), "vm", hypervisor.StartOptions{Timeout: time.Minute}); err != nil {
+			t.Errorf("%s: %v", script, err)
+		}
+	}
+}
+
+// D20: 125 is a lost guest, not the script's exit code.
+func TestLostGuest(t *testing.T) {
+	if _, err := cli(t, `echo "connection lost" >&2; exit 125`).Run(t.Context(), "vm", hypervisor.Script{}); err == nil || !strings.Contains(err.Error(), "connection lost") {
+		t.Errorf("exit code 125: %v", err)
+	}
+	if res, err := cli(t, `exit 124`).Run(t.Context(), "vm", hypervisor.Script{}); err != nil || res.ExitCode != 124 {
+		t.Errorf("exit code 124: %+v, %v", res, err)
+	}
+}
+
+// The fields of a list are asked for only where they are known, and not again
+// after a refusal.
+func TestListOfFields(t *testing.T) {
+	for _, c := range []struct {
+		version, refuse string
+		calls           []string
+	}{
+		{"3.6.1", "", []string{"-j list -a", "-j list -a"}},
+		{"3.9.1", "", []string{"-j list -a --field " + listFields, "-j list -a --field " + listFields}},
+		{"3.9.1", "*--field*) printf '{\"status\":\"ERROR\",\"message\":\"no such field\",\"code\":1}'; exit 1;;",
+			[]string{"-j list -a --field " + listFields, "-j list -a", "-j list -a"}},
+	} {
+		log := filepath.Join(t.TempDir(), "log")
+		cli := cli(t, versioned(c.version, `echo "$*" >> `+log+`
+case "$*" in `+c.refuse+`
+*) printf '{"status":"OK","body":[{"uuid":"u","name":"n","status":"running","ip":"10.0.0.1"}]}';; esac`))
+		if _, err := cli.Version(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if vms, err := cli.List(t.Context()); err != nil || len(vms) != 1 || vms[0].UUID != "u" {
+				t.Errorf("list: %+v, %v", vms, err)
+			}
+		}
+		data, err := os.ReadFile(log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Split(strings.TrimSpace(string(data)), "\n"); strings.Join(got, "\n") != strings.Join(c.calls, "\n") {
+			t.Errorf("anka %s: calls %q, want %q", c.version, got, c.calls)
+		}
 	}
 }

@@ -1,11 +1,13 @@
 package anka
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
 	"strings"
 
+	"github.com/ankacluster/ankacluster/agent/command"
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
 )
 
@@ -21,9 +23,6 @@ func (c *CLI) Configure(ctx context.Context, id string, o hypervisor.Options) er
 		if _, err := c.change(ctx, append([]string{"modify", id}, args...)...); err != nil {
 			return err
 		}
-	}
-	if o.DiskSize != "" && !o.SkipResize {
-		return c.resizeGuestDisk(ctx, id)
 	}
 	return nil
 }
@@ -50,17 +49,13 @@ func modifications(o hypervisor.Options) [][]string {
 	if o.VideoController != "" {
 		add("display", "--controller", o.VideoController)
 	}
-	if o.HVAPIC != "" {
-		add("cpu", "--hvapic", strings.TrimPrefix(strings.ToLower(o.HVAPIC), "force"))
-	}
-	if o.CSRActiveConfig != "" {
-		add("firmware", "--csr-active-config", o.CSRActiveConfig)
-	}
-	if o.HWSerial != "" {
-		add("hardware", "--serial", o.HWSerial)
-	}
-	if o.HWUUID != "" {
-		add("hardware", "--uuid", o.HWUUID)
+	// The firmware of an Intel machine is set by variables.
+	for _, v := range []struct{ key, value string }{
+		{"hw.hvapic", hvapic(o.HVAPIC)}, {"sys.csr-active-config", o.CSRActiveConfig}, {"hw.serial", o.HWSerial}, {"hw.uuid", o.HWUUID},
+	} {
+		if v.value != "" {
+			add("set", "custom-variable", v.key, v.value)
+		}
 	}
 	return list
 }
@@ -87,14 +82,29 @@ func networkArgs(o hypervisor.Options) []string {
 	return args
 }
 
-// portRule writes guest[:addr][:host].
+// hvapic translates the API's forceOn and forceOff.
+func hvapic(word string) string {
+	switch strings.TrimPrefix(strings.ToLower(word), "force") {
+	case "":
+		return ""
+	case "off", "0", "false":
+		return "0"
+	}
+	return "1"
+}
+
+// anyAddress is what anka listens on when a rule names no address.
+const anyAddress = "0.0.0.0"
+
+// portRule writes guest[:addr][:host]. A host port never stands where an address
+// may: the documents show it only behind one.
 func portRule(p hypervisor.PortRule) string {
 	rule := strconv.Itoa(p.GuestPort)
+	if p.HostPort > 0 {
+		return rule + ":" + cmp.Or(p.HostIP, anyAddress) + ":" + strconv.Itoa(p.HostPort)
+	}
 	if p.HostIP != "" {
 		rule += ":" + p.HostIP
-	}
-	if p.HostPort > 0 {
-		rule += ":" + strconv.Itoa(p.HostPort)
 	}
 	return rule
 }
@@ -117,18 +127,37 @@ func (c *CLI) dropPortRules(ctx context.Context, id string) error {
 	return nil
 }
 
-// resizeGuestDisk makes the guest's container as large as its disk. It boots
-// the VM, since the file system can only grow from inside.
-func (c *CLI) resizeGuestDisk(ctx context.Context, id string) error {
-	res, err := c.Run(ctx, id, hypervisor.Script{
-		Text:    []byte("yes | diskutil repairDisk disk0; diskutil apfs resizeContainer disk0s2 0\n"),
-		Timeout: c.timeouts.Change,
-	})
-	if err != nil {
-		return err
-	}
-	if res.ExitCode != 0 {
-		return fmt.Errorf("resize the guest's disk: exit code %d: %s", res.ExitCode, strings.TrimSpace(string(res.Stderr)))
+// growScript makes the guest's container as large as its disk. Which disk that is
+// differs between versions of macOS, so that it is looked up; the partition map
+// learns of the new size by a repair of the whole disk. A container that is as
+// large already is no error (-69743).
+const growScript = `root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
+info=$(LC_ALL=C diskutil info /) || exit
+field() { printf '%s\n' "$info" | sed -n "s/^ *$1: *\([^ ]*\).*/\1/p" | head -n 1; }
+container=$(field 'APFS Container')
+store=$(field 'APFS Physical Store')
+[ -n "$container" ] || container=$store
+[ -n "$container" ] || container=$(LC_ALL=C diskutil apfs list | sed -n 's/.*Container Reference: *\([^ ]*\).*/\1/p' | head -n 1)
+[ -n "$container" ] || { echo "diskutil names no APFS container" >&2; exit 1; }
+whole=$(printf '%s' "$store" | sed 's/s[0-9]*$//')
+[ -z "$whole" ] || yes | root diskutil repairDisk "$whole" >&2
+out=$(root diskutil apfs resizeContainer "$container" 0 2>&1)
+code=$?
+printf '%s\n' "$out" >&2
+case $out in *69743*) exit 0;; esac
+exit $code
+`
+
+// growGuestDisk runs growScript in a VM that runs.
+func (c *CLI) growGuestDisk(ctx context.Context, id string) error {
+	res, err := c.Run(ctx, id, hypervisor.Script{Text: []byte(growScript), Timeout: c.timeouts.Change})
+	switch {
+	case err != nil:
+		return fmt.Errorf("grow the guest's disk: %w", err)
+	case res.TimedOut:
+		return fmt.Errorf("grow the guest's disk: no end after %s", c.timeouts.Change)
+	case res.ExitCode != 0:
+		return fmt.Errorf("grow the guest's disk: exit code %d: %s", res.ExitCode, command.LastLine(res.Stderr))
 	}
 	return nil
 }

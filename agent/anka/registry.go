@@ -2,9 +2,7 @@ package anka
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/ankacluster/ankacluster/agent/command"
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
@@ -20,39 +18,72 @@ func registryArgs(s hypervisor.Source) []string {
 	return args
 }
 
-// Pull pulls an image by name.
+// checkOCI returns an error that wraps ErrOutdated for versions that cannot speak
+// the OCI distribution API; they would refuse the options with no word of why.
+func (c *CLI) checkOCI() error {
+	if v := c.version.Load(); v != nil && *v != "" && !c.atLeast(OCIMajor, OCIMinor) {
+		return fmt.Errorf("anka %s cannot pull from or push to this cloud's registries, which needs %d.%d: %w", *v, OCIMajor, OCIMinor, hypervisor.ErrOutdated)
+	}
+	return nil
+}
+
+// OCIMajor and OCIMinor are the first version of anka that speaks OCI.
+const OCIMajor, OCIMinor = 3, 9
+
+// Pull pulls an image by name, and finds out what id it has here.
 func (c *CLI) Pull(ctx context.Context, img hypervisor.Image, from hypervisor.Source) error {
+	if err := c.checkOCI(); err != nil {
+		return err
+	}
+	defer c.library.beginPull(img.ID)()
 	args := append(registryArgs(from), "pull", img.Name)
 	if img.Tag != "" {
 		args = append(args, "-t", img.Tag)
 	}
-	_, err := c.call(ctx, command.Command{Args: args, Stall: c.timeouts.TransferStall, Progress: from.Moved})
-	return registryError(err)
+	a, err := c.call(ctx, command.Command{Args: args, Stall: c.timeouts.TransferStall, Progress: from.Moved})
+	if err != nil {
+		return registryError(err)
+	}
+	return c.pulled(ctx, img, a)
 }
 
 var _ hypervisor.Sizer = (*CLI)(nil)
 
-// DownloadSize asks what a pull would fetch. anka answers with a bare number.
+// DownloadSize asks what a pull would fetch. An empty answer is that of an image
+// that is here.
 func (c *CLI) DownloadSize(ctx context.Context, img hypervisor.Image, from hypervisor.Source) (uint64, error) {
-	args := append(registryArgs(from), "pull", "--check-download-size", img.Name)
+	if err := c.checkOCI(); err != nil {
+		return 0, err
+	}
+	name := img.Name
+	if from.Prefix != "" {
+		name = from.Prefix + "/" + name
+	}
+	args := []string{"pull", "-o2", name, from.URL, "--check-download-size"}
 	if img.Tag != "" {
 		args = append(args, "-t", img.Tag)
 	}
-	res, err := c.run.Run(ctx, command.Command{Path: c.path, Args: args, Timeout: c.timeouts.Query})
+	a, err := c.query(ctx, args...)
 	if err != nil {
-		return 0, fmt.Errorf("anka pull --check-download-size: %w", err)
+		return 0, registryError(err)
 	}
-	if res.ExitCode == 0 {
-		if n, err := strconv.ParseUint(command.LastLine(res.Stdout), 10, 64); err == nil {
-			return n, nil
+	for _, o := range decodeObjects(a.Body) {
+		if len(o) == 0 {
+			return 0, nil
+		}
+		if size, ok := o.bytes("size"); ok {
+			cached, _ := o.bytes("cached")
+			return size - min(cached, size), nil
 		}
 	}
-	a, answered := parseAnswer(res.Stdout)
-	return 0, commandError("pull --check-download-size", a, answered, res)
+	return 0, &CommandError{Verb: "pull --check-download-size", Message: "the answer has no size in it", Answered: true}
 }
 
 // Push pushes a VM as a new tag.
 func (c *CLI) Push(ctx context.Context, id string, to hypervisor.Source, o hypervisor.PushOptions) error {
+	if err := c.checkOCI(); err != nil {
+		return err
+	}
 	args := append(registryArgs(to), "push", id, "-t", o.Tag)
 	if o.Template != "" {
 		args = append(args, "-v", o.Template)
@@ -64,18 +95,5 @@ func (c *CLI) Push(ctx context.Context, id string, to hypervisor.Source, o hyper
 		args = append(args, "-f")
 	}
 	_, err := c.call(ctx, command.Command{Args: args, Stall: c.timeouts.TransferStall, Progress: to.Moved})
-	return err
-}
-
-// RemoveImage removes an image from the node; one that is not there is removed.
-func (c *CLI) RemoveImage(ctx context.Context, img hypervisor.Image) error {
-	args := []string{"delete", "--yes"}
-	if img.Tag != "" {
-		args = append(args, "-t", img.Tag)
-	}
-	_, err := c.change(ctx, append(args, img.ID)...)
-	if errors.Is(err, hypervisor.ErrNotFound) {
-		return nil
-	}
 	return err
 }

@@ -270,7 +270,7 @@ func TestNetworkErrorsAreExplained(t *testing.T) {
 func TestVersionsAreCompared(t *testing.T) {
 	t.Parallel()
 	for v, want := range map[string]bool{"3.9": true, "3.9.0": true, "3.10.1": true, "4.0": true, "3.8.9": false, "2.12": false, "": false, "next": false} {
-		if got := atLeast(v, 3, 9); got != want {
+		if got := hypervisor.AtLeast(v, 3, 9); got != want {
 			t.Errorf("atLeast(%q, 3, 9) = %t", v, got)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ankacluster/ankacluster/agent/anka"
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
 )
 
@@ -128,9 +129,6 @@ func bytesText(n uint64) string {
 	return fmt.Sprintf("%.1f GB", float64(n)/(1<<30))
 }
 
-// ociMajor and ociMinor are the first version of anka that speaks OCI.
-const ociMajor, ociMinor = 3, 9
-
 func checkHypervisor(ctx context.Context, cfg Config) []Finding {
 	if cfg.Hypervisor == nil {
 		return nil
@@ -160,9 +158,9 @@ func checkHypervisor(ctx context.Context, cfg Config) []Finding {
 	if cfg.HypervisorName == "tart" {
 		return []Finding{tartFinding(f, v.Version), listFinding(ctx, cfg)}
 	}
-	if !atLeast(v.Version, ociMajor, ociMinor) {
+	if !hypervisor.AtLeast(v.Version, anka.OCIMajor, anka.OCIMinor) {
 		f.Level = Fail
-		f.Summary += fmt.Sprintf(": it cannot pull templates, which needs %d.%d", ociMajor, ociMinor)
+		f.Summary += fmt.Sprintf(": it cannot pull templates, which needs %d.%d", anka.OCIMajor, anka.OCIMinor)
 		f.Advice = "install a newer anka"
 	}
 	license := Finding{Check: "licence", Target: "anka", Level: OK, Summary: strings.TrimSpace(v.License + " " + v.Expires)}
@@ -178,7 +176,7 @@ func checkHypervisor(ctx context.Context, cfg Config) []Finding {
 const tartMajor, tartMinor = 2, 27
 
 func tartFinding(f Finding, version string) Finding {
-	if !atLeast(version, tartMajor, tartMinor) {
+	if !hypervisor.AtLeast(version, tartMajor, tartMinor) {
 		f.Level = Warn
 		f.Summary += fmt.Sprintf(": it runs no start-up scripts, which needs %d.%d", tartMajor, tartMinor)
 		f.Advice = "install a newer tart"
@@ -204,14 +202,6 @@ func listFinding(ctx context.Context, cfg Config) Finding {
 	}
 	f.Summary = fmt.Sprintf("%d VMs, %d images", local, len(vms)-local)
 	return f
-}
-
-func atLeast(version string, major, minor int) bool {
-	a, rest, _ := strings.Cut(version, ".")
-	b, _, _ := strings.Cut(rest, ".")
-	x, err1 := strconv.Atoi(a)
-	y, err2 := strconv.Atoi(b)
-	return err1 == nil && err2 == nil && (x > major || x == major && y >= minor)
 }
 
 func checkAgents(ctx context.Context, cfg Config) []Finding {

@@ -9,6 +9,8 @@ package hypervisor
 import (
 	"context"
 	"errors"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -53,7 +55,7 @@ const (
 type VM struct {
 	UUID, Name string
 	// Tag is set for images: what was pulled from a registry. Repository is where
-	// that was, "" from a hypervisor that knows its images by UUID.
+	// that was, "" from a hypervisor that knows the image by the template's UUID.
 	Tag, Repository string
 
 	Status  Status
@@ -116,7 +118,7 @@ type Source struct {
 type Options struct {
 	CPU, RAM     int // RAM in MB
 	DiskSize     string
-	SkipResize   bool // leave the guest's file system as it is
+	SkipResize   bool // leave the guest's file system as it is; see StartOptions.GrowDisk
 	NetworkMode  string
 	VLAN         string
 	MAC          string
@@ -140,6 +142,8 @@ type PortRule struct {
 type StartOptions struct {
 	VNCPassword string
 	Timeout     time.Duration
+	// GrowDisk makes the guest's file system as large as its disk.
+	GrowDisk bool
 }
 
 // Script is run inside a VM by its shell.
@@ -202,4 +206,19 @@ type Runtime interface {
 	Run(ctx context.Context, id string, s Script) (ScriptResult, error)
 	// AttachUSB hands a device of the host to a running VM.
 	AttachUSB(ctx context.Context, id, device string) error
+}
+
+// Cleaner is a Runtime that keeps what no image needs until it is asked to let go.
+type Cleaner interface {
+	// FreeCache deletes what interrupted pulls and removed images left.
+	FreeCache(ctx context.Context) error
+}
+
+// AtLeast compares a version such as 3.9.1 with a major and a minor number.
+func AtLeast(version string, major, minor int) bool {
+	a, rest, _ := strings.Cut(version, ".")
+	b, _, _ := strings.Cut(rest, ".")
+	x, err1 := strconv.Atoi(a)
+	y, err2 := strconv.Atoi(b)
+	return err1 == nil && err2 == nil && (x > major || x == major && y >= minor)
 }

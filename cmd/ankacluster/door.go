@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -11,12 +12,16 @@ import (
 	"sync/atomic"
 	"time"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ankacluster/ankacluster/agent/hypervisor"
 	"github.com/ankacluster/ankacluster/agent/tap"
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/balancer/proxy"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi"
+	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
 
 // door is the loopback address at which the hypervisor's command finds the
@@ -73,6 +78,38 @@ func (d *door) URL() string { return "http://" + d.listener.Addr().String() }
 
 // Moved counts bytes of a repository.
 func (d *door) Moved(repository string) int64 { return d.counter(repository).Load() }
+
+// Size returns the bytes of an image by its manifest.
+func (d *door) Size(ctx context.Context, repository, tag string) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, sizeTimeout)
+	defer cancel()
+	c, err := transfer.New(transfer.Config{Base: d.URL()})
+	if err != nil {
+		return 0, err
+	}
+	m, err := c.Manifest(ctx, repository, tag)
+	if errors.Is(err, transfer.ErrNotFound) {
+		return 0, fmt.Errorf("%s:%s: %w", repository, tag, hypervisor.ErrNotInRegistry)
+	}
+	if err != nil {
+		return 0, err
+	}
+	var manifest ocispec.Manifest
+	if err := json.Unmarshal(m.Raw, &manifest); err != nil {
+		return 0, fmt.Errorf("manifest of %s:%s: %w", repository, tag, err)
+	}
+	size := manifest.Config.Size
+	for _, l := range manifest.Layers {
+		size += l.Size
+	}
+	if len(manifest.Layers) == 0 || size <= 0 {
+		return 0, fmt.Errorf("manifest of %s:%s names no layers", repository, tag)
+	}
+	return uint64(size), nil
+}
+
+// sizeTimeout bounds the question for a manifest.
+const sizeTimeout = 30 * time.Second
 
 func (d *door) counter(repository string) *atomic.Int64 {
 	d.mu.Lock()

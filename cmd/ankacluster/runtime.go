@@ -22,7 +22,9 @@ func openRuntime(dir agent.Dir, cfg agent.Config, runner *command.Runner) hyperv
 	if cfg.Runtime == agent.RuntimeTart {
 		return tart.New(tart.Config{Path: cfg.TartPath, Home: cfg.TartHome, Dir: dir.VMOutput(), Timeouts: tart.DefaultTimeouts()}, runner)
 	}
-	return anka.New(cfg.AnkaPath, runner, anka.DefaultTimeouts())
+	cli := anka.New(cfg.AnkaPath, runner, anka.DefaultTimeouts())
+	cli.RememberIn(dir.AnkaImages())
+	return cli
 }
 
 // chooseRuntime decides by --runtime, by what the node was joined with before, or

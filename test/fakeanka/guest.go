@@ -54,6 +54,9 @@ func runInVM(ctx context.Context, e *env, o options) (any, error) {
 		return nil, err
 	}
 	cmd.Env = append(os.Environ(), guestEnvVar+"="+string(data))
+	if err := e.store.guestTools(self); err != nil {
+		return nil, err
+	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if o.has("background") {
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = nil, nil, nil
@@ -95,14 +98,19 @@ const (
 // the `run` that started it.
 func becomeGuest(_ context.Context, _ *env, o options) (any, error) {
 	dir, argv := o.args[0], o.args[1:]
+	var vars []string
+	if err := json.Unmarshal([]byte(os.Getenv(guestEnvVar)), &vars); err != nil {
+		return nil, err
+	}
+	for _, v := range vars {
+		if path, ok := strings.CutPrefix(v, "PATH="); ok {
+			_ = os.Setenv("PATH", path)
+		}
+	}
 	path, err := exec.LookPath(argv[0])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return nil, guestExit(127)
-	}
-	var vars []string
-	if err := json.Unmarshal([]byte(os.Getenv(guestEnvVar)), &vars); err != nil {
-		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
@@ -118,8 +126,11 @@ func becomeGuest(_ context.Context, _ *env, o options) (any, error) {
 }
 
 func guestEnv(e *env, v *vm, o options) ([]string, error) {
-	vars := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + e.store.rootDir(v), "USER=anka", "ANKA_VM_NAME=" + v.Name, "ANKA_VM_UUID=" + v.UUID}
-	if o.has("inherit") {
+	vars := []string{"PATH=" + e.store.guestBin() + ":" + os.Getenv("PATH"), guestHomeVar + "=" + e.store.vmDir(v.UUID), "HOME=" + e.store.rootDir(v), "USER=anka", "ANKA_VM_NAME=" + v.Name, "ANKA_VM_UUID=" + v.UUID}
+	if names := os.Getenv("FAKEANKA_GUEST_DISK"); names != "" {
+		vars = append(vars, "FAKEANKA_GUEST_DISK="+names)
+	}
+	if o.has("E") {
 		vars = append(os.Environ(), vars...)
 	}
 	if path := o.value("env-file"); path != "" {
@@ -134,7 +145,7 @@ func guestEnv(e *env, v *vm, o options) ([]string, error) {
 			}
 		}
 	}
-	for _, kv := range o.flags["env"] {
+	for _, kv := range o.flags["e"] {
 		if !strings.Contains(kv, "=") {
 			kv += "=" + os.Getenv(kv)
 		}

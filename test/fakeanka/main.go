@@ -17,7 +17,9 @@
 //	FAKEANKA_MAX_RUNNING  VMs that may run at once (default 2, as on arm64; 0: no limit)
 //	FAKEANKA_PORT_BASE    first host port to forward (default 10000)
 //	FAKEANKA_BOOT         how long a VM has no IP address after its start (default 0s)
-//	FAKEANKA_VERSION      what `version` answers (default 3.9.1)
+//	FAKEANKA_VERSION      the version to play: 3.6, 3.8 or 3.9 with any third number (default 3.9.1)
+//	FAKEANKA_UNKNOWN      answers to what is not known of the real command; see unknown
+//	FAKEANKA_GUEST_DISK   names of the guest's APFS container and its store (default "disk3 disk0s2")
 //	FAKEANKA_LICENSE      "invalid": no valid licence
 //	FAKEANKA_FAULTS       faults, as in the file faults.json; see package fakefault
 //
@@ -36,6 +38,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -43,6 +46,9 @@ import (
 )
 
 func main() {
+	if tool := guestTools[filepath.Base(os.Args[0])]; tool != nil {
+		os.Exit(tool(os.Args[1:]))
+	}
 	// SIGTERM ends a pull politely: what it has is kept.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:])
@@ -53,44 +59,45 @@ func main() {
 // env is one call.
 type env struct {
 	store   *store
+	facts   facts
 	machine bool   // JSON on stdout
 	vmFault string // what the VM to be started is to suffer
 }
 
-// command is one entry of the command table. run returns the body of the answer.
-type command struct {
-	flags string // options, see parse
-	run   func(ctx context.Context, e *env, o options) (any, error)
-}
+// command returns the body of the answer.
+type command func(ctx context.Context, e *env, o options) (any, error)
 
 var commands map[string]command
 
 func init() { // not a literal: help walks the table
 	commands = map[string]command{
-		"list":     {"r running, s stopped, a all, f field:", listVMs},
-		"show":     {"t tag:, f filter:", showVM},
-		"clone":    {"c copy, t tag:", cloneVM},
-		"start":    {"f force, q quiet, v verbose, u update-addons, mount:, disable-auto-mount, login-passwd", startVM},
-		"stop":     {"a all, f force", stopVM},
-		"suspend":  {"a all", suspendVM},
-		"reboot":   {"f force", rebootVM},
-		"delete":   {"yes, a all, t tag:, cache", deleteVM},
-		"run":      {"w workdir:, E inherit, e env:, f env-file:, q quiet, b background, n no-volume", runInVM},
-		"modify":   {"s size:, t type:, b bridge:, m mac:, v vlan:, local, no-local, f filter:, a all", modifyVM},
-		"push":     {pushFlags, pushVM},
-		"pull":     {pullFlags, pullVM},
-		"registry": {"r remote:, insecure, cert:, key:, cacert:, api-key-id:, api-key:, o oci:, u user:, p prefix:, default, list", registryCommand},
-		"license":  {"", license},
-		"version":  {"", version},
-		"config":   {"l list", config},
-		"attach":   {"", nothing},
-		"detach":   {"a all", nothing},
-		"usb":      {"n name:, a all", usb},
-		"create":   {"size:, layers:, t tag:, uuid:", createVM},
-		vmCommand:  {"", runVMProcess},
-
-		guestCommand: {"", becomeGuest},
+		"list": listVMs, "show": showVM, "clone": cloneVM, "start": startVM, "stop": stopVM, "suspend": suspendVM,
+		"reboot": rebootVM, "delete": deleteVM, "run": runInVM, "modify": modifyVM, "push": pushVM, "pull": pullVM,
+		"registry": registryCommand, "license": license, "version": version, "config": config,
+		"attach": nothing, "detach": nothing, "usb": usb, "log": showLog,
+		"create": createVM, vmCommand: runVMProcess, guestCommand: becomeGuest,
 	}
+}
+
+// own are the options of commands that are the fake's own, or that it has made
+// its own: to create a template takes no installer here.
+var own = map[string]string{"create": "size= layers= t,tag= uuid=", vmCommand: "", guestCommand: ""}
+
+func ownCommand(name string) bool { _, ok := own[name]; return ok }
+
+// parse reads the arguments of a command, which may be of several words.
+func (e *env) parse(name string, args []string, lead bool) (options, error) {
+	list, ok := own[name]
+	if !ok {
+		if list, ok = e.facts[name]; !ok {
+			return options{}, usageError("no such command: " + name)
+		}
+	}
+	return parse(list, args, lead)
+}
+
+func usageError(message string) error {
+	return &ankaError{Message: message, Type: "UsageError", exit: 2}
 }
 
 func run(ctx context.Context, args []string) int {
@@ -121,7 +128,11 @@ func run(ctx context.Context, args []string) int {
 	if e.store, err = openStore(); err != nil {
 		return e.fail(err)
 	}
-	o, err := parse(cmd.flags, args[1:], name == "run" || name == "registry")
+	if e.facts, err = loadFacts(versionNumber()); err != nil {
+		return e.fail(err)
+	}
+	lead := name == "run" || name == "registry" || name == "modify" || name == "show" || name == "license"
+	o, err := e.parse(name, args[1:], lead)
 	if err != nil {
 		return e.fail(err)
 	}
@@ -131,9 +142,12 @@ func run(ctx context.Context, args []string) int {
 // call runs one command with the faults that are set for it.
 func (e *env) call(ctx context.Context, name string, cmd command, o options, args []string) int {
 	if strings.HasPrefix(name, "__") {
-		return e.finish(cmd.run(ctx, e, o))
+		return e.finish(cmd(ctx, e, o))
 	}
 	e.store.logCall(args)
+	if err := e.collectDue(); err != nil {
+		return e.fail(err)
+	}
 	f, err := e.store.takeFault(name, args)
 	if err != nil {
 		return e.fail(err)
@@ -143,7 +157,7 @@ func (e *env) call(ctx context.Context, name string, cmd command, o options, arg
 			return code
 		}
 	}
-	body, err := cmd.run(ctx, e, o)
+	body, err := cmd(ctx, e, o)
 	if f != nil && f.After {
 		if done, code := e.inject(ctx, f); done {
 			return code
@@ -189,6 +203,9 @@ func (e *env) fail(err error) int {
 	}
 	if a.exit == 0 {
 		a.exit = 1
+		if a.Code == 1 && unknown("exit-30") {
+			a.exit = 30
+		}
 	}
 	if !e.machine {
 		fmt.Fprintln(os.Stderr, a.Message)

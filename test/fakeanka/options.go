@@ -19,22 +19,19 @@ func (o options) value(name string) string {
 	return ""
 }
 
-// parse reads args by a list such as "f force, t tag:": short and long name, a
-// colon where a value follows. Options may stand anywhere, as with the real
-// command, unless lead is set: then the first argument ends them.
+// parse reads args by a list such as "f,force t,tag=": the names of an option, and
+// "=" where a value follows; options are kept by the last of their names. They
+// may stand anywhere, as with the real command, unless lead is set: then the
+// first argument ends them.
 func parse(list string, args []string, lead bool) (options, error) {
 	takesValue, long := make(map[string]bool), make(map[string]string)
-	for spec := range strings.SplitSeq(list, ",") {
-		names := strings.Fields(spec)
-		if len(names) == 0 {
-			continue
-		}
-		last := names[len(names)-1]
-		name := strings.TrimSuffix(last, ":")
+	for spec := range strings.FieldsSeq(list) {
+		names := strings.Split(strings.TrimSuffix(spec, "="), ",")
+		name := names[len(names)-1]
 		for _, n := range names {
-			long[strings.TrimSuffix(n, ":")] = name
+			long[n] = name
 		}
-		takesValue[name] = name != last
+		takesValue[name] = strings.HasSuffix(spec, "=")
 	}
 	o := options{flags: make(map[string][]string)}
 	for len(args) > 0 {

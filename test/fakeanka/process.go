@@ -40,6 +40,8 @@ func (s *store) status(v *vm) string {
 	switch {
 	case s.running(v):
 		return "running"
+	case v.Failed:
+		return "failed"
 	case v.Suspended:
 		return "suspended"
 	}

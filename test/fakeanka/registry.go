@@ -11,16 +11,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
-)
-
-const (
-	pushFlags = "t tag:, v remote-vm:, d description:, f force, l local, s shallow, q quiet, o oci:"
-	pullFlags = "t tag:, l local, fetch-only, s shrink, check-download-size, q quiet, o oci:"
 )
 
 // remote is where a pull or push goes.
@@ -40,6 +36,9 @@ func registryCommand(ctx context.Context, e *env, o options) (any, error) {
 		return nil, &ankaError{Message: "registry add|set|remove|list|show|push|pull|revert", Type: "UsageError", exit: 2}
 	}
 	sub, rest := o.args[0], o.args[1:]
+	if _, known := e.facts["registry "+sub]; !known {
+		return nil, usageError("no such command: registry " + sub)
+	}
 	switch sub {
 	case "add", "set":
 		if len(rest) != 2 {
@@ -62,15 +61,15 @@ func registryCommand(ctx context.Context, e *env, o options) (any, error) {
 	case "show":
 		return showRemote(ctx, r, rest)
 	case "revert":
-		return revertRemote(ctx, r, rest)
+		return revertRemote(ctx, e, r, rest)
 	case "push":
-		po, err := parse(pushFlags, rest, false)
+		po, err := e.parse("registry push", rest, false)
 		if err != nil {
 			return nil, err
 		}
 		return e.push(ctx, r, po)
 	case "pull":
-		po, err := parse(pullFlags, rest, false)
+		po, err := e.parse("registry pull", rest, false)
 		if err != nil {
 			return nil, err
 		}
@@ -100,7 +99,7 @@ func pushVM(ctx context.Context, e *env, o options) (any, error) {
 }
 
 func (e *env) remoteOfArgs(o options) (remote, options, error) {
-	ro := options{flags: map[string][]string{"oci": o.flags["oci"]}}
+	ro := options{flags: map[string][]string{"oci-version": o.flags["oci-version"]}}
 	if len(o.args) > 1 {
 		ro.flags["remote"] = o.args[1:2]
 	}
@@ -115,7 +114,7 @@ func (e *env) remoteOfArgs(o options) (remote, options, error) {
 
 // remote finds the registry that is asked for by name or URL, or the default.
 func (e *env) remote(o options) (remote, error) {
-	r := remote{url: o.value("remote"), prefix: strings.Trim(o.value("prefix"), "/"), user: o.value("user"), oci: o.value("oci") == "2"}
+	r := remote{url: o.value("remote"), prefix: strings.Trim(o.value("prefix"), "/"), user: o.value("user"), oci: o.value("oci-version") == "2"}
 	if r.user == "" {
 		r.user = os.Getenv("ANKA_REGISTRY_USER")
 	}
@@ -267,6 +266,9 @@ func (e *env) pull(ctx context.Context, r remote, o options) (any, error) {
 		if err := os.RemoveAll(dir); err != nil {
 			return nil, err
 		}
+		if unknown("pull-mute") {
+			return nil, nil
+		}
 		return map[string]any{"uuid": v.UUID, "name": v.Name}, nil
 	}
 }
@@ -296,13 +298,17 @@ func (e *env) downloadSize(ctx context.Context, c *transfer.Client, repo, tag st
 	if err := json.Unmarshal(m.Raw, &im); err != nil {
 		return nil, err
 	}
-	var n int64
+	var size, cached int64
 	for _, l := range im.Layers {
-		if e.store.have(l) == "" {
-			n += l.Size
+		size += l.Size
+		if e.store.have(l) != "" {
+			cached += l.Size
 		}
 	}
-	return n, nil
+	if cached == size {
+		return map[string]any{}, nil // it is here
+	}
+	return map[string]any{"size": size, "cached": cached, "available": int64(1) << 40}, nil
 }
 
 var errLayerGone = errors.New("layer is gone")
@@ -311,8 +317,12 @@ var errLayerGone = errors.New("layer is gone")
 // written nothing of the pull counts.
 func (e *env) adopt(o options, tag string, p transfer.Pulled) (*vm, error) {
 	var cfg vmConfig
-	if err := json.Unmarshal(p.Config, &cfg); err != nil || cfg.Name == "" || cfg.UUID == "" {
-		return nil, failf("the image is not that of a VM: its configuration has no name and uuid")
+	if err := json.Unmarshal(p.Config, &cfg); err != nil {
+		return nil, failf("the image is not that of a VM: %v", err)
+	}
+	if cfg.UUID == "" || unknown("no-uuid") {
+		// Of the same name there may be an earlier tag; it keeps its id.
+		cfg.Name, cfg.UUID = o.args[0], uuid.NewString()
 	}
 	unlock, err := e.store.lock("lock")
 	if err != nil {
@@ -339,14 +349,14 @@ func (e *env) adopt(o options, tag string, p transfer.Pulled) (*vm, error) {
 	switch {
 	case err != nil:
 		v = &vm{UUID: cfg.UUID, Name: cfg.Name, Created: now(), MAC: newMAC()}
-	case len(v.Tags) == 0 && v.UUID != cfg.UUID:
+	case len(v.Tags) == 0 && !v.Pulled && v.UUID != cfg.UUID:
 		return nil, &ankaError{Message: "VM name " + cfg.Name + " is taken", Code: 18, Type: "VMNameTakenException"}
 	}
 	v.CPU, v.RAM, v.Disk, v.Network, v.Ports = max(cfg.CPU.Cores, 1), cfg.RAM, cfg.Disk, cfg.Network, cfg.Ports
 	if v.Tags == nil || o.has("shrink") {
 		v.Tags = make(map[string]*image)
 	}
-	v.Tags[tag] = im
+	v.Tags[tag], v.Pulled = im, true
 	if !o.has("fetch-only") || v.Version == "" {
 		v.Version, v.Image = tag, *im
 	}
@@ -383,6 +393,9 @@ func (e *env) push(ctx context.Context, r remote, o options) (any, error) {
 		} else if err != nil && !errors.Is(err, transfer.ErrNotFound) {
 			return nil, failf("push %s:%s: %v", repo, tag, err)
 		}
+	}
+	if unknown("no-uuid") {
+		id = ""
 	}
 	config, err := json.Marshal(vmConfig{Name: name, UUID: id, RAM: v.RAM, CPU: cores{v.CPU}, Disk: v.Disk, Network: v.Network, Ports: v.Ports,
 		Drives: []any{map[string]any{"pci_slot": 4, "controller": "virtio-blk", "file": im.Layers[0].Name}}})
@@ -466,6 +479,13 @@ func (e *env) commit(o options, tag string) (*vm, *image, error) {
 func (e *env) reporter(o options) func(transfer.Progress) {
 	if o.has("quiet") {
 		return nil
+	}
+	if e.machine && unknown("progress") {
+		return func(p transfer.Progress) {
+			if p.Total > 0 {
+				fmt.Printf("{\"p\":%.2f}\n", float64(p.Done)/float64(p.Total))
+			}
+		}
 	}
 	last := int64(-1)
 	return func(p transfer.Progress) {

@@ -55,8 +55,8 @@ func showRemote(ctx context.Context, r remote, args []string) (any, error) {
 	return t, err
 }
 
-func revertRemote(ctx context.Context, r remote, args []string) (any, error) {
-	o, err := parse("t tag:", args, false)
+func revertRemote(ctx context.Context, e *env, r remote, args []string) (any, error) {
+	o, err := e.parse("registry revert", args, false)
 	if err != nil {
 		return nil, err
 	}

@@ -40,6 +40,11 @@ type vm struct {
 	MAC       string `json:"mac"`
 	Network   string `json:"network"`
 	Ports     []port `json:"ports"`
+	// Custom are the variables of an Intel machine: hw.uuid and others.
+	Custom map[string]string `json:"custom,omitempty"`
+	Pulled bool              `json:"pulled,omitempty"` // a template from a registry
+	// Failed is a VM whose start left it broken; only a forced stop helps.
+	Failed bool `json:"failed,omitempty"`
 }
 
 // image is a set of layers, newest first.

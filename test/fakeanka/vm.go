@@ -1,13 +1,16 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,11 +19,35 @@ import (
 )
 
 func listVMs(_ context.Context, e *env, o options) (any, error) {
+	fields, err := listFields(o)
+	if err != nil {
+		return nil, err
+	}
 	list, err := e.store.all()
 	if err != nil {
 		return nil, err
 	}
 	out := []any{}
+	add := func(v *vm, tag string) {
+		row := e.show(v, &v.Image, tag)
+		if tag != v.Version {
+			row["status"] = "stopped"
+		}
+		if tag == "" {
+			delete(row, "version")
+		}
+		kept := map[string]any{}
+		for _, f := range fields {
+			if value, ok := row[f]; ok {
+				kept[f] = value
+			} else if f == "ip" {
+				kept[f] = ""
+			} else if f == "vnc_port" {
+				kept[f] = 0
+			}
+		}
+		out = append(out, kept)
+	}
 	for _, v := range list {
 		status := e.store.status(v)
 		if len(o.args) > 0 && !contains(o.args, v.UUID) && !contains(o.args, v.Name) {
@@ -29,21 +56,35 @@ func listVMs(_ context.Context, e *env, o options) (any, error) {
 		if o.has("running") && status != "running" || o.has("stopped") && status == "running" {
 			continue
 		}
-		row := map[string]any{"name": v.Name, "uuid": v.UUID, "creation_date": v.Created, "status": status}
-		if v.Version != "" {
-			row["version"] = v.Version
-		}
-		out = append(out, row)
-		if !o.has("all") {
+		add(v, v.Version)
+		if !o.has("all") || unknown("one-row") {
 			continue
 		}
 		for tag := range v.Tags { // cached tags beside the current one
 			if tag != v.Version {
-				out = append(out, map[string]any{"name": v.Name, "uuid": v.UUID, "creation_date": v.Created, "status": "stopped", "version": tag})
+				add(v, tag)
 			}
 		}
 	}
 	return out, nil
+}
+
+// listFields are the columns asked for. More than one in a --field came with 3.7.
+func listFields(o options) ([]string, error) {
+	if !o.has("field") {
+		return []string{"name", "uuid", "creation_date", "version", "status"}, nil
+	}
+	fields := o.flags["field"]
+	if atLeast(versionNumber(), "3.7") {
+		fields = strings.Split(strings.Join(fields, ","), ",")
+	}
+	known := []string{"name", "uuid", "creation_date", "version", "status", "access_date", "ip", "vnc_port", "cpu_cores", "ram_size", "start_date"}
+	for _, f := range fields {
+		if !contains(known, f) || unknown("list-fields") && contains(known[8:], f) {
+			return nil, failf("list: there is no field %q", f)
+		}
+	}
+	return fields, nil
 }
 
 func contains(list []string, s string) bool {
@@ -64,6 +105,13 @@ func (e *env) one(o options) (*vm, error) {
 }
 
 func showVM(_ context.Context, e *env, o options) (any, error) {
+	if len(o.args) > 1 && strings.HasPrefix(o.args[1], "-") { // show VM -t TAG
+		more, err := e.parse("show", o.args[1:], false)
+		if err != nil {
+			return nil, err
+		}
+		o.args, o.flags = append(o.args[:1:1], more.args...), more.flags
+	}
 	v, err := e.one(o)
 	if err != nil {
 		return nil, err
@@ -80,11 +128,19 @@ func showVM(_ context.Context, e *env, o options) (any, error) {
 	if len(o.args) == 1 {
 		return body, nil
 	}
-	switch sub := o.args[1]; sub {
+	sub := o.args[1]
+	if _, err := e.parse("show "+sub, o.args[2:], false); err != nil {
+		return nil, err
+	}
+	switch sub {
 	case "name", "uuid":
 		return body[sub], nil
 	case "tag":
-		return version, nil
+		rows := []any{}
+		for _, tag := range slices.Sorted(maps.Keys(v.Tags)) {
+			rows = append(rows, map[string]any{"tag": tag, "creation_date": v.Created, "last_access": now()})
+		}
+		return rows, nil
 	case "description":
 		return im.Description, nil
 	case "cpu":
@@ -110,13 +166,15 @@ func (e *env) show(v *vm, im *image, version string) map[string]any {
 		"uuid": v.UUID, "name": v.Name, "version": version, "creation_date": v.Created,
 		"cpu_cores": v.CPU, "cpu_frequency": 0, "cpu_htt": false, "arch": 2, "ram": v.RAM, "ram_size": ramBytes(v.RAM),
 		"frame_buffers": 1, "hard_drive": v.Disk, "encrypted": false, "image_size": imageSize(im),
-		"addons_version": cmp.Or(os.Getenv("FAKEANKA_VERSION"), "3.9.1"), "stop_date": v.Stopped, "status": status,
+		"addons_version": versionNumber(), "stop_date": v.Stopped, "status": status,
 	}
 	if status != "running" {
 		return body
 	}
 	body["start_date"] = v.Started
-	body["vnc_port"] = 5900
+	if !unknown("no-vnc") {
+		body["vnc_port"] = 5900
+	}
 	started, err := time.Parse(time.RFC3339, v.Started)
 	boot, _ := time.ParseDuration(os.Getenv("FAKEANKA_BOOT"))
 	if err == nil && time.Since(started) >= boot {
@@ -232,7 +290,14 @@ func startVM(_ context.Context, e *env, o options) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !e.store.running(v) {
+	if v.Failed {
+		return nil, failf("VM %s is in a failed state: stop it with --force", v.Name)
+	}
+	running := e.store.running(v)
+	if running && !unknown("start-again") {
+		return nil, failf("VM is already running")
+	}
+	if !running {
 		if err := e.start(v); err != nil {
 			return nil, err
 		}
@@ -313,7 +378,7 @@ func stopVM(_ context.Context, e *env, o options) (any, error) {
 		if err := e.store.halt(v, o.has("force")); err != nil {
 			return err
 		}
-		return e.store.update(v, func(v *vm) { v.Stopped, v.Suspended = now(), false })
+		return e.store.update(v, func(v *vm) { v.Stopped, v.Suspended = now(), false; v.Failed = v.Failed && !o.has("force") })
 	})
 }
 
@@ -341,12 +406,18 @@ func rebootVM(ctx context.Context, e *env, o options) (any, error) {
 	return startVM(ctx, e, o)
 }
 
+// deleteVM deletes VMs or, with a tag, no more than that tag: a template whose
+// last tag is deleted stays, and keeps what it runs on. From 3.9.1 on the space
+// is freed in the background, here by the next command, and by --cache at once.
 func deleteVM(_ context.Context, e *env, o options) (any, error) {
 	if !o.has("yes") {
 		return nil, failf("refusing to delete without --yes: there is nobody to ask")
 	}
+	if o.has("cache") && len(o.args) == 0 && !o.has("all") {
+		return nil, e.collect(true)
+	}
 	err := e.each(o, func(v *vm) error {
-		if tag := o.value("tag"); tag != "" && len(v.Tags) > 1 {
+		if tag := o.value("tag"); tag != "" {
 			if v.Tags[tag] == nil {
 				return notFound(v.Name + " tag " + tag)
 			}
@@ -365,12 +436,32 @@ func deleteVM(_ context.Context, e *env, o options) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	return nil, e.collect(o.has("cache") || !atLeast(versionNumber(), "3.9.1"))
+}
+
+// collect frees the space of what was deleted, now or with the next command.
+func (e *env) collect(now bool) error {
+	due := filepath.Join(e.store.dir, "collect")
+	if !now {
+		return os.WriteFile(due, nil, 0o644)
+	}
 	unlock, err := e.store.lock("lock")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer unlock()
-	return nil, e.store.collect()
+	if err := os.Remove(due); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return e.store.collect()
+}
+
+// collectDue does what an earlier delete put off.
+func (e *env) collectDue() error {
+	if _, err := os.Stat(filepath.Join(e.store.dir, "collect")); err != nil {
+		return nil
+	}
+	return e.collect(true)
 }
 
 // remove deletes the record first: what is left of the directory is no VM.
@@ -388,8 +479,11 @@ func (s *store) remove(v *vm) error {
 
 func license(_ context.Context, e *env, o options) (any, error) {
 	valid := os.Getenv("FAKEANKA_LICENSE") != "invalid"
-	if len(o.args) != 1 || o.args[0] != "show" && o.args[0] != "validate" {
-		return nil, &ankaError{Message: "license show or license validate", Type: "UsageError", exit: 2}
+	if len(o.args) == 0 || o.args[0] != "show" && o.args[0] != "validate" {
+		return nil, usageError("license show or license validate")
+	}
+	if _, err := e.parse("license "+o.args[0], o.args[1:], false); err != nil {
+		return nil, err
 	}
 	if !valid {
 		return nil, failf("license is not valid")
@@ -401,12 +495,27 @@ func license(_ context.Context, e *env, o options) (any, error) {
 }
 
 func version(context.Context, *env, options) (any, error) {
-	return map[string]any{"product": "Anka Build Enterprise Plus", "version": cmp.Or(os.Getenv("FAKEANKA_VERSION"), "3.9.1"), "build": "fake"}, nil
+	return map[string]any{"product": "Anka Build Enterprise Plus", "version": versionNumber(), "build": "fake"}, nil
 }
 
 func nothing(_ context.Context, e *env, o options) (any, error) {
 	_, err := e.one(o)
 	return nil, err
+}
+
+// showLog prints the log of all VMs.
+func showLog(_ context.Context, e *env, _ options) (any, error) {
+	list, err := e.store.all()
+	if err != nil {
+		return nil, err
+	}
+	lines := []string{}
+	for _, v := range list {
+		if data, err := os.ReadFile(filepath.Join(e.store.vmDir(v.UUID), "vm.log")); err == nil {
+			lines = append(lines, strings.Split(strings.TrimSpace(string(data)), "\n")...)
+		}
+	}
+	return lines, nil
 }
 
 func usb(_ context.Context, e *env, o options) (any, error) {

@@ -73,11 +73,10 @@ var kinds = []struct {
 	create func(m *mac, registry, tag string)
 	show   string // the command that Show runs
 }{
-	{"anka", newAnka, func(m *mac, registry, tag string) {
-		m.run("create", "demo", "--size", "64K", "-t", tag)
-		m.run("registry", "-o2", "-p", "team", "-r", registry, "push", "demo", "-t", tag)
-		m.run("delete", "--yes", "demo")
-	}, "show"},
+	{"anka", func(t *testing.T) *mac { return newAnka(t) }, createWithAnka, "show"},
+	// What is not known of the real command, answered the other way.
+	{"anka, answering otherwise", newOtherAnka, createWithAnka, "show"},
+	{"anka without ids", func(t *testing.T) *mac { return newAnka(t, "FAKEANKA_UNKNOWN=no-uuid,pull-mute") }, createWithAnka, "show"},
 	{"tart", newTart, func(m *mac, registry, tag string) {
 		m.run("create", "--from-ipsw", "latest", "demo")
 		m.run("push", "--insecure", "demo", strings.TrimPrefix(registry, "http://")+"/team/demo:"+tag)
@@ -85,14 +84,32 @@ var kinds = []struct {
 	}, "get"},
 }
 
-func newAnka(t *testing.T) *mac {
+func createWithAnka(m *mac, registry, tag string) {
+	m.run("create", "demo", "--size", "64K", "-t", tag)
+	m.run("registry", "-o2", "-p", "team", "-r", registry, "push", "demo", "-t", tag)
+	m.run("delete", "--yes", "demo")
+}
+
+// otherAnka are the other answers; ids, which two registries may differ in, apart.
+const otherAnka = "FAKEANKA_UNKNOWN=no-uuid,one-row,port-address,start-again,no-vnc,exit-30,list-fields,progress"
+
+func newOtherAnka(t *testing.T) *mac {
+	return newAnka(t, "FAKEANKA_VERSION=3.9.0", otherAnka, "FAKEANKA_GUEST_DISK=disk4 disk0s3")
+}
+
+func newAnka(t *testing.T, env ...string) *mac {
 	m := &mac{t: t, home: t.TempDir(), fake: filepath.Join(binDir, "fakeanka")}
-	m.env = []string{"FAKEANKA_DIR=" + m.home}
-	t.Setenv("FAKEANKA_DIR", m.home)
+	m.env = append(env, "FAKEANKA_DIR="+m.home)
+	for _, v := range m.env {
+		name, value, _ := strings.Cut(v, "=")
+		t.Setenv(name, value)
+	}
 	t.Cleanup(func() { m.run("delete", "--yes", "--all") })
 	m.open = func() hypervisor.Runtime {
 		timeouts := anka.DefaultTimeouts()
-		return anka.New(m.fake, command.New(filepath.Join(m.home, "notes"), zap.NewNop(), nil), timeouts)
+		cli := anka.New(m.fake, command.New(filepath.Join(m.home, "notes"), zap.NewNop(), nil), timeouts)
+		cli.RememberIn(filepath.Join(m.home, "anka-images.json"))
+		return cli
 	}
 	return m
 }
@@ -202,7 +219,7 @@ func TestVMLivesAsPromised(t *testing.T) {
 			}
 			none := img
 			none.Tag = "none"
-			if err := rt.Pull(ctx, none, from); !errors.Is(err, hypervisor.ErrNotInRegistry) && !errors.Is(err, hypervisor.ErrNotFound) {
+			if err := rt.Pull(ctx, none, from); !errors.Is(err, hypervisor.ErrNotInRegistry) {
 				t.Errorf("pull of a tag that is not there: %v", err)
 			}
 			if _, err := rt.Clone(ctx, img, "vm1"); !errors.Is(err, hypervisor.ErrNotFound) {
@@ -219,8 +236,8 @@ func TestVMLivesAsPromised(t *testing.T) {
 			if _, err := rt.Clone(ctx, img, "vm1"); !errors.Is(err, hypervisor.ErrNameTaken) {
 				t.Errorf("clone to a name that is taken: %v", err)
 			}
-			check(t, "configure", rt.Configure(ctx, id, hypervisor.Options{CPU: 3, RAM: 6144}))
-			check(t, "start", rt.Start(ctx, id, hypervisor.StartOptions{Timeout: time.Minute}))
+			check(t, "configure", rt.Configure(ctx, id, hypervisor.Options{CPU: 3, RAM: 6144, DiskSize: "200G"}))
+			check(t, "start", rt.Start(ctx, id, hypervisor.StartOptions{Timeout: time.Minute, GrowDisk: true}))
 			vm := until(t, rt, id, "it has an address", func(vm hypervisor.VM) bool { return vm.Status == hypervisor.Running && vm.IP != "" })
 			if vm.UUID != id || vm.Name != "vm1" || vm.CPU != 3 || vm.RAM != 6144 || time.Since(vm.Started) > time.Hour {
 				t.Errorf("running VM: %+v", vm)
@@ -282,6 +299,13 @@ func TestVMLivesAsPromised(t *testing.T) {
 			if got := images(t, rt, img); len(got) != 1 || got[0].Tag != "v1" {
 				t.Errorf("images after the removal of v2: %+v", got)
 			}
+			check(t, "remove the last tag", rt.RemoveImage(ctx, img))
+			vms, err := rt.List(ctx)
+			check(t, "list", err)
+			if len(vms) != 0 {
+				t.Errorf("left after the last tag was removed: %+v", vms)
+			}
+			check(t, "pull once more", rt.Pull(ctx, img, from))
 			all := img
 			all.Tag = ""
 			check(t, "remove all tags", rt.RemoveImage(ctx, all))
