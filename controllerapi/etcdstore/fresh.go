@@ -7,12 +7,13 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ankacluster/ankacluster/internal/etcdkit"
 	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 )
 
 // ErrUnavailable wraps what kept etcd from answering in time.
-var ErrUnavailable = errors.New("etcd does not answer")
+var ErrUnavailable = etcdkit.ErrUnavailable
 
 // ErrOtherHistory: etcd's revisions are not those that were followed. It was
 // restored from a backup, or has lost its data; until the state is loaded anew,

@@ -2,178 +2,37 @@ package etcdstore
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"math/rand/v2"
-	"sync"
-	"sync/atomic"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+	"github.com/ankacluster/ankacluster/internal/etcdkit"
 )
 
 // ErrNoSpace is etcd's alarm that its database is full.
-var ErrNoSpace = errors.New("etcd: database space exceeded")
+var ErrNoSpace = etcdkit.ErrNoSpace
 
 const (
-	minBackoff = 20 * time.Millisecond
-	maxBackoff = time.Second
-	// callBackoff bounds the wait between two calls of one request: what follows
-	// the end of an election is what its sender waits for.
-	callBackoff = 200 * time.Millisecond
+	minBackoff = etcdkit.MinBackoff
+	maxBackoff = etcdkit.MaxBackoff
 )
 
-// policy says how a call to etcd is repeated. A member that is paused keeps its
-// connections, and the client spreads calls over all members, so a call that is
-// late is sent again, to the next one, while the first is still awaited.
-type policy struct {
-	total time.Duration // for everything
-	// hedge is the time until another call is sent. It does not grow: what was
-	// sent to a leader that has died is lost, and the first call after the
-	// election is the one that counts.
-	hedge time.Duration
-	calls int // awaited at a time, at most
-	// pace, unless nil, stretches hedge while the calls that succeed take long:
-	// repeats would only make a busy etcd busier.
-	pace *pace
-}
+func readPolicy(total time.Duration) etcdkit.Policy { return etcdkit.ReadPolicy(total) }
 
-// readPolicy: reads are cheap, and an election takes half a second or more.
-func readPolicy(total time.Duration) policy {
-	return policy{total: total, hedge: 200 * time.Millisecond, calls: 4}
-}
-
-// writePolicy: a write waits for a disk, and a repeat makes it busier.
-func writePolicy(total time.Duration) policy {
-	return policy{total: total, hedge: 300 * time.Millisecond, calls: 6}
-}
-
-func (s *Store) readPolicy() policy {
-	p := readPolicy(s.cfg.RequestTimeout)
-	p.pace = &s.reads
+func (s *Store) readPolicy() etcdkit.Policy {
+	p := etcdkit.ReadPolicy(s.cfg.RequestTimeout)
+	p.Pace = &s.reads
 	return p
 }
 
-func (s *Store) writePolicy() policy {
-	p := writePolicy(s.cfg.RequestTimeout)
-	p.pace = &s.writes
+func (s *Store) writePolicy() etcdkit.Policy {
+	p := etcdkit.WritePolicy(s.cfg.RequestTimeout)
+	p.Pace = &s.writes
 	return p
 }
 
-// pace is how long calls that succeeded have taken of late. Its zero value is
-// ready, and it is safe for concurrent use.
-type pace struct{ mean atomic.Int64 } // moving, in nanoseconds
-
-// maxPace bounds how far hedges are put off.
-const maxPace = time.Second
-
-func (p *pace) took(d time.Duration) {
-	if p == nil {
-		return
-	}
-	old := p.mean.Load()
-	p.mean.Store(old + (int64(d)-old)/8) // a lost update is one sample less
+func hedged[T any](ctx context.Context, p etcdkit.Policy, call func(context.Context) (T, error)) (T, error) {
+	return etcdkit.Hedged(ctx, p, call)
 }
 
-func (p *pace) stretch(hedge time.Duration) time.Duration {
-	if p == nil {
-		return hedge
-	}
-	return max(hedge, min(3*time.Duration(p.mean.Load()), maxPace))
-}
-
-// hedged calls until one call succeeds, fails for good, or the time is over.
-// Every call may have had its effect, whatever was returned for it.
-func hedged[T any](ctx context.Context, p policy, call func(context.Context) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.total)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
-	type result struct {
-		val  T
-		err  error
-		took time.Duration
-	}
-	results := make(chan result, p.calls) // one place for each call awaited
-	awaited, backoff, wait := 0, minBackoff, p.pace.stretch(p.hedge)
-	launch := func() {
-		awaited++
-		wg.Go(func() {
-			begun := time.Now()
-			val, err := call(ctx)
-			results <- result{val, err, time.Since(begun)}
-		})
-	}
-	launch()
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	var zero T
-	var last error
-	for {
-		select {
-		case r := <-results:
-			awaited--
-			if r.err == nil {
-				p.pace.took(r.took)
-				return r.val, nil
-			}
-			if err := permanent(r.err); err != nil && ctx.Err() == nil {
-				return zero, err
-			}
-			if ctx.Err() == nil {
-				last = r.err
-			}
-			if awaited == 0 {
-				timer.Reset(jitter(backoff))
-				backoff = min(2*backoff, callBackoff)
-			}
-		case <-timer.C:
-			if awaited < p.calls {
-				launch()
-			}
-			timer.Reset(wait)
-		case <-ctx.Done():
-			if last == nil {
-				last = ctx.Err()
-			}
-			return zero, fmt.Errorf("%w: %w", ErrUnavailable, last)
-		}
-	}
-}
-
-// permanent returns what err means when a repeat would not help, or nil.
-func permanent(err error) error {
-	if errors.Is(err, rpctypes.ErrNoSpace) {
-		return fmt.Errorf("%w: %w", ErrNoSpace, err)
-	}
-	code := status.Code(err)
-	var etcdErr rpctypes.EtcdError
-	if errors.As(err, &etcdErr) {
-		code = etcdErr.Code()
-	}
-	switch code {
-	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Unknown, codes.Aborted, codes.Internal:
-		return nil
-	}
-	// A member that lags behind the revision asked for will have it soon, and one
-	// that is not leader, or too busy, passes too.
-	for _, passing := range []error{rpctypes.ErrFutureRev, rpctypes.ErrNotLeader, rpctypes.ErrTooManyRequests} {
-		if errors.Is(err, passing) {
-			return nil
-		}
-	}
-	return err
-}
-
-func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
-
-// sleepBackoff sleeps for about d, or until ctx ends, and returns the next wait.
 func sleepBackoff(ctx context.Context, d time.Duration) time.Duration {
-	select {
-	case <-time.After(jitter(d)):
-	case <-ctx.Done():
-	}
-	return min(2*d, maxBackoff)
+	return etcdkit.SleepBackoff(ctx, d)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/etcdkit"
 	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -110,7 +111,7 @@ type Store struct {
 
 	restored chan struct{} // capacity 1: etcd's history is not the one that was followed
 
-	reads, writes pace // of calls to etcd
+	reads, writes etcdkit.Pace // of calls to etcd
 
 	freshMu   sync.Mutex
 	freshNext *freshRound // guarded by freshMu

@@ -1,4 +1,4 @@
-package etcdstore
+package etcdkit
 
 import (
 	"context"
@@ -15,7 +15,7 @@ func TestHedgedCallPassesAMemberThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var calls atomic.Int32
 		begun := time.Now()
-		got, err := hedged(t.Context(), readPolicy(10*time.Second), func(ctx context.Context) (int, error) {
+		got, err := Hedged(t.Context(), ReadPolicy(10*time.Second), func(ctx context.Context) (int, error) {
 			if calls.Add(1) == 1 {
 				<-ctx.Done() // accepted, never answered
 				return 0, ctx.Err()
@@ -31,7 +31,7 @@ func TestHedgedCallPassesAMemberThatHangs(t *testing.T) {
 func TestHedgedCallIsRepeatedWithinItsTimeAndNotLonger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begun := time.Now()
-		_, err := hedged(t.Context(), readPolicy(3*time.Second), func(context.Context) (int, error) {
+		_, err := Hedged(t.Context(), ReadPolicy(3*time.Second), func(context.Context) (int, error) {
 			return 0, rpctypes.ErrNoLeader
 		})
 		if !errors.Is(err, ErrUnavailable) || !errors.Is(err, rpctypes.ErrNoLeader) || time.Since(begun) != 3*time.Second {
@@ -45,11 +45,11 @@ func TestF1FutureRevisionIsNotTakenAsAbsent(t *testing.T) {
 		rpctypes.ErrFutureRev: true, rpctypes.ErrNoLeader: true, rpctypes.ErrTimeout: true, rpctypes.ErrNotLeader: true,
 		rpctypes.ErrNoSpace: false, rpctypes.ErrRequestTooLarge: false, rpctypes.ErrLeaseNotFound: false,
 	} {
-		if got := permanent(err) == nil; got != passing {
+		if got := Permanent(err) == nil; got != passing {
 			t.Errorf("%v: repeated %v, want %v", err, got, passing)
 		}
 	}
-	if !errors.Is(permanent(rpctypes.ErrNoSpace), ErrNoSpace) {
+	if !errors.Is(Permanent(rpctypes.ErrNoSpace), ErrNoSpace) {
 		t.Error("a full database is not told as such")
 	}
 }
