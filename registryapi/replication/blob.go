@@ -31,11 +31,11 @@ func newLimiter(perSecond int64) *rate.Limiter {
 // reads slower than the source sends, so that the machine's own buffers fill:
 // megabytes that were fetched and are lost with the process. Under a limit no
 // more is asked for than a quarter of a second's worth, and little of the blob.
-func (r *Replicator) pieceOf(size int64) int64 {
-	if r.limiter == nil {
+func (c *Copier) pieceOf(size int64) int64 {
+	if c.limiter == nil {
 		return size
 	}
-	return max(128<<10, min(size/256, int64(r.limiter.Limit())/4))
+	return max(128<<10, min(size/256, int64(c.limiter.Limit())/4))
 }
 
 // flight is a blob on its way. Layers are shared by the tags of a template:
@@ -52,19 +52,19 @@ type session struct {
 	Upload     string `json:"upload"`
 }
 
-// copyBlob makes sure that the repository has the blob.
-func (r *Replicator) copyBlob(ctx context.Context, repo string, desc ocispec.Descriptor, from []*source, run *running) error {
+// blob makes sure that the repository has the blob.
+func (c *Copier) blob(ctx context.Context, repo string, desc ocispec.Descriptor, from []*transfer.Client, run *running) error {
 	for {
-		if size, err := r.store.StatBlob(repo, desc.Digest); err == nil && size == desc.Size {
+		if size, err := c.store.StatBlob(repo, desc.Digest); err == nil && size == desc.Size {
 			return nil
 		}
-		if size, err := r.store.Mount(repo, "", desc.Digest); err == nil && size == desc.Size {
+		if size, err := c.store.Mount(repo, "", desc.Digest); err == nil && size == desc.Size {
 			return nil
 		}
-		f, mine := r.join(desc.Digest)
+		f, mine := c.join(desc.Digest)
 		if mine {
-			err := r.fetchBlob(ctx, repo, desc, from, run, f)
-			r.land(desc.Digest, f, err)
+			err := c.fetchBlob(ctx, repo, desc, from, run, f)
+			c.land(desc.Digest, f, err)
 			if err != nil {
 				return fmt.Errorf("blob %s: %w", desc.Digest, err)
 			}
@@ -82,40 +82,40 @@ func (r *Replicator) copyBlob(ctx context.Context, repo string, desc ocispec.Des
 }
 
 // join returns the flight of a blob and whether the caller is to fly it.
-func (r *Replicator) join(d digest.Digest) (*flight, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if f := r.flights[d.String()]; f != nil {
+func (c *Copier) join(d digest.Digest) (*flight, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f := c.flights[d]; f != nil {
 		return f, false
 	}
 	f := &flight{done: make(chan struct{})}
-	r.flights[d.String()] = f
+	c.flights[d] = f
 	return f, true
 }
 
-func (r *Replicator) land(d digest.Digest, f *flight, err error) {
-	r.mu.Lock()
-	delete(r.flights, d.String())
-	r.mu.Unlock()
+func (c *Copier) land(d digest.Digest, f *flight, err error) {
+	c.mu.Lock()
+	delete(c.flights, d)
+	c.mu.Unlock()
 	f.err = err
 	close(f.done)
 }
 
 // fetchBlob fetches a blob into an upload session and commits it. What it has
 // when it fails is kept.
-func (r *Replicator) fetchBlob(ctx context.Context, repo string, desc ocispec.Descriptor, from []*source, run *running, f *flight) error {
-	u, err := r.openSession(ctx, repo, desc)
+func (c *Copier) fetchBlob(ctx context.Context, repo string, desc ocispec.Descriptor, from []*transfer.Client, run *running, f *flight) error {
+	u, err := c.openSession(ctx, repo, desc)
 	if err != nil {
 		return err
 	}
 	defer u.Close()
-	f.path.Store(filepath.Join(r.store.Root(), "uploads", u.ID(), "data"))
+	f.path.Store(filepath.Join(c.store.Root(), "uploads", u.ID(), "data"))
 	if run != nil {
 		run.done.Add(u.Offset())
 	}
 	var errs []error
 	for _, s := range from {
-		if err = r.stream(ctx, s, repo, desc, u, run); err == nil {
+		if err = c.stream(ctx, s, repo, desc, u, run); err == nil {
 			break
 		}
 		errs = append(errs, err)
@@ -128,25 +128,25 @@ func (r *Replicator) fetchBlob(ctx context.Context, repo string, desc ocispec.De
 	}
 	if err := u.Commit(desc.Digest); err != nil {
 		if errors.Is(err, storage.ErrDigestMismatch) { // no byte of it can be trusted
-			err = errors.Join(err, u.Cancel(), r.forgetSession(desc.Digest))
+			err = errors.Join(err, u.Cancel(), c.forgetSession(desc.Digest))
 		}
 		return err
 	}
-	return r.forgetSession(desc.Digest)
+	return c.forgetSession(desc.Digest)
 }
 
 // stream appends the rest of the blob to u.
-func (r *Replicator) stream(ctx context.Context, s *source, repo string, desc ocispec.Descriptor, u *storage.Upload, run *running) error {
+func (c *Copier) stream(ctx context.Context, s *transfer.Client, repo string, desc ocispec.Descriptor, u *storage.Upload, run *running) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	pr, pw := io.Pipe()
 	sent := make(chan struct{})
-	at, piece := u.Offset(), r.pieceOf(desc.Size)
+	at, piece := u.Offset(), c.pieceOf(desc.Size)
 	go func() {
 		defer close(sent)
 		var err error
-		for dst := (&paced{ctx, pw, r, run}); err == nil && at < desc.Size; at += piece {
-			err = s.blobs.BlobRange(ctx, repo, desc, at, min(at+piece, desc.Size), dst)
+		for dst := (&paced{ctx, pw, c, run}); err == nil && at < desc.Size; at += piece {
+			err = s.BlobRange(ctx, repo, desc, at, min(at+piece, desc.Size), dst)
 		}
 		pw.CloseWithError(err)
 	}()
@@ -155,7 +155,7 @@ func (r *Replicator) stream(ctx context.Context, s *source, repo string, desc oc
 	pr.CloseWithError(err) // a full disk here ends the transfer there
 	<-sent
 	if err != nil && errors.Is(err, transfer.ErrNotFound) {
-		return fmt.Errorf("%s: %w", s.url, err)
+		return fmt.Errorf("%s: %w", s.Base(), err)
 	}
 	return err
 }
@@ -164,7 +164,7 @@ func (r *Replicator) stream(ctx context.Context, s *source, repo string, desc oc
 type paced struct {
 	ctx context.Context
 	w   io.Writer
-	r   *Replicator
+	c   *Copier
 	run *running
 }
 
@@ -172,15 +172,15 @@ func (p *paced) Write(b []byte) (int, error) {
 	done := 0
 	for done < len(b) {
 		n := min(len(b)-done, paceStep)
-		if p.r.limiter == nil {
+		if p.c.limiter == nil {
 			n = len(b) - done
-		} else if err := p.r.limiter.WaitN(p.ctx, n); err != nil {
+		} else if err := p.c.limiter.WaitN(p.ctx, n); err != nil {
 			return done, err
 		}
 		m, err := p.w.Write(b[done : done+n])
 		done += m
-		p.r.copied.Add(int64(m))
-		p.r.metrics.bytes.Add(float64(m))
+		p.c.copied.Add(int64(m))
+		p.c.bytes.Add(float64(m))
 		if p.run != nil {
 			p.run.done.Add(int64(m))
 		}
@@ -191,16 +191,16 @@ func (p *paced) Write(b []byte) (int, error) {
 	return done, nil
 }
 
-func (r *Replicator) sessionPath(d digest.Digest) string {
-	return filepath.Join(r.dir, "blobs", d.Algorithm().String()+"-"+d.Encoded()+".json")
+func (c *Copier) sessionPath(d digest.Digest) string {
+	return filepath.Join(c.dir, "blobs", d.Algorithm().String()+"-"+d.Encoded()+".json")
 }
 
 // openSession goes on with the upload that an earlier try began, or begins one.
-func (r *Replicator) openSession(ctx context.Context, repo string, desc ocispec.Descriptor) (*storage.Upload, error) {
-	path := r.sessionPath(desc.Digest)
+func (c *Copier) openSession(ctx context.Context, repo string, desc ocispec.Descriptor) (*storage.Upload, error) {
+	path := c.sessionPath(desc.Digest)
 	var s session
 	if data, err := os.ReadFile(path); err == nil && json.Unmarshal(data, &s) == nil {
-		u, err := r.store.OpenUpload(ctx, s.Repository, s.Upload)
+		u, err := c.store.OpenUpload(ctx, s.Repository, s.Upload)
 		if err == nil && u.Offset() <= desc.Size {
 			return u, nil
 		}
@@ -211,7 +211,7 @@ func (r *Replicator) openSession(ctx context.Context, repo string, desc ocispec.
 			return nil, err
 		}
 	}
-	u, err := r.store.NewUpload(repo, desc.Digest.Algorithm())
+	u, err := c.store.NewUpload(repo, desc.Digest.Algorithm())
 	if err != nil {
 		return nil, err
 	}
@@ -225,8 +225,8 @@ func (r *Replicator) openSession(ctx context.Context, repo string, desc ocispec.
 	return u, nil
 }
 
-func (r *Replicator) forgetSession(d digest.Digest) error {
-	if err := os.Remove(r.sessionPath(d)); err != nil && !errors.Is(err, os.ErrNotExist) {
+func (c *Copier) forgetSession(d digest.Digest) error {
+	if err := os.Remove(c.sessionPath(d)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	return nil

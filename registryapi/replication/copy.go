@@ -20,8 +20,9 @@ import (
 type job struct{ repo, digest string }
 
 type running struct {
-	cancel      context.CancelFunc
-	done, total atomic.Int64
+	cancel context.CancelFunc
+	total  atomic.Int64
+	done   *atomic.Int64
 }
 
 // startCopies makes the copies under way for repo those of digests: what is no
@@ -44,14 +45,14 @@ func (r *Replicator) startCopies(ctx context.Context, repo string, digests []str
 			continue
 		}
 		jctx, cancel := context.WithCancel(ctx)
-		run := &running{cancel: cancel}
+		run := &running{cancel: cancel, done: new(atomic.Int64)}
 		r.jobs[j] = run
 		from := holders[d]
 		if len(from) == 0 { // a tag whose manifest the source does not list
 			from = r.sources
 		}
 		pushed := w.manifests[d].Pushed
-		r.copies.Go(func() {
+		r.images.Go(func() {
 			defer cancel()
 			err := r.copyManifest(jctx, repo, digest.Digest(d), pushed, from, run)
 			r.mu.Lock()
@@ -199,7 +200,7 @@ func (r *Replicator) copyBlobs(ctx context.Context, repo string, blobs []ocispec
 	var keeper errgroup.Group
 	keeper.Go(func() error { r.keepFresh(repo, blobs, stop); return nil })
 	for _, b := range blobs {
-		g.Go(func() error { return r.copyBlob(gctx, repo, b, from, run) })
+		g.Go(func() error { return r.blob(gctx, repo, b, clients(from), run) })
 	}
 	err := g.Wait()
 	close(stop)

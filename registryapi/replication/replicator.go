@@ -15,7 +15,6 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/time/rate"
 
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
@@ -40,19 +39,16 @@ type Replicator struct {
 	dir     string
 	sources []*source
 	queue   *queue
-	limiter *rate.Limiter // nil: no limit
 	large   chan struct{} // slots
 	small   chan struct{}
 	metrics *metrics
-	fills   chan fill // blobs that somebody waits for; unbuffered
+	*Copier
 
-	copied atomic.Int64
 	active atomic.Bool
-	copies sync.WaitGroup
+	images sync.WaitGroup // copies of whole images
 
 	mu      sync.Mutex
 	jobs    map[job]*running
-	flights map[string]*flight // blobs on the way, by digest
 	errors  int64
 	lastErr string
 }
@@ -79,11 +75,14 @@ func New(cfg Config, store *storage.Store, log *zap.Logger) (*Replicator, error)
 	r := &Replicator{
 		cfg: cfg, store: store, log: log, dir: filepath.Join(store.Root(), "replication"), queue: newQueue(),
 		large: make(chan struct{}, cfg.Parallel), small: make(chan struct{}, cfg.Parallel),
-		jobs: make(map[job]*running), flights: make(map[string]*flight), fills: make(chan fill),
+		jobs: make(map[job]*running),
 	}
-	if cfg.Bandwidth > 0 {
-		r.limiter = newLimiter(cfg.Bandwidth)
+	var err error
+	if r.Copier, err = NewCopier(store, r.dir, cfg.Bandwidth, nil, log); err != nil {
+		return nil, fmt.Errorf("replication: %w", err)
 	}
+	r.metrics = newMetrics(cfg.Metrics, r)
+	r.bytes = r.metrics.bytes
 	for _, base := range cfg.Sources {
 		s, err := r.newSource(base)
 		if err != nil {
@@ -91,7 +90,6 @@ func New(cfg Config, store *storage.Store, log *zap.Logger) (*Replicator, error)
 		}
 		r.sources = append(r.sources, s)
 	}
-	r.metrics = newMetrics(cfg.Metrics, r)
 	return r, nil
 }
 
@@ -104,9 +102,6 @@ func (r *Replicator) newSource(text string) (*source, error) {
 		Authorize: func(req *http.Request) { req.Header.Set(registryapi.HeaderNoPull, "replica") },
 	})
 	if err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(filepath.Join(r.dir, "blobs"), 0o755); err != nil {
 		return nil, err
 	}
 	k, err := openKnown(r.dir, base) // read again by Run; here it finds a directory that cannot be used
@@ -134,9 +129,9 @@ func (r *Replicator) Run(ctx context.Context) error {
 		g.Go(func() error { r.follow(ctx, s); return nil })
 	}
 	g.Go(func() error { r.reconcileAll(ctx); return nil })
-	g.Go(func() error { r.fillAll(ctx); return nil })
+	g.Go(func() error { r.Copier.Run(ctx); return nil })
 	err = g.Wait()
-	r.copies.Wait()
+	r.images.Wait()
 	return err
 }
 
@@ -242,3 +237,14 @@ func sleep(ctx context.Context, d time.Duration) error {
 		return nil
 	}
 }
+
+// clients are those of the sources.
+func clients(sources []*source) []*transfer.Client {
+	var all []*transfer.Client
+	for _, s := range sources {
+		all = append(all, s.blobs)
+	}
+	return all
+}
+
+func (r *Replicator) clients() []*transfer.Client { return clients(r.sources) }
