@@ -48,6 +48,8 @@ type Status struct {
 	// Replication is set on a registry that copies from others, an addition of
 	// ours.
 	Replication *Replication `json:"replication,omitempty"`
+	// Cluster is set on a registry that is one with those of other hosts.
+	Cluster *Cluster `json:"cluster,omitempty"`
 }
 
 // Disk is the body of GET /registry/disk, in bytes.
@@ -60,6 +62,17 @@ type Disk struct {
 // the template: copies between registries and mere looks do not count in
 // last_pull.
 const HeaderNoPull = "X-Anka-No-Pull"
+
+// HeaderPeer is on a request that one server of a registry sends to another. It
+// is answered from that server's own directory. Its value says what an upload is
+// for; see PeerCopy and PeerRelay.
+const HeaderPeer = "X-Anka-Registry-Peer"
+
+// Values of HeaderPeer.
+const (
+	PeerCopy  = "copy"  // the copy of a blob
+	PeerRelay = "relay" // the copy of a blob, to be copied on
+)
 
 // HeaderUploadOffset, on an answer about an upload, is how many of its bytes
 // have arrived. The specification's Range header cannot tell none from one.

@@ -61,7 +61,15 @@ func (s *Server) tidyIndex(ctx context.Context) {
 
 func (s *Server) collect(ctx context.Context) {
 	start := time.Now()
-	got, err := s.store.Collect(ctx, storage.CollectOptions{Grace: s.cfg.GCGrace, KeepUntagged: s.cfg.KeepUntagged})
+	opt := storage.CollectOptions{Grace: s.cfg.GCGrace, KeepUntagged: s.cfg.KeepUntagged}
+	if s.shared != nil {
+		var err error
+		if opt, err = s.shared.Collect(ctx, opt); err != nil {
+			s.log.Info("garbage not collected now", zap.Error(err))
+			return
+		}
+	}
+	got, err := s.store.Collect(ctx, opt)
 	switch {
 	case errors.Is(err, storage.ErrCollecting), errors.Is(err, storage.ErrReadOnly), ctx.Err() != nil:
 		return

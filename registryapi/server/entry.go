@@ -3,11 +3,8 @@ package server
 import (
 	"fmt"
 	"path"
-	"regexp"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
-	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
@@ -76,11 +73,6 @@ func repeated(tags []storage.Tag, t storage.Tag) bool {
 	return false
 }
 
-var (
-	imageFile = regexp.MustCompile(`(?i)\.(ank|img)$`)
-	stateFile = regexp.MustCompile(`(?i)\.sav$`)
-)
-
 // readVersion makes a version of a tag, adds its files to files, and returns
 // the VM's name too.
 func readVersion(store *storage.Store, repo string, tag storage.Tag, files map[digest.Digest]int64) (registryapi.Version, string, error) {
@@ -99,35 +91,13 @@ func readVersion(store *storage.Store, repo string, tag storage.Tag, files map[d
 	if err != nil {
 		return v, "", err
 	}
-	v.Description = c.Annotations[ispec.AnnotationDescription]
 	own := make(map[digest.Digest]int64)
 	store.Sizes(repo, c, own)
 	for d, size := range own {
 		v.Size += uint64(size)
 		files[d] = size
 	}
-	for _, l := range c.Layers {
-		addFile(&v, l.Annotations[ispec.AnnotationTitle])
-	}
 	cfg, err := store.ReadConfig(repo, c)
-	if err != nil {
-		return v, "", nil // an artefact that is no VM shows less
-	}
-	if cfg.UUID != "" {
-		v.ConfigFile = strings.ToLower(cfg.UUID) + ".yaml"
-	}
-	v.Arch = cfg.Arch
-	return v, cfg.Name, nil
-}
-
-func addFile(v *registryapi.Version, title string) {
-	switch {
-	case imageFile.MatchString(title):
-		v.Images = append(v.Images, title)
-	case stateFile.MatchString(title):
-		v.StateFiles = append(v.StateFiles, title)
-		v.StateFile = title
-	case strings.Contains(strings.ToLower(title), "nvram"):
-		v.NVRAM = title
-	}
+	name := storage.Describe(&v, c, cfg, err == nil) // an artefact that is no VM shows less
+	return v, name, nil
 }

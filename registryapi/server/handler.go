@@ -24,6 +24,8 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("DELETE /registry/revert", api(s.revert))
 	mux.Handle("GET /registry/v1/changes", api(s.changes))
 	mux.Handle("GET /registry/v1/replication", api(s.replicationState))
+	mux.Handle("GET /registry/v1/cluster", api(s.cluster))
+	mux.Handle("GET /registry/v1/copies", api(s.copies))
 	mux.Handle("GET /registry/v1/repositories", api(s.repositories))
 	mux.Handle("GET /registry/v1/repository", api(s.repository))
 	s.fileRoutes(mux)

@@ -97,6 +97,10 @@ func (c *templateCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(descUploads, float64(len(uploads)))
 	}
 	view := c.s.catalog.view.Load()
+	if c.s.shared != nil {
+		known := c.s.shared.Known()
+		view = &known
+	}
 	if view == nil {
 		return
 	}

@@ -65,7 +65,7 @@ func (s *Server) deleteBlob(w http.ResponseWriter, r *http.Request, req oci.Requ
 	if err != nil {
 		return err
 	}
-	if err := s.store.DeleteBlob(req.Repo, d); err != nil {
+	if err := s.names(r).DeleteBlob(r.Context(), req.Repo, d); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusAccepted)

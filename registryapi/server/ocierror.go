@@ -41,6 +41,7 @@ var ociErrors = []struct {
 	// The specification has no word for "in use"; 405 is what it lets a
 	// registry say that does not delete.
 	{storage.ErrInUse, http.StatusMethodNotAllowed, "UNSUPPORTED"},
+	{storage.ErrUnavailable, http.StatusServiceUnavailable, "UNAVAILABLE"},
 	{storage.ErrUploadBusy, http.StatusConflict, "BLOB_UPLOAD_INVALID"},
 	{storage.ErrNoSpace, http.StatusInsufficientStorage, "DENIED"},
 	{storage.ErrReadOnly, http.StatusForbidden, "DENIED"},

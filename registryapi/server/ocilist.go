@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -16,10 +17,10 @@ import (
 )
 
 func (s *Server) ociTags(w http.ResponseWriter, r *http.Request, req oci.Request) error {
-	if !s.store.RepositoryExists(req.Repo) {
+	all, err := s.names(r).Tags(r.Context(), req.Repo)
+	if errors.Is(err, storage.ErrRepositoryUnknown) {
 		return fmt.Errorf("%w: %s", storage.ErrRepositoryUnknown, req.Repo)
 	}
-	all, err := s.store.Tags(req.Repo)
 	if err != nil {
 		return err
 	}
@@ -39,7 +40,7 @@ func (s *Server) ociTags(w http.ResponseWriter, r *http.Request, req oci.Request
 }
 
 func (s *Server) ociCatalog(w http.ResponseWriter, r *http.Request, _ oci.Request) error {
-	repos, err := s.store.Repositories()
+	repos, err := s.names(r).Repositories(r.Context())
 	if err != nil {
 		return err
 	}
@@ -85,7 +86,7 @@ func (s *Server) ociReferrers(w http.ResponseWriter, r *http.Request, req oci.Re
 		return err
 	}
 	artifactType := r.URL.Query().Get("artifactType")
-	found, err := s.store.Referrers(req.Repo, d, artifactType)
+	found, err := s.names(r).Referrers(r.Context(), req.Repo, d, artifactType)
 	if err != nil {
 		return err
 	}

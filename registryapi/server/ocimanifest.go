@@ -19,12 +19,8 @@ import (
 )
 
 func (s *Server) getManifest(w http.ResponseWriter, r *http.Request, req oci.Request) error {
-	m, tag, err := s.findManifest(req)
+	m, tag, err := s.findManifest(r, req)
 	if err != nil {
-		return err
-	}
-	// A copy that is still under way, or damage, must send the client on.
-	if err := s.store.Complete(req.Repo, m); err != nil {
 		return err
 	}
 	h := w.Header()
@@ -36,22 +32,22 @@ func (s *Server) getManifest(w http.ResponseWriter, r *http.Request, req oci.Req
 	}
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(m.Raw))
 	if r.Method == http.MethodGet && r.Header.Get(registryapi.HeaderNoPull) == "" {
-		s.recordPull(req.Repo, tag, m)
+		s.names(r).Pulled(req.Repo, tag, m.Digest)
 	}
 	return nil
 }
 
 // findManifest returns a manifest by tag or digest, and the tag's name.
-func (s *Server) findManifest(req oci.Request) (storage.Manifest, string, error) {
+func (s *Server) findManifest(r *http.Request, req oci.Request) (storage.Manifest, string, error) {
 	if storage.LooksLikeDigest(req.Ref) {
 		d, err := storage.ParseDigest(req.Ref)
 		if err != nil {
 			return storage.Manifest{}, "", err
 		}
-		m, err := s.store.Manifest(req.Repo, d)
+		m, err := s.names(r).Manifest(r.Context(), req.Repo, d)
 		return m, "", err
 	}
-	t, err := s.store.Resolve(req.Repo, req.Ref)
+	t, err := s.names(r).Resolve(r.Context(), req.Repo, req.Ref)
 	if errors.Is(err, storage.ErrTagInvalid) {
 		err = fmt.Errorf("%w: %w", storage.ErrManifestUnknown, err)
 		return storage.Manifest{}, "", &ociError{http.StatusNotFound, "MANIFEST_UNKNOWN", err.Error()}
@@ -59,20 +55,20 @@ func (s *Server) findManifest(req oci.Request) (storage.Manifest, string, error)
 	if err != nil {
 		return storage.Manifest{}, "", err
 	}
-	m, err := s.store.Manifest(req.Repo, t.Digest)
+	m, err := s.names(r).Manifest(r.Context(), req.Repo, t.Digest)
 	return m, t.Name, err
 }
 
 // recordPull notes a pull of the tag asked for. A pull by digest counts for the
 // newest tag that points there.
-func (s *Server) recordPull(repo, tag string, m storage.Manifest) {
+func (s *Server) recordPull(repo, tag string, d digest.Digest) {
 	if tag == "" {
 		tags, err := s.store.Tags(repo)
 		if err != nil {
 			return
 		}
 		for _, t := range tags {
-			if t.Digest == m.Digest {
+			if t.Digest == d {
 				tag = t.Name
 			}
 		}
@@ -104,7 +100,7 @@ func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, req oci.Req
 	if err := s.store.CheckSpace(int64(len(raw))); err != nil {
 		return err
 	}
-	if err := s.store.PutManifest(req.Repo, m, tags...); err != nil {
+	if err := s.names(r).PutManifest(r.Context(), req.Repo, m, tags...); err != nil {
 		return err
 	}
 	h := w.Header()
@@ -170,10 +166,10 @@ func (s *Server) deleteManifest(w http.ResponseWriter, r *http.Request, req oci.
 		if err != nil {
 			return err
 		}
-		if err := s.store.DeleteManifest(req.Repo, d); err != nil {
+		if err := s.names(r).DeleteManifest(r.Context(), req.Repo, d); err != nil {
 			return err
 		}
-	} else if err := s.store.DeleteTag(req.Repo, req.Ref); err != nil {
+	} else if err := s.names(r).DeleteTag(r.Context(), req.Repo, req.Ref); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusAccepted)

@@ -25,7 +25,7 @@ func (s *Server) startUpload(w http.ResponseWriter, r *http.Request, req oci.Req
 		if err != nil {
 			return err
 		}
-		if _, err := s.store.Mount(req.Repo, q.Get("from"), d); err == nil {
+		if err := s.names(r).Mount(r.Context(), req.Repo, q.Get("from"), d); err == nil {
 			s.blobCreated(w, req.Repo, d)
 			return nil
 		} else if errors.Is(err, storage.ErrReadOnly) || errors.Is(err, storage.ErrNoSpace) {
@@ -56,9 +56,9 @@ func (s *Server) startUpload(w http.ResponseWriter, r *http.Request, req oci.Req
 		s.uploadAccepted(w, req.Repo, u, http.StatusAccepted)
 		return nil
 	}
-	err = s.receive(w, r, u)
+	err = s.receive(w, r, req.Repo, u)
 	if err == nil {
-		err = s.commit(w, req.Repo, u, want)
+		err = s.commit(w, r, req.Repo, u, want)
 	}
 	if err != nil {
 		_ = u.Cancel() // the client never learned its location
@@ -79,7 +79,7 @@ func (s *Server) patchUpload(w http.ResponseWriter, r *http.Request, req oci.Req
 	if err := u.Close(); err != nil { // acknowledged bytes are durable
 		return err
 	}
-	uploadHeaders(w, req.Repo, u.ID(), offset)
+	s.uploadHeaders(w, req.Repo, u.ID(), offset)
 	w.WriteHeader(http.StatusAccepted)
 	return nil
 }
@@ -104,7 +104,7 @@ func (s *Server) closeUpload(w http.ResponseWriter, r *http.Request, req oci.Req
 	if err := s.receiveChunk(w, r, req.Repo, u); err != nil {
 		return err
 	}
-	return s.commit(w, req.Repo, u, want)
+	return s.commit(w, r, req.Repo, u, want)
 }
 
 func (s *Server) uploadStatus(w http.ResponseWriter, r *http.Request, req oci.Request) error {
@@ -141,13 +141,16 @@ func (s *Server) receiveChunk(w http.ResponseWriter, r *http.Request, repo strin
 	if err := s.checkChunk(w, r, repo, u); err != nil {
 		return err
 	}
-	return s.receive(w, r, u)
+	return s.receive(w, r, repo, u)
 }
 
 // receive appends the request's body. What arrived before an error is kept.
-func (s *Server) receive(w http.ResponseWriter, r *http.Request, u *storage.Upload) error {
+func (s *Server) receive(w http.ResponseWriter, r *http.Request, repo string, u *storage.Upload) error {
 	if err := s.store.CheckSpace(r.ContentLength); err != nil {
 		return err
+	}
+	if s.shared != nil && r.ContentLength != 0 {
+		s.shared.Receiving(repo, u.ID(), r.Header.Get(registryapi.HeaderPeer))
 	}
 	body := s.body(w, r)
 	u.OnInterrupt(body.interrupt)
@@ -162,13 +165,16 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, u *storage.Uplo
 	return nil
 }
 
-func (s *Server) commit(w http.ResponseWriter, repo string, u *storage.Upload, want digest.Digest) error {
+func (s *Server) commit(w http.ResponseWriter, r *http.Request, repo string, u *storage.Upload, want digest.Digest) error {
 	err := u.Commit(want)
 	if errors.Is(err, storage.ErrDigestMismatch) {
 		_ = u.Cancel() // nothing that could follow would make it right
 	}
 	if err != nil {
 		return err
+	}
+	if s.shared != nil {
+		s.shared.Received(r.Context(), repo, u.ID(), want, r.Header.Get(registryapi.HeaderPeer))
 	}
 	s.blobCreated(w, repo, want)
 	return nil
@@ -178,7 +184,7 @@ func (s *Server) commit(w http.ResponseWriter, repo string, u *storage.Upload, w
 func (s *Server) checkChunk(w http.ResponseWriter, r *http.Request, repo string, u *storage.Upload) error {
 	text := r.Header.Get("Content-Range")
 	if text == "" && u.Overtook() && r.ContentLength != 0 {
-		uploadHeaders(w, repo, u.ID(), u.Offset())
+		s.uploadHeaders(w, repo, u.ID(), u.Offset())
 		return &ociError{http.StatusRequestedRangeNotSatisfiable, "BLOB_UPLOAD_INVALID",
 			fmt.Sprintf("another request was sending to this upload, which is at %d: say with Content-Range where yours begins, or send it again", u.Offset())}
 	}
@@ -190,7 +196,7 @@ func (s *Server) checkChunk(w http.ResponseWriter, r *http.Request, repo string,
 		return &ociError{http.StatusBadRequest, "BLOB_UPLOAD_INVALID", fmt.Sprintf("Content-Range %.100q is not <first>-<last>", text)}
 	}
 	if first != u.Offset() {
-		uploadHeaders(w, repo, u.ID(), u.Offset())
+		s.uploadHeaders(w, repo, u.ID(), u.Offset())
 		return &ociError{http.StatusRequestedRangeNotSatisfiable, "BLOB_UPLOAD_INVALID",
 			fmt.Sprintf("the chunk begins at %d, the upload is at %d", first, u.Offset())}
 	}
@@ -216,11 +222,14 @@ func parseContentRange(text string) (first, last int64, ok bool) {
 }
 
 func (s *Server) uploadAccepted(w http.ResponseWriter, repo string, u *storage.Upload, status int) {
-	uploadHeaders(w, repo, u.ID(), u.Offset())
+	s.uploadHeaders(w, repo, u.ID(), u.Offset())
 	w.WriteHeader(status)
 }
 
-func uploadHeaders(w http.ResponseWriter, repo, id string, offset int64) {
+func (s *Server) uploadHeaders(w http.ResponseWriter, repo, id string, offset int64) {
+	if s.shared != nil {
+		id = s.shared.UploadName(id)
+	}
 	h := w.Header()
 	h.Set("Location", "/v2/"+repo+"/blobs/uploads/"+id)
 	h.Set("Docker-Upload-UUID", id)

@@ -37,6 +37,7 @@ type Server struct {
 	// replication tells of copying from other registries; nil on a registry that
 	// copies from none.
 	replication func() registryapi.Replication
+	shared      Shared // nil on a registry that is one directory
 }
 
 // New opens the store and starts nothing. A nil log is silent.

@@ -8,13 +8,36 @@ import (
 	"github.com/ankacluster/ankacluster/registryapi"
 )
 
-func (s *Server) status(*http.Request) (any, error) {
+func (s *Server) status(r *http.Request) (any, error) {
 	st := registryapi.Status{Status: "Running", Version: buildinfo.Version}
 	if s.replication != nil {
 		r := s.replication()
 		st.Replication = &r
 	}
+	if s.shared != nil {
+		c := s.shared.State(r.Context())
+		st.Cluster = &c
+	}
 	return st, nil
+}
+
+// cluster answers the same alone; a registry of one directory has no hosts.
+func (s *Server) cluster(r *http.Request) (any, error) {
+	if s.shared == nil {
+		return registryapi.Cluster{Hosts: []registryapi.ClusterHost{}, Copies: 1}, nil
+	}
+	return s.shared.State(r.Context()), nil
+}
+
+func (s *Server) copies(r *http.Request) (any, error) {
+	if s.shared == nil {
+		return []registryapi.TagCopies{}, nil
+	}
+	list, err := s.shared.Copies(r.Context())
+	if err != nil {
+		return nil, unreadable(err)
+	}
+	return list, nil
 }
 
 // replicationState answers the same alone; one that copies from nowhere has no

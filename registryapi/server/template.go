@@ -25,9 +25,9 @@ func (s *Server) listTemplates(r *http.Request) (any, error) {
 	if id := r.URL.Query().Get("id"); id != "" {
 		return s.template(r, id)
 	}
-	all, err := s.catalog.templates(r.Context())
+	all, err := s.names(r).Templates(r.Context())
 	if err != nil {
-		return nil, httpapi.Unavailable("the storage cannot be read", err)
+		return nil, unreadable(err)
 	}
 	list := make([]registryapi.Template, len(all))
 	for i, t := range all {
@@ -42,9 +42,9 @@ func (s *Server) listTemplatesV1(r *http.Request) (any, error) {
 	if id := r.URL.Query().Get("id"); id != "" {
 		return s.template(r, id)
 	}
-	all, err := s.catalog.templates(r.Context())
+	all, err := s.names(r).Templates(r.Context())
 	if err != nil {
-		return nil, httpapi.Unavailable("the storage cannot be read", err)
+		return nil, unreadable(err)
 	}
 	list := make([]map[string]string, 0, len(all))
 	for _, t := range all {
@@ -55,9 +55,9 @@ func (s *Server) listTemplatesV1(r *http.Request) (any, error) {
 
 // template finds one template by its id.
 func (s *Server) template(r *http.Request, id string) (registryapi.Template, error) {
-	all, err := s.catalog.templates(r.Context())
+	all, err := s.names(r).Templates(r.Context())
 	if err != nil {
-		return registryapi.Template{}, httpapi.Unavailable("the storage cannot be read", err)
+		return registryapi.Template{}, unreadable(err)
 	}
 	for _, t := range all {
 		if strings.EqualFold(t.ID, id) {
@@ -154,11 +154,17 @@ func (s *Server) vmInfo(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := s.content(t.Repository, v.Digest)
+	c, err := s.content(r, t.Repository, v.Digest)
+	if errors.Is(err, storage.ErrUnavailable) {
+		return nil, unreadable(err)
+	}
 	if err != nil {
 		return nil, httpapi.Fail(msgNoSuchTag + v.Tag)
 	}
-	cfg, err := s.store.ReadConfig(t.Repository, c)
+	cfg, err := s.names(r).Config(r.Context(), t.Repository, c)
+	if errors.Is(err, storage.ErrUnavailable) {
+		return nil, unreadable(err)
+	}
 	if err != nil {
 		return nil, httpapi.Failf("Tag %s has no VM configuration", v.Tag)
 	}
@@ -173,7 +179,7 @@ func (s *Server) revert(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.store.Revert(t.Repository, from.Tag); err != nil {
+	if err := s.names(r).Revert(r.Context(), t.Repository, from.Tag); err != nil {
 		return nil, storeError(err, from.Tag)
 	}
 	s.log.Info("template reverted", zap.String("template", t.Name), zap.String("template_id", t.ID), zap.String("tag", from.Tag))
@@ -189,7 +195,7 @@ func (s *Server) deleteTemplate(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.store.DeleteRepository(t.Repository); err != nil {
+	if err := s.names(r).DeleteRepository(r.Context(), t.Repository); err != nil {
 		return nil, storeError(err, "")
 	}
 	s.log.Info("template deleted", zap.String("template", t.Name), zap.String("template_id", t.ID))
@@ -211,20 +217,18 @@ func (s *Server) setArch(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	meta := s.store.Meta(t.Repository)
-	meta.Arch = req.Arch
-	if err := s.store.SetMeta(t.Repository, meta); err != nil {
+	if err := s.names(r).SetArch(r.Context(), t.Repository, req.Arch); err != nil {
 		return nil, storeError(err, "")
 	}
 	return nil, nil
 }
 
-func (s *Server) content(repo, d string) (storage.Content, error) {
+func (s *Server) content(r *http.Request, repo, d string) (storage.Content, error) {
 	parsed, err := storage.ParseDigest(d)
 	if err != nil {
 		return storage.Content{}, err
 	}
-	m, err := s.store.Manifest(repo, parsed)
+	m, err := s.names(r).Manifest(r.Context(), repo, parsed)
 	if err != nil {
 		return storage.Content{}, err
 	}
@@ -242,6 +246,16 @@ func storeError(err error, tag string) error {
 		return httpapi.Fail(storageTrouble(err).Error())
 	case errors.Is(err, storage.ErrInUse):
 		return httpapi.Fail(err.Error())
+	case errors.Is(err, storage.ErrUnavailable):
+		return unreadable(err)
 	}
 	return err
+}
+
+// unreadable is the answer when nothing can be said of templates.
+func unreadable(err error) error {
+	if errors.Is(err, storage.ErrUnavailable) {
+		return httpapi.Unavailable(err.Error(), err)
+	}
+	return httpapi.Unavailable("the storage cannot be read", err)
 }

@@ -27,6 +27,8 @@ var (
 	ErrInUse = errors.New("content is in use")
 	// ErrNoSpace: the disk is full, or nearer to full than the floor or quota allows.
 	ErrNoSpace = errors.New("not enough space in the registry's storage")
+	// ErrUnavailable: what decides about tags cannot be asked at present.
+	ErrUnavailable = errors.New("the catalogue of the cluster cannot be read or changed at present")
 	// ErrReadOnly: the directory cannot be written.
 	ErrReadOnly = errors.New("the registry's storage is read-only")
 )

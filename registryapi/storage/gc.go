@@ -19,6 +19,8 @@ type CollectOptions struct {
 	Grace time.Duration
 	// KeepUntagged keeps manifests without a tag so long; 0 is for ever.
 	KeepUntagged time.Duration
+	// Keep, when set, names content of a repository that others refer to or copy.
+	Keep func(repo string, d digest.Digest) bool
 	// DryRun only counts.
 	DryRun bool
 }
@@ -92,7 +94,7 @@ func (s *Store) collectRepository(repo string, opt CollectOptions, now time.Time
 	}
 	for _, d := range links {
 		path := s.linkPath(repo, d)
-		if _, ok := used[d]; ok || !expired(path, now, opt.Grace) {
+		if _, ok := used[d]; ok || !expired(path, now, opt.Grace) || opt.Keep != nil && opt.Keep(repo, d) {
 			continue
 		}
 		removed, err := s.collectLink(repo, d, path, now, opt)

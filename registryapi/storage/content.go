@@ -1,0 +1,31 @@
+package storage
+
+import (
+	"bytes"
+	"path/filepath"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// PutBlob stores small content under its digest, so that the repository may
+// serve it. Content that is there already is kept from the collector.
+func (s *Store) PutBlob(repo string, d digest.Digest, data []byte) error {
+	if size, err := s.StatBlob(repo, d); err == nil && size == int64(len(data)) {
+		return nil
+	}
+	u, err := s.NewUpload(repo, d.Algorithm())
+	if err != nil {
+		return err
+	}
+	if _, err = u.Append(bytes.NewReader(data)); err == nil {
+		err = u.Commit(d)
+	}
+	if err != nil {
+		_ = u.Cancel()
+	}
+	return err
+}
+
+// UploadData is the file that an upload grows in. It is renamed when the upload
+// is committed.
+func (s *Store) UploadData(id string) string { return filepath.Join(s.root, "uploads", id, "data") }
