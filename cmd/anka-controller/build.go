@@ -12,6 +12,7 @@ import (
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
 	registry "github.com/ankacluster/ankacluster/registryapi/server"
 	"github.com/prometheus/client_golang/prometheus"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 )
 
@@ -66,8 +67,9 @@ func (c *config) controllerConfig() controller.Config {
 	return cfg
 }
 
-// newRegistry makes the built-in registry; its listener is ours.
-func (c *config) newRegistry(log *zap.Logger, metrics prometheus.Registerer) (registryServer, error) {
+// newRegistry makes the built-in registry; its listener is ours. In a cluster it
+// is one registry with those of the other hosts.
+func (c *config) newRegistry(etcd *clientv3.Client, log *zap.Logger, metrics prometheus.Registerer) (registryServer, error) {
 	if err := os.MkdirAll(c.RegistryBasePath, 0o755); err != nil {
 		return nil, fmt.Errorf("%s: %w", c.name("ANKA_REGISTRY_BASE_PATH"), err)
 	}
@@ -75,7 +77,11 @@ func (c *config) newRegistry(log *zap.Logger, metrics prometheus.Registerer) (re
 	cfg.Root = c.RegistryBasePath
 	cfg.GracefulShutdownTimeout = c.GracefulShutdown
 	cfg.Metrics = metrics
-	return registry.New(cfg, log.Named("registry"))
+	srv, err := registry.New(cfg, log.Named("registry"))
+	if err != nil || !c.clustered() {
+		return srv, err
+	}
+	return c.joinRegistries(srv, etcd, log.Named("registry"), metrics)
 }
 
 // controllerID names this controller in the list of controllers. With a data

@@ -66,6 +66,8 @@ type config struct {
 	AnkaRegistry, LocalRegistry string
 	PushRegistries              []string
 	AllowEmptyRegistry          bool
+	RegistryCopies              int
+	StrictCopies                bool
 	VMListCacheTTL              time.Duration
 	SkipTLSVerify               bool
 	RegistryCA                  string
@@ -163,6 +165,8 @@ func (c *config) table() []settings.Setting {
 		{Env: "ANKA_RUN_REGISTRY", Group: groupRegistry, IsBool: true, Parse: settings.Bool(&c.RunRegistry), Usage: "run the built-in registry (--standalone does unless --anka-registry names another)"},
 		{Env: "ANKA_REGISTRY_BASE_PATH", Group: groupRegistry, IsPath: true, Parse: settings.Text(&c.RegistryBasePath), Usage: "`DIR` of the built-in registry's templates (default: registry below --data-dir)"},
 		{Env: "ANKA_REGISTRY_LISTEN_ADDRESS", Group: groupRegistry, Default: ":8089", Parse: settings.ListenAddr(&c.RegistryListenAddr), Usage: "`ADDRESS` of the built-in registry"},
+		{Env: "ANKA_REGISTRY_COPIES", Group: groupRegistry, Default: "2", Parse: copies(&c.RegistryCopies), Usage: "with --cluster: how many hosts must have a push before it is acknowledged; a `NUMBER` or all"},
+		{Env: "ANKA_REGISTRY_COPIES_STRICT", Group: groupRegistry, IsBool: true, Parse: settings.Bool(&c.StrictCopies), Usage: "with --cluster: refuse a push that fewer hosts can take; else it is taken, shown as having few copies, and copied later"},
 		{Env: "ANKA_REGISTRY_VM_LIST_CACHE_TTL", Group: groupRegistry, Default: "30s", Parse: settings.Duration(&c.VMListCacheTTL), Usage: "how old a list of templates may be"},
 		{Env: "ANKA_REGISTRY_CA_CERT", Group: groupRegistry, IsPath: true, Parse: settings.Text(&c.RegistryCA), Usage: "PEM `FILE` of the authority of registries' certificates, besides the system's; read again when it changes"},
 		{Env: "ANKA_SKIP_TLS_VERIFICATION", Group: groupRegistry, IsBool: true, Parse: settings.Bool(&c.SkipTLSVerify), Usage: "accept any certificate of the registry"},
@@ -306,6 +310,10 @@ func (c *config) advertised(host, listen string) string {
 	return scheme + "://" + host
 }
 
+// clustered reports whether the built-in registry is one with those of the other
+// hosts of --cluster.
+func (c *config) clustered() bool { return c.Standalone && c.Cluster != "" && c.RunRegistry }
+
 // outwardHost is the address of this machine for others: the host of --cluster
 // that it is, else its first address that is not loopback.
 func (c *config) outwardHost() string {
@@ -371,6 +379,11 @@ func (c *config) validate() error {
 
 	if c.AnkaRegistry == "" && !c.AllowEmptyRegistry {
 		bad("ANKA_ANKA_REGISTRY", "is missing; name the registry that nodes use, run the built-in one with --run-registry, or start without any with --allow-empty-registry")
+	}
+	for _, env := range []string{"ANKA_REGISTRY_COPIES", "ANKA_REGISTRY_COPIES_STRICT"} {
+		if c.isGiven(env) && !c.clustered() {
+			bad(env, "is for the built-in registries of --standalone --cluster; this registry is one directory")
+		}
 	}
 	if c.HTTPS || c.ServerCert != "" || c.ServerKey != "" {
 		file("ANKA_SERVER_CERT", c.ServerCert, true, "HTTPS needs a certificate and a key")

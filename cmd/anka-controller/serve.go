@@ -233,7 +233,7 @@ func (p *process) connectEtcd(ctx, back context.Context, g *errgroup.Group, fail
 // start puts the servers behind the listeners.
 func (p *process) start(g *errgroup.Group, ctx context.Context, client *etcdmember.Client) (controllerServer, error) {
 	if p.registry != nil {
-		reg, err := p.cfg.newRegistry(p.log, p.gathered)
+		reg, err := p.cfg.newRegistry(client.Client, p.log, p.gathered)
 		if err != nil {
 			return nil, fmt.Errorf("built-in registry: %w", err)
 		}

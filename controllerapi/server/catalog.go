@@ -112,7 +112,7 @@ func (c *catalog) probe(ctx context.Context) bool {
 			c.log.Error("the registry cannot be used", zap.String("url", c.regs.ownURL), zap.String("reason", why))
 		}
 	}
-	return wasDraining != draining || (was == nil) != (c.status == nil) || was != nil && *was != *c.status
+	return wasDraining != draining || (was == nil) != (c.status == nil) || was != nil && (was.Version != c.status.Version || was.Status != c.status.Status)
 }
 
 func (c *catalog) askStatus(ctx context.Context) (registryapi.Status, error) {

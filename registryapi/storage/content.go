@@ -2,6 +2,7 @@ package storage
 
 import (
 	"bytes"
+	"fmt"
 	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
@@ -29,3 +30,18 @@ func (s *Store) PutBlob(repo string, d digest.Digest, data []byte) error {
 // UploadData is the file that an upload grows in. It is renamed when the upload
 // is committed.
 func (s *Store) UploadData(id string) string { return filepath.Join(s.root, "uploads", id, "data") }
+
+// ReadContent returns all of a blob that the repository may serve, verified. It
+// is for small ones.
+func (s *Store) ReadContent(repo string, d digest.Digest) ([]byte, error) {
+	f, _, err := s.OpenBlob(repo, d)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := readAll(f)
+	if err == nil && d.Algorithm().FromBytes(data) != d {
+		err = fmt.Errorf("%w: %s: its content is damaged", ErrBlobUnknown, d)
+	}
+	return data, err
+}

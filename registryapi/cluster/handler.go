@@ -1,0 +1,247 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/internal/oci"
+	"github.com/ankacluster/ankacluster/registryapi"
+	"github.com/ankacluster/ankacluster/registryapi/storage"
+)
+
+// What hosts ask of each other, beside the distribution API.
+const (
+	pathPeer    = "/registry/v1/peer/"
+	pathHold    = pathPeer + "hold"
+	pathMount   = pathPeer + "mount"
+	pathUploads = pathPeer + "uploads"
+)
+
+type mount struct {
+	Repository string        `json:"repository"`
+	From       string        `json:"from"`
+	Digest     digest.Digest `json:"digest"`
+}
+
+type mounted struct {
+	OK bool `json:"ok"`
+}
+
+// Around answers what is for all hosts together before next, which serves this
+// host's directory.
+func (c *Cluster) Around(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, pathPeer) {
+			c.servePeer(w, r)
+			return
+		}
+		asked := oci.Parse(r.URL.Path)
+		fromPeer := r.Header.Get(registryapi.HeaderPeer) != ""
+		reading := r.Method == http.MethodGet || r.Method == http.MethodHead
+		switch {
+		case asked.Kind == oci.Manifest && fromPeer && !reading:
+			deny(w, http.StatusForbidden, "DENIED", "hosts do not write each other's manifests")
+			return
+		case asked.Kind == oci.Upload:
+			if store, id, ok := splitUpload(asked.Ref); ok && store != c.self {
+				c.forward(w, r, store)
+				return
+			} else if ok {
+				r = withPath(r, strings.TrimSuffix(r.URL.Path, asked.Ref)+id)
+			}
+		case asked.Kind == oci.Blob && reading && !fromPeer:
+			if c.serveBlob(w, r, asked.Repo, asked.Ref) {
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func withPath(r *http.Request, path string) *http.Request {
+	r2 := new(http.Request)
+	*r2 = *r
+	u := *r.URL
+	u.Path, u.RawPath = path, ""
+	r2.URL = &u
+	return r2
+}
+
+// deny answers as the distribution specification does.
+func deny(w http.ResponseWriter, status int, code, message string) {
+	data, _ := json.Marshal(map[string]any{"errors": []any{map[string]string{"code": code, "message": message}}})
+	w.Header().Set("Content-Type", "application/json")
+	if status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write(data) // the client went away; there is nobody to tell
+}
+
+// serveBlob answers a blob that is not here from another host, and stores it
+// while it streams. false means that this directory is to answer.
+func (c *Cluster) serveBlob(w http.ResponseWriter, r *http.Request, repo, ref string) bool {
+	d, err := storage.ParseDigest(ref)
+	if err != nil || storage.CheckRepository(repo) != nil {
+		return false
+	}
+	if _, err := c.store.StatBlob(repo, d); err == nil {
+		return false
+	}
+	known := false
+	c.cat.read(func(v *view) { _, known = v.repos[repo].blob(d) })
+	from := c.others()
+	if !known { // somebody asks before a push: hosts that are down are not waited for
+		from = live(from)
+	}
+	if len(from) > 0 && c.copier.Serve(w, r, repo, d, clientsOf(from)) {
+		return true
+	}
+	if known {
+		deny(w, http.StatusServiceUnavailable, "UNAVAILABLE", fmt.Sprintf("no host that is up gives blob %s", d))
+		return true
+	}
+	return false
+}
+
+// forward hands a request of an upload to the host that has it. An upload of a
+// host that is gone is unknown: its client begins anew.
+func (c *Cluster) forward(w http.ResponseWriter, r *http.Request, store string) {
+	var to *peer
+	for _, p := range live(c.others()) {
+		if p.store == store {
+			to = p
+		}
+	}
+	if to == nil || r.Header.Get(registryapi.HeaderPeer) != "" {
+		deny(w, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "the host that has this upload is not there: begin it anew")
+		return
+	}
+	target, err := url.Parse(to.url)
+	if err != nil {
+		deny(w, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "the host that has this upload has no address")
+		return
+	}
+	proxy := &httputil.ReverseProxy{
+		Rewrite:   func(pr *httputil.ProxyRequest) { pr.SetURL(target) },
+		Transport: to.http.Transport,
+		ErrorLog:  zap.NewStdLog(c.log),
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			c.log.Debug("request of an upload not handed on", zap.String("to", to.url), zap.Error(err))
+			deny(w, http.StatusServiceUnavailable, "UNAVAILABLE", "the host that has this upload does not answer")
+		},
+	}
+	proxy.ServeHTTP(w, r)
+}
+
+func (c *Cluster) servePeer(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get(registryapi.HeaderPeer) == "" {
+		deny(w, http.StatusForbidden, "DENIED", "this is for the other hosts of the registry")
+		return
+	}
+	var answer any
+	switch r.Method + " " + r.URL.Path {
+	case "POST " + pathHold:
+		var h hold
+		if !readJSON(w, r, &h) {
+			return
+		}
+		if err := h.check(); err != nil {
+			deny(w, http.StatusBadRequest, "UNSUPPORTED", err.Error())
+			return
+		}
+		answer = c.hold(r.Context(), h)
+	case "POST " + pathMount:
+		var m mount
+		if !readJSON(w, r, &m) {
+			return
+		}
+		if _, err := storage.ParseDigest(string(m.Digest)); err != nil {
+			deny(w, http.StatusBadRequest, "DIGEST_INVALID", err.Error())
+			return
+		}
+		_, err := c.store.Mount(m.Repository, m.From, m.Digest)
+		answer = mounted{OK: err == nil}
+	case "GET " + pathUploads:
+		repos, err := c.uploading()
+		if err != nil {
+			deny(w, http.StatusServiceUnavailable, "UNAVAILABLE", "the storage cannot be read")
+			return
+		}
+		answer = repos
+	default:
+		deny(w, http.StatusNotFound, "UNSUPPORTED", "no such call")
+		return
+	}
+	data, err := json.Marshal(answer)
+	if err != nil {
+		deny(w, http.StatusInternalServerError, "UNKNOWN", "internal error")
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(data)
+}
+
+func (h hold) check() error {
+	if err := storage.CheckRepository(h.Repository); err != nil {
+		return err
+	}
+	for _, b := range h.Refs {
+		if _, err := storage.ParseDigest(string(b.Digest)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func readJSON(w http.ResponseWriter, r *http.Request, into any) bool {
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 32<<20)).Decode(into); err != nil {
+		deny(w, http.StatusBadRequest, "UNSUPPORTED", "the body is not what it should be: "+err.Error())
+		return false
+	}
+	return true
+}
+
+// uploading returns the repositories that are being pushed to here.
+func (c *Cluster) uploading() ([]string, error) {
+	uploads, err := c.store.Uploads()
+	repos := []string{}
+	for _, u := range uploads {
+		repos = append(repos, u.Repository)
+	}
+	return repos, err
+}
+
+// busy returns the repositories that are being pushed to at any host, and whether
+// every host said so.
+func (c *Cluster) busy(ctx context.Context) (repos map[string]bool, all bool, err error) {
+	repos, all = make(map[string]bool), true
+	own, err := c.uploading()
+	if err != nil {
+		return nil, false, err
+	}
+	for _, repo := range own {
+		repos[repo] = true
+	}
+	for _, p := range c.others() {
+		ask, cancel := context.WithTimeout(ctx, askTimeout)
+		theirs, err := call[[]string](ask, p, http.MethodGet, pathUploads, nil)
+		cancel()
+		if err != nil {
+			all = false
+			continue
+		}
+		for _, repo := range theirs {
+			repos[repo] = true
+		}
+	}
+	return repos, all, nil
+}

@@ -1,0 +1,433 @@
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/ankacluster/ankacluster/registryapi"
+	"github.com/ankacluster/ankacluster/registryapi/storage"
+	"github.com/ankacluster/ankacluster/registryapi/transfer"
+)
+
+// Templates returns all templates with their versions, by name. The result is
+// shared: callers do not change it.
+func (c *Cluster) Templates(ctx context.Context) ([]registryapi.Template, error) {
+	if err := c.ready(ctx); err != nil {
+		return nil, err
+	}
+	return c.Known(), nil
+}
+
+// Known is Templates as of now, without the proof.
+func (c *Cluster) Known() []registryapi.Template {
+	c.listMu.Lock()
+	defer c.listMu.Unlock()
+	if c.list != nil {
+		return c.list
+	}
+	created := make(map[string]time.Time)
+	c.cat.read(func(v *view) {
+		for repo := range c.dirty {
+			delete(c.entries, repo)
+			if r := v.repos[repo]; r != nil {
+				if t, ok := r.template(repo); ok {
+					c.entries[repo] = t
+				}
+			}
+		}
+		for repo := range c.entries {
+			if r := v.repos[repo]; r != nil {
+				created[repo] = r.rec.Created
+			}
+		}
+	})
+	clear(c.dirty)
+	// Of two templates with one id the older keeps it.
+	repos := slices.SortedFunc(maps.Keys(c.entries), func(a, b string) int {
+		return cmp.Or(created[a].Compare(created[b]), cmp.Compare(a, b))
+	})
+	taken := make(map[string]bool)
+	list := make([]registryapi.Template, 0, len(repos))
+	for _, repo := range repos {
+		t := c.entries[repo]
+		if taken[t.ID] {
+			t.ID = storage.RepositoryID(repo)
+		}
+		taken[t.ID] = true
+		list = append(list, t)
+	}
+	slices.SortFunc(list, func(a, b registryapi.Template) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Repository, b.Repository))
+	})
+	c.list = list
+	return list
+}
+
+// Repositories returns the names of all repositories, sorted.
+func (c *Cluster) Repositories(ctx context.Context) ([]string, error) {
+	if err := c.ready(ctx); err != nil {
+		return nil, err
+	}
+	list := []string{}
+	c.cat.read(func(v *view) {
+		for name, r := range v.repos {
+			if r.there() {
+				list = append(list, name)
+			}
+		}
+	})
+	slices.Sort(list)
+	return list, nil
+}
+
+// proven returns a repository as the catalogue has it now; nil if it has none.
+func (c *Cluster) proven(ctx context.Context, repo string) (*repository, error) {
+	if err := storage.CheckRepository(repo); err != nil {
+		return nil, err
+	}
+	if err := c.ready(ctx); err != nil {
+		return nil, err
+	}
+	return c.cat.repository(repo), nil
+}
+
+// Tags returns the tags of a repository in the order they were pushed.
+func (c *Cluster) Tags(ctx context.Context, repo string) ([]storage.Tag, error) {
+	r, err := c.proven(ctx, repo)
+	if err != nil {
+		return nil, err
+	}
+	if !r.there() {
+		return nil, storage.ErrRepositoryUnknown
+	}
+	return r.sorted(), nil
+}
+
+// Resolve returns a tag, or the newest one for "latest" where there is no tag of
+// that name.
+func (c *Cluster) Resolve(ctx context.Context, repo, name string) (storage.Tag, error) {
+	if err := storage.CheckTag(name); err != nil {
+		return storage.Tag{}, err
+	}
+	r, err := c.proven(ctx, repo)
+	if err != nil {
+		return storage.Tag{}, err
+	}
+	tags := r.sorted()
+	for _, t := range tags {
+		if t.Name == name {
+			return t, nil
+		}
+	}
+	if name == storage.LatestTag && len(tags) > 0 {
+		return tags[len(tags)-1], nil
+	}
+	return storage.Tag{}, fmt.Errorf("%w: %s", storage.ErrTagUnknown, name)
+}
+
+// Manifest returns a manifest from this directory or from another host's. What
+// the catalogue has and no host that is up can give is unavailable, not unknown.
+func (c *Cluster) Manifest(ctx context.Context, repo string, d digest.Digest) (storage.Manifest, error) {
+	if err := storage.CheckRepository(repo); err != nil {
+		return storage.Manifest{}, err
+	}
+	find := func() (rec *imageRecord) {
+		c.cat.read(func(v *view) {
+			if r := v.repos[repo]; r != nil {
+				rec = r.images[d]
+			}
+		})
+		return rec
+	}
+	rec := find()
+	if rec == nil { // pushed since, perhaps
+		if err := c.ready(ctx); err != nil {
+			if m, lerr := c.store.Manifest(repo, d); lerr == nil {
+				return m, nil // content by its digest is what it is
+			}
+			return storage.Manifest{}, err
+		}
+		if rec = find(); rec == nil {
+			return storage.Manifest{}, fmt.Errorf("%w: %s", storage.ErrManifestUnknown, d)
+		}
+	}
+	raw, err := c.raw(ctx, repo, d, rec.Size)
+	if err != nil {
+		return storage.Manifest{}, err
+	}
+	return storage.Manifest{Digest: d, MediaType: rec.MediaType, Raw: raw, Pushed: rec.Pushed}, nil
+}
+
+// raw returns a manifest's bytes, and keeps them here.
+func (c *Cluster) raw(ctx context.Context, repo string, d digest.Digest, size int64) ([]byte, error) {
+	if m, err := c.store.Manifest(repo, d); err == nil {
+		return m.Raw, nil
+	}
+	if size > storage.MaxManifest {
+		return nil, fmt.Errorf("%w: %s has %d bytes", storage.ErrManifestInvalid, d, size)
+	}
+	if err := c.fetch(ctx, repo, blobRef{d, size}); err != nil {
+		return nil, err
+	}
+	return c.store.ReadContent(repo, d)
+}
+
+// fetch makes sure that small content is here.
+func (c *Cluster) fetch(ctx context.Context, repo string, b blobRef) error {
+	if size, err := c.store.StatBlob(repo, b.Digest); err == nil && size == b.Size {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*c.cfg.Wait)
+	defer cancel()
+	others := c.others()
+	if len(others) == 0 {
+		return fmt.Errorf("%w: no host that is up has %s", storage.ErrUnavailable, b.Digest)
+	}
+	if err := c.copier.Blob(ctx, repo, b.descriptor(), clientsOf(others), nil); err != nil {
+		return fmt.Errorf("%w: no host that is up gives %s: %v", storage.ErrUnavailable, b.Digest, err)
+	}
+	return nil
+}
+
+// Config returns the VM's configuration of a manifest.
+func (c *Cluster) Config(ctx context.Context, repo string, content storage.Content) (storage.VMConfig, error) {
+	if d := content.Config; d != nil && d.Size <= storage.MaxManifest {
+		if err := c.fetch(ctx, repo, blobRef{d.Digest, d.Size}); err != nil {
+			return storage.VMConfig{}, err
+		}
+	}
+	return c.store.ReadConfig(repo, content)
+}
+
+// Referrers returns descriptors of the manifests whose subject is d.
+func (c *Cluster) Referrers(ctx context.Context, repo string, d digest.Digest, artifactType string) ([]ispec.Descriptor, error) {
+	r, err := c.proven(ctx, repo)
+	if err != nil {
+		return nil, err
+	}
+	found := []ispec.Descriptor{}
+	if r == nil {
+		return found, nil
+	}
+	for _, of := range slices.Sorted(maps.Keys(r.images)) {
+		m := r.images[of]
+		if m.Subject == d && (artifactType == "" || artifactType == m.ArtifactType) {
+			found = append(found, ispec.Descriptor{MediaType: m.MediaType, Digest: of, Size: m.Size,
+				ArtifactType: m.ArtifactType, Annotations: m.Annotations})
+		}
+	}
+	return found, nil
+}
+
+// PutManifest adds a manifest, and points tags at it. When it returns, as many
+// hosts as asked for have all of it on their disks, or it is known to have few
+// copies.
+func (c *Cluster) PutManifest(ctx context.Context, repo string, m storage.Manifest, tags ...string) error {
+	if err := storage.CheckRepository(repo); err != nil {
+		return err
+	}
+	for _, tag := range tags {
+		if err := storage.CheckTag(tag); err != nil {
+			return err
+		}
+	}
+	if m.Digest.Algorithm().FromBytes(m.Raw) != m.Digest {
+		return fmt.Errorf("%w: manifest is not %s", storage.ErrDigestMismatch, m.Digest)
+	}
+	content, err := storage.ParseManifest(m.MediaType, m.Raw)
+	if err != nil {
+		return err
+	}
+	// Nothing is copied for a push that cannot be decided about.
+	if err := c.ready(ctx); err != nil {
+		return err
+	}
+	if err := c.store.PutBlob(repo, m.Digest, m.Raw); err != nil {
+		return err
+	}
+	blobs, manifests, err := c.contentOf(ctx, repo, content)
+	if err != nil {
+		return err
+	}
+	holders, err := c.secure(ctx, repo, m, blobs, manifests)
+	if err != nil {
+		return err
+	}
+	cfg, err := c.Config(ctx, repo, content)
+	rec := describe(m, content, cfg, err == nil, blobs, manifests)
+	if size := len(encode(rec)); size > maxRecord {
+		return fmt.Errorf("%w: it names so much content that its record has %d bytes; at most %d fit", storage.ErrManifestInvalid, size, maxRecord)
+	}
+	if err := c.cat.change(ctx, repo, putImage(repo, m.Digest, rec, tags, holders)); err != nil {
+		return err
+	}
+	return nil
+}
+
+// DeleteTag removes a tag. The manifest stays.
+func (c *Cluster) DeleteTag(ctx context.Context, repo, name string) error {
+	return c.change(ctx, repo, deleteTag(repo, name))
+}
+
+// DeleteManifest removes a manifest and every tag that points to it.
+func (c *Cluster) DeleteManifest(ctx context.Context, repo string, d digest.Digest) error {
+	return c.change(ctx, repo, deleteImage(repo, d))
+}
+
+// DeleteRepository removes a template.
+func (c *Cluster) DeleteRepository(ctx context.Context, repo string) error {
+	return c.change(ctx, repo, deleteRepository(repo))
+}
+
+// Revert removes a tag and every tag pushed after it.
+func (c *Cluster) Revert(ctx context.Context, repo, from string) error {
+	return c.change(ctx, repo, revert(repo, from))
+}
+
+// SetArch sets the template's architecture by hand.
+func (c *Cluster) SetArch(ctx context.Context, repo, arch string) error {
+	return c.change(ctx, repo, setArch(repo, arch))
+}
+
+func (c *Cluster) change(ctx context.Context, repo string, d decision) error {
+	if err := storage.CheckRepository(repo); err != nil {
+		return err
+	}
+	if err := c.ready(ctx); err != nil {
+		return err
+	}
+	return c.cat.change(ctx, repo, d)
+}
+
+// Mount makes a blob of one repository available in another, here or on the
+// first other host that has it.
+func (c *Cluster) Mount(ctx context.Context, repo, from string, d digest.Digest) error {
+	_, err := c.store.Mount(repo, from, d)
+	if err == nil || !errors.Is(err, storage.ErrBlobUnknown) {
+		return err
+	}
+	for _, p := range live(c.others()) {
+		if c.peers.suspected(p.store) {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(ctx, askTimeout)
+		got, perr := call[mounted](ctx, p, http.MethodPost, pathMount, mount{repo, from, d})
+		cancel()
+		if perr == nil && got.OK {
+			return nil
+		}
+	}
+	return err
+}
+
+// DeleteBlob removes a blob from a repository, on every host that answers.
+func (c *Cluster) DeleteBlob(ctx context.Context, repo string, d digest.Digest) error {
+	r, err := c.proven(ctx, repo)
+	if err != nil {
+		return err
+	}
+	if _, used := r.blob(d); used {
+		return fmt.Errorf("%w: blob %s", storage.ErrInUse, d)
+	}
+	err = c.store.DeleteBlob(repo, d)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for _, p := range live(c.others()) {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, askTimeout)
+			defer cancel()
+			req, rerr := http.NewRequestWithContext(ctx, http.MethodDelete, p.url+"/v2/"+repo+"/blobs/"+d.String(), nil)
+			if rerr != nil {
+				return
+			}
+			req.Header.Set(registryapi.HeaderPeer, registryapi.PeerCopy)
+			resp, rerr := p.http.Do(req)
+			if rerr != nil {
+				return
+			}
+			resp.Body.Close()
+			mu.Lock()
+			defer mu.Unlock()
+			if resp.StatusCode == http.StatusAccepted && errors.Is(err, storage.ErrBlobUnknown) {
+				err = nil
+			}
+		})
+	}
+	wg.Wait()
+	return err
+}
+
+// pull is one to be noted.
+type pull struct {
+	repo, tag string
+	at        time.Time
+}
+
+// Pulled notes a pull for the lists. One that finds no room is not noted.
+func (c *Cluster) Pulled(repo, tag string, d digest.Digest) {
+	if tag == "" {
+		r := c.cat.repository(repo)
+		for _, t := range r.sorted() {
+			if t.Digest == d {
+				tag = t.Name
+			}
+		}
+	}
+	if tag == "" {
+		return
+	}
+	select {
+	case c.pulls <- pull{repo, tag, time.Now()}:
+	default:
+	}
+}
+
+// notePulls writes pulls down, each tag's at most once a minute, until ctx ends.
+func (c *Cluster) notePulls(ctx context.Context) {
+	last := make(map[string]time.Time)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case p := <-c.pulls:
+			key := pullKey(p.repo, p.tag)
+			if p.at.Sub(last[key]) < time.Minute {
+				continue
+			}
+			c.store.RecordPull(p.repo, p.tag, p.at)
+			// Not for a tag that went meanwhile.
+			resp, err := c.cat.etcd.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(tagKey(p.repo, p.tag)), ">", 0)).
+				Then(clientv3.OpPut(key, encodeTime(p.at))).Commit()
+			if err == nil && resp.Succeeded {
+				last[key] = p.at
+			}
+			if len(last) > 10000 {
+				clear(last)
+			}
+		}
+	}
+}
+
+// UploadName is what clients call an upload of this host: it names the host, so
+// that any other can hand its requests on.
+func (c *Cluster) UploadName(id string) string { return c.self + "." + id }
+
+// splitUpload takes an upload's name apart.
+func splitUpload(name string) (store, id string, ok bool) { return strings.Cut(name, ".") }
+
+var errNoPeers = errors.New("no other host is up")
+
+// fromPeers returns clients of the other hosts, those that are up first.
+func (c *Cluster) fromPeers() []*transfer.Client { return clientsOf(c.others()) }
