@@ -57,7 +57,7 @@ type Registry interface {
 	Revert(ctx context.Context, registries []string, id controllerapi.TemplateID, tag string) error
 }
 
-// Deps are what an Agent works with. All are needed, but OnCluster.
+// Deps are what an Agent works with. All are needed, but OnCluster and Pools.
 type Deps struct {
 	Cloud    Cloud
 	Runtime  hypervisor.Runtime
@@ -65,6 +65,9 @@ type Deps struct {
 	Registry Registry
 	// OnCluster is told of the servers that the cloud announces.
 	OnCluster func(controllerapi.Cluster)
+	// Pools tells what is known of the servers, for the heartbeat; the agent adds
+	// what it counts itself. Nil tells nothing.
+	Pools func() controllerapi.NodeNumbers
 	// Upgrade replaces the agent's program; nil refuses upgrades.
 	Upgrade Upgrader
 	Metrics prometheus.Registerer

@@ -229,6 +229,11 @@ func (a *Agent) facts() controllerapi.NodeFacts {
 func (a *Agent) load() controllerapi.NodeLoad {
 	l := a.deps.Host.Load()
 	l.AnkaDiskUsage = a.images.usage()
+	l.Numbers = new(controllerapi.NodeNumbers)
+	if a.deps.Pools != nil {
+		*l.Numbers = a.deps.Pools()
+	}
+	a.metrics.numbers(l.Numbers)
 	return l
 }
 

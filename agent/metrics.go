@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,6 +22,24 @@ type metrics struct {
 	pullTime   prometheus.Histogram
 	starts     *prometheus.CounterVec
 	startTime  prometheus.Histogram
+
+	// What the heartbeat carries of the above.
+	beatsFailed, pullsAll, pullsFailed, startsAll, startsFailed atomic.Uint64
+}
+
+// count adds to the numbers that the heartbeat carries.
+func count(all, failed *atomic.Uint64, err error) {
+	all.Add(1)
+	if err != nil {
+		failed.Add(1)
+	}
+}
+
+// numbers fills in what the agent itself has counted.
+func (m *metrics) numbers(n *controllerapi.NodeNumbers) {
+	n.BeatsFailed = m.beatsFailed.Load()
+	n.PullsFailed, n.StartsFailed = m.pullsFailed.Load(), m.startsFailed.Load()
+	n.Pulls, n.Starts = m.pullsAll.Load(), m.startsAll.Load()
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -57,6 +76,9 @@ func result(err error) string {
 
 func (m *metrics) heartbeat(d time.Duration, err error) {
 	m.heartbeats.WithLabelValues(result(err)).Inc()
+	if err != nil {
+		m.beatsFailed.Add(1)
+	}
 	m.beatTime.Observe(d.Seconds())
 }
 
@@ -71,11 +93,13 @@ func (m *metrics) taskEnded(kind controllerapi.TaskKind, phase controllerapi.Tas
 
 func (m *metrics) pulled(d time.Duration, err error) {
 	m.pulls.WithLabelValues(result(err)).Inc()
+	count(&m.pullsAll, &m.pullsFailed, err)
 	m.pullTime.Observe(d.Seconds())
 }
 
 func (m *metrics) started(d time.Duration, err error) {
 	m.starts.WithLabelValues(result(err)).Inc()
+	count(&m.startsAll, &m.startsFailed, err)
 	m.startTime.Observe(d.Seconds())
 }
 

@@ -40,6 +40,27 @@ type NodeLoad struct {
 	RAMUtil       float64 `json:"ram_util"` // 0..1
 	FreeDiskSpace uint64  `json:"free_disk_space"`
 	AnkaDiskUsage uint64  `json:"anka_disk_usage"`
+	// Numbers is nil from agents of before 0.2.
+	Numbers *NodeNumbers `json:"numbers,omitempty"`
+}
+
+// NodeNumbers are the few figures of a node that its controllers show for it, so
+// that a fleet is seen without a scraper on every Mac. Counts are since the agent
+// began.
+type NodeNumbers struct {
+	Controllers       int `json:"controllers"` // in the agent's pool
+	ControllersUsable int `json:"controllers_usable"`
+	Registries        int `json:"registries"`
+	RegistriesUsable  int `json:"registries_usable"`
+	// FailedOpen is true while a pool has too few usable endpoints and tries all.
+	FailedOpen   bool   `json:"failed_open,omitempty"`
+	BeatsFailed  uint64 `json:"heartbeats_failed,omitempty"` // heartbeats that no controller answered
+	Retries      uint64 `json:"retries,omitempty"`           // requests sent again after a failure
+	Resumes      uint64 `json:"resumes,omitempty"`           // downloads that went on at another registry
+	Pulls        uint64 `json:"pulls,omitempty"`
+	PullsFailed  uint64 `json:"pulls_failed,omitempty"`
+	Starts       uint64 `json:"starts,omitempty"` // start commands of the hypervisor
+	StartsFailed uint64 `json:"starts_failed,omitempty"`
 }
 
 // NodeSettings belong to the cloud. Flags of join only seed them.

@@ -56,6 +56,7 @@ type process struct {
 // cannot go on.
 func (c *config) serve(ctx context.Context, log *zap.Logger) error {
 	p := &process{cfg: c, log: log, drainRegistry: func() {}, gathered: prometheus.NewRegistry()}
+	p.gathered.MustRegister(buildinfo.Info("anka-controller"))
 	if c.Standalone || c.RunRegistry && !c.isGiven("ANKA_REGISTRY_BASE_PATH") {
 		unlock, err := c.lockDataDir()
 		if err != nil {

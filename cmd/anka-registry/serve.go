@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ankacluster/ankacluster/internal/buildinfo"
 	"github.com/ankacluster/ankacluster/registryapi/server"
 )
 
@@ -43,7 +44,7 @@ func serve(cc *cli.Context) error {
 	g, ctx := errgroup.WithContext(cc.Context)
 	if c.EnableMetrics {
 		reg := prometheus.NewRegistry()
-		reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildinfo.Info("anka-registry"))
 		c.server.Metrics = reg
 		addr := net.JoinHostPort("", strconv.Itoa(c.MetricsPort))
 		mux := http.NewServeMux()

@@ -21,6 +21,7 @@ import (
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
 	"github.com/ankacluster/ankacluster/agent/logship"
 	"github.com/ankacluster/ankacluster/balancer"
+	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
 	"github.com/ankacluster/ankacluster/launchd"
 )
@@ -122,7 +123,7 @@ func serveNode(ctx context.Context, dir agent.Dir, lock *agent.Lock, cfg agent.C
 	}
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		pools.controllers.Collector(), pools.registries.Collector(), pools.blobs.Collector())
+		pools.controllers.Collector(), pools.registries.Collector(), pools.blobs.Collector(), buildinfo.Info("ankacluster"))
 	rt, runner := newRuntime(dir, cfg, logs.commands, agent.ObserveCommands(reg))
 	if n, err := runner.KillLeftovers(); err != nil {
 		log.Warn("commands of an earlier run", zap.Error(err))
@@ -132,7 +133,7 @@ func serveNode(ctx context.Context, dir agent.Dir, lock *agent.Lock, cfg agent.C
 	a, err := agent.New(cfg, dir, id, agent.Deps{
 		Cloud: pools.client(), Runtime: rt, Registry: door,
 		Host:      agent.NewMachine(string(dir), func() []string { return cfg.Controllers }),
-		OnCluster: pools.learn(log), Metrics: reg, Log: log, Upgrade: newUpgrader(dir, pools),
+		OnCluster: pools.learn(log), Pools: pools.numbers, Metrics: reg, Log: log, Upgrade: newUpgrader(dir, pools),
 	})
 	if err != nil {
 		return err
@@ -178,6 +179,19 @@ func serveNode(ctx context.Context, dir agent.Dir, lock *agent.Lock, cfg agent.C
 // status is what the pools know of their endpoints.
 func (p *pools) status() poolStatus {
 	return poolStatus{Controllers: p.controllers.Status(), Registries: p.registries.Status(), Blobs: p.blobs.Status()}
+}
+
+// numbers is what the heartbeat tells of the pools. Blobs come from the registries,
+// which are counted once.
+func (p *pools) numbers() controllerapi.NodeNumbers {
+	s := p.status()
+	return controllerapi.NodeNumbers{
+		Controllers: len(s.Controllers.Endpoints), ControllersUsable: s.Controllers.Usable,
+		Registries: len(s.Registries.Endpoints), RegistriesUsable: s.Registries.Usable,
+		FailedOpen: s.Controllers.FailedOpen || s.Registries.FailedOpen || s.Blobs.FailedOpen,
+		Retries:    s.Controllers.Retries + s.Registries.Retries + s.Blobs.Retries,
+		Resumes:    s.Blobs.Resumes + s.Registries.Resumes,
+	}
 }
 
 type poolStatus struct {

@@ -31,7 +31,7 @@ func (i *Instance) clone() *Instance {
 	return &Instance{
 		Public: i.Public, Batch: i.Batch, Template: i.Template, Priority: i.Priority, PinNode: i.PinNode,
 		VCPU: i.VCPU, RAM: i.RAM, Attempt: i.Attempt, Claim: i.Claim, Avoid: i.Avoid, Restart: i.Restart,
-		Image: i.Image, LongOutput: i.LongOutput, Buried: i.Buried, rev: i.rev,
+		Image: i.Image, LongOutput: i.LongOutput, Buried: i.Buried, Since: i.Since, rev: i.rev,
 	}
 }
 
@@ -43,6 +43,7 @@ func (i *Instance) become(to api.InstanceState, now time.Time) bool {
 	if i.Public.InstanceState != to {
 		i.Public.InstanceState = to
 		i.Public.TS = now
+		i.Since = now
 	}
 	return true
 }

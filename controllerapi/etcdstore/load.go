@@ -18,7 +18,7 @@ import (
 const (
 	loadEvery = 10 * time.Second
 	// maxLoads in one broadcast keep it well below what etcd takes.
-	maxLoads = 3000
+	maxLoads = 2000
 )
 
 // noteLoad takes a node's load, to be told if it moved so far that a person would
@@ -29,12 +29,17 @@ func (s *Store) noteLoad(id api.NodeID, load api.NodeLoad) {
 	s.mu.RUnlock()
 	if ok && diff(known.CPUUtil, load.CPUUtil) < 0.1 && diff(known.RAMUtil, load.RAMUtil) < 0.1 &&
 		diff(float64(known.FreeDiskSpace), float64(load.FreeDiskSpace)) < 1e9 &&
-		diff(float64(known.AnkaDiskUsage), float64(load.AnkaDiskUsage)) < 1e9 {
+		diff(float64(known.AnkaDiskUsage), float64(load.AnkaDiskUsage)) < 1e9 &&
+		sameNumbers(known.Numbers, load.Numbers) {
 		return
 	}
 	s.loadMu.Lock()
 	defer s.loadMu.Unlock()
 	s.loads[id] = load
+}
+
+func sameNumbers(a, b *api.NodeNumbers) bool {
+	return a == b || a != nil && b != nil && *a == *b
 }
 
 func diff(a, b float64) float64 { return max(a-b, b-a) }

@@ -45,10 +45,14 @@ type Instance struct {
 	// Buried is when the instance left the lists. Its record stays a while, so
 	// that late reports and repeats find it.
 	Buried *time.Time `json:"buried,omitempty"`
+	// Since is when the instance came into its state, for figures alone; zero for
+	// the first state, and in records of before 0.2.
+	Since time.Time `json:"since,omitzero"`
 
-	rev    int64
-	listed lazyJSON
-	task   atomic.Pointer[schedule.Task] // see ScheduleTask
+	failure Failure // why the change that is being made is a failed start
+	rev     int64
+	listed  lazyJSON
+	task    atomic.Pointer[schedule.Task] // see ScheduleTask
 }
 
 // Claim binds an instance to a node.

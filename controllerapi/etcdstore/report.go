@@ -99,11 +99,13 @@ func (i *Instance) reportStart(v *View, req *api.ReportRequest, now time.Time) e
 	case api.PhaseFailed:
 		claim.Done = true
 		i.takeScript(req.Script)
+		i.failure = FailedAtNode
 		i.fail(orElse(req.Message, "the node could not start the VM"), now)
 	case api.PhaseReturned:
 		why := orElse(req.Message, "handed back by the node")
 		if i.Attempt >= maxAttempts {
 			claim.Done = true
+			i.failure = FailedHandedBack
 			i.fail(fmt.Sprintf("handed back by nodes %d times, at last: %s", i.Attempt, why), now)
 			return nil
 		}

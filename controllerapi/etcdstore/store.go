@@ -101,6 +101,9 @@ type Store struct {
 	// OnEvent, when set before Run, is told of what this Store has brought about,
 	// once for the whole cloud. It must be quick.
 	OnEvent func(kind string, facts map[string]any)
+	// Starts, when set before Run, hears how the starts go whose changes this
+	// Store makes. It must be quick.
+	Starts StartObserver
 
 	mu      sync.RWMutex
 	view    *View         // guarded by mu

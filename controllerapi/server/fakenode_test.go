@@ -16,6 +16,7 @@ type fakeNode struct {
 	id      api.NodeID
 	session string
 	facts   api.NodeFacts
+	load    api.NodeLoad
 	seed    api.SeedSettings
 	call    func() *api.Client // the next controller
 
@@ -86,7 +87,7 @@ func (n *fakeNode) trySync(ctx context.Context, full bool) (api.SyncResponse, er
 	}
 	images, tasks := append([]api.NodeImage{}, n.images...), append([]api.TaskID{}, n.tasks...)
 	req := api.SyncRequest{
-		NodeID: n.id, Session: n.session, Seq: n.seq, Token: n.token,
+		NodeID: n.id, Session: n.session, Seq: n.seq, Token: n.token, Load: n.load,
 		Hashes:             api.PartHashes{Facts: api.HashPart(n.facts), VMs: api.HashPart(vms), Images: api.HashPart(images), Tasks: api.HashPart(tasks)},
 		SettingsGeneration: n.gen.settings, ClusterGeneration: n.gen.cluster, AssignmentGeneration: n.gen.assignments,
 	}

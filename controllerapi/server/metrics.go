@@ -17,6 +17,8 @@ import (
 type metrics struct {
 	srv      *Server
 	requests *prometheus.HistogramVec
+	starts   *startFigures
+	fleet    *fleet
 
 	instances, nodes, queue, queueAge *prometheus.Desc
 	revision, ready, waiting, dropped *prometheus.Desc
@@ -34,6 +36,8 @@ func newMetrics(reg prometheus.Registerer, srv *Server) *metrics {
 			Name: "anka_controller_request_seconds", Help: "How long calls took; long polls count from the task's arrival only at their end.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10},
 		}, []string{"call", "code"}),
+		starts:      newStartFigures(reg),
+		fleet:       newFleet(desc),
 		instances:   desc("instances", "Instances of the cloud by state.", "state"),
 		nodes:       desc("nodes", "Nodes of the cloud by state.", "state"),
 		queue:       desc("queue_length", "Instances that wait for a node."),
@@ -56,6 +60,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{m.instances, m.nodes, m.queue, m.queueAge, m.revision, m.ready, m.waiting, m.dropped, m.controllers, m.alarm} {
 		ch <- d
 	}
+	m.fleet.describe(ch)
 }
 
 // Collect implements prometheus.Collector.
@@ -78,6 +83,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		for _, i := range v.Pending() {
 			oldest = max(oldest, time.Since(i.WaitsSince()))
 		}
+		m.fleet.collect(v, ch)
 		if v.Cluster != nil {
 			for _, c := range v.Cluster.Controllers {
 				servers[c.State]++

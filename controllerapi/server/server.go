@@ -61,6 +61,7 @@ func New(cfg Config, etcd *clientv3.Client, log *zap.Logger) (*Server, error) {
 	}
 	store.OnChange, store.OnEvent = s.disp.changed, s.events.system
 	s.metrics = newMetrics(cfg.Metrics, s)
+	store.Starts = s.metrics.starts
 	return s, nil
 }
 

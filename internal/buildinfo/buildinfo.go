@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Version is the released version, set by the linker (-X) in `make build`.
@@ -45,6 +47,16 @@ func Date() string {
 		return t
 	}
 	return "unknown"
+}
+
+// Info returns a metric that is 1, with the build as its labels.
+func Info(program string) prometheus.Collector {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "anka_build_info", Help: "1, with the program's build as labels.",
+		ConstLabels: prometheus.Labels{"program": program, "version": Version, "commit": Commit(), "goversion": runtime.Version()},
+	})
+	g.Set(1)
+	return g
 }
 
 // setting returns what the Go toolchain recorded under that name, or "".
