@@ -4,14 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -288,14 +286,7 @@ func (m *chaosMac) chaos(work string) {
 	begin()
 	defer func() { end(syscall.SIGKILL) }()
 
-	seed := rand.Uint64()
-	if s := os.Getenv("ANKA_TEST_SEED"); s != "" {
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 1))
+	rnd := seeded(t)
 	var live []controllerapi.InstanceID
 	kills, nextKill := 0, time.Now().Add(3*time.Second)
 	// A slow machine starts hardly anything between two kills: without VMs the

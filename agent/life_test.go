@@ -3,9 +3,10 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
-	"strings"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -55,10 +56,11 @@ func TestStartAndTerminate(t *testing.T) {
 func TestF3TerminateAtAnyMoment(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		s := newStage(t)
+		upTo := moments(t)
 		slow := func(ctx context.Context, verb, _ string) error {
 			switch verb {
 			case "pull", "clone", "modify", "start", "delete", "stop":
-				return waitFor(ctx, rand.N(2*time.Second))
+				return waitFor(ctx, upTo(2*time.Second))
 			}
 			return nil
 		}
@@ -66,9 +68,9 @@ func TestF3TerminateAtAnyMoment(t *testing.T) {
 		s.up()
 		defer s.down()
 		for n := range rounds(100, 500) {
-			id := controllerapi.InstanceID("i" + string(rune('a'+n%26)) + strings.Repeat("x", n/26))
+			id := controllerapi.InstanceID(fmt.Sprintf("i%d", n))
 			s.cloud.start(id, nil)
-			time.Sleep(rand.N(12 * time.Second))
+			time.Sleep(upTo(12 * time.Second))
 			s.cloud.terminate(id)
 			asked := time.Now()
 			s.until("no VM of "+string(id), func() bool {
@@ -93,11 +95,12 @@ func waitFor(ctx context.Context, d time.Duration) error {
 // one VM for the instance.
 func TestKilledAtAnyMomentOfAStart(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
+		upTo := moments(t)
 		for range rounds(30, 200) {
 			s := newStage(t)
 			slow := func(ctx context.Context, verb, _ string) error {
 				if verb == "pull" || verb == "clone" || verb == "start" || verb == "modify" {
-					return waitFor(ctx, rand.N(time.Second))
+					return waitFor(ctx, upTo(time.Second))
 				}
 				return nil
 			}
@@ -105,7 +108,7 @@ func TestKilledAtAnyMomentOfAStart(t *testing.T) {
 			s.up()
 			s.cloud.start("i1", nil)
 			for range 3 {
-				time.Sleep(rand.N(5 * time.Second))
+				time.Sleep(upTo(5 * time.Second))
 				s.down()
 				s.up()
 			}
@@ -288,6 +291,31 @@ func TestZombieEnds(t *testing.T) {
 			t.Errorf("Run: got %v, want ErrSessionEnded", err)
 		}
 	})
+}
+
+// moments returns random moments that ANKA_TEST_SEED repeats.
+func moments(t *testing.T) func(upTo time.Duration) time.Duration {
+	rnd := seeded(t)
+	var mu sync.Mutex
+	return func(upTo time.Duration) time.Duration {
+		mu.Lock()
+		defer mu.Unlock()
+		return time.Duration(rnd.Int64N(int64(upTo)))
+	}
+}
+
+// seeded returns random numbers whose seed is in the test's log.
+func seeded(t *testing.T) *rand.Rand {
+	t.Helper()
+	seed := rand.Uint64()
+	if s := os.Getenv("ANKA_TEST_SEED"); s != "" {
+		var err error
+		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("ANKA_TEST_SEED=%d", seed)
+	return rand.New(rand.NewPCG(seed, 1))
 }
 
 // rounds is how often a random test repeats: ANKA_LONG=1 asks for the long form.

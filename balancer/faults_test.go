@@ -391,23 +391,36 @@ func (s *slowWriter) Write(p []byte) (int, error) {
 }
 
 // T9, the balancer's part: with each of three in turn killed, hung and cut off,
-// every heartbeat is answered well before a node would be called offline, and
-// each has one effect however often it was delivered.
+// every heartbeat is answered well before a node would be called offline. With
+// each of them answering nothing for what it has done, every heartbeat is
+// delivered again under the same key and with the same body: so a controller
+// that keeps keys gives it one effect.
 func TestT9HeartbeatsSurviveEachController(t *testing.T) {
 	inWorld(t, DefaultConfig(), three, func(w *world) {
 		var mu sync.Mutex
-		effects := make(map[string]int)
+		delivered := make(map[string]int) // by key and body
+		mute := ""                        // this one does its work and says nothing
 		for _, h := range three {
 			w.fakes[h].set(func(rw http.ResponseWriter, r *http.Request) {
-				key := r.Header.Get(IdempotencyHeader)
+				body, _ := io.ReadAll(r.Body)
 				mu.Lock()
 				defer mu.Unlock()
-				if effects[key] == 0 {
-					effects[key]++
+				delivered[r.Header.Get(IdempotencyHeader)+" "+string(body)]++
+				if h == mute {
+					panic(http.ErrAbortHandler)
 				}
 			})
 		}
 		beat := 0
+		send := func(what string) {
+			beat++
+			start := time.Now()
+			got := w.ask("POST", "/sync", 5*time.Second, IdempotencyHeader, fmt.Sprint(beat))
+			if !strings.HasPrefix(got, "200") || time.Since(start) > time.Second {
+				t.Errorf("heartbeat %d with %s: %s after %s", beat, what, got, time.Since(start))
+			}
+			time.Sleep(5 * time.Second)
+		}
 		for _, h := range three {
 			for _, f := range []faultnet.Fault{{Refuse: true}, {Hold: true}, {Delay: time.Minute}} {
 				w.net.Set(h+":80", f)
@@ -415,21 +428,33 @@ func TestT9HeartbeatsSurviveEachController(t *testing.T) {
 					w.net.Reset(h + ":80")
 				}
 				for range 4 {
-					beat++
-					start := time.Now()
-					got := w.ask("POST", "/sync", 5*time.Second, IdempotencyHeader, fmt.Sprint(beat))
-					if !strings.HasPrefix(got, "200") || time.Since(start) > time.Second {
-						t.Errorf("heartbeat %d with %+v at %s: %s after %s", beat, f, h, got, time.Since(start))
-					}
-					time.Sleep(5 * time.Second)
+					send(fmt.Sprintf("%+v at %s", f, h))
 				}
 				w.net.Heal(h + ":80")
 				w.net.Reset(h + ":80")
 				time.Sleep(time.Minute)
 			}
+			mu.Lock()
+			mute = h
+			mu.Unlock()
+			for range 4 {
+				send("no answers of " + h)
+			}
+			mu.Lock()
+			mute = ""
+			mu.Unlock()
+			time.Sleep(time.Minute)
 		}
-		if len(effects) != beat {
-			t.Errorf("%d effects of %d heartbeats", len(effects), beat)
+		again := 0
+		for k := range beat {
+			n := delivered[fmt.Sprintf("%d body", k+1)]
+			if n == 0 {
+				t.Errorf("heartbeat %d did not arrive as it was sent", k+1)
+			}
+			again += max(0, n-1)
+		}
+		if len(delivered) != beat || again < len(three) {
+			t.Errorf("%d heartbeats had %d effects at controllers that keep keys; %d were delivered again, want one of each mute controller at least", beat, len(delivered), again)
 		}
 	})
 }

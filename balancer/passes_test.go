@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -83,12 +84,10 @@ func TestT11RetryAfterDoesNotStall(t *testing.T) {
 				rw.WriteHeader(503)
 			})
 		}
-		start := time.Now()
-		got := w.ask("GET", "/x", 10*time.Second)
-		if !strings.HasPrefix(got, "503") || time.Since(start) > 10*time.Second {
-			t.Errorf("got %q after %s, want the 503 within the deadline", got, time.Since(start))
+		if got := w.ask("GET", "/x", 10*time.Second); !strings.HasPrefix(got, "503") {
+			t.Errorf("got %q, want the 503, and not that the deadline has passed", got)
 		}
-		start = time.Now()
+		start := time.Now()
 		time.AfterFunc(3*time.Second, func() {
 			for _, h := range three {
 				w.fakes[h].set(say(h))
@@ -112,8 +111,11 @@ func TestT11RetryAfterIsHonoured(t *testing.T) {
 		if got := w.ask("GET", "/x", 10*time.Second); !strings.HasPrefix(got, "200") {
 			t.Fatalf("got %q", got)
 		}
-		if wait := came[1].Sub(came[0]); len(came) != 2 || wait < 3*time.Second || wait > 3500*time.Millisecond {
-			t.Errorf("came %d times, the second %s after the first; want twice, 3s apart", len(came), wait)
+		if len(came) != 2 {
+			t.Fatalf("came %d times, want twice", len(came))
+		}
+		if wait := came[1].Sub(came[0]); wait < 3*time.Second || wait > 3500*time.Millisecond {
+			t.Errorf("came again after %s, want 3s", wait)
 		}
 	})
 }
@@ -168,7 +170,8 @@ func TestT11FailoverSendsTheNewHostWithoutSleep(t *testing.T) {
 		if took := time.Since(start); took > 0 {
 			t.Errorf("slept %s between untried endpoints", took)
 		}
-		if len(hosts) != 3 || hosts[0] == hosts[1] || hosts[1] == hosts[2] {
+		slices.Sort(hosts)
+		if !slices.Equal(hosts, three) {
 			t.Errorf("hosts %v, want each endpoint once under its own name", hosts)
 		}
 	})

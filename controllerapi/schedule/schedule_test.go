@@ -226,7 +226,7 @@ func TestOldestFittingTaskIsNeverPassedOver(t *testing.T) {
 		first.Groups, first.Created = nil, now.Add(-config.ImageWait)
 		slices.SortFunc(tasks, Compare)
 		if tasks[0] != first {
-			return
+			t.Skip("another one is first now") // rapid draws again, and fails when too few are left
 		}
 		fits := slices.ContainsFunc(waiting, func(n *Node) bool { return n.Fits(first, now) })
 		matches, _ := Assign(config, tasks, waiting, all, now)

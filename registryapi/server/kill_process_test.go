@@ -98,6 +98,7 @@ type ledger struct {
 	pushed  map[string]digest.Digest // repo:tag; guarded by mu
 	deleted map[string]bool          // guarded by mu
 	resumed int                      // uploads gone on with after a failure; guarded by mu
+	lost    int                      // uploads that no server knew any more; guarded by mu
 	// answered gets a value at each answer while somebody listens.
 	answered chan struct{}
 	// first is closed at the first tag acknowledged.
@@ -129,7 +130,12 @@ func TestR3KilledServersLoseNothing(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
-	for i := range *kills {
+	resumed := func() int {
+		book.mu.Lock()
+		defer book.mu.Unlock()
+		return book.resumed
+	}
+	for i := 0; i < *kills || resumed() == 0; i++ {
 		// By what the clients got done and not by the clock: on a busy machine the
 		// servers would die before anything is pushed. Then some moment more, for
 		// the servers are at rest when they have just answered.
@@ -155,6 +161,9 @@ func checkSurvivors(t *testing.T, root string, book *ledger) {
 	g := newRegistry(t, testConfig(root))
 	st := g.srv.Store()
 	t.Logf("%d kills: %d tags acknowledged, %d deleted, %d uploads resumed", *kills, len(book.pushed), len(book.deleted), book.resumed)
+	if book.lost > 0 {
+		t.Errorf("%d uploads were unknown after a kill, want none", book.lost)
+	}
 	for name, want := range book.pushed {
 		repo, tag, _ := strings.Cut(name, ":")
 		a := g.do("GET", "/v2/"+repo+"/manifests/"+tag, nil)
@@ -285,6 +294,9 @@ func (c *killClient) blob(repo string, data []byte) bool {
 		end := min(offset+40_000, len(data))
 		status, h := c.call("PATCH", loc, data[offset:end], "Content-Range", fmt.Sprintf("%d-%d", offset, end-1))
 		if status == http.StatusNotFound {
+			c.book.mu.Lock()
+			c.book.lost++
+			c.book.mu.Unlock()
 			return false
 		}
 		if status != http.StatusAccepted {
