@@ -73,6 +73,21 @@ func (p *Proxy) conversation(b *balancer.Balancer, asked string) *httputil.Rever
 	}
 }
 
+// oneContinue leaves "100 Continue" to the server, which writes it when the body
+// is first read: the transport does so as soon as the endpoint has asked for it.
+// ReverseProxy passes the endpoint's own on as well, now before that and now after
+// it, and then the client would be asked twice.
+type oneContinue struct{ http.ResponseWriter }
+
+func (w oneContinue) WriteHeader(code int) {
+	if code != http.StatusContinue {
+		w.ResponseWriter.WriteHeader(code)
+	}
+}
+
+// Unwrap is for http.ResponseController: upgrades take the connection over.
+func (w oneContinue) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
 func converses(r *http.Request) bool {
 	return len(r.Header["Upgrade"]) > 0 || len(r.Header["Expect"]) > 0
 }
@@ -107,7 +122,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	stayHTTP1(r)
 	if converses(r) {
-		p.conversation(pool, r.URL.Path).ServeHTTP(w, r)
+		p.conversation(pool, r.URL.Path).ServeHTTP(oneContinue{w}, r)
 		return
 	}
 	if err := keepSmallBody(r); err != nil {
