@@ -82,8 +82,13 @@ func (s *Store) take(ctx context.Context, req *api.SyncRequest) (resync bool, er
 // was complete a moment ago. That is nearly every one, and to prove the view
 // fresh for each would be most of the cloud's work. What the view lacks of the
 // last moment, the next heartbeat brings; whatever is not the same on both sides
-// is looked at on a fresh view.
+// is looked at on a fresh view. A part that was sent is news by itself: a node
+// that was in this state before, and in another meanwhile, would be taken for
+// unchanged on a view that lacks the other one, and that stays stored.
 func (s *Store) quiet(req *api.SyncRequest) (out Synced, ok bool) {
+	if req.Facts != nil || req.VMs != nil || req.Images != nil || req.Tasks != nil {
+		return out, false
+	}
 	proof := s.proof()
 	if proof >= proveAfter {
 		select {

@@ -120,6 +120,37 @@ func gatedPair(t testing.TB, log *zap.Logger) (g *gate, gated, free *controller,
 	return g, gated, startController(t, etcd, registry.URL, nil), etcd
 }
 
+// A node goes from one state to another and back while a controller sees nothing
+// of etcd. That one still has the first state, and must not take the return to it
+// for nothing new: the other one is what is stored.
+func TestHeartbeatWithNewsNeedsAFreshView(t *testing.T) {
+	t.Parallel()
+	g, gated, free, _ := gatedPair(t, zap.NewNop())
+	n := newNode(t, "n1", gated)
+	n.register()
+	vm := &api.VMReport{Info: vmInfo("n1", "x")}
+	n.vms["x"] = vm
+	n.sync()
+	g.close()
+	n.call = free.client
+	delete(n.vms, "x")
+	n.sync()
+	n.call = gated.client
+	n.vms["x"] = vm
+	if _, err := n.trySync(t.Context(), false); err == nil {
+		t.Error("a controller that could not store it has acknowledged the VM")
+	}
+	g.reopen()
+	eventually(t, "the VM is acknowledged", func() bool {
+		_, err := n.trySync(t.Context(), false)
+		return err == nil
+	})
+	n.call = free.client
+	if resp, err := n.trySync(t.Context(), false); err != nil || resp.Resync {
+		t.Errorf("the next heartbeat: %v, all parts are asked for: %v; want neither", err, resp.Resync)
+	}
+}
+
 // A controller that has lost sight of etcd has a cache that is old. It must say
 // that it cannot answer, and never answer from it.
 func TestControllerWithAStaleCacheDoesNotAnswer(t *testing.T) {
