@@ -84,9 +84,10 @@ SEED     ?= 0
 soak: ## kill, stop and cut controllers and etcd members for DURATION (30m) under load, and check the history
 	go test ./test/chaos -run '^TestChaos$$' -v -timeout 0 -chaos.duration $(DURATION) -chaos.seed $(SEED)
 
+# The rate is low: each request is judged, not what this machine can carry.
 .PHONY: drill
-drill: build ## break local fakes behind the balancer, in a short form (under 3 minutes)
-	bin/ankacluster drill --duration 2s --heal 3s
+drill: build ## break local fakes behind the balancer, in a short form (under 3 minutes); each scenario is held once
+	bin/ankacluster drill --duration 2s --heal 3s --rate 100
 
 .PHONY: compare
 compare: build ## the same drills through haproxy and nginx, into docs/balancing-comparison.md

@@ -70,7 +70,7 @@ func TestF3TerminateAtAnyMoment(t *testing.T) {
 		for n := range rounds(100, 500) {
 			id := controllerapi.InstanceID(fmt.Sprintf("i%d", n))
 			s.cloud.start(id, nil)
-			time.Sleep(upTo(12 * time.Second))
+			<-time.After(upTo(12 * time.Second))
 			s.cloud.terminate(id)
 			asked := time.Now()
 			s.until("no VM of "+string(id), func() bool {
@@ -108,7 +108,7 @@ func TestKilledAtAnyMomentOfAStart(t *testing.T) {
 			s.up()
 			s.cloud.start("i1", nil)
 			for range 3 {
-				time.Sleep(upTo(5 * time.Second))
+				<-time.After(upTo(5 * time.Second))
 				s.down()
 				s.up()
 			}

@@ -419,7 +419,7 @@ func TestT9HeartbeatsSurviveEachController(t *testing.T) {
 			if !strings.HasPrefix(got, "200") || time.Since(start) > time.Second {
 				t.Errorf("heartbeat %d with %s: %s after %s", beat, what, got, time.Since(start))
 			}
-			time.Sleep(5 * time.Second)
+			<-time.After(5 * time.Second)
 		}
 		for _, h := range three {
 			for _, f := range []faultnet.Fault{{Refuse: true}, {Hold: true}, {Delay: time.Minute}} {
@@ -432,7 +432,7 @@ func TestT9HeartbeatsSurviveEachController(t *testing.T) {
 				}
 				w.net.Heal(h + ":80")
 				w.net.Reset(h + ":80")
-				time.Sleep(time.Minute)
+				<-time.After(time.Minute)
 			}
 			mu.Lock()
 			mute = h
@@ -443,7 +443,7 @@ func TestT9HeartbeatsSurviveEachController(t *testing.T) {
 			mu.Lock()
 			mute = ""
 			mu.Unlock()
-			time.Sleep(time.Minute)
+			<-time.After(time.Minute)
 		}
 		again := 0
 		for k := range beat {

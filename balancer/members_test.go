@@ -85,7 +85,7 @@ func TestT7HammeredTogether(t *testing.T) {
 		b.SetMembers(OriginLearned, urls(hosts[i%5], hosts[(i+2)%5]))
 		time.Sleep(time.Millisecond)
 	})
-	busy(func(int) { b.Status(); time.Sleep(time.Millisecond) })
+	busy(func(int) { b.Status(); <-time.After(time.Millisecond) })
 	busy(func(i int) {
 		h := hosts[i%5] + ":80"
 		n.Set(h, faultnet.Fault{Refuse: true})
@@ -139,7 +139,7 @@ func TestT7UpdatesWaitForNoEndpoint(t *testing.T) {
 				}
 			})
 		}
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 		for _, h := range three {
 			w.net.Set(h+":80", faultnet.Fault{Hold: true})
 		}
@@ -150,7 +150,7 @@ func TestT7UpdatesWaitForNoEndpoint(t *testing.T) {
 			if took := time.Since(start); err != nil || len(status.Endpoints) == 0 || took > 0 {
 				t.Fatalf("step %d: %v, %d endpoints, after %s; want at once", step, err, len(status.Endpoints), took)
 			}
-			time.Sleep(time.Duration(step) * 7 * time.Millisecond)
+			<-time.After(time.Duration(step) * 7 * time.Millisecond)
 		}
 		giveUp()
 		asking.Wait()

@@ -46,7 +46,6 @@ Example: ankacluster drill --scenario hang,kill --rate 500`,
 			&cli.StringFlag{Name: "heal", Value: d.Heal.String(), Usage: "`TIME` to go on after healing; 35s sees the whole ramp"},
 			&cli.Uint64Flag{Name: "seed", Value: d.Seed, Usage: "`NUMBER` that chooses what breaks and the order of requests"},
 			&cli.StringFlag{Name: "posts", Value: d.Posts, Usage: "`KIND` of POSTs: keyed, unkeyed or both"},
-			&cli.IntFlag{Name: "tries", Value: d.Tries, Usage: "hold a scenario that broke a promise up to so many `TIMES`"},
 			&cli.StringFlag{Name: "against", Usage: "drill the load balancer at `URL` instead of the node's own"},
 			&cli.StringSliceFlag{Name: "backends", Usage: "three `ADDRESS`es for the fakes to listen on (default: free ports)"},
 			&cli.BoolFlag{Name: "json", Aliases: []string{"j", "machine-readable"}, Usage: "write one JSON object per scenario", DisableDefaultText: true},
@@ -68,7 +67,7 @@ func runDrill(c *cli.Context) error {
 	}
 	cfg := drill.DefaultConfig()
 	cfg.Scenarios, cfg.Rate, cfg.Seed = c.StringSlice("scenario"), c.Int("rate"), c.Uint64("seed")
-	cfg.Posts, cfg.Tries = c.String("posts"), c.Int("tries")
+	cfg.Posts = c.String("posts")
 	if err := errors.Join(durationFlag(c, "duration", &cfg.Duration), durationFlag(c, "heal", &cfg.Heal)); err != nil {
 		return usageError{err}
 	}

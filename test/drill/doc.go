@@ -19,6 +19,11 @@
 //   - The fakes share one memory, a process that stands for etcd: a write with a
 //     key that it has seen is answered from memory and runs once. What ran, and
 //     how often, is counted there and not by the callers.
+//   - While the machine stands still, so does everything that is measured. The
+//     drill notes when it was due and did not get the processor: that time is
+//     taken from every latency, gap and wait that it falls into, and a request
+//     that failed in it is void. Nothing excuses a write that ran twice, an
+//     acknowledged one that is lost, or a changed byte. No scenario is held twice.
 //   - A fake does the work of a POST first and then is slow, or resets: the
 //     worst case for whoever repeats a write.
 //

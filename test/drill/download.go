@@ -50,7 +50,7 @@ type fetch struct {
 	finished chan struct{}
 
 	// Written by run, read after finished is closed.
-	gap     time.Duration
+	gaps    []stall // without a byte, those that were noticed
 	took    time.Duration
 	digest  string
 	failure error
@@ -84,7 +84,10 @@ func (f *fetch) run(ctx context.Context, client *http.Client, url string) {
 		for last := time.Now(); ; {
 			n, err := resp.Body.Read(buf)
 			now := time.Now()
-			f.gap, last = max(f.gap, now.Sub(last)), now
+			if now.Sub(last) >= noticed {
+				f.gaps = append(f.gaps, stall{last, now})
+			}
+			last = now
 			watchdog.Reset(stallLimit)
 			sum.Write(buf[:n])
 			f.received.Add(int64(n))
@@ -126,8 +129,8 @@ func (c Config) performDownload(ctx context.Context, s scenario, blob *blobFile)
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel()
-	late := takePulse()
-	defer late()
+	seen := watchStalls()
+	defer seen()
 	running.Go(func() { f.run(ctx, client, base+pathBlob+blob.digest) })
 	showing := c.show(s.name, showDownload(f, blob.size))
 	defer showing()
@@ -141,9 +144,13 @@ func (c Config) performDownload(ctx context.Context, s scenario, blob *blobFile)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	paused := late()
+	stood := seen()
+	gap := noticed
+	for _, g := range f.gaps {
+		gap = max(gap, stood.ran(g.from, g.to))
+	}
 	t := &Transfer{Size: blob.size, Received: f.received.Load(), Identical: f.digest == blob.digest,
-		Gap: lasting(f.gap), Took: lasting(f.took)}
+		Gap: lasting(gap), Took: lasting(f.took)}
 	if f.failure != nil {
 		t.Failure = class(f.failure.Error())
 	}
@@ -162,7 +169,7 @@ func (c Config) performDownload(ctx context.Context, s scenario, blob *blobFile)
 		cpu, memory := d.Usage()
 		t.CPU, t.Memory = lasting(cpu), memory
 	}
-	row := &Row{Scenario: s.name, Door: door.Name(), Transfer: t, Driver: lasting(paused)}
+	row := &Row{Scenario: s.name, Door: door.Name(), Transfer: t, Driver: lasting(stood.longest())}
 	row.Broken = judgeDownload(*s.download, t)
 	return row, nil
 }

@@ -33,9 +33,6 @@ type Config struct {
 	// Ready is called once with the backends' URLs when they first listen; nil is
 	// nobody.
 	Ready func(backends []string)
-	// Tries is how often a scenario that broke a promise is held before that is
-	// its verdict. One is enough on a machine of one's own.
-	Tries int
 	// Patience is how long a door may take until it sends to every backend.
 	Patience time.Duration
 	// Fixed says that the door knows the backends' addresses beforehand, so that
@@ -57,7 +54,6 @@ func DefaultConfig() Config {
 		Posts:    "both",
 		Listen:   []string{free, free, free},
 		BlobSize: 1 << 30,
-		Tries:    1,
 		Patience: startTimeout,
 	}
 }
@@ -79,9 +75,6 @@ func (c Config) Validate() error {
 	}
 	if c.Heal < 3*time.Second || c.Heal > time.Hour {
 		say("--heal %v must be from 3s to 1h", c.Heal)
-	}
-	if c.Tries < 1 || c.Tries > 10 {
-		say("--tries %d must be from 1 to 10", c.Tries)
 	}
 	if !slices.Contains([]string{"keyed", "unkeyed", "both"}, c.Posts) {
 		say("--posts %q must be keyed, unkeyed or both", c.Posts)
@@ -129,7 +122,6 @@ func Run(ctx context.Context, cfg Config, report func(*Row)) error {
 	}
 	var files blobs
 	defer files.remove()
-	again := &repeats{tries: cfg.Tries, busy: busyRepeats}
 	for _, s := range scenarios() {
 		if len(cfg.Scenarios) > 0 && !slices.Contains(cfg.Scenarios, s.name) {
 			continue
@@ -142,7 +134,7 @@ func Run(ctx context.Context, cfg Config, report func(*Row)) error {
 			}
 			perform = func(ctx context.Context, s scenario) (*Row, error) { return cfg.performDownload(ctx, s, blob) }
 		}
-		row, err := again.hold(ctx, s, perform)
+		row, err := perform(ctx, s)
 		if err != nil {
 			return fmt.Errorf("scenario %s: %w", s.name, err)
 		}
@@ -208,9 +200,9 @@ func (c Config) perform(ctx context.Context, s scenario) (*Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	late := takePulse()
+	seen := watchStalls()
 	end, err := c.load(ctx, a, lanes, s)
-	paused := late()
+	stood := seen()
 	if err != nil {
 		return nil, err
 	}
@@ -219,8 +211,8 @@ func (c Config) perform(ctx context.Context, s scenario) (*Row, error) {
 		return nil, fmt.Errorf("read the ledger: %w", err)
 	}
 	events := a.happened()
-	row := measure(lanes, events, l, len(stage.backends), end)
-	row.Scenario, row.Door, row.Driver = s.name, lanes[0].door.Name(), lasting(paused)
+	row := measure(lanes, events, l, len(stage.backends), end, stood)
+	row.Scenario, row.Door = s.name, lanes[0].door.Name()
 	for _, l := range lanes {
 		if d, ok := l.door.(dialsDoor); ok {
 			row.Attempts = max(row.Attempts, peakAttempts(d.Dials(), stage.addrs(), events))
@@ -230,7 +222,7 @@ func (c Config) perform(ctx context.Context, s scenario) (*Row, error) {
 		healed := events[len(events)-1].at
 		row.ShareDue = rampShare(end.Sub(healed) - time.Second - shareWindow/2)
 	}
-	row.Broken = judge(s.promise, row)
+	row.Broken, row.Unjudged = judge(s.promise, row)
 	return row, nil
 }
 

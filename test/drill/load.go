@@ -39,11 +39,14 @@ type sample struct {
 	done    time.Time
 	backend string // who answered
 	failure string // "" when all went well
+
+	stood time.Duration // of its time, in which the machine stood still
+	void  bool          // it failed while the machine stood still
 }
 
-func (s *sample) latency() time.Duration { return s.done.Sub(s.due) }
+func (s *sample) latency() time.Duration { return s.done.Sub(s.due) - s.stood }
 func (s *sample) slow() bool             { return s.failure == "" && s.latency() > slowAfter }
-func (s *sample) bad() bool              { return s.failure != "" || s.slow() }
+func (s *sample) bad() bool              { return s.failure != "" && !s.void || s.slow() }
 
 // lane is one client: its door, its requests and what became of them.
 type lane struct {

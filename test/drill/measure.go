@@ -79,6 +79,7 @@ type Tally struct {
 	Sent     int            `json:"sent"`
 	Failed   int            `json:"failed"`
 	Slow     int            `json:"slow"`
+	Voided   int            `json:"failed_while_the_machine_stood_still"`
 	Twice    int            `json:"run_twice"`
 	Lost     int            `json:"acknowledged_but_not_run"`
 	Longest  Span           `json:"longest_stall_seconds"`
@@ -104,17 +105,24 @@ type Row struct {
 	Absorbed int       `json:"repeats_absorbed"`
 	Attempts int       `json:"attempts_per_second_while_down"` // the most on one dead backend by one client
 	Transfer *Transfer `json:"transfer,omitempty"`
-	Driver   Span      `json:"driver_late_seconds"` // the worst delay of the drill itself
-	Repeated int       `json:"repeated"`            // held again this often, see repeats
+	Driver   Span      `json:"driver_late_seconds"`   // the longest stall
+	Stood    Span      `json:"machine_stood_seconds"` // all stalls together
 	Broken   []string  `json:"broken"`
-	Unjudged []string  `json:"unjudged,omitempty"` // broken, but the machine was too busy to blame the door
+	Unjudged []string  `json:"unjudged,omitempty"` // not as promised, but the machine stood still in the time that is judged
+
+	shareStalled bool // a stall may have moved the traffic that Share counts
 }
 
 func (r *Row) tallies() []*Tally { return []*Tally{r.GET, r.Keyed, r.Unkeyed} }
 
-// measure turns what the lanes saw and the memory counted into a row.
-func measure(lanes []*lane, events []event, l ledger, backends int, end time.Time) *Row {
-	row := &Row{Absorbed: l.Absorbed, Fairness: 1}
+// measure turns what the lanes saw and the memory counted into a row. While the
+// machine stood still, so did everything that is measured: that time is taken
+// from each that it falls into, and what failed then is void.
+func measure(lanes []*lane, events []event, l ledger, backends int, end time.Time, stood stalls) *Row {
+	row := &Row{Absorbed: l.Absorbed, Fairness: 1, Driver: lasting(stood.longest())}
+	if len(events) > 0 {
+		row.shareStalled = stood.harm(events[len(events)-1].at, end)
+	}
 	var latencies [kinds][]time.Duration
 	row.GET = &Tally{}
 	for i, lane := range lanes {
@@ -125,14 +133,19 @@ func measure(lanes []*lane, events []event, l ledger, backends int, end time.Tim
 		case unkeyed:
 			row.Unkeyed = of[unkeyed]
 		}
+		if n := len(lane.samples); n > 0 {
+			row.Stood = later(row.Stood, lasting(stood.stood(lane.samples[0].due, end)))
+		}
 		for _, s := range lane.samples {
+			s.stood = stood.stood(s.due, s.done)
+			s.void = s.failure != "" && stood.harm(s.due, s.done)
 			of[s.kind].count(s, l)
 			latencies[s.kind] = append(latencies[s.kind], s.latency())
 		}
 		row.Steady = later(row.Steady, steady(lane.samples, events))
-		row.Back = later(row.Back, back(lane.samples, events))
-		row.First = later(row.First, first(lane.samples, events))
-		share, fairness := shares(lane.samples, events, backends, end)
+		row.Back = later(row.Back, back(lane.samples, events, stood))
+		row.First = later(row.First, first(lane.samples, events, stood))
+		share, fairness := shares(lane.samples, events, backends, end, stood)
 		if i == 0 || share < row.Share {
 			row.Share = share
 		}
@@ -149,6 +162,8 @@ func measure(lanes []*lane, events []event, l ledger, backends int, end time.Tim
 func (t *Tally) count(s *sample, l ledger) {
 	t.Sent++
 	switch {
+	case s.void:
+		t.Voided++
 	case s.failure != "":
 		t.Failed++
 		if t.Failures == nil {
@@ -219,12 +234,12 @@ func around(events []event, t time.Time) (last, next time.Time, ok bool) {
 
 // back returns how long after its last healing each victim answered again; the
 // worst of them.
-func back(samples []*sample, events []event) (out Span) {
+func back(samples []*sample, events []event, stood stalls) (out Span) {
 	for victim, healed := range healings(events) {
 		first := never
 		for _, s := range samples {
 			if s.backend == victim && s.failure == "" && s.due.After(healed) {
-				first = lasting(min(s.done.Sub(healed), durationOf(first)))
+				first = lasting(min(stood.ran(healed, s.done), durationOf(first)))
 			}
 		}
 		out = later(out, first)
@@ -234,7 +249,7 @@ func back(samples []*sample, events []event) (out Span) {
 
 // first returns how long after anything healed for the first time any request,
 // also one that had been waiting, was answered.
-func first(samples []*sample, events []event) (out Span) {
+func first(samples []*sample, events []event, stood stalls) (out Span) {
 	i := slices.IndexFunc(events, func(e event) bool { return !e.broke })
 	if i < 0 {
 		return Span{}
@@ -243,7 +258,7 @@ func first(samples []*sample, events []event) (out Span) {
 	out = never
 	for _, s := range samples {
 		if s.failure == "" && s.done.After(healed) {
-			out = lasting(min(s.done.Sub(healed), durationOf(out)))
+			out = lasting(min(stood.ran(healed, s.done), durationOf(out)))
 		}
 	}
 	return out
@@ -272,17 +287,27 @@ const shareWindow = 2 * time.Second
 
 // shares returns the least share any victim has at the end, in parts of the
 // fair one, and the ratio of the most to the least used backend before anything
-// breaks. Writes that cannot be repeated count for the share only after the
-// ramp: to keep them off an endpoint that has just returned is prudent.
-func shares(samples []*sample, events []event, backends int, end time.Time) (share, fairness float64) {
+// breaks, or stands still: a stall may take a backend from the rotation. Writes
+// that cannot be repeated count for the share only after the ramp: to keep them
+// off an endpoint that has just returned is prudent.
+func shares(samples []*sample, events []event, backends int, end time.Time, stood stalls) (share, fairness float64) {
 	before, after := make(map[string]int), make(map[string]int)
+	whole := end // until here nothing disturbed the rotation
+	if len(events) > 0 {
+		whole = events[0].at
+	}
+	for _, x := range stood {
+		if x.to.Sub(x.from) >= harmful {
+			whole = earlier(whole, x.from.Add(-grace))
+		}
+	}
 	var late int
 	ramped := len(events) > 0 && end.Sub(events[len(events)-1].at) > rampLength+shareWindow
 	for _, s := range samples {
 		if s.failure != "" {
 			continue
 		}
-		if len(events) == 0 || s.due.Before(events[0].at) {
+		if s.due.Before(whole) {
 			before[s.backend]++
 		}
 		if s.due.After(end.Add(-shareWindow)) && (s.kind != unkeyed || ramped) {
@@ -295,9 +320,13 @@ func shares(samples []*sample, events []event, backends int, end time.Time) (sha
 		n := before[backendName(i)]
 		least, most = min(least, n), max(most, n)
 	}
-	fairness = math.Inf(1)
-	if least > 0 {
+	switch {
+	case least > 0:
 		fairness = float64(most) / float64(least)
+	case most < backends && whole.Before(end): // too few to say
+		fairness = 1
+	default:
+		fairness = math.Inf(1)
 	}
 	share = 1
 	for victim := range healings(events) {

@@ -55,10 +55,10 @@ func TestBackIsTheWorstVictimsFirstAnswer(t *testing.T) {
 		answered(11.5, 0.2, "b"),
 		answered(12, 0.1, "a"),
 	}
-	if got := back(samples, events).String(); got != "0.70s" {
+	if got := back(samples, events, nil).String(); got != "0.70s" {
 		t.Errorf("got %s, want 0.70s", got)
 	}
-	if got := back(samples[:2], events).String(); got != "never" {
+	if got := back(samples[:2], events, nil).String(); got != "never" {
 		t.Errorf("without an answer of b: got %s, want never", got)
 	}
 }
@@ -66,10 +66,10 @@ func TestBackIsTheWorstVictimsFirstAnswer(t *testing.T) {
 func TestFirstAnswerIsToAnyRequest(t *testing.T) {
 	events := []event{{at: at(2), backend: 0, broke: true}, {at: at(2), backend: 1, broke: true}, {at: at(10), backend: 0}, {at: at(11), backend: 1}}
 	waiting := answered(3, 7.2, "a")
-	if got := first([]*sample{waiting, answered(10.3, 0.1, "a")}, events).String(); got != "0.20s" {
+	if got := first([]*sample{waiting, answered(10.3, 0.1, "a")}, events, nil).String(); got != "0.20s" {
 		t.Errorf("got %s, want 0.20s", got)
 	}
-	if got := first([]*sample{answered(3, 0.1, "a")}, events).String(); got != "never" {
+	if got := first([]*sample{answered(3, 0.1, "a")}, events, nil).String(); got != "never" {
 		t.Errorf("nothing answered after healing: got %s, want never", got)
 	}
 }
@@ -87,7 +87,7 @@ func TestSharesCountTheLastTwoSeconds(t *testing.T) {
 		}
 		samples = append(samples, answered(8.5+float64(i)/100, 0, by))
 	}
-	share, fairness := shares(samples, events, 3, at(10))
+	share, fairness := shares(samples, events, 3, at(10), nil)
 	if share < 0.299 || share > 0.301 {
 		t.Errorf("share: got %v, want 0.3 of what is fair", share)
 	}
@@ -101,7 +101,7 @@ func TestMeasureCountsWhatTheLedgerSays(t *testing.T) {
 		return &sample{id: id, kind: unkeyed, due: at(1), done: at(1.1), failure: failure}
 	}
 	l := &lane{posts: unkeyed, samples: []*sample{post("once", ""), post("twice", ""), post("failed-but-ran-twice", "x"), post("lost", ""), post("failed", "x")}}
-	row := measure([]*lane{l}, nil, ledger{Effects: map[string]int{"once": 1, "twice": 2, "failed-but-ran-twice": 2}}, 3, at(2))
+	row := measure([]*lane{l}, nil, ledger{Effects: map[string]int{"once": 1, "twice": 2, "failed-but-ran-twice": 2}}, 3, at(2), nil)
 	got := row.Unkeyed
 	if got.Sent != 5 || got.Failed != 2 || got.Twice != 2 || got.Lost != 1 {
 		t.Errorf("got sent %d failed %d twice %d lost %d, want 5 2 2 1", got.Sent, got.Failed, got.Twice, got.Lost)
@@ -114,7 +114,7 @@ func TestLeastShareOfTheLanesCounts(t *testing.T) {
 	without := &lane{posts: keyed, samples: []*sample{answered(9, 0, "b"), answered(9.1, 0, "c")}}
 	with := &lane{posts: unkeyed, samples: []*sample{answered(9, 0, "a"), answered(9.1, 0, "b"), answered(9.2, 0, "c")}}
 	for _, lanes := range [][]*lane{{without, with}, {with, without}} {
-		if row := measure(lanes, events, ledger{}, 3, at(10)); row.Share != 0 {
+		if row := measure(lanes, events, ledger{}, 3, at(10), nil); row.Share != 0 {
 			t.Errorf("got a share of %v, want that of the lane without any", row.Share)
 		}
 	}
@@ -147,7 +147,7 @@ func TestJudge(t *testing.T) {
 			Steady: lasting(500 * time.Millisecond), Back: lasting(time.Second), Share: 0.4, ShareDue: 0.5, Fairness: 1.01}
 	}
 	p := ordinary(4)
-	if broken := judge(p, kept()); len(broken) != 0 {
+	if broken, _ := judge(p, kept()); len(broken) != 0 {
 		t.Errorf("at the limit of everything: got %q, want nothing broken", broken)
 	}
 	tests := map[string]func(*Row){
@@ -166,13 +166,13 @@ func TestJudge(t *testing.T) {
 	for name, spoil := range tests {
 		r := kept()
 		spoil(r)
-		if broken := judge(p, r); len(broken) != 1 {
+		if broken, _ := judge(p, r); len(broken) != 1 {
 			t.Errorf("%s: got %q, want one broken promise", name, broken)
 		}
 	}
 	unfair := kept()
 	unfair.Fairness = 1.02
-	if broken := judge(promise{fair: true, unkeyed: 4}, unfair); len(broken) != 1 {
+	if broken, _ := judge(promise{fair: true, unkeyed: 4}, unfair); len(broken) != 1 {
 		t.Errorf("unfair: got %q, want one broken promise", broken)
 	}
 }

@@ -92,11 +92,21 @@ func Table(w io.Writer, rows []*Row) error {
 		for _, b := range r.Unjudged {
 			fmt.Fprintf(w, "%s: not judged, because this machine stood still for up to %.0f ms: %s\n", r.Scenario, 1000*r.Driver.Seconds(), b)
 		}
-		if r.Repeated > 0 {
-			fmt.Fprintf(w, "%s: held %d times, the last one counts\n", r.Scenario, r.Repeated+1)
+		if n := r.voided(); n > 0 {
+			fmt.Fprintf(w, "%s: %d requests do not count: they failed while this machine stood still, %v in all\n", r.Scenario, n, r.Stood)
 		}
 	}
 	return nil
+}
+
+// voided is how many requests failed while the machine stood still.
+func (r *Row) voided() (n int) {
+	for _, t := range r.tallies() {
+		if t != nil {
+			n += t.Voided
+		}
+	}
+	return n
 }
 
 func (r *Row) cells() []string {

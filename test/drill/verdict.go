@@ -22,12 +22,16 @@ func rampShare(t time.Duration) float64 {
 // tolerance on the promised share: it is counted over some 300 requests a lane.
 const shareTolerance = 0.8
 
-// judge returns every promise that the row breaks, in words.
-func judge(p promise, r *Row) (broken []string) {
+// judge returns every promise that the row breaks, in words, and those of them
+// that say nothing because the machine stood still meanwhile.
+func judge(p promise, r *Row) (broken, unjudged []string) {
 	say := func(format string, args ...any) { broken = append(broken, fmt.Sprintf(format, args...)) }
 	spotless := func(name string, t *Tally) {
 		if t == nil {
 			return
+		}
+		if t.Voided*2 > t.Sent {
+			unjudged = append(unjudged, fmt.Sprintf("%d of %d %s failed while the machine stood still", t.Voided, t.Sent, name))
 		}
 		if t.Failed > 0 {
 			say("%d %s failed (0 promised; %s)", t.Failed, name, t.reasons())
@@ -64,7 +68,11 @@ func judge(p promise, r *Row) (broken []string) {
 	over("traffic back", r.Back, p.back)
 	over("first answer", r.First, p.first)
 	if r.ShareDue > 0 && r.Share < r.ShareDue*shareTolerance {
-		say("share after healing %.2f (%.2f promised by the ramp)", r.Share, r.ShareDue)
+		if what := fmt.Sprintf("share after healing %.2f (%.2f promised by the ramp)", r.Share, r.ShareDue); r.shareStalled {
+			unjudged = append(unjudged, what)
+		} else {
+			say("%s", what)
+		}
 	}
 	if p.attempts > 0 && r.Attempts > p.attempts {
 		say("%d attempts in one second on a dead backend (%d promised)", r.Attempts, p.attempts)
@@ -72,7 +80,7 @@ func judge(p promise, r *Row) (broken []string) {
 	if p.fair && r.Fairness > 1.01 {
 		say("fairness %.3f (1.01 promised)", r.Fairness)
 	}
-	return broken
+	return broken, unjudged
 }
 
 // reasons lists the most common failures, for the reader of a verdict.

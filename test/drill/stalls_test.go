@@ -1,0 +1,71 @@
+package drill
+
+import (
+	"testing"
+	"time"
+)
+
+func TestStallsAreTakenFromWhatTheyDelayed(t *testing.T) {
+	t.Parallel()
+	s := stalls{{at(2), at(3)}, {at(5), at(5.03)}}
+	for _, tt := range []struct {
+		from, to float64
+		ran      float64
+		harm     bool
+	}{
+		{0, 2, 2, false},
+		{0, 10, 8.97, true},
+		{2.5, 4, 1, true},
+		{2, 3, 0, true},
+		{3, 4, 1, false},
+		{4, 6, 1.97, false}, // too short to do harm, and still not the door's
+	} {
+		if got := s.ran(at(tt.from), at(tt.to)); (got - time.Duration(tt.ran*1e9)).Abs() > time.Microsecond {
+			t.Errorf("from %g to %g: the machine ran for %s, want %gs", tt.from, tt.to, got, tt.ran)
+		}
+		if got := s.harm(at(tt.from), at(tt.to)); got != tt.harm {
+			t.Errorf("from %g to %g: harm %v, want %v", tt.from, tt.to, got, tt.harm)
+		}
+	}
+}
+
+// What happens in a stall is not the door's fault, and what happens beside it is.
+func TestVerdictLeavesOutExactlyTheStalls(t *testing.T) {
+	t.Parallel()
+	events := []event{{at: at(2), broke: true}, {at: at(14)}}
+	stood := stalls{{at(4), at(5)}}
+	promised := promise{steady: time.Second, back: time.Second}
+	for _, tt := range []struct {
+		name    string
+		samples []*sample
+		broken  int
+		voided  int
+	}{
+		{"slow by the stall alone", []*sample{answered(4.5, 0.8, "b")}, 0, 0},
+		{"slow besides", []*sample{answered(4.5, 1.2, "b")}, 2, 0},
+		{"failed in the stall", []*sample{failed(4.5)}, 0, 1},
+		{"failed after it", []*sample{failed(5.2)}, 2, 0},
+		{"failed before it", []*sample{failed(3.9)}, 2, 0},
+	} {
+		samples := append([]*sample{answered(0.1, 0, "a"), answered(0.2, 0, "b"), answered(0.3, 0, "c"), answered(14.2, 0, "a")}, tt.samples...)
+		row := measure([]*lane{{posts: keyed, samples: samples}}, events, ledger{}, 3, at(22), stood)
+		broken, _ := judge(promised, row)
+		if len(broken) != tt.broken || row.GET.Voided != tt.voided {
+			t.Errorf("%s: broken %q, %d void; want %d and %d", tt.name, broken, row.GET.Voided, tt.broken, tt.voided)
+		}
+	}
+}
+
+// A share says little when traffic was moved by a stall; a write that ran twice
+// says the same at any time.
+func TestShareOfAStalledTimeIsNotJudged(t *testing.T) {
+	t.Parallel()
+	row := &Row{GET: &Tally{}, Keyed: &Tally{Twice: 1}, Share: 0.1, ShareDue: 1}
+	if broken, unjudged := judge(promise{}, row); len(broken) != 2 || len(unjudged) != 0 {
+		t.Errorf("a quiet machine: broken %q, not judged %q; want both, and none", broken, unjudged)
+	}
+	row.shareStalled = true
+	if broken, unjudged := judge(promise{}, row); len(broken) != 1 || len(unjudged) != 1 {
+		t.Errorf("a stall before the share was counted: broken %q, not judged %q; want one each", broken, unjudged)
+	}
+}
