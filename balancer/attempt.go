@@ -238,6 +238,7 @@ func (a *attempt) outcome(resp *http.Response, err error) outcome {
 		f.status = resp.StatusCode
 	}
 	f.unsent = !a.p.repeatable && !a.conn.Load()
+	f.resent = a.conn.Load() && transportRepeats(a.req.Header)
 	return classify(f)
 }
 

@@ -28,6 +28,7 @@ type facts struct {
 	status int   // 0 without an answer
 	err    error // nil with an answer
 	unsent bool  // no connection was handed to the request
+	resent bool  // one was, and net/http may have connected again after it was sent
 	caller error // the caller's own context error
 	cause  error // why the balancer cancelled the attempt
 }
@@ -40,11 +41,11 @@ func classify(f facts) outcome {
 		return outcomeDropped
 	case f.caller != nil || errors.Is(f.err, ErrBody):
 		return outcomeGone
-	case isLocal(f.err) && (f.unsent || isDial(f.err)):
+	case isLocal(f.err) && (f.unsent || isDial(f.err) && !f.resent):
 		return outcomeLocal
 	case isLocal(f.err):
 		return outcomeCut
-	case f.unsent || isDial(f.err):
+	case f.unsent || isDial(f.err) && !f.resent:
 		return outcomeUnsent
 	}
 	return outcomeBroken

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ankacluster/ankacluster/test/faultnet"
 )
 
 // What each end of an attempt comes to, and whether the request may go on to
@@ -33,6 +35,7 @@ func TestWhatAnAttemptComesTo(t *testing.T) {
 		{"500", facts{status: 500}, outcomeDoubt, moveBudget, stay},
 		{"507", facts{status: 507}, outcomeDoubt, moveBudget, stay},
 		{"refused", facts{err: &dialError{syscall.ECONNREFUSED}}, outcomeUnsent, moveFree, moveFree},
+		{"refused when net/http sent it again", facts{err: &dialError{syscall.ECONNREFUSED}, resent: true}, outcomeBroken, moveBudget, stay},
 		{"no connection was given", facts{err: reset, unsent: true}, outcomeUnsent, moveFree, moveFree},
 		{"reset", facts{err: reset}, outcomeBroken, moveBudget, stay},
 		{"no file descriptor", facts{err: &dialError{syscall.EMFILE}}, outcomeLocal, moveFree, moveFree},
@@ -59,6 +62,30 @@ func TestWhatAnAttemptComesTo(t *testing.T) {
 	if outcomeLacks.move(true) != moveFree || outcomeLacks.move(false) != stay {
 		t.Error("an answer that lacks something: want it asked elsewhere only where it may be")
 	}
+}
+
+// net/http sends some writes again by itself when the connection is closed under
+// them. That it could not connect for that does not mean that nothing was sent.
+func TestRefusedRepeatOfTheTransportIsNoProof(t *testing.T) {
+	inWorld(t, DefaultConfig(), []string{"a"}, func(w *world) {
+		var ran atomic.Int64
+		w.fakes["a"].set(func(_ http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodGet {
+				return
+			}
+			ran.Add(1)
+			w.net.Set("a:80", faultnet.Fault{Refuse: true})
+			time.AfterFunc(time.Second, func() { w.net.Heal("a:80") })
+			panic(http.ErrAbortHandler)
+		})
+		if got := w.ask("GET", "/warm", time.Minute); !strings.HasPrefix(got, "200") {
+			t.Fatal(got)
+		}
+		got := w.ask("DELETE", "/vm", time.Minute, "X-Idempotency-Key", "")
+		if ran.Load() != 1 || !strings.HasPrefix(got, "error") {
+			t.Errorf("ran %d times and got %q, want once, and an error", ran.Load(), got)
+		}
+	})
 }
 
 // A write that was sent when this machine lost its network may have run: it is
