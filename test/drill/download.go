@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/ankacluster/ankacluster/test/stall"
 )
 
 // downloadPromise is what must hold for one large download.
@@ -50,7 +52,7 @@ type fetch struct {
 	finished chan struct{}
 
 	// Written by run, read after finished is closed.
-	gaps    []stall // without a byte, those that were noticed
+	gaps    stall.List // without a byte, those that were noticed
 	took    time.Duration
 	digest  string
 	failure error
@@ -84,8 +86,8 @@ func (f *fetch) run(ctx context.Context, client *http.Client, url string) {
 		for last := time.Now(); ; {
 			n, err := resp.Body.Read(buf)
 			now := time.Now()
-			if now.Sub(last) >= noticed {
-				f.gaps = append(f.gaps, stall{last, now})
+			if now.Sub(last) >= stall.Noticed {
+				f.gaps = append(f.gaps, stall.Stall{From: last, To: now})
 			}
 			last = now
 			watchdog.Reset(stallLimit)
@@ -129,8 +131,8 @@ func (c Config) performDownload(ctx context.Context, s scenario, blob *blobFile)
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel()
-	seen := watchStalls()
-	defer seen()
+	watch := stall.Start()
+	defer watch.Stop()
 	running.Go(func() { f.run(ctx, client, base+pathBlob+blob.digest) })
 	showing := c.show(s.name, showDownload(f, blob.size))
 	defer showing()
@@ -144,10 +146,10 @@ func (c Config) performDownload(ctx context.Context, s scenario, blob *blobFile)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	stood := seen()
-	gap := noticed
+	stood := watch.Stop()
+	gap := stall.Noticed
 	for _, g := range f.gaps {
-		gap = max(gap, stood.ran(g.from, g.to))
+		gap = max(gap, stood.Ran(g.From, g.To))
 	}
 	t := &Transfer{Size: blob.size, Received: f.received.Load(), Identical: f.digest == blob.digest,
 		Gap: lasting(gap), Took: lasting(f.took)}
@@ -169,7 +171,7 @@ func (c Config) performDownload(ctx context.Context, s scenario, blob *blobFile)
 		cpu, memory := d.Usage()
 		t.CPU, t.Memory = lasting(cpu), memory
 	}
-	row := &Row{Scenario: s.name, Door: door.Name(), Transfer: t, Driver: lasting(stood.longest())}
+	row := &Row{Scenario: s.name, Door: door.Name(), Transfer: t, Driver: lasting(stood.Longest())}
 	row.Broken = judgeDownload(*s.download, t)
 	return row, nil
 }

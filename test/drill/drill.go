@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/ankacluster/ankacluster/test/stall"
 )
 
 // Config says what to drill and how.
@@ -200,9 +202,10 @@ func (c Config) perform(ctx context.Context, s scenario) (*Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	seen := watchStalls()
+	watch := stall.Start()
+	defer watch.Stop()
 	end, err := c.load(ctx, a, lanes, s)
-	stood := seen()
+	stood := watch.Stop()
 	if err != nil {
 		return nil, err
 	}

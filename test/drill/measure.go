@@ -6,6 +6,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/ankacluster/ankacluster/test/stall"
 )
 
 // Span is a duration that may also be "never" or not apply.
@@ -118,10 +120,10 @@ func (r *Row) tallies() []*Tally { return []*Tally{r.GET, r.Keyed, r.Unkeyed} }
 // measure turns what the lanes saw and the memory counted into a row. While the
 // machine stood still, so did everything that is measured: that time is taken
 // from each that it falls into, and what failed then is void.
-func measure(lanes []*lane, events []event, l ledger, backends int, end time.Time, stood stalls) *Row {
-	row := &Row{Absorbed: l.Absorbed, Fairness: 1, Driver: lasting(stood.longest())}
+func measure(lanes []*lane, events []event, l ledger, backends int, end time.Time, stood stall.List) *Row {
+	row := &Row{Absorbed: l.Absorbed, Fairness: 1, Driver: lasting(stood.Longest())}
 	if len(events) > 0 {
-		row.shareStalled = stood.harm(events[len(events)-1].at, end)
+		row.shareStalled = stood.Harm(events[len(events)-1].at, end)
 	}
 	var latencies [kinds][]time.Duration
 	row.GET = &Tally{}
@@ -134,11 +136,11 @@ func measure(lanes []*lane, events []event, l ledger, backends int, end time.Tim
 			row.Unkeyed = of[unkeyed]
 		}
 		if n := len(lane.samples); n > 0 {
-			row.Stood = later(row.Stood, lasting(stood.stood(lane.samples[0].due, end)))
+			row.Stood = later(row.Stood, lasting(stood.Stood(lane.samples[0].due, end)))
 		}
 		for _, s := range lane.samples {
-			s.stood = stood.stood(s.due, s.done)
-			s.void = s.failure != "" && stood.harm(s.due, s.done)
+			s.stood = stood.Stood(s.due, s.done)
+			s.void = s.failure != "" && stood.Harm(s.due, s.done)
 			of[s.kind].count(s, l)
 			latencies[s.kind] = append(latencies[s.kind], s.latency())
 		}
@@ -234,12 +236,12 @@ func around(events []event, t time.Time) (last, next time.Time, ok bool) {
 
 // back returns how long after its last healing each victim answered again; the
 // worst of them.
-func back(samples []*sample, events []event, stood stalls) (out Span) {
+func back(samples []*sample, events []event, stood stall.List) (out Span) {
 	for victim, healed := range healings(events) {
 		first := never
 		for _, s := range samples {
 			if s.backend == victim && s.failure == "" && s.due.After(healed) {
-				first = lasting(min(stood.ran(healed, s.done), durationOf(first)))
+				first = lasting(min(stood.Ran(healed, s.done), durationOf(first)))
 			}
 		}
 		out = later(out, first)
@@ -249,7 +251,7 @@ func back(samples []*sample, events []event, stood stalls) (out Span) {
 
 // first returns how long after anything healed for the first time any request,
 // also one that had been waiting, was answered.
-func first(samples []*sample, events []event, stood stalls) (out Span) {
+func first(samples []*sample, events []event, stood stall.List) (out Span) {
 	i := slices.IndexFunc(events, func(e event) bool { return !e.broke })
 	if i < 0 {
 		return Span{}
@@ -258,7 +260,7 @@ func first(samples []*sample, events []event, stood stalls) (out Span) {
 	out = never
 	for _, s := range samples {
 		if s.failure == "" && s.done.After(healed) {
-			out = lasting(min(stood.ran(healed, s.done), durationOf(out)))
+			out = lasting(min(stood.Ran(healed, s.done), durationOf(out)))
 		}
 	}
 	return out
@@ -290,15 +292,15 @@ const shareWindow = 2 * time.Second
 // breaks, or stands still: a stall may take a backend from the rotation. Writes
 // that cannot be repeated count for the share only after the ramp: to keep them
 // off an endpoint that has just returned is prudent.
-func shares(samples []*sample, events []event, backends int, end time.Time, stood stalls) (share, fairness float64) {
+func shares(samples []*sample, events []event, backends int, end time.Time, stood stall.List) (share, fairness float64) {
 	before, after := make(map[string]int), make(map[string]int)
 	whole := end // until here nothing disturbed the rotation
 	if len(events) > 0 {
 		whole = events[0].at
 	}
 	for _, x := range stood {
-		if x.to.Sub(x.from) >= harmful {
-			whole = earlier(whole, x.from.Add(-grace))
+		if x.To.Sub(x.From) >= stall.Harmful {
+			whole = stall.Earlier(whole, x.From.Add(-grace))
 		}
 	}
 	var late int

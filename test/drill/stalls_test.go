@@ -3,37 +3,15 @@ package drill
 import (
 	"testing"
 	"time"
-)
 
-func TestStallsAreTakenFromWhatTheyDelayed(t *testing.T) {
-	t.Parallel()
-	s := stalls{{at(2), at(3)}, {at(5), at(5.03)}}
-	for _, tt := range []struct {
-		from, to float64
-		ran      float64
-		harm     bool
-	}{
-		{0, 2, 2, false},
-		{0, 10, 8.97, true},
-		{2.5, 4, 1, true},
-		{2, 3, 0, true},
-		{3, 4, 1, false},
-		{4, 6, 1.97, false}, // too short to do harm, and still not the door's
-	} {
-		if got := s.ran(at(tt.from), at(tt.to)); (got - time.Duration(tt.ran*1e9)).Abs() > time.Microsecond {
-			t.Errorf("from %g to %g: the machine ran for %s, want %gs", tt.from, tt.to, got, tt.ran)
-		}
-		if got := s.harm(at(tt.from), at(tt.to)); got != tt.harm {
-			t.Errorf("from %g to %g: harm %v, want %v", tt.from, tt.to, got, tt.harm)
-		}
-	}
-}
+	"github.com/ankacluster/ankacluster/test/stall"
+)
 
 // What happens in a stall is not the door's fault, and what happens beside it is.
 func TestVerdictLeavesOutExactlyTheStalls(t *testing.T) {
 	t.Parallel()
 	events := []event{{at: at(2), broke: true}, {at: at(14)}}
-	stood := stalls{{at(4), at(5)}}
+	stood := stall.List{{From: at(4), To: at(5)}}
 	promised := promise{steady: time.Second, back: time.Second}
 	for _, tt := range []struct {
 		name    string

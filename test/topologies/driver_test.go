@@ -13,6 +13,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/test/stall"
 )
 
 // driverVar makes this test's executable a CI system that starts and ends VMs
@@ -28,7 +29,7 @@ type event struct {
 	Kind string        `json:"kind"` // start, started, ended
 	ID   string        `json:"id"`
 	At   time.Time     `json:"at"`
-	Took time.Duration `json:"took"`
+	Took time.Duration `json:"took"` // while the machine ran
 	Err  string        `json:"err,omitempty"`
 }
 
@@ -53,6 +54,8 @@ func drive() int {
 	var wg, background sync.WaitGroup
 	background.Go(func() { _ = b.Run(running) })
 	d := &driver{client: controllerapi.NewClient("http://controllers", b.Client()), out: json.NewEncoder(os.Stdout)}
+	d.stalls = stall.Start()
+	defer d.stalls.Stop()
 	slots := make(chan struct{}, atATime)
 	tick := time.NewTicker(startEvery)
 	for ctx.Err() == nil {
@@ -75,6 +78,7 @@ func drive() int {
 
 type driver struct {
 	client *controllerapi.Client
+	stalls *stall.Watch
 	mu     sync.Mutex
 	out    *json.Encoder // guarded by mu
 }
@@ -93,7 +97,7 @@ func (d *driver) life() {
 		ids, err = d.client.Start(ctx, controllerapi.StartRequest{VMID: controllerapi.TemplateID(os.Getenv(driverTemplate))})
 		return err
 	})
-	e := event{Kind: "start", At: time.Now(), Took: time.Since(began)}
+	e := event{Kind: "start", At: time.Now(), Took: d.stalls.Seen().Ran(began, time.Now())}
 	if err != nil {
 		e.Err = err.Error()
 		d.tell(e)
@@ -127,7 +131,7 @@ func (d *driver) await(kind string, id controllerapi.InstanceID, began time.Time
 			time.Sleep(100 * time.Millisecond)
 		}
 	}
-	e.Took = time.Since(began)
+	e.Took = d.stalls.Seen().Ran(began, e.At)
 	d.tell(e)
 }
 
