@@ -52,6 +52,20 @@ var alertCases = map[string]struct{ fires, quiet string }{
 		`anka_controller_instances{state="Error"} 5x30` + "\n" + `anka_controller_instances{state="Started"} 50x30`},
 	"AnkaControllerErrors": {`anka_controller_request_seconds_count{code="503",instance="a"} 0+12x30`,
 		`anka_controller_request_seconds_count{code="200",instance="a"} 0+600x30` + "\n" + `anka_controller_request_seconds_count{code="500",instance="a"} 0+1x30`},
+	"AnkaControllerSlow": {`anka_controller_request_seconds_bucket{instance="a",call="POST /api/v1/vm",le="0.5"} 0+10x60` + "\n" +
+		`anka_controller_request_seconds_bucket{instance="a",call="POST /api/v1/vm",le="1"} 0+100x60` + "\n" + `anka_controller_request_seconds_bucket{instance="a",call="POST /api/v1/vm",le="+Inf"} 0+100x60`,
+		`anka_controller_request_seconds_bucket{instance="a",call="POST /api/v1/agent/reserve",le="0.5"} 0x60` + "\n" + `anka_controller_request_seconds_bucket{instance="a",call="POST /api/v1/agent/reserve",le="+Inf"} 0+100x60`},
+	"AnkaNoFreeSlots": {`anka_controller_vm_slots{state="free"} 0x60` + "\n" + `anka_controller_queue_length 3x60`,
+		`anka_controller_vm_slots{state="free"} 0x60` + "\n" + `anka_controller_queue_length 0x60`},
+	"AnkaStartsFail": {`anka_controller_start_failures_total{template="ios",reason="node"} 0+1x60`, `anka_controller_start_failures_total{template="ios",reason="node"} 7x60`},
+	"AnkaNodeDiskAlmostFull": {`anka_controller_node_disk_free_bytes{node="n",node_id="1"} 4x60` + "\n" + `anka_controller_node_disk_bytes{node="n",node_id="1"} 100x60`,
+		`anka_controller_node_disk_free_bytes{node="n",node_id="1"} 40x60` + "\n" + `anka_controller_node_disk_bytes{node="n",node_id="1"} 100x60`},
+	"AnkaNodesFindNoServers": {`anka_controller_node_failed_open{node_id="1"} 1x60`, `anka_controller_node_failed_open{node_id="1"} 0x60`},
+	"AnkaVersionsDiffer": {`anka_build_info{program="anka-controller",version="1",instance="a"} 1x200` + "\n" + `anka_build_info{program="anka-controller",version="2",instance="b"} 1x200`,
+		`anka_build_info{program="anka-controller",version="2",instance="a"} 1x200` + "\n" + `anka_build_info{program="anka-controller",version="2",instance="b"} 1x200`},
+	"AnkaEtcdLateDisk": {`etcd_disk_wal_fsync_duration_seconds_bucket{instance="a",le="0.008"} 0+50x100` + "\n" +
+		`etcd_disk_wal_fsync_duration_seconds_bucket{instance="a",le="0.016"} 0+100x100` + "\n" + `etcd_disk_wal_fsync_duration_seconds_bucket{instance="a",le="+Inf"} 0+100x100`,
+		`etcd_disk_wal_fsync_duration_seconds_bucket{instance="a",le="0.008"} 0+100x100` + "\n" + `etcd_disk_wal_fsync_duration_seconds_bucket{instance="a",le="+Inf"} 0+100x100`},
 	"AnkaEventsDropped": {`anka_controller_events_dropped_total 0+1x30`, `anka_controller_events_dropped_total 7x30`},
 	"AnkaEtcdNoLeader":  {`etcd_server_has_leader{instance="a"} 0x30`, `etcd_server_has_leader{instance="a"} 1x30`},
 	"AnkaEtcdAlmostFull": {`etcd_mvcc_db_total_size_in_bytes{instance="a"} 3600x30` + "\n" + `etcd_server_quota_backend_bytes{instance="a"} 4000x30`,
@@ -177,19 +191,29 @@ type dashboard struct {
 	Time                   struct{ From, To string }
 	Tags                   []string
 	Templating             struct {
-		List []struct{ Name, Type, Query, Label string }
+		List []struct {
+			Name, Type, Query, Label, AllValue string
+			Datasource                         *struct{ Type, UID string }
+			Refresh                            int
+			IncludeAll, Multi                  bool
+			Current                            struct{ Text, Value string }
+		}
 	}
 	Panels []struct {
-		ID         int
-		Type       string
-		Title      string
-		Collapsed  bool
-		Panels     []json.RawMessage
-		Datasource *struct{ Type, UID string }
-		GridPos    struct{ H, W, X, Y int }
-		Targets    []struct{ RefID, Expr, LegendFormat string }
+		ID          int
+		Type        string
+		Title       string
+		Collapsed   bool
+		Panels      []json.RawMessage
+		Datasource  *struct{ Type, UID string }
+		GridPos     struct{ H, W, X, Y int }
+		Description string
+		Targets     []struct {
+			RefID, Expr, LegendFormat, Format string
+			Instant                           bool
+		}
 
-		FieldConfig, Options json.RawMessage
+		FieldConfig, Options, Transformations json.RawMessage
 	}
 }
 
@@ -204,7 +228,7 @@ func TestDashboardIsWhatGrafanaReads(t *testing.T) {
 	if err := dec.Decode(&d); err != nil {
 		t.Fatal(err)
 	}
-	if len(d.Templating.List) != 1 || d.Templating.List[0].Name != "datasource" || d.UID == "" {
+	if len(d.Templating.List) != 2 || d.Templating.List[0].Name != "datasource" || d.UID == "" {
 		t.Errorf("templating %+v, uid %q", d.Templating, d.UID)
 	}
 	ids, taken := make(map[int]string), make(map[[2]int]string)
