@@ -70,12 +70,15 @@ lint: ## gofmt, go vet and staticcheck
 	go vet ./...
 	go run $(STATICCHECK) ./...
 
-.PHONY: dist
-dist: ## cross-compile every binary for macOS and Linux into dist/
-	@set -e; for p in $(PLATFORMS); do \
-	  dir=dist/$${p%/*}-$${p#*/}; mkdir -p $$dir; echo "building $$dir"; \
-	  GOOS=$${p%/*} GOARCH=$${p#*/} $(GOBUILD) -o $$dir/ $(addprefix ./cmd/,$(BINARIES)); \
-	done
+# Tools of the release have a module of their own, so that the product's stays small.
+# KEY is a minisign key that signs the checksums (password: MINISIGN_PASSWORD).
+.PHONY: release
+release: ## make archives, packages, images, formula, bills of materials and checksums into dist/
+	@cd deploy/release && CGO_ENABLED=0 go run . -platforms '$(PLATFORMS)' $(if $(KEY),-key '$(abspath $(KEY))') $(if $(filter command line,$(origin VERSION)),-version '$(VERSION)')
+
+.PHONY: licences
+licences: ## list the licences of all modules that are linked, and fail on one that is not allowed
+	@cd deploy/release && CGO_ENABLED=0 go run . -licences
 
 # A failure prints its seed: run it again with make soak SEED=N.
 DURATION ?= 30m
