@@ -174,7 +174,7 @@ func (r *release) make(ctx context.Context, modules []module) error {
 // build builds the programs for one platform, as `make build` does.
 func (r *release) build(ctx context.Context, p platform) error {
 	const info = "github.com/ankacluster/ankacluster/internal/buildinfo"
-	ldflags := fmt.Sprintf("-s -w -buildid= -X %s.Version=%s -X %[1]s.commit=%s -X %[1]s.date=%s", info, r.version, r.commit, r.date)
+	ldflags := fmt.Sprintf("-s -w -buildid= -X %[1]s.Version=%[2]s -X %[1]s.commit=%[3]s -X %[1]s.date=%[4]s", info, r.version, r.commit, r.date)
 	args := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags", ldflags, "-o", r.binaries(p) + "/"}
 	for _, name := range programs {
 		args = append(args, "./cmd/"+name)

@@ -86,12 +86,16 @@ func (r *release) packageInfo(p platform, name, format string) (*nfpm.Info, erro
 		add("/usr/lib/systemd/system/"+name+".service", filepath.Join(r.root, "deploy/packages", name+".service"), files.TypeFile, 0o644)
 		depends = []string{map[string]string{"deb": "passwd", "rpm": "shadow-utils"}[format]}
 	}
-	summary, _, _ := strings.Cut(descriptions[name], "\n")
+	description := descriptions[name]
+	summary, rest, _ := strings.Cut(description, "\n")
+	if format == "rpm" { // which has the first line apart
+		description = rest
+	}
 	return &nfpm.Info{
 		Name: name, Arch: p.arch, Platform: "linux", Version: r.version, VersionSchema: "semver",
 		Section: "admin", Priority: "optional", MTime: r.time,
 		Maintainer: "The ankacluster authors <ankacluster@users.noreply.github.com>", Vendor: "ankacluster",
-		Description: descriptions[name], Homepage: "https://github.com/ankacluster/ankacluster", License: "Apache-2.0",
+		Description: description, Homepage: "https://github.com/ankacluster/ankacluster", License: "Apache-2.0",
 		Overridables: nfpm.Overridables{
 			Depends: depends, Contents: contents,
 			Scripts: nfpm.Scripts{PostInstall: scripts["postinstall"], PreRemove: scripts["preremove"], PostRemove: scripts["postremove"]},

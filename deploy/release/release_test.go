@@ -194,8 +194,9 @@ func checkArchives(t *testing.T, r madeRelease) {
 	for _, p := range programs {
 		version := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(one(t, r.dir, "ankacluster_", "_linux_amd64.tar.gz")), "ankacluster_"), "_linux_amd64.tar.gz")
 		got := command(t, "", filepath.Join(dir, "bin", p), "--version")
-		if !strings.HasPrefix(got, p+" "+version+" (commit ") || strings.Contains(got, "unknown") {
-			t.Errorf("%s --version: %q, want version %s, commit and date", p, got, version)
+		fields := strings.Fields(command(t, "../..", "deploy/release/version"))
+		if want := p + " " + version + " (commit " + fields[1] + ", " + fields[2] + ", go"; !strings.HasPrefix(got, want) {
+			t.Errorf("%s --version: %q, want %s…", p, got, want)
 		}
 	}
 }

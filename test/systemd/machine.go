@@ -10,6 +10,10 @@
 //	out := m.Run(nil, "systemctl", "is-system-running")
 //	m.Reboot()
 //
+// BootRoot boots the systemd of another system's root directory instead, with
+// all units of that system, a network of its own that has a loopback device
+// alone, and its own host name.
+//
 // The machine's own service manager, if it has one, is never touched.
 package systemd
 
@@ -50,10 +54,35 @@ mount -t tmpfs none /run
 exec ` + binary + ` --system --unit=multi-user.target --log-target=console --log-level=warning --show-status=0
 `
 
+// rootScript is the same for the root directory of another system.
+const rootScript = `
+set -e
+mount --make-rprivate /
+ip link set lo up
+mount --bind "$1" "$1"
+cd "$1"
+mount -t proc proc proc
+mount -t sysfs -o ro sysfs sys
+mount -t cgroup2 none sys/fs/cgroup
+mount -t tmpfs -o mode=755 none run
+mount -t tmpfs -o mode=755 none dev
+mkdir dev/pts dev/shm
+mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts
+mount -t tmpfs none dev/shm
+ln -s pts/ptmx dev/ptmx
+ln -s /proc/self/fd dev/fd
+for n in null zero full random urandom tty; do touch dev/$n; mount --bind /dev/$n dev/$n; done
+mkdir -p .outside
+pivot_root . .outside
+umount -l /.outside
+exec ` + binary + ` --system --unit=multi-user.target --log-target=console --log-level=warning --show-status=0
+`
+
 // Machine is a running systemd.
 type Machine struct {
 	t      testing.TB
 	dir    string
+	root   string // of another system, or ""
 	cgroup string
 	outer  *exec.Cmd // unshare, whose child is process 1 in there
 	init   int       // process 1 in there, as numbered out here
@@ -63,6 +92,18 @@ type Machine struct {
 // Boot starts a systemd and stops it when the test ends. It skips the test
 // where there is none, or no right to make namespaces.
 func Boot(t testing.TB) *Machine {
+	t.Helper()
+	return boot(t, "")
+}
+
+// BootRoot boots the systemd below root, which it changes, and stops it when the
+// test ends. It skips the test where Boot does.
+func BootRoot(t testing.TB, root string) *Machine {
+	t.Helper()
+	return boot(t, root)
+}
+
+func boot(t testing.TB, root string) *Machine {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to make namespaces and control groups")
@@ -76,7 +117,7 @@ func Boot(t testing.TB) *Machine {
 	if err != nil {
 		t.Skipf("needs a cgroup2 file system: %v", err)
 	}
-	m := &Machine{t: t, dir: t.TempDir(), cgroup: filepath.Join(parent, fmt.Sprintf("anka-test-%d-%d", os.Getpid(), time.Now().UnixNano()))}
+	m := &Machine{t: t, root: root, dir: t.TempDir(), cgroup: filepath.Join(parent, fmt.Sprintf("anka-test-%d-%d", os.Getpid(), time.Now().UnixNano()))}
 	for _, d := range []string{"etc", "lib"} {
 		m.must(os.Mkdir(filepath.Join(m.dir, d), 0o755))
 	}
@@ -96,9 +137,14 @@ func Boot(t testing.TB) *Machine {
 
 // Run runs a command inside and returns its combined output.
 func (m *Machine) Run(env []string, command string, args ...string) (string, error) {
-	args = append([]string{"-t", strconv.Itoa(m.init), "-m", "-p", "-i", "-C", "--", command}, args...)
-	cmd := exec.Command("nsenter", args...)
-	cmd.Env = append(os.Environ(), env...)
+	enter := []string{"-t", strconv.Itoa(m.init), "-m", "-p", "-i", "-C"}
+	environ := os.Environ()
+	if m.root != "" {
+		enter = append(enter, "-n", "-u")
+		environ = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"}
+	}
+	cmd := exec.Command("nsenter", append(append(enter, "--", command), args...)...)
+	cmd.Env = append(environ, env...)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
@@ -116,8 +162,12 @@ func (m *Machine) powerOn() {
 	m.log.Reset()
 	// A shell enters the control group first, so that the new namespace's root
 	// is the group made for this machine.
-	m.outer = exec.Command("sh", "-c", `echo $$ > "$0/cgroup.procs" && exec unshare -p -m -i -C --fork --kill-child --mount-proc sh -c "$1" sh "$2"`,
-		m.cgroup, bootScript, m.dir)
+	namespaces, script, dir := "-p -m -i -C --mount-proc", bootScript, m.dir
+	if m.root != "" {
+		namespaces, script, dir = "-p -m -i -C -n -u", rootScript, m.root
+	}
+	m.outer = exec.Command("sh", "-c", `echo $$ > "$0/cgroup.procs" && exec unshare $3 --fork --kill-child sh -c "$1" sh "$2"`,
+		m.cgroup, script, dir, namespaces)
 	m.outer.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "container=test"}
 	m.outer.Stdout, m.outer.Stderr = &m.log, &m.log
 	m.must(m.outer.Start())
