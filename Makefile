@@ -80,6 +80,24 @@ release: ## make archives, packages, images, formula, bills of materials and che
 licences: ## list the licences of all modules that are linked, and fail on one that is not allowed
 	@cd deploy/release && CGO_ENABLED=0 go run . -licences
 
+.PHONY: test-release
+test-release: ## make a release of the last commit twice, compare the bytes, and look into it
+	@cd deploy/release && CGO_ENABLED=0 go test -v -count=1 -timeout 40m .
+
+# With PACKAGES=dist those that `make release` has made, else new ones of this tree.
+.PHONY: test-packages
+test-packages: ## install, upgrade, remove and purge the Linux packages in a Debian system (needs root)
+	@PACKAGES='$(if $(filter-out ./...,$(PACKAGES)),$(PACKAGES))' test/packages/run
+
+.PHONY: modules
+modules: ## fail when go.mod or go.sum of one of the modules is not tidy
+	@for m in . test/deploy deploy/release; do (cd $$m && go mod tidy -diff) || { echo "$$m is not tidy: go mod tidy"; exit 1; }; done
+
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.4
+.PHONY: vulnerabilities
+vulnerabilities: ## look for known vulnerabilities in the code that is called; says so when the database is out of reach
+	@deploy/release/vulnerabilities $(GOVULNCHECK)
+
 # A failure prints its seed: run it again with make soak SEED=N.
 DURATION ?= 30m
 SEED     ?= 0
