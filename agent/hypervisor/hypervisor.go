@@ -81,9 +81,12 @@ type Port struct {
 
 // Version of the hypervisor and its licence.
 type Version struct {
-	Product, Version, Build string
-	License, Expires        string
-	LicenseValid            bool
+	Product      string `json:"product"`
+	Version      string `json:"version"`
+	Build        string `json:"build"`
+	License      string `json:"license"`
+	Expires      string `json:"expires"`
+	LicenseValid bool   `json:"license_valid"`
 }
 
 // Image is a template with a tag.

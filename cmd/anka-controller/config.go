@@ -117,7 +117,7 @@ const (
 	groupMember   = "3 Embedded etcd and cluster"
 	groupRegistry = "4 Registries"
 	groupTLS      = "5 TLS of this controller"
-	groupAuth     = "6 Authentication and authorisation"
+	groupAuth     = "6 Authentication: not in this version, and refused when set"
 	groupCloud    = "7 Nodes, instances, queue"
 	groupLogs     = "8 Logs and metrics"
 )
@@ -130,7 +130,7 @@ func (c *config) table() []settings.Setting {
 		{Env: "ANKA_LISTEN_ADDR", Group: groupStart, Parse: settings.ListenAddr(&c.ListenAddr), Usage: "`ADDRESS` to serve at (default: :80, with --standalone :8090)"},
 		{Env: "ANKA_ADVERTISE_URL", Group: groupStart, Parse: settings.HTTPURL(&c.AdvertiseURL), Usage: "`URL` at which nodes reach this controller (default: this machine's address)"},
 		{Env: "ANKA_GRACEFUL_SHUTDOWN_TIMEOUT", Group: groupStart, Default: "10s", Parse: settings.Duration(&c.GracefulShutdown), Usage: "how long requests may take to finish after SIGTERM"},
-		{Env: "ANKA_DRAIN_DELAY", Group: groupStart, Default: "1s", Parse: settings.Duration(&c.DrainDelay), Usage: "how long of that /readyz says no before connections are refused"},
+		{Env: "ANKA_DRAIN_DELAY", Group: groupStart, Default: "1s", Parse: settings.Duration(&c.DrainDelay), Usage: "of that time, first answer only /readyz with no, so that load balancers go elsewhere, then refuse connections"},
 		{Env: "ANKA_ALLOW_CORS", Group: groupStart, IsBool: true, Parse: settings.Bool(&c.AllowCORS), Usage: "answer browsers of other origins"},
 
 		{Env: "ANKA_ETCD_ENDPOINTS", Group: groupEtcd, Default: "127.0.0.1:2379", Parse: settings.List(&c.EtcdEndpoints), Usage: "`LIST` of all etcd members"},
@@ -174,7 +174,7 @@ func (c *config) table() []settings.Setting {
 		{Env: "ANKA_REQUEST_TIMEOUT", Group: groupRegistry, Default: "15s", Parse: settings.Duration(&c.RequestTimeout), Usage: "limit of one request to the registry"},
 		{Env: "ANKA_TLS_HANDSHAKE_TIMEOUT", Group: groupRegistry, Default: "5s", Parse: settings.Duration(&c.TLSHandshakeTimeout), Usage: "limit of a TLS handshake with the registry"},
 		{Env: "ANKA_NUM_HTTP_RETRIES", Group: groupRegistry, Default: "5", Parse: settings.Number(&c.HTTPRetries, 0, 100), Usage: "repeats of a failed request to the registry"},
-		{Env: "ANKA_MAX_IDLE_CONNECTION_PER_HOST", Group: groupRegistry, Default: "50", Parse: settings.Number(&c.IdlePerHost, 0, 10000), Usage: "idle connections kept to the registry (F27: idle ones end after 90 s)"},
+		{Env: "ANKA_MAX_IDLE_CONNECTION_PER_HOST", Group: groupRegistry, Default: "50", Parse: settings.Number(&c.IdlePerHost, 0, 10000), Usage: "idle connections kept to the registry; each ends after 90 s without use"},
 
 		{Env: "ANKA_USE_HTTPS", Group: groupTLS, IsBool: true, Parse: settings.Bool(&c.HTTPS), Usage: "serve HTTPS"},
 		{Env: "ANKA_SERVER_CERT", Group: groupTLS, IsPath: true, Parse: settings.Text(&c.ServerCert), Usage: "PEM `FILE` of the certificate; read again when it changes"},
@@ -251,6 +251,14 @@ func (c *config) name(env string) string {
 		return s.Name
 	}
 	return env
+}
+
+// both returns the name that was used for a setting, or both names.
+func (c *config) both(env string) string {
+	if c.isGiven(env) {
+		return c.name(env)
+	}
+	return "--" + settings.Setting{Env: env}.Flag() + " (" + env + ")"
 }
 
 func (c *config) isGiven(env string) bool { _, ok := c.given[env]; return ok }
@@ -410,18 +418,7 @@ func (c *config) validate() error {
 	if c.MinTLS != "" && c.MaxTLS != "" && c.MinTLS > c.MaxTLS {
 		bad("ANKA_MIN_TLS_VERSION", "%s is above ANKA_MAX_TLS_VERSION %s", c.MinTLS, c.MaxTLS)
 	}
-	// A lock that does not lock is worse than none: whoever asks for one of these
-	// must not get an open controller.
-	for env, on := range map[string]bool{
-		"ANKA_ENABLE_AUTH": c.EnableAuth, "ANKA_ENABLE_INGRESS_NGINX": c.IngressNginx, "ANKA_ENABLE_API_KEYS": c.APIKeys,
-		"ANKA_ENABLE_CONTROLLER_AUTHORIZATION": c.ControllerAuthz, "ANKA_ENABLE_REGISTRY_AUTHORIZATION": c.RegistryAuthz,
-		"ANKA_ENABLE_RESOURCE_MANAGEMENT": c.ResourceManagement, "ANKA_CRL": c.CRL != "", "ANKA_QUEUE_CRL": c.QueueCRL != "",
-		"ANKA_OIDC_PROVIDER_URL": c.OIDCProvider != "",
-	} {
-		if on {
-			bad(env, "is not supported by this version; the controller would be open to everybody who reaches it")
-		}
-	}
+	c.validateProtection(bad)
 	if c.QueueAuth && !c.QueueTLS {
 		bad("ANKA_ENABLE_QUEUE_AUTH", "needs --use-queue-tls: nodes show certificates in TLS only")
 	}
@@ -432,6 +429,23 @@ func (c *config) validate() error {
 		bad("ANKA_EVENT_LOG_URL", "has no effect without --enable-event-logging")
 	}
 	return errors.Join(errs...)
+}
+
+// validateProtection refuses what promises protection that there is not. A lock
+// that does not lock is worse than none: who sets one of these must not get an open
+// controller.
+func (c *config) validateProtection(bad func(env, format string, args ...any)) {
+	for _, s := range c.table() {
+		protects := s.Group == groupAuth || s.Env == "ANKA_QUEUE_CRL"
+		if on := c.given[s.Env].Value; protects && c.isGiven(s.Env) && !(s.IsBool && isFalse(on)) {
+			bad(s.Env, "is not supported by this version: the controller would be open to everybody who reaches it; leave it out, and let the network decide who does")
+		}
+	}
+}
+
+func isFalse(value string) bool {
+	var on bool
+	return settings.Bool(&on)(value) == nil && !on
 }
 
 func (c *config) validateEtcd(bad func(env, format string, args ...any), file func(env, path string, needed bool, why string)) {

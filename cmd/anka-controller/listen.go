@@ -36,7 +36,7 @@ const idleTimeout = 3 * time.Minute
 func newListener(flag, addr string, tc *tls.Config, log *zap.Logger) (*listener, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", flag, addr, err)
+		return nil, httpapi.ListenError(flag, addr, err)
 	}
 	if tc != nil {
 		tc.NextProtos = []string{"h2", "http/1.1"}

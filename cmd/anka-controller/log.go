@@ -7,6 +7,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"gopkg.in/natefinch/lumberjack.v2"
+
+	"github.com/ankacluster/ankacluster/internal/logging"
 )
 
 // logFiles is over how many files a log's size is spread: rotation drops one of
@@ -16,15 +18,8 @@ const logFiles = 7
 // newLogger logs to stderr and, with --log-dir, to rotated files: one with
 // everything and one with errors only, which lives by its own limits.
 func (c *config) newLogger(stderr io.Writer) *zap.Logger {
-	level := zapcore.InfoLevel
-	if c.Verbosity > 0 {
-		level = zapcore.DebugLevel
-	}
-	ec := zap.NewProductionEncoderConfig()
-	ec.EncodeTime = zapcore.RFC3339NanoTimeEncoder
-	ec.EncodeDuration = zapcore.StringDurationEncoder
-	enc := zapcore.NewJSONEncoder(ec)
-	cores := []zapcore.Core{zapcore.NewCore(enc, zapcore.Lock(zapcore.AddSync(stderr)), level)}
+	level, enc := logging.Level(c.Verbosity > 0), logging.JSON()
+	cores := []zapcore.Core{zapcore.NewCore(logging.Encoder(stderr), zapcore.Lock(zapcore.AddSync(stderr)), level)}
 	if c.LogDir != "" {
 		rotated := func(name string, megabytes, days int) zapcore.WriteSyncer {
 			return zapcore.AddSync(&lumberjack.Logger{Filename: filepath.Join(c.LogDir, name),

@@ -16,8 +16,10 @@ import (
 	"syscall"
 
 	"github.com/urfave/cli/v2"
+	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
+	"github.com/ankacluster/ankacluster/internal/cliargs"
 	"github.com/ankacluster/ankacluster/internal/clidocs"
 	"github.com/ankacluster/ankacluster/internal/settings"
 )
@@ -48,7 +50,7 @@ func main() {
 
 func run(ctx context.Context, args []string, lookupEnv func(string) (string, bool), stdout, stderr io.Writer) int {
 	app := newApp(lookupEnv, stdout, stderr)
-	err := app.RunContext(ctx, args)
+	err := app.RunContext(ctx, cliargs.Order(args, nil, app.Commands))
 	var usage usageError
 	switch {
 	case err == nil:
@@ -94,7 +96,7 @@ func newApp(lookupEnv func(string) (string, bool), stdout, stderr io.Writer) *cl
 				return nil
 			}
 			if cc.Args().Present() {
-				return usageError{fmt.Errorf("unknown command %q; see %s --help", cc.Args().First(), program)}
+				return usageError{fmt.Errorf("unknown command %q; %s", cc.Args().First(), settings.MeantCommand(program, cc.Args().First(), cc.App.Commands))}
 			}
 			env := settings.Lookup(lookupEnv)
 			if file := cc.String("env-file"); file != "" {
@@ -104,17 +106,30 @@ func newApp(lookupEnv func(string) (string, bool), stdout, stderr io.Writer) *cl
 				}
 			}
 			c, err := newConfig(cc, env)
-			if err != nil {
+			strange, misspelt := settings.CheckNames(os.Environ(), c.table())
+			if err := errors.Join(err, misspelt); err != nil {
 				return usageError{err}
 			}
 			log := c.newLogger(stderr)
 			defer func() { _ = log.Sync() }()
+			if len(strange) > 0 {
+				log.Warn("these variables are no settings of this program", zap.Strings("variables", strange))
+			}
 			return c.serve(cc.Context, log)
 		},
-		Commands: []*cli.Command{etcdCommand(lookupEnv, out), serviceCommand(lookupEnv, out), readyCommand(lookupEnv, stdout),
+		Commands: []*cli.Command{versionCommand(stdout), etcdCommand(lookupEnv, out), serviceCommand(lookupEnv, out), readyCommand(lookupEnv, stdout),
 			clidocs.CompletionCommand(program, func(err error) error { return usageError{err} }), clidocs.ManCommand(manPage())},
 	}
 	return app
+}
+
+// versionCommand is what many type in place of --version.
+func versionCommand(stdout io.Writer) *cli.Command {
+	return &cli.Command{Name: "version", Hidden: true, Usage: "print version, commit, date and Go version", HideHelpCommand: true, OnUsageError: onUsageError,
+		Action: func(*cli.Context) error {
+			_, err := fmt.Fprintln(stdout, buildinfo.Line(program))
+			return err
+		}}
 }
 
 func manPage() clidocs.Page {
@@ -163,7 +178,10 @@ A controller with etcd servers and a registry of your own; start as many as you 
    anka-controller --etcd-endpoints http://10.0.1.4:2379,http://10.0.1.5:2379 --anka-registry http://10.0.1.9:8089
 
 Every flag --some-name can be given as ANKA_SOME_NAME in the environment; the flag wins.
-Secrets are read from the environment only: ANKA_ROOT_TOKEN, ANKA_ETCD_PASSWORD, ANKA_OIDC_CLIENT_SECRET.`
+Secrets are read from the environment only: ANKA_ETCD_PASSWORD.
+
+This version does not ask who calls: everybody who reaches the controller or the
+registry may start and end VMs, and push and delete templates.`
 
 const helpTemplate = `{{.Name}} - {{.Usage}}
 

@@ -72,7 +72,8 @@ func TestWrongSettingIsOneLineThatNamesIt(t *testing.T) { // not parallel: the c
 		{"secret is not shown", nil, map[string]string{"ANKA_ROOT_TOKEN": secret}, []string{"ANKA_ROOT_TOKEN: must have 10 characters"}},
 		{"endpoint scheme", nil, map[string]string{"ANKA_ETCD_ENDPOINTS": "https://a:2379", "ANKA_ALLOW_EMPTY_REGISTRY": "true"}, []string{"ANKA_ETCD_ENDPOINTS", "--use-etcd-tls=false"}},
 		{"login without user", nil, map[string]string{"ANKA_USE_ETCD_LOGIN": "true", "ANKA_ALLOW_EMPTY_REGISTRY": "true"}, []string{"ANKA_ETCD_USERNAME: is missing", "ANKA_ETCD_PASSWORD: is missing"}},
-		{"a lock that does not lock", nil, map[string]string{"ANKA_ENABLE_AUTH": "true", "ANKA_ROOT_TOKEN": "long enough a token", "ANKA_ALLOW_EMPTY_REGISTRY": "true"}, []string{"ANKA_ENABLE_AUTH: is not supported"}},
+		{"a lock that does not lock", nil, map[string]string{"ANKA_ENABLE_AUTH": "true", "ANKA_ROOT_TOKEN": "long enough a token", "ANKA_ALLOW_EMPTY_REGISTRY": "true"}, []string{"ANKA_ENABLE_AUTH: is not supported", "ANKA_ROOT_TOKEN: is not supported"}},
+		{"an authority that nobody asks", []string{"--ca-cert", "main.go", "--oidc-user-info", "--api-keys-session-ttl", "1m"}, map[string]string{"ANKA_ALLOW_EMPTY_REGISTRY": "true"}, []string{"--ca-cert: is not supported", "--oidc-user-info: is not supported", "--api-keys-session-ttl: is not supported"}},
 		{"cluster alone", []string{"--cluster", "a,b", "--allow-empty-registry"}, nil, []string{"--cluster: needs --standalone"}},
 		{"two etcds", []string{"--standalone", "--etcd-endpoints", "a:2379"}, nil, []string{"--etcd-endpoints: contradicts --standalone"}},
 		{"cluster with URLs", []string{"--standalone", "--cluster", "http://a,b"}, nil, []string{`--cluster: "http://a" is not a host`}},
@@ -103,6 +104,15 @@ func TestWrongSettingIsOneLineThatNamesIt(t *testing.T) { // not parallel: the c
 	}
 }
 
+func TestMisspeltVariableIsRefused(t *testing.T) {
+	t.Setenv("ANKA_ENABLE_AUHT", "true")
+	var stderr bytes.Buffer
+	code := run(t.Context(), []string{program, "--standalone"}, noEnv, io.Discard, &stderr)
+	if want := program + ": error: ANKA_ENABLE_AUHT is not a setting; is ANKA_ENABLE_AUTH meant?\n"; code != exitUsage || stderr.String() != want {
+		t.Errorf("code %d, %q, want %q", code, stderr.String(), want)
+	}
+}
+
 func TestVersionAndHelp(t *testing.T) { // not parallel: the command line library has global flags
 	var out, errs bytes.Buffer
 	if code := run(t.Context(), []string{program, "--version"}, noEnv, &out, &errs); code != 0 || !strings.HasPrefix(out.String(), program+" ") {
@@ -112,7 +122,7 @@ func TestVersionAndHelp(t *testing.T) { // not parallel: the command line librar
 	if code := run(t.Context(), []string{program, "--help"}, noEnv, &out, &errs); code != 0 {
 		t.Errorf("--help: code %d", code)
 	}
-	for _, want := range []string{"--standalone --cluster", "--etcd-endpoints", "ANKA_ROOT_TOKEN", "service", "etcd"} {
+	for _, want := range []string{"--standalone --cluster", "--etcd-endpoints", "everybody who reaches", "service", "etcd"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the help does not show %q", want)
 		}

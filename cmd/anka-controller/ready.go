@@ -31,7 +31,11 @@ func readyCommand(env func(string) (string, bool), stdout io.Writer) *cli.Comman
 				return usageError{err}
 			}
 			c.complete()
-			return ask(cc, c.localURL(), stdout)
+			err := ask(cc, c.localURL(), stdout)
+			if err != nil && !c.isGiven("ANKA_LISTEN_ADDR") && !c.Standalone {
+				err = fmt.Errorf("%w; pass the controller's own --standalone or --listen-addr", err)
+			}
+			return err
 		},
 	}
 }

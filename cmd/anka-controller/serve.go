@@ -14,6 +14,8 @@ import (
 
 	"github.com/ankacluster/ankacluster/controllerapi/etcdmember"
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
+	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/look"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
@@ -133,11 +135,11 @@ func (p *process) listen() error {
 		var err error
 		var l *listener
 		if !https {
-			l, err = newListener(c.name(env), addr, nil, p.log)
+			l, err = newListener(c.both(env), addr, nil, p.log)
 		} else if tc, tlsErr := c.serverTLS(cert, key, ca, demand); tlsErr != nil {
 			err = tlsErr
 		} else {
-			l, err = newListener(c.name(env), addr, tc, p.log)
+			l, err = newListener(c.both(env), addr, tc, p.log)
 		}
 		if err != nil {
 			errs = append(errs, err)
@@ -175,7 +177,7 @@ func (p *process) listen() error {
 // metricsListener serves what is gathered, beside what etcd and the Go runtime
 // register by themselves.
 func (c *config) metricsListener(gathered prometheus.Gatherer, log *zap.Logger) (*listener, error) {
-	l, err := newListener("ANKA_METRICS_PORT", net.JoinHostPort("", strconv.Itoa(c.MetricsPort)), nil, log)
+	l, err := newListener(c.both("ANKA_METRICS_PORT"), net.JoinHostPort(httpapi.LoopbackHost(c.ListenAddr), strconv.Itoa(c.MetricsPort)), nil, log)
 	if err != nil {
 		return nil, err
 	}
@@ -251,11 +253,41 @@ func (p *process) start(g *errgroup.Group, ctx context.Context, client *etcdmemb
 	if p.cfg.Standalone {
 		g.Go(func() error { p.rememberCloud(ctx, ctrl); return nil })
 	}
+	g.Go(func() error { p.welcome(ctx, ctrl); return nil })
 	p.api.set(ctrl.Handler())
 	if p.queue != nil {
 		p.queue.set(nodesOnly(ctrl.Handler()))
 	}
 	return ctrl, nil
+}
+
+// welcome says, once the cloud is known, how to go on and who may do so.
+func (p *process) welcome(ctx context.Context, ctrl controllerServer) {
+	if !awaitCloud(ctx, ctrl) {
+		return
+	}
+	if look.Of(os.Stderr).Terminal {
+		p.log.Info("up; join a Mac with: sudo ankacluster join " + p.cfg.AdvertiseURL)
+	}
+	addresses := []string{p.cfg.ListenAddr}
+	if p.cfg.RunRegistry {
+		addresses = append(addresses, p.cfg.RegistryListenAddr)
+	}
+	p.log.Warn("no authentication: everybody who reaches these addresses may start and end VMs, push and delete templates", zap.Strings("addresses", addresses))
+}
+
+// awaitCloud waits until the cloud is known; it is false when ctx ends before.
+func awaitCloud(ctx context.Context, ctrl controllerServer) bool {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for ctrl.CloudID() == "" {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
+	}
+	return true
 }
 
 // stop leaves politely: out of the list, then out of the requests, then out.
@@ -303,14 +335,8 @@ func (c *config) cloudIDFile() string { return filepath.Join(c.DataDir, "cloud-i
 
 // rememberCloud writes the cloud's id down as soon as it is known.
 func (p *process) rememberCloud(ctx context.Context, ctrl controllerServer) {
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
-	for ctrl.CloudID() == "" {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	if !awaitCloud(ctx, ctrl) {
+		return
 	}
 	id := ctrl.CloudID()
 	if old, err := os.ReadFile(p.cfg.cloudIDFile()); err == nil && strings.TrimSpace(string(old)) == id {

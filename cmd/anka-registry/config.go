@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -197,11 +198,28 @@ func (c *config) complete() error {
 	if c.role.replica.Trust, err = c.trust(); err != nil {
 		errs = append(errs, err)
 	}
-	errs = append(errs, s.Validate(), c.role.validate(c.given))
+	errs = append(errs, s.Validate(), c.role.validate(c.given), c.place())
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
 	return nil
+}
+
+// place refuses a directory that is perhaps not meant: the default is the current
+// one, and a store there would stand between other files.
+func (c *config) place() error {
+	if _, given := c.given["ANKA_BASE_PATH"]; given {
+		return nil
+	}
+	entries, err := os.ReadDir(c.server.Root)
+	if err != nil || len(entries) == 0 {
+		return nil // a fault of the directory is told by who makes the store
+	}
+	if _, err := os.Stat(filepath.Join(c.server.Root, "repos")); err == nil {
+		return nil
+	}
+	here, _ := filepath.Abs(c.server.Root)
+	return fmt.Errorf("--base-path (ANKA_BASE_PATH) is not set, and the current directory, %s, holds other files and no registry: name the directory that keeps the templates", here)
 }
 
 // trust says whose certificates count for connections to other registries.

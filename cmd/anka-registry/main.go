@@ -13,9 +13,9 @@ import (
 	"syscall"
 
 	"github.com/urfave/cli/v2"
-	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
+	"github.com/ankacluster/ankacluster/internal/cliargs"
 	"github.com/ankacluster/ankacluster/internal/clidocs"
 	"github.com/ankacluster/ankacluster/internal/settings"
 )
@@ -35,7 +35,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) == 2 && args[1] == "-v" { // with a level behind it, it is ANKA_V
 		args = []string{args[0], "--version"}
 	}
-	err := newApp(stdout, stderr).RunContext(ctx, args)
+	app := newApp(stdout, stderr)
+	err := app.RunContext(ctx, cliargs.Order(args, app.Flags, app.Commands))
 	switch {
 	case err == nil:
 		return 0
@@ -78,36 +79,13 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 				fmt.Fprintln(c.App.Writer, buildinfo.Line("anka-registry"))
 				return nil
 			case c.Args().Present():
-				return fmt.Errorf("%w: no command %q", errUsage, c.Args().First())
+				return fmt.Errorf("%w: no command %q; %s", errUsage, c.Args().First(), settings.MeantCommand("anka-registry", c.Args().First(), c.App.Commands))
 			}
 			return serve(c)
 		},
 	}
 	for _, cmd := range app.Commands {
 		cmd.OnUsageError = usage
-		cmd.Before = optionsFirst
 	}
 	return app
-}
-
-// optionsFirst refuses an option behind an argument: it would be taken for one.
-func optionsFirst(c *cli.Context) error {
-	for _, arg := range c.Args().Slice() {
-		if strings.HasPrefix(arg, "-") {
-			return fmt.Errorf("%w: option %s must stand before the arguments", errUsage, arg)
-		}
-	}
-	return nil
-}
-
-// newLogger writes JSON lines to standard error.
-func newLogger(verbose bool) (*zap.Logger, error) {
-	cfg := zap.NewProductionConfig()
-	cfg.EncoderConfig.EncodeTime = timeEncoder
-	cfg.Sampling = nil
-	cfg.DisableStacktrace = true
-	if verbose {
-		cfg.Level = zap.NewAtomicLevelAt(zap.DebugLevel)
-	}
-	return cfg.Build()
 }

@@ -35,7 +35,10 @@ func TestWrongUseSaysWhatIsWrong(t *testing.T) {
 	}{
 		{"", "ANKA_LISTEN_ADDR (--listen-addr) is not set"},
 		{"bogus", `no command "bogus"`},
+		{"stast", "did you mean anka-registry stats?"},
 		{"--no-such-flag", "flag provided but not defined"},
+		{"--listen-addr 127.0.0.1:0", "--base-path (ANKA_BASE_PATH) is not set, and the current directory, "},
+		{"--listen-addr 8089", `--listen-addr "8089" must be HOST:PORT or :PORT`},
 		{"--listen-addr 127.0.0.1:0 --enable-auth", "ANKA_ENABLE_AUTH is set, but"},
 		{"--listen-addr 127.0.0.1:0 --enable-authorization", "ANKA_ENABLE_AUTHORIZATION is set, but"},
 		{"--listen-addr 127.0.0.1:0 --quota lots", `--quota "lots"`},
@@ -51,9 +54,9 @@ func TestWrongUseSaysWhatIsWrong(t *testing.T) {
 		{"--listen-addr 127.0.0.1:0 --replica-of https://a:1 --registry-ca-cert /none", "--registry-ca-cert: open /none"},
 		{"--registry-ca-cert /none verify", "--registry-ca-cert: open /none"},
 		{"verify --from http://x", "--from needs --repair"},
-		{"export vm " + dir + " --json", "option --json must stand before the arguments"},
 		{"export", "export needs REPOSITORY and DIR"},
 		{"--base-path " + dir + " stats", "holds no registry"},
+		{"stats --json --base-path " + dir, dir + " holds no registry"},
 	} {
 		code, _, stderr := command(t, strings.Fields(tt.args)...)
 		if code != 2 || !strings.Contains(stderr, tt.want) {
@@ -235,6 +238,7 @@ func TestEmptyVariableIsAnAbsentOne(t *testing.T) {
 	}
 	cancel()
 	<-ended
+	t.Chdir(t.TempDir()) // an empty directory may become a store
 	c := &config{server: server.DefaultConfig()}
 	if _, errs := settings.Load(c.table(), none, os.LookupEnv); len(errs) > 0 {
 		t.Fatal(errs)

@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/urfave/cli/v2"
 
+	"github.com/ankacluster/ankacluster/internal/buildinfo"
 	"github.com/ankacluster/ankacluster/internal/progress"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
@@ -25,6 +26,13 @@ func commands() []*cli.Command {
 	jsonFlag := &cli.BoolFlag{Name: "machine-readable", Aliases: []string{"json", "j"}, Usage: "print JSON"}
 	return []*cli.Command{
 		readyCommand(),
+		{
+			Name: "version", Hidden: true, Usage: "print version, commit, date and Go version",
+			Action: func(c *cli.Context) error {
+				_, err := fmt.Fprintln(c.App.Writer, buildinfo.Line("anka-registry"))
+				return err
+			},
+		},
 		{
 			Name: "verify", Usage: "hash all content again and check that every tag can be pulled",
 			Description: "Exit status 1 means that damage was found and is not repaired.\n\nanka-registry --base-path /var/lib/anka-registry verify --repair --from http://10.0.1.5:8089",

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"time"
 
@@ -14,28 +15,33 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/urfave/cli/v2"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
+	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/logging"
+	"github.com/ankacluster/ankacluster/internal/settings"
 	"github.com/ankacluster/ankacluster/registryapi/server"
 )
-
-var timeEncoder = zapcore.ISO8601TimeEncoder
 
 func serve(cc *cli.Context) error {
 	c, err := load(cc)
 	if err != nil {
 		return err
 	}
-	if err := c.complete(); err != nil {
+	err = c.complete()
+	strange, misspelt := settings.CheckNames(os.Environ(), c.table())
+	if misspelt != nil {
+		misspelt = fmt.Errorf("%w: %w", errUsage, misspelt)
+	}
+	if err := errors.Join(err, misspelt); err != nil {
 		return err
 	}
-	log, err := newLogger(c.Verbose || c.Verbosity > 0)
-	if err != nil {
-		return err
-	}
+	log := logging.New(cc.App.ErrWriter, c.Verbose || c.Verbosity > 0)
 	defer func() { _ = log.Sync() }()
+	if len(strange) > 0 {
+		log.Warn("these variables are no settings of this program", zap.Strings("variables", strange))
+	}
 	for _, env := range []string{"ANKA_VM_DIR_PATH", "ANKA_IMAGE_DIR_PATH", "ANKA_STATE_FILE_DIR_PATH"} {
 		if s, ok := c.given[env]; ok {
 			log.Warn("setting has no effect: content is stored by digest below the base path", zap.String("setting", s.Name))
@@ -46,7 +52,7 @@ func serve(cc *cli.Context) error {
 		reg := prometheus.NewRegistry()
 		reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildinfo.Info("anka-registry"))
 		c.server.Metrics = reg
-		addr := net.JoinHostPort("", strconv.Itoa(c.MetricsPort))
+		addr := net.JoinHostPort(httpapi.LoopbackHost(c.server.ListenAddr), strconv.Itoa(c.MetricsPort))
 		mux := http.NewServeMux()
 		mux.Handle("GET "+c.MetricsPath, promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 		g.Go(func() error { return serveMetrics(ctx, addr, mux) })
@@ -62,6 +68,7 @@ func serve(cc *cli.Context) error {
 	if rep != nil {
 		g.Go(func() error { return rep.Run(ctx) })
 	}
+	log.Warn("no authentication: everybody who reaches this address may push and delete templates", zap.String("address", c.server.ListenAddr))
 	g.Go(func() error { return srv.Run(ctx) })
 	return g.Wait()
 }
@@ -69,7 +76,7 @@ func serve(cc *cli.Context) error {
 func serveMetrics(ctx context.Context, addr string, h http.Handler) error {
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
-		return fmt.Errorf("metrics: listen on %s (ANKA_METRICS_PORT): %w", addr, err)
+		return fmt.Errorf("metrics: %w; a controller on this host may have the port: choose another one with --metrics-port", httpapi.ListenError("ANKA_METRICS_PORT (--metrics-port)", addr, err))
 	}
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -11,13 +12,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/ankacluster/ankacluster/agent"
 	"github.com/ankacluster/ankacluster/balancer"
+	"github.com/ankacluster/ankacluster/internal/look"
 )
 
 // endpointsCommand shows what the running agent, or the proxies of this user,
@@ -45,27 +46,17 @@ func runEndpoints(c *cli.Context) error {
 	if c.NArg() > 0 {
 		return usagef("unexpected argument %q", c.Args().First())
 	}
-	out := c.App.Writer
-	for {
+	show := func(out io.Writer) error {
 		pools, err := askEndpoints(c)
 		if err != nil {
 			return err
 		}
-		if err := writeEndpoints(out, c, pools); err != nil {
-			return err
-		}
-		if !c.Bool("watch") {
-			return nil
-		}
-		select {
-		case <-c.Context.Done():
-			return nil
-		case <-time.After(time.Second):
-		}
-		if !c.Bool("json") {
-			fmt.Fprintln(out)
-		}
+		return writeEndpoints(out, c, pools)
 	}
+	if !c.Bool("watch") {
+		return show(c.App.Writer)
+	}
+	return watch(c, show)
 }
 
 type poolMap map[string]balancer.Status
@@ -137,31 +128,96 @@ func printEndpoints(out io.Writer, pools poolMap, why bool, now time.Time) error
 	names := slices.SortedFunc(maps.Keys(pools), func(a, b string) int {
 		return cmp.Or(cmp.Compare(poolRank(a), poolRank(b)), cmp.Compare(a, b))
 	})
-	for i, name := range names {
-		if i > 0 {
-			fmt.Fprintln(out)
-		}
+	l, w := look.Of(out), bufio.NewWriter(out)
+	first := true
+	for _, name := range names {
 		s := pools[name]
-		fmt.Fprintf(out, "%s: %d of %d usable", poolTitle(name), s.Usable, len(s.Endpoints))
-		if note := poolNote(s); note != "" {
-			fmt.Fprintf(out, "; %s", note)
+		if poolRank(name) > 0 && !why && sameStates(s, pools[strings.Replace(name, "blobs", "registries", 1)]) {
+			continue // they would say the same once more
 		}
-		fmt.Fprintln(out)
-		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+		if !first {
+			fmt.Fprintln(w)
+		}
+		first = false
+		fmt.Fprintf(w, "%s: %s\n", l.Bold(poolTitle(name)), usable(l, s))
 		for _, e := range s.Endpoints {
-			fmt.Fprintf(w, "  %s\t%s\t%s\tshare %.0f%%\tin flight %d\t%s\n", e.URL, stateWord(e, now), origins(e),
-				e.Share*100, e.InFlight+e.Transfers, success(e))
+			printEndpoint(w, l, e, now)
+			indented(w, l, traffic(e))
 			if why {
 				for _, line := range whyLines(e, now) {
-					fmt.Fprintf(w, "    %s\n", line)
+					indented(w, l, line)
 				}
 			}
 		}
-		if err := w.Flush(); err != nil {
-			return err
-		}
 	}
-	return nil
+	return w.Flush()
+}
+
+// usable is how a pool is as a whole.
+func usable(l look.Look, s balancer.Status) string {
+	text := fmt.Sprintf("%d of %d usable", s.Usable, len(s.Endpoints))
+	switch {
+	case s.Usable == 0:
+		text = l.Bad(text)
+	case s.Usable < len(s.Endpoints):
+		text = l.Warn(text)
+	}
+	if note := poolNote(s); note != "" {
+		text += "; " + l.Bad(note)
+	}
+	return text
+}
+
+// printEndpoint writes an endpoint with its state, and why it is out of use.
+func printEndpoint(w io.Writer, l look.Look, e balancer.EndpointStatus, now time.Time) {
+	level := stateLevel(e)
+	fmt.Fprintf(w, "  %s%s  %s\n", l.Sign(level), e.URL, l.Paint(level, stateWord(e, now)))
+	if level == look.Bad {
+		indented(w, l, e.Reason)
+	}
+}
+
+// indented writes text below the line that it is about.
+func indented(w io.Writer, l look.Look, text string) {
+	for _, line := range look.Wrap(text, l.Width()-6) {
+		fmt.Fprintf(w, "      %s\n", line)
+	}
+}
+
+func stateLevel(e balancer.EndpointStatus) look.Level {
+	switch {
+	case e.State == balancer.Healthy && e.Weight < 1:
+		return look.Warn
+	case e.State == balancer.Healthy:
+		return look.Good
+	case e.State == balancer.Down, e.State == balancer.Ejected:
+		return look.Bad
+	}
+	return look.None
+}
+
+// sameStates reports whether each endpoint of one pool is in the state that it has
+// in the other.
+func sameStates(a, b balancer.Status) bool {
+	return poolNote(a) == "" && slices.EqualFunc(a.Endpoints, b.Endpoints, func(x, y balancer.EndpointStatus) bool {
+		return x.URL == y.URL && x.State == y.State
+	})
+}
+
+// traffic is what goes to an endpoint, and how well it answers.
+func traffic(e balancer.EndpointStatus) string {
+	busy := fmt.Sprintf("%d in flight", e.InFlight+e.Transfers)
+	switch {
+	case e.Requests == 0:
+		return "no requests yet, " + busy
+	case e.State == balancer.Unknown && e.LatencyP50 == 0:
+		return fmt.Sprintf("%s, no answer yet, %s", count(int(e.Requests), "request"), busy)
+	}
+	text := fmt.Sprintf("%.0f%% of the last minute's requests, %.1f%% ok, %s", e.Share*100, e.SuccessRate*100, busy)
+	if e.LatencyP95 > 0 { // others are only such as have no usual time
+		text += fmt.Sprintf(", half within %.1f ms, 95%% within %.1f ms", e.LatencyP50, e.LatencyP95)
+	}
+	return text
 }
 
 // poolRank puts the blobs behind the registries that they are of.
@@ -192,14 +248,14 @@ func poolNote(s balancer.Status) string {
 	return ""
 }
 
-// stateWord is as short as `ejected 12s ago, retry in 3s`.
+// stateWord is as short as `ejected for 12s, next probe in 3.0s`.
 func stateWord(e balancer.EndpointStatus, now time.Time) string {
-	word := fmt.Sprintf("%s %s", e.State, ago(e.Since, now))
+	word := fmt.Sprintf("%s for %s", e.State, brief(now.Sub(e.Since)))
 	switch {
 	case e.State == balancer.Healthy && e.Weight < 1:
 		word += fmt.Sprintf(", returning at %.0f%%", e.Weight*100)
 	case e.State == balancer.Down || e.State == balancer.Ejected:
-		word += fmt.Sprintf(" (%s), next probe in %s", e.Reason, tenths(e.NextProbe.Sub(now)))
+		word += ", next probe in " + tenths(e.NextProbe.Sub(now))
 	}
 	return word
 }
@@ -207,19 +263,11 @@ func stateWord(e balancer.EndpointStatus, now time.Time) string {
 func origins(e balancer.EndpointStatus) string {
 	words := make([]string, 0, len(e.Origins))
 	for _, o := range e.Origins {
-		words = append(words, string(o))
+		words = append(words, map[balancer.Origin]string{
+			balancer.OriginJoin: "given", balancer.OriginLearned: "announced by the cloud", balancer.OriginCached: "announced before the last start",
+		}[o])
 	}
-	return strings.Join(words, "+")
-}
-
-func success(e balancer.EndpointStatus) string {
-	if e.Requests == 0 {
-		return "no requests yet\t"
-	}
-	if e.LatencyP95 == 0 { // only such as have no usual time
-		return fmt.Sprintf("%.1f%% ok\t", e.SuccessRate*100)
-	}
-	return fmt.Sprintf("%.1f%% ok\tp50 %.1f ms, p95 %.1f ms", e.SuccessRate*100, e.LatencyP50, e.LatencyP95)
+	return strings.Join(words, ", ")
 }
 
 // whyLines answer: why is it in this state, and may the next request go there?
@@ -229,6 +277,7 @@ func whyLines(e balancer.EndpointStatus, now time.Time) []string {
 		choose = "yes"
 	}
 	lines := []string{
+		origins(e),
 		fmt.Sprintf("last transition %s: %s", ago(e.Since, now), e.Reason),
 		fmt.Sprintf("next pick may choose it: %s; breaker %s%s; next probe in %s", choose, e.Breaker, until(e.BreakerUntil, now), tenths(e.NextProbe.Sub(now))),
 		fmt.Sprintf("requests %d, failed %d, late %d, ejected %d times; %d in flight, %d long polls, %d transfers",

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/ankacluster/ankacluster/balancer"
+	"github.com/ankacluster/ankacluster/internal/look"
 )
 
 // The proxy runs in front of a server that works, one without readiness and an
@@ -113,20 +114,20 @@ func TestEveryViewOfTheEndpointsTellsTheSame(t *testing.T) {
 	controllers := pools["controllers"]
 	text, why, metrics := endpoints(), endpoints("--why"), fetch(t, address(len(pr.servers)-1)+"/metrics")
 	var row bytes.Buffer
-	printPool(func(format string, args ...any) { fmt.Fprintf(&row, format+"\n", args...) }, "controllers", controllers, time.Now())
+	printPool(&row, look.Look{}, "controllers", controllers, time.Now())
 	first := controllers.Endpoints[0]
 	share, requests := fmt.Sprintf("%.0f%%", first.Share*100), fmt.Sprint(first.Requests)
 	for _, want := range []struct {
 		in, url, line string // a pattern, after the URL
 	}{
-		{text, works.URL, ` +healthy \d+s ago +join +share ` + share + ` +in flight 0 +100\.0% ok`},
-		{text, plain.URL, ` +unknown \d+s ago +join +share \d+% +in flight 0 +100\.0% ok`},
-		{text, dead, ` +down \d+s ago \(first probe failed: connection refused\), next probe in \d\.\ds +join +share 0% +in flight 0 +no requests yet`},
-		{why, works.URL, `.*\n.*first probe passed\n.*choose it: yes; breaker closed; .*\n +requests ` + requests + `, failed 0,`},
-		{why, plain.URL, `.*\n.*new; newest probe: answered 404, which says nothing\n.*choose it: yes; breaker closed; `},
-		{why, dead, `.*\n.*first probe failed: connection refused\n.*choose it: no; breaker (open for|half-open).*; next probe in .*\n +requests 0, failed 0, late 0, ejected 1 times`},
-		{row.String(), works.URL, `\thealthy \d+s ago\n`},
-		{row.String(), dead, `\tdown \d+s ago \(first probe failed: connection refused\), next probe in`},
+		{text, works.URL, `  healthy for \d+s\n +` + share + ` of the last minute's requests, 100\.0% ok, 0 in flight`},
+		{text, plain.URL, `  unknown for \d+s\n +\d+% of the last minute's requests, 100\.0% ok, 0 in flight`},
+		{text, dead, `  down for \d+s, next probe in \d\.\ds\n +first probe failed: connection refused\n +no requests yet, 0 in flight`},
+		{why, works.URL, `.*\n( {6}.*\n)* +given\n.*first probe passed\n.*choose it: yes; breaker closed; .*\n +requests ` + requests + `, failed 0,`},
+		{why, plain.URL, `.*\n( {6}.*\n)* +given\n.*new; newest probe: answered 404, which says\n +nothing\n.*choose it: yes; breaker closed; `},
+		{why, dead, `.*\n( {6}.*\n)* +given\n.*first probe failed: connection refused\n.*choose it: no; breaker (open for|half-open).*; next probe in .*\n +requests 0, failed 0, late 0, ejected 1 times`},
+		{row.String(), works.URL, `  healthy for \d+s\n`},
+		{row.String(), dead, `  down for \d+s, next probe in .*\n +first probe failed: connection refused\n`},
 		{metrics, works.URL, `",pool="controllers",state="healthy"} 1\n`},
 		{metrics, plain.URL, `",pool="controllers",state="unknown"} 1\n`},
 		{metrics, dead, `",pool="controllers",state="down"} 1\n`},
@@ -164,12 +165,12 @@ func TestFailedOpenPoolTellsWhy(t *testing.T) {
 		{URL: "http://a", State: balancer.Down, Since: now, Reason: "first probe failed: refused", Eligible: true, NextProbe: now},
 	}}
 	var row, text bytes.Buffer
-	printPool(func(format string, args ...any) { fmt.Fprintf(&row, format+"\n", args...) }, "controllers", s, now)
+	printPool(&row, look.Look{}, "controllers", s, now)
 	if err := printEndpoints(&text, poolMap{"controllers": s}, false, now); err != nil {
 		t.Fatal(err)
 	}
 	for _, got := range []string{row.String(), text.String()} {
-		for _, want := range []string{"FAILED OPEN: none is well", "(first probe failed: refused)"} {
+		for _, want := range []string{"FAILED OPEN: none is well", "first probe failed: refused"} {
 			if !strings.Contains(got, want) {
 				t.Errorf("no %q in\n%s", want, got)
 			}

@@ -16,6 +16,7 @@ import (
 	"github.com/ankacluster/ankacluster/agent"
 	"github.com/ankacluster/ankacluster/agent/logship"
 	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/logging"
 )
 
 // logs are the agent's logs: lines of JSON in files that rotate.
@@ -31,16 +32,10 @@ func openLogs(dir agent.Dir, verbosity int) (*logs, error) {
 	if err := os.MkdirAll(dir.LogDir(), 0o700); err != nil {
 		return nil, err
 	}
-	level := zapcore.InfoLevel
-	if verbosity > 0 {
-		level = zapcore.DebugLevel
-	}
+	level := logging.Level(verbosity > 0)
 	// Documented limits of the original: 700 MB and 7 days for the log, 1 GB for
 	// the commands. Ours are terser and need a tenth.
-	enc := zap.NewProductionEncoderConfig()
-	enc.EncodeTime = zapcore.RFC3339NanoTimeEncoder
-	enc.EncodeDuration = zapcore.StringDurationEncoder
-	l := &logs{encoder: zapcore.NewJSONEncoder(enc), level: level}
+	l := &logs{encoder: logging.JSON(), level: level}
 	open := func(path string, megabytes int) *zap.Logger {
 		f := newLogFile(&lumberjack.Logger{Filename: path, MaxSize: megabytes, MaxBackups: 5, MaxAge: 7, Compress: true})
 		l.files = append(l.files, f)

@@ -17,6 +17,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
+	"github.com/ankacluster/ankacluster/internal/cliargs"
 	"github.com/ankacluster/ankacluster/internal/settings"
 	"github.com/ankacluster/ankacluster/internal/spelling"
 )
@@ -107,7 +108,7 @@ Exit codes: 0 done, 1 failed, 2 used wrongly.`,
 			sub.OnUsageError = onUsageError
 		}
 	}
-	err := app.RunContext(ctx, flagsFirst(args, app.Commands))
+	err := app.RunContext(ctx, cliargs.Order(args, app.Flags, app.Commands))
 	if err == nil {
 		return exitDone
 	}

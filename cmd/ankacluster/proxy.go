@@ -17,12 +17,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/urfave/cli/v2"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ankacluster/ankacluster/agent"
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/balancer/proxy"
+	"github.com/ankacluster/ankacluster/internal/logging"
 )
 
 // proxyCommand runs the loopback proxy alone, on any machine, joined or not.
@@ -60,10 +60,7 @@ func runProxy(c *cli.Context) error {
 		// a tenth of what a small request costs.
 		debug.SetGCPercent(400)
 	}
-	log, err := proxyLog(c.Bool("verbose"))
-	if err != nil {
-		return err
-	}
+	log := logging.New(c.App.ErrWriter, c.Bool("verbose"))
 	pr := &proxyProcess{log: log, pools: make(map[string]*balancer.Balancer), verify: c.Bool("verify-digests")}
 	defer pr.close()
 	if err := pr.controllers(c.StringSlice("controllers"), c.String("controller-listen")); err != nil {
@@ -98,17 +95,6 @@ func registryCalls() balancer.Config {
 	cfg := balancer.DefaultConfig()
 	cfg.NotFoundAsksNext = true
 	return cfg
-}
-
-func proxyLog(verbose bool) (*zap.Logger, error) {
-	cfg := zap.NewProductionConfig()
-	cfg.Encoding, cfg.EncoderConfig = "console", zap.NewDevelopmentEncoderConfig()
-	cfg.EncoderConfig.EncodeTime = zapcore.ISO8601TimeEncoder
-	cfg.DisableCaller, cfg.DisableStacktrace = true, true
-	if verbose {
-		cfg.Level.SetLevel(zap.DebugLevel)
-	}
-	return cfg.Build()
 }
 
 // proxySocketDir holds the status sockets of this user's proxies.

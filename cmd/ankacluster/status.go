@@ -1,17 +1,20 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/ankacluster/ankacluster/agent"
 	"github.com/ankacluster/ankacluster/balancer"
+	"github.com/ankacluster/ankacluster/internal/look"
 )
 
 func statusCommand() *cli.Command {
@@ -22,6 +25,7 @@ func statusCommand() *cli.Command {
    sudo ankacluster status
    sudo ankacluster status --machine-readable | jq .endpoints`,
 		Flags: append(placeFlags(),
+			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "show again every second until interrupted", DisableDefaultText: true},
 			&cli.BoolFlag{Name: "machine-readable", Aliases: []string{"json", "j"}, Usage: "print JSON", DisableDefaultText: true}),
 		Action: statusAction,
 	}
@@ -38,23 +42,31 @@ func statusAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	show := func(out io.Writer) error { return showStatus(c, dir, out) }
+	if c.Bool("watch") {
+		return watch(c, show)
+	}
+	return show(c.App.Writer)
+}
+
+func showStatus(c *cli.Context, dir agent.Dir, out io.Writer) error {
 	var raw json.RawMessage
-	err = agent.AskSocket(c.Context, dir.Socket(), "/status", &raw)
+	err := agent.AskSocket(c.Context, dir.Socket(), "/status", &raw)
 	if errors.Is(err, agent.ErrNotRunning) {
 		return notRunning(dir)
 	}
 	if err != nil {
 		return err
 	}
-	if c.Bool("machine-readable") {
-		_, err := fmt.Fprintln(c.App.Writer, string(raw))
+	if c.Bool("json") {
+		_, err := fmt.Fprintln(out, string(raw))
 		return err
 	}
 	var s fullStatus
 	if err := json.Unmarshal(raw, &s); err != nil {
 		return fmt.Errorf("the agent's answer: %w", err)
 	}
-	return printStatus(c.App.Writer, s, time.Now())
+	return printStatus(out, s, time.Now())
 }
 
 // notRunning explains why no agent answers.
@@ -72,37 +84,48 @@ func notRunning(dir agent.Dir) error {
 }
 
 func printStatus(out io.Writer, s fullStatus, now time.Time) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	row := func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
-
-	row("node\t%s (%s)", s.Config.NodeName, s.NodeID)
-	row("agent\trunning since %s, process %d, version %s", brief(now.Sub(s.Since)), s.PID, s.Config.Version)
+	l, w := look.Of(out), bufio.NewWriter(out)
+	row := func(level look.Level, name, format string, args ...any) {
+		lines := look.Wrap(fmt.Sprintf(format, args...), l.Width()-14)
+		for i, line := range lines {
+			if i > 0 {
+				name = ""
+			}
+			fmt.Fprintf(w, "%s%s\n", l.Bold(fmt.Sprintf("%-12s", name)), l.Paint(level, line))
+		}
+	}
+	row(look.None, "node", "%s (%s)", s.Config.NodeName, s.NodeID)
+	row(look.None, "agent", "running for %s, process %d, version %s", brief(now.Sub(s.Since)), s.PID, s.Config.Version)
 	switch {
 	case !s.Registered:
-		row("cloud\tnot registered yet: %s", s.SyncError)
+		row(look.Bad, "cloud", "not registered yet: %s", s.SyncError)
 	case s.SyncError != "":
-		row("cloud\tlast heartbeat %s; since then: %s", ago(s.LastSync, now), s.SyncError)
+		row(look.Bad, "cloud", "last heartbeat %s; since then: %s", ago(s.LastSync, now), s.SyncError)
 	default:
-		row("cloud\tlast heartbeat %s", ago(s.LastSync, now))
+		row(look.None, "cloud", "last heartbeat %s", ago(s.LastSync, now))
 	}
 	if s.DrainMode {
-		row("\tdrain mode: takes no VMs until the cloud ends it")
+		row(look.Warn, "", "drain mode: takes no VMs until the cloud ends it")
 	}
-	row("capacity\t%d VMs, mode %s; %d run", s.Config.VMLimit, s.Config.CapacityMode, runningVMs(s))
-	if s.LookError != "" {
-		row("hypervisor\t%s, not answering: %s", s.Runtime, s.LookError)
-	} else {
-		row("hypervisor\t%s: %s %s, licence %s", s.Runtime, s.Hypervisor.Product, s.Hypervisor.Version, licenceWord(s))
+	row(look.None, "capacity", "%d of %s run, capacity mode %s", runningVMs(s), count(s.Config.VMLimit, "VM"), s.Config.CapacityMode)
+	switch {
+	case s.LookError != "":
+		row(look.Bad, "hypervisor", "%s, not answering: %s", s.Runtime, s.LookError)
+	case s.Runtime != agent.RuntimeTart && !s.Hypervisor.LicenseValid:
+		row(look.Bad, "hypervisor", "%s: %s %s, licence %s", s.Runtime, s.Hypervisor.Product, s.Hypervisor.Version, licenceWord(s))
+	default:
+		row(look.None, "hypervisor", "%s: %s %s, licence %s", s.Runtime, s.Hypervisor.Product, s.Hypervisor.Version, licenceWord(s))
 	}
 	if s.Inactive != "" {
-		row("takes no VMs\t%s", s.Inactive)
+		row(look.Bad, "", "takes no VMs: %s", s.Inactive)
 	}
-	row("disk\t%s free", size(s.FreeDiskByte))
+	row(look.None, "disk", "%s free", size(s.FreeDiskByte))
 	if s.Endpoints != nil {
-		printPool(row, "controllers", s.Endpoints.Controllers, now)
-		printPool(row, "registries", s.Endpoints.Registries, now)
+		printPool(w, l, "controllers", s.Endpoints.Controllers, now)
+		printPool(w, l, "registries", s.Endpoints.Registries, now)
 	}
 	for i, vm := range s.VMs {
+		heading(w, l, i, "VMs")
 		what := "not the cloud's"
 		switch {
 		case vm.InstanceID != "":
@@ -110,31 +133,34 @@ func printStatus(out io.Writer, s fullStatus, now time.Time) error {
 		case vm.Managed:
 			what = "no instance is known of it"
 		}
-		row("%s\t%s\t%s\t%s\t%s", heading("VMs", i), vm.Name, vm.Status, vm.IP, what)
+		fmt.Fprintf(w, "  %s\n", vm.Name)
+		indented(w, l, strings.Join(slices.DeleteFunc([]string{vm.Status, vm.IP, what}, func(s string) bool { return s == "" }), ", "))
 	}
 	for i, t := range s.Tasks {
-		note := t.LastError
+		heading(w, l, i, "tasks")
+		fmt.Fprintf(w, "  %s  %s for %s\n", t.Kind, t.State, brief(now.Sub(t.Claimed)))
 		if t.Untold {
-			note = "its end is not acknowledged yet. " + note
+			indented(w, l, "its end is not acknowledged yet")
 		}
-		row("%s\t%s\t%s\tsince %s\t%s", heading("tasks", i), t.Kind, t.State, brief(now.Sub(t.Claimed)), note)
+		indented(w, l, t.LastError)
 	}
 	for i, e := range s.LastErrors {
-		count := ""
+		heading(w, l, i, "last errors")
+		times := ""
 		if e.Count > 1 {
-			count = fmt.Sprintf(" (%d times)", e.Count)
+			times = fmt.Sprintf(", %d times", e.Count)
 		}
-		row("%s\t%s\t%s: %s%s", heading("last errors", i), ago(e.Time, now), e.What, e.Message, count)
+		fmt.Fprintf(w, "  %s  %s%s\n", ago(e.Time, now), e.What, times)
+		indented(w, l, e.Message)
 	}
 	return w.Flush()
 }
 
-// heading stands before the first row of a list.
-func heading(word string, i int) string {
+// heading stands before the first item of a list.
+func heading(w io.Writer, l look.Look, i int, word string) {
 	if i == 0 {
-		return word
+		fmt.Fprintln(w, l.Bold(word))
 	}
-	return ""
 }
 
 func runningVMs(s fullStatus) int {
@@ -158,14 +184,13 @@ func licenceWord(s fullStatus) string {
 }
 
 // printPool shows each endpoint with its state, since when, and why.
-func printPool(row func(string, ...any), name string, p balancer.Status, now time.Time) {
-	if note := poolNote(p); note != "" {
-		row("%s\t%s", name, note)
-	}
-	for i, e := range p.Endpoints {
-		row("%s\t%s\t%s", heading(name, i), e.URL, stateWord(e, now))
-	}
+func printPool(w io.Writer, l look.Look, name string, p balancer.Status, now time.Time) {
 	if len(p.Endpoints) == 0 {
-		row("%s\tnone known yet", name)
+		fmt.Fprintf(w, "%snone is known yet\n", l.Bold(fmt.Sprintf("%-12s", name)))
+		return
+	}
+	fmt.Fprintf(w, "%s%s\n", l.Bold(fmt.Sprintf("%-12s", name)), usable(l, p))
+	for _, e := range p.Endpoints {
+		printEndpoint(w, l, e, now)
 	}
 }

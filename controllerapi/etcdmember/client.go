@@ -1,6 +1,7 @@
 package etcdmember
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -75,6 +76,10 @@ func Connect(cfg ClientConfig, log *zap.Logger) (*Client, error) {
 }
 
 func baseClientConfig(cfg ClientConfig, log *zap.Logger) clientv3.Config {
+	// Its warnings come once a second and call, and say in the words of gRPC what
+	// the watch of the members says once.
+	quiet := newQuiet(log)
+	quiet.level.SetLevel(zap.ErrorLevel)
 	return clientv3.Config{
 		TLS:         cfg.TLS,
 		DialTimeout: 5 * time.Second,
@@ -82,7 +87,7 @@ func baseClientConfig(cfg ClientConfig, log *zap.Logger) clientv3.Config {
 		// unacknowledged for this timeout: the case of a host that was cut off.
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: 3 * time.Second,
-		Logger:               newQuiet(log).Logger,
+		Logger:               quiet.Logger,
 	}
 }
 
@@ -167,7 +172,7 @@ func (c *Client) examine(ctx context.Context, members map[string]*member) bool {
 				return
 			}
 			if m.sick {
-				c.log.Warn("etcd member out of use", zap.String("endpoint", ep), zap.Error(err))
+				c.log.Warn("etcd member out of use", zap.String("endpoint", ep), zap.Error(cmp.Or(unreachable(ctx, ep), err)))
 			} else {
 				c.log.Info("etcd member in use again", zap.String("endpoint", ep))
 			}
@@ -178,6 +183,22 @@ func (c *Client) examine(ctx context.Context, members map[string]*member) bool {
 	}
 	wg.Wait()
 	return changed
+}
+
+// unreachable is why there is no connection to an endpoint, nil when there is one:
+// the client only knows that its time was up. It is quick: the members wait for it.
+func unreachable(ctx context.Context, endpoint string) error {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return err
+	}
+	d := net.Dialer{Timeout: 200 * time.Millisecond}
+	conn, err := d.DialContext(ctx, "tcp", u.Host)
+	if err != nil {
+		return err
+	}
+	_ = conn.Close()
+	return nil
 }
 
 // answers returns nil when the member answers and follows a leader.

@@ -34,7 +34,9 @@ type finding struct {
 func (s *Server) watchHealth(ctx context.Context) {
 	tick := time.NewTicker(healthEvery)
 	defer tick.Stop()
-	was := "starting"
+	// A state that is being loaded is how every start begins; it is a fault once a
+	// controller was ready.
+	was, ready := "starting", false
 	for {
 		reason, alarm := s.examine(ctx)
 		if ctx.Err() != nil {
@@ -42,9 +44,13 @@ func (s *Server) watchHealth(ctx context.Context) {
 		}
 		s.health.last.Store(&finding{at: time.Now(), reason: reason, alarm: alarm})
 		if reason != was {
-			if reason == "" {
+			switch {
+			case reason == "":
+				ready = true
 				s.log.Info("ready")
-			} else {
+			case reason == loading && !ready:
+				s.log.Info("loading the state from etcd")
+			default:
 				s.log.Warn("not ready", zap.String("reason", reason))
 			}
 			was = reason
@@ -57,6 +63,9 @@ func (s *Server) watchHealth(ctx context.Context) {
 	}
 }
 
+// loading is why a controller that has just begun is not ready.
+const loading = "state is not loaded from etcd yet"
+
 // examine returns why this controller cannot serve, and whether that is an alarm
 // of etcd.
 func (s *Server) examine(ctx context.Context) (reason string, alarm bool) {
@@ -65,7 +74,7 @@ func (s *Server) examine(ctx context.Context) (reason string, alarm bool) {
 	select {
 	case <-s.store.Loaded():
 	default:
-		return "state is not loaded from etcd yet", false
+		return loading, false
 	}
 	switch err := s.store.Fresh(ctx); {
 	case errors.Is(err, etcdstore.ErrOtherHistory):

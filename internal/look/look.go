@@ -18,8 +18,12 @@ type Look struct {
 	width    int
 }
 
-// Of returns the look of w. NO_COLOR and TERM=dumb switch colours off.
+// Of returns the look of w, which may have one itself. NO_COLOR and TERM=dumb switch
+// colours off.
 func Of(w io.Writer) Look {
+	if of, ok := w.(interface{ Look() Look }); ok {
+		return of.Look()
+	}
 	f, ok := w.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return Look{}
@@ -118,5 +122,10 @@ func Wrap(text string, width int) []string {
 	return lines
 }
 
-// Clear begins a screen that is drawn anew.
-const Clear = "\x1b[H\x1b[2J"
+// A screen is drawn anew from Home, line by line with ClearLine at the end of each,
+// and ClearBelow after the last: nothing flickers, as with a screen that is cleared.
+const (
+	Home       = "\x1b[H"
+	ClearLine  = "\x1b[K"
+	ClearBelow = "\x1b[J"
+)

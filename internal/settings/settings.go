@@ -14,11 +14,17 @@ package settings
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/ankacluster/ankacluster/internal/spelling"
 )
 
 // Setting is one thing that can be set: by its environment variable and, unless
@@ -104,6 +110,21 @@ func (s Setting) find(flag, env Lookup) Source {
 		}
 	}
 	return Source{Name: s.Env}
+}
+
+// MeantCommand is advice to who gave a program a command that it does not have.
+func MeantCommand(program, written string, commands []*cli.Command) string {
+	near := spelling.Nearest(written, func(yield func(string) bool) {
+		for _, c := range commands {
+			if !yield(c.Name) {
+				return
+			}
+		}
+	})
+	if near != "" {
+		return "did you mean " + program + " " + near + "?"
+	}
+	return "see " + program + " --help"
 }
 
 // Flags makes the flags of a command line. They read no environment: Load does, so
@@ -215,38 +236,45 @@ func meant(name string, known map[string]bool) string {
 	return ""
 }
 
-// nearest returns the known name that is at most two letters away, or a swap of
-// neighbours, which counts as two.
+// nearest returns the known name that was probably meant.
 func nearest(name string, known map[string]bool) string {
-	best, at := "", 3
-	for k := range known {
-		if d := distance(name, k); d < at || d == at && k < best {
-			best, at = k, d
+	// Every name begins alike: only the rest can be like or unlike.
+	short := strings.TrimPrefix(name, "ANKA_")
+	words := func(yield func(string) bool) {
+		for _, k := range slices.Sorted(maps.Keys(known)) {
+			if !yield(strings.TrimPrefix(k, "ANKA_")) {
+				return
+			}
 		}
 	}
-	if at > 2 {
-		return ""
+	if n := spelling.Nearest(short, words); n != "" {
+		return "ANKA_" + n
 	}
-	return best
+	return ""
 }
 
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+// ofOthers are variables of one program that look like misspelt ones of another:
+// one file of settings may serve both.
+var ofOthers = map[string]bool{"ANKA_LOG_DIR": true, "ANKA_LOGS_DIR": true}
+
+// ofKubernetes matches what Kubernetes puts into the environment of each container
+// for a service whose name begins with anka.
+var ofKubernetes = regexp.MustCompile(`_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT(_\d+_(TCP|UDP)(_\w+)?)?$`)
+
+// CheckNames looks for variables of environ (os.Environ) that are no settings of
+// table. The error names those that are misspelt: a program that ran without a
+// setting which somebody believes to be set could be open where it should not be.
+// strange are the others, which may be meant for another program.
+func CheckNames(environ []string, table []Setting) (strange []string, err error) {
+	var errs []error
+	for _, m := range Misspelt(environ, Names(table)) {
+		switch {
+		case ofOthers[m.Name] || ofKubernetes.MatchString(m.Name) && m.Meant == "":
+		case m.Meant != "":
+			errs = append(errs, fmt.Errorf("%s is not a setting; is %s meant?", m.Name, m.Meant))
+		default:
+			strange = append(strange, m.Name)
 		}
 	}
-	return row[len(b)]
+	return strange, errors.Join(errs...)
 }

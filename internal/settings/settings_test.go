@@ -53,7 +53,7 @@ func TestFileStandsBehindTheEnvironment(t *testing.T) {
 		}
 	}
 	_, err = WithFile(file, table[1:], vars(nil))
-	if err == nil || !strings.Contains(err.Error(), "line 2: there is no setting ANKA_A; is ANKA_B meant?") {
+	if err == nil || !strings.Contains(err.Error(), "line 2: there is no setting ANKA_A") {
 		t.Errorf("unknown name: got %v", err)
 	}
 }
@@ -64,6 +64,32 @@ func TestMisspeltVariables(t *testing.T) {
 	got := Misspelt([]string{"ANKA_ENABLE_AUHT=true", "ANKA_QUOTA=1", "ANKA_QUTA=", "PATH=/bin", "ANKA_BACKEND_S3_BUCKET=x"}, known)
 	if len(got) != 2 || got[0] != (Misspelling{"ANKA_ENABLE_AUHT", "ANKA_ENABLE_AUTH"}) || got[1] != (Misspelling{"ANKA_BACKEND_S3_BUCKET", ""}) {
 		t.Errorf("got %+v", got)
+	}
+}
+
+func TestNamesOfTheEnvironmentAreChecked(t *testing.T) {
+	t.Parallel()
+	table := []Setting{{Env: "ANKA_ENABLE_AUTH"}, {Env: "ANKA_LOG_DIR"}, {Env: "ANKA_CA_CERT", Aliases: []string{"ANKA_ROOT_CERT"}}, {Env: "ANKA_METRICS_PORT"}}
+	for _, tc := range []struct {
+		variable, strange, err string
+	}{
+		{"ANKA_ENABLE_AUTH=true", "", ""},
+		{"ANKA_ROOT_CERT=x", "", ""},
+		{"ANKA_ENABLE_AUHT=true", "", "ANKA_ENABLE_AUHT is not a setting; is ANKA_ENABLE_AUTH meant?"},
+		{"ANKA_ENABLE_AUHT=", "", ""},
+		{"ANKA_LOGS_DIR=/var/log", "", ""}, // the other server's
+		{"ANKA_BACKEND_S3_BUCKET=x", "ANKA_BACKEND_S3_BUCKET", ""},
+		{"ANKA_CONTROLLER_SERVICE_PORT_HTTP=80", "", ""},
+		{"ANKA_CONTROLLER_PORT_80_TCP_ADDR=10.0.0.1", "", ""},
+	} {
+		strange, err := CheckNames([]string{tc.variable, "HOME=/"}, table)
+		text := ""
+		if err != nil {
+			text = err.Error()
+		}
+		if strings.Join(strange, " ") != tc.strange || text != tc.err {
+			t.Errorf("%s: strange %q, error %q; want %q, %q", tc.variable, strange, text, tc.strange, tc.err)
+		}
 	}
 }
 

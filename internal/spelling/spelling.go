@@ -5,10 +5,13 @@ import "iter"
 
 // Nearest returns the word that is at most two slips away from what was written:
 // a letter too much, one missing, a wrong one, or two changed over. Of a short word
-// only one slip is forgiven. It is "" when no word is near.
+// one slip is forgiven, of one or two letters none. It is "" when no word is near.
 func Nearest(written string, words iter.Seq[string]) string {
 	allowed := 2
-	if len(written) < 5 {
+	switch n := len(written); {
+	case n < 3:
+		allowed = 0
+	case n < 5:
 		allowed = 1
 	}
 	best, found := allowed+1, ""

@@ -97,7 +97,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.cfg.ListenAddr != "" {
 		ln, err := net.Listen("tcp", s.cfg.ListenAddr)
 		if err != nil {
-			return fmt.Errorf("registry: listen on %s: %w", s.cfg.ListenAddr, err)
+			return httpapi.ListenError("registry", s.cfg.ListenAddr, err)
 		}
 		addr := ln.Addr()
 		s.addr.Store(&addr)
