@@ -50,6 +50,7 @@ func (a *attempt) try() (*http.Response, error) {
 	resp, err := a.ep.transport.RoundTrip(r)
 	switch {
 	case err != nil || !p.repeatable:
+	case p.accept != nil: // the rest of a download goes on from where it is
 	case p.mayBeReplaced(resp):
 		a.hold(resp)
 	default:

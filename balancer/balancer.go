@@ -91,8 +91,8 @@ func (b *Balancer) roundTrip(req *http.Request, first *endpoint) (*http.Response
 	p := b.newPass(req)
 	resp, err := p.run(first)
 	p.body.leaveTo(p.answered)
-	if err == nil && b.cfg.Class == Blob {
-		b.makeResumable(p, resp)
+	if err == nil {
+		b.watchTransfer(p, resp)
 	}
 	return resp, err
 }

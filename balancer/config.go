@@ -29,8 +29,8 @@ const (
 	// Control is for small requests and answers: they may be hedged and read
 	// ahead.
 	Control Class = "control"
-	// Blob is for large transfers: they are watched for stalls, never hedged,
-	// never buffered.
+	// Blob is for large transfers: they are never hedged and never buffered, and
+	// their bytes may be left to the kernel.
 	Blob Class = "blob"
 )
 
@@ -182,9 +182,10 @@ type HedgeConfig struct {
 	Multiple int
 }
 
-// StallConfig is about large transfers (Class Blob).
+// StallConfig is about answers whose length is known and that are not read ahead.
 type StallConfig struct {
-	// Timeout without a byte moves a download to another endpoint.
+	// Timeout without a byte moves a download to another endpoint, and ends an
+	// answer that cannot be continued with an error.
 	Timeout time.Duration
 	// CrawlFactor slower than the best peer for CrawlFor moves it as well.
 	CrawlFactor float64
@@ -242,6 +243,11 @@ func DefaultConfig() Config {
 			Initial:  100 * time.Millisecond,
 			Multiple: 8,
 		},
+		Stall: StallConfig{
+			Timeout:     1500 * time.Millisecond,
+			CrawlFactor: 4,
+			CrawlFor:    20 * time.Second,
+		},
 		SlowStart:           30 * time.Second,
 		SlowStartFrom:       0.1,
 		FailOpenBelow:       0.5,
@@ -267,11 +273,6 @@ func BlobConfig() Config {
 	cfg.MaxIdleConns = 16
 	cfg.NotFoundAsksNext = true
 	cfg.VerifyDigests = runtime.GOOS != "linux"
-	cfg.Stall = StallConfig{
-		Timeout:     1500 * time.Millisecond,
-		CrawlFactor: 4,
-		CrawlFor:    20 * time.Second,
-	}
 	return cfg
 }
 
@@ -322,11 +323,9 @@ func (c Config) Validate() error {
 		positive("Hedge.Initial", c.Hedge.Initial)
 		check(c.Hedge.Multiple > 0, "Hedge.Multiple %d must be above 0", c.Hedge.Multiple)
 	}
-	if c.Class == Blob {
-		positive("Stall.Timeout", c.Stall.Timeout)
-		check(c.Stall.CrawlFactor > 1, "Stall.CrawlFactor %g must be above 1", c.Stall.CrawlFactor)
-		positive("Stall.CrawlFor", c.Stall.CrawlFor)
-	}
+	positive("Stall.Timeout", c.Stall.Timeout)
+	check(c.Stall.CrawlFactor > 1, "Stall.CrawlFactor %g must be above 1", c.Stall.CrawlFactor)
+	positive("Stall.CrawlFor", c.Stall.CrawlFor)
 	check(c.SlowStart >= 0, "SlowStart %s must not be negative", c.SlowStart)
 	check(c.SlowStartFrom > 0 && c.SlowStartFrom <= 1, "SlowStartFrom %g must be above 0 and at most 1", c.SlowStartFrom)
 	fraction("FailOpenBelow", c.FailOpenBelow)

@@ -31,6 +31,9 @@
 //     a reset in their middle is repeated elsewhere. One whose length is not
 //     announced, and which is not whole when an answer would be late, is taken for
 //     a stream and passed on as it comes.
+//   - A larger answer to a GET, of known length, that has a strong ETag (or whose
+//     path ends in the content's sha256) goes on at another endpoint, from the byte
+//     it had reached, when its own breaks off or sends nothing for 1.5 s.
 //
 // # What may be repeated
 //
@@ -43,8 +46,8 @@
 // # What it does not promise
 //
 // A write without a key that was sent to an endpoint which then dies may or may
-// not have run. An answer larger than ReadAhead that breaks in its middle is
-// broken for the caller (class Blob excepted, which resumes). Without Run,
+// not have run. An answer larger than ReadAhead that breaks or stalls in its
+// middle ends in an error for the caller, unless it can be continued. Without Run,
 // endpoints that went out do not come back.
 //
 // # Concurrency

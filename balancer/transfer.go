@@ -13,16 +13,18 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 )
 
-// transfer is the body of a download that continues at another endpoint, from
-// the byte it had reached, when the serving one breaks, stalls or crawls. What
-// it continues with must be the same content: same strong ETag, a 206 with
-// exactly the range asked for. It never starts again from zero, and ends in an
-// error rather than in a wrong byte. It is used by one reader.
+// transfer is the body of an answer of known length. One that can be continued
+// goes on at another endpoint, from the byte it had reached, when the serving one
+// breaks, stalls or crawls. What it continues with must be the same content: same
+// strong ETag, a 206 with exactly the range asked for. It never starts again from
+// zero, and ends in an error rather than in a wrong byte. Any other one ends in an
+// error when no byte comes for the stall time. It is used by one reader.
 type transfer struct {
 	b   *Balancer
 	req *http.Request
@@ -30,27 +32,41 @@ type transfer struct {
 	raw *rawBody     // cur's connection, once it is taken from the transport
 
 	off, end, total int64
+	continues       bool // the answer says enough of itself to be continued
 	etag            string
+	encoding        string
 	sum             hash.Hash // nil when there is nothing to compare with
 	digest          string
 	failed          error
 
 	watchdog *time.Timer
+	stalls   atomic.Int64 // when the endpoint has been silent for too long, nano; 0 while it is not waited for
 	pace     pace
 }
 
-// makeResumable replaces the body of a whole or partial download that can be
-// continued. Others pass through as they are.
-func (b *Balancer) makeResumable(p *pass, resp *http.Response) {
+// watchTransfer replaces the body of an answer that is read as it comes and whose
+// length is known. Streams and upgraded connections pass through as they are:
+// silence is no fault of theirs.
+func (b *Balancer) watchTransfer(p *pass, resp *http.Response) {
 	body, ok := resp.Body.(*watchedBody)
-	if !ok || p.req.Method != http.MethodGet || resp.Header.Get("Content-Encoding") != "" {
+	if !ok || resp.ContentLength <= 0 {
 		return
 	}
-	t := &transfer{b: b, req: p.req, cur: body, etag: strongETag(resp.Header.Get("ETag"))}
-	switch {
-	case resp.StatusCode == http.StatusOK && resp.ContentLength > 0:
-		t.end, t.total = resp.ContentLength, resp.ContentLength
-	case resp.StatusCode == http.StatusPartialContent:
+	t := &transfer{b: b, req: p.req, cur: body, end: resp.ContentLength, total: resp.ContentLength}
+	if p.req.Method == http.MethodGet {
+		t.identify(resp)
+	}
+	resp.Body = t
+}
+
+// identify notes what another endpoint's bytes must be to continue the answer.
+func (t *transfer) identify(resp *http.Response) {
+	switch resp.StatusCode {
+	case http.StatusOK:
+		if resp.Header.Get("Accept-Ranges") == "none" {
+			return
+		}
+	case http.StatusPartialContent:
 		first, last, total, err := parseContentRange(resp.Header.Get("Content-Range"))
 		if err != nil || resp.ContentLength != last-first+1 {
 			return
@@ -59,15 +75,16 @@ func (b *Balancer) makeResumable(p *pass, resp *http.Response) {
 	default:
 		return
 	}
-	t.digest = digestOf(p.req.URL.Path)
-	if t.etag == "" && t.digest == "" {
-		return // nothing says that another endpoint's bytes are the same
+	t.etag = strongETag(resp.Header.Get("ETag"))
+	t.encoding = resp.Header.Get("Content-Encoding")
+	if t.encoding == "" {
+		t.digest = digestOf(t.req.URL.Path) // it names the content itself
 	}
+	t.continues = t.etag != "" || t.digest != ""
 	// What is too small to be left to the kernel is hashed in any case.
-	if (b.cfg.VerifyDigests || t.total < handoverMin) && t.digest != "" && t.off == 0 && t.end == t.total {
+	if (t.b.cfg.VerifyDigests || t.total < handoverMin) && t.digest != "" && t.off == 0 && t.end == t.total {
 		t.sum = sha256.New()
 	}
-	resp.Body = t
 }
 
 // strongETag returns tag if it promises equal bytes, else "".
@@ -163,6 +180,9 @@ func (t *transfer) took(p []byte, err error) (int, error) {
 			t.leave(nil)
 			return 0, t.failed
 		}
+		if err == nil {
+			_, _ = t.readCurrent(make([]byte, 1)) // HTTP/2 tells the end, and trailers, after the last byte
+		}
 		t.cur.finish(io.EOF)
 		return len(p), io.EOF
 	}
@@ -176,13 +196,10 @@ func (t *transfer) took(p []byte, err error) (int, error) {
 // is waited for, so that a slow reader is never taken for a slow endpoint.
 func (t *transfer) readCurrent(p []byte) (int, error) {
 	a := t.cur.a
-	if t.watchdog == nil {
-		t.watchdog = time.AfterFunc(t.b.cfg.Stall.Timeout, func() { a.cancel(errStalled) })
-	} else {
-		t.watchdog.Reset(t.b.cfg.Stall.Timeout)
-	}
 	began := time.Now()
+	t.watch(a)
 	n, err := t.cur.ReadCloser.Read(p)
+	t.stalls.Store(0)
 	t.watchdog.Stop()
 	if t.pace.add(n, began, time.Now()) && t.b.crawls(a.ep, &t.pace) {
 		a.cancel(errCrawling)
@@ -198,7 +215,36 @@ func (t *transfer) readCurrent(p []byte) (int, error) {
 	return n, err
 }
 
-// leave gives the current endpoint up.
+// watch has the attempt ended when it brings nothing for the stall time.
+func (t *transfer) watch(a *attempt) {
+	limit := t.b.cfg.Stall.Timeout
+	t.stalls.Store(nano(time.Now().Add(limit)))
+	if t.watchdog == nil {
+		t.watchdog = time.AfterFunc(limit, func() { t.bark(a) })
+		return
+	}
+	t.watchdog.Reset(limit)
+}
+
+// bark is the watchdog's. One that comes late comes after a pause of the whole
+// machine, and what arrived meanwhile is still to be read.
+func (t *transfer) bark(a *attempt) {
+	due := t.stalls.Load()
+	late := time.Since(timeOf(due))
+	if due == 0 || late < 0 {
+		return // it was stopped
+	}
+	if late > t.b.cfg.Slow.Pause {
+		time.Sleep(t.b.cfg.Slow.Pause)
+		if t.stalls.Load() != due {
+			return
+		}
+	}
+	a.cancel(errStalled)
+}
+
+// leave gives the current endpoint up. An answer that cannot be continued ends
+// with it.
 func (t *transfer) leave(err error) {
 	cur := t.cur
 	t.cur = nil
@@ -220,6 +266,9 @@ func (t *transfer) leave(err error) {
 			zap.Int64("offset", t.off), zap.Int64("size", t.total), zap.Error(err))
 	}
 	t.pace = pace{left: cur.a.ep}
+	if !t.continues && t.failed == nil {
+		t.failed = err
+	}
 }
 
 // resume opens the rest of the content at another endpoint, or at the same one
@@ -248,7 +297,7 @@ func (t *transfer) resume() error {
 			resp.Body.Close()
 			err = errors.New("an empty answer")
 		}
-		if time.Now().After(giveUp) {
+		if time.Now().After(giveUp) || round > 0 && errors.Is(err, errNoRanges) {
 			return fmt.Errorf("download of %s stopped at byte %d of %d: %w", t.req.URL.Path, t.off, t.total, err)
 		}
 		wait := t.b.cfg.Retry
@@ -259,6 +308,9 @@ func (t *transfer) resume() error {
 		first = t.b.waitUsable(ctx, nil)
 	}
 }
+
+// errNoRanges: an endpoint sends all or nothing, or has other content by now.
+var errNoRanges = errors.New("answered the whole where a part was asked for")
 
 // rest is the request for what is missing.
 func (t *transfer) rest() *http.Request {
@@ -276,6 +328,9 @@ func (t *transfer) rest() *http.Request {
 
 // fits says why an answer cannot continue the download.
 func (t *transfer) fits(resp *http.Response) error {
+	if resp.StatusCode == http.StatusOK {
+		return errNoRanges
+	}
 	if resp.StatusCode != http.StatusPartialContent {
 		return fmt.Errorf("answered %d where 206 was asked for", resp.StatusCode)
 	}
@@ -289,8 +344,8 @@ func (t *transfer) fits(resp *http.Response) error {
 	if resp.ContentLength >= 0 && resp.ContentLength != last-first+1 {
 		return fmt.Errorf("answered %d bytes for %d", resp.ContentLength, last-first+1)
 	}
-	if resp.Header.Get("Content-Encoding") != "" {
-		return errors.New("answered with an encoding")
+	if got := resp.Header.Get("Content-Encoding"); got != t.encoding {
+		return fmt.Errorf("answered with encoding %q, not %q", got, t.encoding)
 	}
 	if tag := resp.Header.Get("ETag"); t.etag != "" && tag != t.etag {
 		return fmt.Errorf("answered other content: ETag %s, not %s", tag, t.etag)
