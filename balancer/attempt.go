@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -27,6 +28,8 @@ type attempt struct {
 	late   atomic.Bool // the delay passed without an answer
 	over   atomic.Bool // the attempt has ended, or was given up: only one of the two
 	conn   atomic.Bool // a connection was handed to the request
+	reused atomic.Bool // and it had carried others; noted where it matters
+	fresh  bool        // its connection was made for it, or nearly so
 	raw    *handover   // the connection of a download, when it can be taken over
 	body   *lentBody   // what it sends; nil without a body
 	read   readBody    // the answer's, when its length is known
@@ -96,11 +99,26 @@ func (a *attempt) explain(err error) error {
 // none of a body that both may have been given.
 func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 	switch {
+	case a.distrusts(info):
+		a.refuse(info.Conn, errQuiet)
 	case !a.p.sender.CompareAndSwap(nil, a) && a.p.sender.Load() != a:
 		a.refuse(info.Conn, errOvertaken)
 	case a.conn.Swap(true) && transportRepeats(a.req.Header):
 		a.refuse(info.Conn, errClosed)
 	}
+}
+
+// distrusts says that a connection has been quiet for too long to carry what is not
+// sent twice, or not soon: it may be dead without a sign.
+func (a *attempt) distrusts(info httptrace.GotConnInfo) bool {
+	if a.fresh || !info.WasIdle || info.IdleTime <= a.p.b.cfg.ProveAfter && !a.p.stalled.Load() {
+		return false
+	}
+	if c, ok := info.Conn.(*tls.Conn); ok && c.ConnectionState().NegotiatedProtocol == "h2" {
+		return false // the transport pings it
+	}
+	a.ep.transport.CloseIdleConnections() // the others have been quiet for longer
+	return true
 }
 
 // refuse keeps the request off a connection that it was given.
@@ -136,7 +154,7 @@ func (a *attempt) racesToConnect() bool {
 // onSlowConnect runs when an attempt has no connection after the race delay.
 func (a *attempt) onSlowConnect() {
 	if !a.over.Load() && !a.conn.Load() {
-		a.p.hedge(time.Now(), true)
+		a.p.hedge(a, time.Now(), true)
 	}
 }
 
@@ -149,9 +167,19 @@ func (a *attempt) request() *http.Request {
 	if p.b.cfg.Class == Blob && p.repeatable {
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 			GotConn: func(info httptrace.GotConnInfo) {
+				if a.distrusts(info) {
+					a.refuse(info.Conn, errQuiet)
+					return
+				}
 				a.conn.Store(true)
+				a.reused.Store(info.Reused)
 				a.raw, _ = info.Conn.(*handover)
 			},
+		})
+	}
+	if p.alone && p.repeatable && p.b.cfg.Class == Control {
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+			GotConn: func(info httptrace.GotConnInfo) { a.reused.Store(info.Reused) },
 		})
 	}
 	if p.b.cfg.Class == Blob {
@@ -213,8 +241,12 @@ func (a *attempt) onLate() {
 	p.b.late(a, now)
 	switch {
 	case p.hedgeable:
-		p.hedge(now, false)
-	case p.b.cfg.Class == Blob && p.repeatable && p.hasNext(now):
+		p.hedge(a, now, false)
+	case p.b.cfg.Class == Blob && p.repeatable && (p.hasNext(now) || a.reused.Load()):
+		if a.reused.Load() {
+			p.stalled.Store(true)
+			a.ep.dropIdle(now) // the next pass may be here again
+		}
 		a.giveUp(errStalled) // a large transfer is moved, not doubled
 	}
 }

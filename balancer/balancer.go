@@ -106,15 +106,22 @@ func (b *Balancer) newPass(req *http.Request) *pass {
 		repeatable: repeatable(req),
 		wait:       declaredWait(req),
 		body:       bodyOf(req),
-		route:      &b.routes[routeOf(req.Method, req.URL.Path)],
+		route:      b.routeOf(req),
 	}
 	p.tried, p.running = p.triedSpace[:0], p.runningSpace[:0]
 	p.hedgeable = b.cfg.Hedge.Enabled && p.repeatable
 	p.delay = max(p.wait+p.route.wait(b.cfg.Hedge), hedgeAfter(req))
+	if p.alone = len(p.snap.usable) == 1; p.alone && p.hedgeable {
+		p.delay = max(p.delay, p.wait+b.cfg.ConnectRace) // there is one server to be asked twice
+	}
 	if b.cfg.Class == Blob {
 		p.delay = p.wait + b.cfg.Stall.Timeout
 	}
 	return p
+}
+
+func (b *Balancer) routeOf(req *http.Request) *route {
+	return &b.routes[routeOf(req.Method, req.URL.Path)]
 }
 
 // firstOf picks the endpoint for the first attempt, nil when nothing can be
@@ -169,8 +176,14 @@ func (b *Balancer) record(a *attempt, o outcome, resp *http.Response, err error,
 		if !longPoll {
 			a.p.route.observe(b.cfg.Hedge, now.Sub(a.sent))
 		}
+		a.p.route.answered()
 		b.succeeded(a, resp, now)
 	case outcomeBusy, outcomeGateway:
+		a.p.route.refused(ep, now)
+		if b.blameless(ep, a.p.route, now) {
+			ep.uncounted(now)
+			return
+		}
 		b.failed(ep, statusError(resp.StatusCode), now)
 	case outcomeUnsent, outcomeBroken:
 		b.transportFailed(ep, err, now)

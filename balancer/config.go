@@ -96,6 +96,11 @@ type Config struct {
 	// IdleTimeout how long one is kept.
 	MaxIdleConns int
 	IdleTimeout  time.Duration
+	// ProveAfter is how long a connection may have been quiet and still carry a
+	// request that may not be repeated: what lies between may have forgotten it, and
+	// that shows only in an answer that never comes. After it a new connection is the
+	// proof.
+	ProveAfter time.Duration
 	// TLS is used for https endpoints; nil is the system's trust. TLSFor, if set,
 	// makes it for each endpoint's host name, for those who verify by themselves:
 	// a tls.ConnectionState does not tell the name when it is an address.
@@ -260,6 +265,7 @@ func DefaultConfig() Config {
 		ReturnAtOnce:        128,
 		MaxIdleConns:        128, // one node's own calls and a CI host's bursts
 		IdleTimeout:         60 * time.Second,
+		ProveAfter:          time.Second,
 	}
 }
 
@@ -332,6 +338,7 @@ func (c Config) Validate() error {
 	positive("ConnectTimeout", c.ConnectTimeout)
 	positive("TLSHandshakeTimeout", c.TLSHandshakeTimeout)
 	positive("ConnectRace", c.ConnectRace)
+	positive("ProveAfter", c.ProveAfter)
 	check(c.ReturnAtOnce > 0, "ReturnAtOnce %d must be above 0", c.ReturnAtOnce)
 	check(c.ReadAhead >= 0, "ReadAhead %d must not be negative", c.ReadAhead)
 	check(c.Debounce >= 0, "Debounce %s must not be negative", c.Debounce)

@@ -37,6 +37,7 @@ type endpoint struct {
 	trial         atomic.Int64  // when a request may next try it while it is out, nano
 	probed        atomic.Int64  // when it was last probed, nano
 	outSince      atomic.Int64  // when it went out last, nano
+	dropped       atomic.Int64  // when its idle connections were closed last, nano
 
 	mu         sync.Mutex
 	health     health
@@ -331,6 +332,15 @@ func (ep *endpoint) tripLocked() {
 }
 
 var errTripped = errors.New("taken out")
+
+// dropIdle closes the endpoint's idle connections, once a second at most: one of
+// them was found to be dead without a sign, and those made since are not.
+func (ep *endpoint) dropIdle(now time.Time) {
+	last := ep.dropped.Load()
+	if nano(now)-last >= int64(time.Second) && ep.dropped.CompareAndSwap(last, nano(now)) {
+		ep.transport.CloseIdleConnections()
+	}
+}
 
 // lastAlive is when a request or a probe was last answered well, as nano.
 func (ep *endpoint) lastAlive() int64 {

@@ -33,6 +33,7 @@ var (
 	errMovedOn   = errors.New("the endpoint was taken out while the request waited")
 	errStalled   = errors.New("no byte within the stall time")
 	errCrawling  = errors.New("several times slower than the best peer")
+	errQuiet     = errors.New("the connection was quiet for too long to be trusted")
 	errClosed    = errors.New("the connection was closed without an answer")
 )
 

@@ -20,11 +20,14 @@ type pass struct {
 	turn       uint64
 	repeatable bool
 	hedgeable  bool
+	alone      bool          // there is one endpoint to send it to
 	wait       time.Duration // declared by the caller: a long poll
 	delay      time.Duration // until an unanswered attempt is late
 	route      *route
 	body       *sharedBody                // nil without a body
 	accept     func(*http.Response) error // nil takes any good answer
+
+	stalled atomic.Bool // on a connection that had carried others
 
 	// sender is the one attempt that may send a request that must not be sent
 	// twice.
@@ -36,6 +39,7 @@ type pass struct {
 	err      error
 	answered *attempt // gave resp
 	tried    []*endpoint
+	fresh    *endpoint // gets the request on a connection of its own
 	running  []*attempt
 	workers  int
 	wake     chan struct{}  // closed when settled, made by the waiting caller
@@ -117,6 +121,7 @@ func (p *pass) begin(ep *endpoint, now time.Time) *attempt {
 	a.ctx, a.cancel = context.WithCancelCause(p.req.Context())
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	a.fresh = p.fresh == ep
 	if p.settled {
 		a.cancel(errOvertaken)
 		return nil
@@ -129,6 +134,9 @@ func (p *pass) begin(ep *endpoint, now time.Time) *attempt {
 // is none or the pass is settled.
 func (p *pass) end(a *attempt, resp *http.Response, err error) *endpoint {
 	now := a.ended
+	if errors.Is(context.Cause(a.ctx), errQuiet) {
+		return p.endQuiet(a)
+	}
 	o := a.outcome(resp, err)
 	if o == outcomeGood {
 		o, err = p.judge(resp)
@@ -163,6 +171,9 @@ func (p *pass) end(a *attempt, resp *http.Response, err error) *endpoint {
 	if m != stay && !p.body.reusable(o == outcomeUnsent || o == outcomeLocal) {
 		m = stay
 	}
+	if againOutcome(o) && len(p.errs) > 1 && p.b.isRoutesOwn(p.route, now) {
+		m = stay // the others have said the same
+	}
 	if m == stay {
 		p.giveUpLocked()
 		return nil
@@ -178,6 +189,19 @@ func (p *pass) end(a *attempt, resp *http.Response, err error) *endpoint {
 	}
 	p.b.retries.Add(1)
 	return next
+}
+
+// endQuiet leaves an attempt whose connection could not be trusted, and was sent
+// nothing: the endpoint is tried again at once on a new one.
+func (p *pass) endQuiet(a *attempt) *endpoint {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.leaveLocked(a)
+	if p.settled {
+		return nil
+	}
+	p.fresh = a.ep
+	return a.ep
 }
 
 // judge looks at a good answer more closely: content that this endpoint lacks
@@ -299,14 +323,19 @@ func (p *pass) untryLocked(ep *endpoint) {
 }
 
 // hedge starts another attempt beside the late ones, in the goroutine of the
-// timer that found a late.
-func (p *pass) hedge(now time.Time, unsent bool) {
+// timer that found a late. Where there is no other endpoint, the same one gets the
+// request again on a new connection: the old one may be dead without a sign.
+func (p *pass) hedge(a *attempt, now time.Time, unsent bool) {
 	p.mu.Lock()
 	if p.settled || p.workers == 0 || !p.body.reusable(unsent) {
 		p.mu.Unlock()
 		return
 	}
 	ep := p.nextLocked(now)
+	if ep == nil && p.alone && p.fresh == nil && a.reused.Load() {
+		ep, p.fresh = a.ep, a.ep
+		ep.dropIdle(now)
+	}
 	if ep == nil {
 		p.mu.Unlock()
 		return

@@ -50,7 +50,7 @@ func newPasses(b *Balancer) *passes {
 // RoundTrip makes passes until one gives an answer or the time is over.
 func (p *passes) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := p.b.RoundTrip(req)
-	if !again(req, resp, err) {
+	if !again(req, resp, err) || err == nil && p.final(req, resp) {
 		return resp, err
 	}
 	deadline := p.deadline(req.Context())
@@ -59,6 +59,7 @@ func (p *passes) RoundTrip(req *http.Request) (*http.Response, error) {
 	timer := time.AfterFunc(time.Until(deadline), func() { cancel(context.DeadlineExceeded) })
 	first := &firstPass{resp: resp, err: err, deadline: deadline}
 	repeat := req.WithContext(context.WithValue(ctx, firstPassKey{}, first))
+	first.req = repeat
 	repeat.RequestURI = "" // a proxy's requests carry one, and http.Client refuses those
 	resp, err = p.retry.Do(&retryablehttp.Request{Request: repeat})
 	timer.Stop()
@@ -117,6 +118,8 @@ func (p *passes) explain(err, cause error) error {
 // first attempt it becomes.
 type firstPass struct {
 	used     bool
+	req      *http.Request
+	waited   bool // a Retry-After was waited for
 	resp     *http.Response
 	err      error
 	deadline time.Time
@@ -219,6 +222,7 @@ func (b *Balancer) waitAsked(ctx context.Context, first *firstPass) {
 	timer := time.NewTimer(time.Until(first.after))
 	defer timer.Stop()
 	first.after = time.Time{}
+	first.waited = true
 	select {
 	case <-ctx.Done():
 	case <-replaced:
@@ -319,8 +323,19 @@ func again(req *http.Request, resp *http.Response, err error) bool {
 // againStatus: what every endpoint answered may be different in a moment. A 500
 // of all of them is the request's own.
 func againStatus(code int) bool {
-	o := classifyStatus(code)
-	return o == outcomeBusy || o == outcomeGateway
+	return againOutcome(classifyStatus(code))
+}
+
+func againOutcome(o outcome) bool { return o == outcomeBusy || o == outcomeGateway }
+
+// final says that a refusal is the route's own, so that no pass will be better. What
+// a server asks to wait for is waited for once.
+func (p *passes) final(req *http.Request, resp *http.Response) bool {
+	first, _ := req.Context().Value(firstPassKey{}).(*firstPass)
+	if resp.Header.Get("Retry-After") != "" && (first == nil || !first.waited) {
+		return false
+	}
+	return p.b.isRoutesOwn(p.b.routeOf(req), time.Now())
 }
 
 func (p *passes) checkRetry(ctx context.Context, resp *http.Response, err error) (bool, error) {
@@ -332,7 +347,7 @@ func (p *passes) checkRetry(ctx context.Context, resp *http.Response, err error)
 		return errors.As(err, &pass) && pass.Repeatable, nil
 	}
 	first := ctx.Value(firstPassKey{}).(*firstPass)
-	if first.over(time.Now()) || !againStatus(resp.StatusCode) {
+	if first.over(time.Now()) || !againStatus(resp.StatusCode) || p.final(first.req, resp) {
 		return false, nil
 	}
 	p.askedAfter(first, resp)

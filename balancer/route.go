@@ -10,16 +10,19 @@ import (
 // take, and so when a missing one is late. A list that always takes 300 ms must
 // not be hedged by the measure of a status call.
 type route struct {
-	delay atomic.Int64 // ns; 0 until there are enough samples
+	delay   atomic.Int64 // ns; 0 until there are enough samples
+	trouble atomic.Int64 // since when no endpoint has answered it well, nano; 0 while one does
 
 	mu        sync.Mutex
-	latency   histogram
-	unsettled int // samples since delay was computed
+	latency   *histogram // nil without a sample
+	unsettled int        // samples since delay was computed
+	refusers  []*endpoint
 }
 
 // routeCount is the number of routes told apart. Two kinds of requests that
-// share one are only hedged a little too early or too late.
-const routeCount = 32
+// share one are hedged a little too early or too late, and the trouble of one of
+// them is not seen.
+const routeCount = 256
 
 // minSamples is how many answers a route's delay needs.
 const minSamples = 20
@@ -57,11 +60,88 @@ func routeOf(method, path string) int {
 func (r *route) observe(cfg HedgeConfig, d time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.latency == nil {
+		r.latency = new(histogram)
+	}
 	r.latency.add(d)
 	if r.unsettled++; r.latency.n >= minSamples && (r.unsettled >= minSamples || r.delay.Load() == 0) {
 		r.unsettled = 0
 		r.delay.Store(int64(hedgeDelay(cfg, r.latency.quantile(0.95), r.latency.quantile(0.5))))
 	}
+}
+
+// refused notes that an endpoint answered this kind of request with an error that
+// another one may not have.
+func (r *route) refused(ep *endpoint, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.trouble.Load() == 0 {
+		r.refusers = r.refusers[:0]
+		r.trouble.Store(nano(now))
+	}
+	if !contains(r.refusers, ep) {
+		r.refusers = append(r.refusers, ep)
+	}
+}
+
+// answered notes that an endpoint answered this kind of request well.
+func (r *route) answered() {
+	if r.trouble.Load() != 0 {
+		r.trouble.Store(0)
+	}
+}
+
+// For doubtTime after every endpoint has refused a kind of request, none is blamed
+// for it: other requests show meanwhile whether they are well. Where there are no
+// others, readiness that is good for readyTime shows it; a moment of refusals is like
+// a restart, and waited out.
+const (
+	doubtTime = time.Second
+	readyTime = 2 * time.Second
+)
+
+// refusedByAll says since when every usable endpoint has refused this kind of
+// request; 0 when one has not.
+func (b *Balancer) refusedByAll(r *route) int64 {
+	since := r.trouble.Load()
+	if since == 0 {
+		return 0
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, ep := range b.snap.Load().usable {
+		if !contains(r.refusers, ep) {
+			return 0
+		}
+	}
+	return since
+}
+
+// isRoutesOwn says that every usable endpoint refuses this kind of request, and the
+// pool is otherwise well: what is behind it is down, and another try gives the same
+// answer.
+func (b *Balancer) isRoutesOwn(r *route, now time.Time) bool {
+	since := b.refusedByAll(r)
+	if since == 0 {
+		return false
+	}
+	for _, ep := range b.snap.Load().usable {
+		if ep.wellSince(since, now) {
+			return true
+		}
+	}
+	return false
+}
+
+// blameless says that an endpoint's refusal of this kind of request is not its own.
+func (b *Balancer) blameless(ep *endpoint, r *route, now time.Time) bool {
+	since := b.refusedByAll(r)
+	return since != 0 && (nano(now)-since < int64(doubtTime) || ep.wellSince(since, now))
+}
+
+func (ep *endpoint) wellSince(since int64, now time.Time) bool {
+	ready := ep.lastProbe.Load() > since && nano(now)-since > int64(readyTime)
+	return ready || ep.lastGood.Load() > since
 }
 
 // hedgeDelay is the 95th percentile, at least the least delay, and at most a

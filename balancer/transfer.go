@@ -35,6 +35,7 @@ type transfer struct {
 	continues       bool // the answer says enough of itself to be continued
 	etag            string
 	encoding        string
+	trailers        bool
 	sum             hash.Hash // nil when there is nothing to compare with
 	digest          string
 	failed          error
@@ -52,7 +53,7 @@ func (b *Balancer) watchTransfer(p *pass, resp *http.Response) {
 	if !ok || resp.ContentLength <= 0 {
 		return
 	}
-	t := &transfer{b: b, req: p.req, cur: body, end: resp.ContentLength, total: resp.ContentLength}
+	t := &transfer{b: b, req: p.req, cur: body, end: resp.ContentLength, total: resp.ContentLength, trailers: len(resp.Trailer) > 0}
 	if p.req.Method == http.MethodGet {
 		t.identify(resp)
 	}
@@ -180,8 +181,8 @@ func (t *transfer) took(p []byte, err error) (int, error) {
 			t.leave(nil)
 			return 0, t.failed
 		}
-		if err == nil {
-			_, _ = t.readCurrent(make([]byte, 1)) // HTTP/2 tells the end, and trailers, after the last byte
+		if err == nil && t.trailers {
+			_, _ = t.readCurrent(make([]byte, 1)) // they come after the last byte
 		}
 		t.cur.finish(io.EOF)
 		return len(p), io.EOF

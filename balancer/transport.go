@@ -7,6 +7,10 @@ import (
 	"time"
 )
 
+// unackedTime is how long what was sent may stay unacknowledged: a request that rides
+// on a connection which is dead without a sign ends then, if nothing ends it sooner.
+const unackedTime = 15 * time.Second
+
 // newTransport returns the connections of one endpoint. Each endpoint has its
 // own, so that removing one closes its idle connections and no other's.
 func newTransport(cfg *Config, host string) *http.Transport {
@@ -18,6 +22,7 @@ func newTransport(cfg *Config, host string) *http.Transport {
 	if dial == nil {
 		dialer := &net.Dialer{
 			Timeout: cfg.ConnectTimeout,
+			Control: deadAfter(unackedTime),
 			// A dead peer behind an idle connection is noticed in some ten seconds.
 			KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3},
 		}

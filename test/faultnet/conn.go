@@ -37,6 +37,7 @@ type stream struct {
 	chunks []chunk
 	size   int
 	ended  bool  // no more bytes come
+	lost   bool  // none arrives any more, and no one is told
 	err    error // reset or closed
 	moved  chan struct{}
 }
@@ -65,6 +66,13 @@ func (s *stream) fail(err error) {
 	}
 }
 
+func (s *stream) lose() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lost = true
+	s.wakeLocked()
+}
+
 func (s *stream) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -82,7 +90,7 @@ func (s *stream) take(p []byte, now time.Time, held bool) (n int, err error, mov
 	if s.err != nil {
 		return 0, s.err, nil, 0
 	}
-	if held {
+	if held || s.lost {
 		return 0, nil, s.moved, 0
 	}
 	if len(s.chunks) == 0 {

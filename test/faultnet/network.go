@@ -74,6 +74,15 @@ func (n *Network) HalfClose(addr string) {
 	}
 }
 
+// Forget loses every packet of the connections that addr has, for ever, as a
+// firewall does that has forgotten their flows. New ones are well.
+func (n *Network) Forget(addr string) {
+	for _, c := range n.connsTo(addr) {
+		c.in.lose()
+		c.out.lose()
+	}
+}
+
 // Dials is how often a connection to addr was begun.
 func (n *Network) Dials(addr string) int {
 	n.mu.Lock()

@@ -1,0 +1,10 @@
+//go:build !linux && !darwin
+
+package balancer
+
+import (
+	"syscall"
+	"time"
+)
+
+func deadAfter(time.Duration) func(network, address string, c syscall.RawConn) error { return nil }
