@@ -32,6 +32,8 @@ const (
 	chaosRegistry = "ANKA_TEST_REGISTRY_URL"
 	chaosAnka     = "ANKA_TEST_ANKA" // the hypervisor's command; one of the two
 	chaosTart     = "ANKA_TEST_TART"
+	// chaosDisk is the size of a small disk and what lies on it, as "BYTES DIR".
+	chaosDisk = "ANKA_TEST_DISK"
 )
 
 // TestMain is also the agent's process, so that it can be killed for real.
@@ -60,10 +62,15 @@ func chaosAgent(dir Dir) error {
 	if os.Getenv("ANKA_TEST_LOG") != "" {
 		log, _ = zap.NewDevelopment()
 	}
+	host := &fakeHost{arch: "amd64", free: 9e11, address: "10.0.0.1"}
+	if size, home, ok := strings.Cut(os.Getenv(chaosDisk), " "); ok {
+		cfg.ReserveSpace = Reserve{}
+		host.onLoad = func() { host.setFree(size, home) }
+	}
 	a, err := New(cfg, dir, "node-1", Deps{
 		Cloud:    controllerapi.NewClient(os.Getenv(chaosURL), http.DefaultClient),
 		Runtime:  chaosRuntime(dir, runner),
-		Host:     &fakeHost{arch: "amd64", free: 9e11, address: "10.0.0.1"},
+		Host:     host,
 		Registry: &fakeRegistry{url: os.Getenv(chaosRegistry)}, Log: log,
 	})
 	if err != nil {

@@ -210,11 +210,22 @@ func (c *fakeCloud) requeueLocked(session string, tasks []controllerapi.TaskID) 
 		}
 	}
 	for id, t := range c.handed { // what was handed to an earlier life is handed again
-		if t.Kind == controllerapi.TaskTerminate && c.handedIn[id] != session {
-			delete(c.handed, id)
-			c.changeLocked()
+		if t.Kind == controllerapi.TaskStart || c.handedIn[id] == session {
+			continue
 		}
+		if t.Kind != controllerapi.TaskTerminate {
+			if slices.Contains(tasks, t.ID) || c.reportedLocked(t.ID) {
+				continue
+			}
+			c.others = append(c.others, t)
+		}
+		delete(c.handed, id)
+		c.changeLocked()
 	}
+}
+
+func (c *fakeCloud) reportedLocked(id controllerapi.TaskID) bool {
+	return slices.ContainsFunc(c.reports, func(r controllerapi.ReportRequest) bool { return r.TaskID == id })
 }
 
 func (c *fakeCloud) findUnknownLocked() {

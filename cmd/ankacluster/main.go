@@ -48,6 +48,7 @@ func commands() []*cli.Command {
 		doctorCommand(),
 		proxyCommand(),
 		drillCommand(),
+		macReportCommand(),
 		versionCommand(),
 		helpCommand(),
 		completionCommand(),
