@@ -60,6 +60,8 @@ type Config struct {
 	Service *Service
 	// Agents lists the agent processes of this machine.
 	Agents func(ctx context.Context) ([]Process, error)
+	// Rivals lists other programs that use the hypervisor; nil looks for none.
+	Rivals func(ctx context.Context) ([]Rival, error)
 
 	// Client reaches the servers as the agent does. It must not balance. Nil
 	// means a plain client.
@@ -99,7 +101,7 @@ func Run(ctx context.Context, cfg Config) []Finding {
 	if cfg.Client == nil {
 		cfg.Client = &http.Client{}
 	}
-	host := inParallel(ctx, cfg, checkRoot, checkState, checkDisk, checkHypervisor, checkAgents)
+	host := inParallel(ctx, cfg, checkRoot, checkState, checkDisk, checkHypervisor, checkAgents, checkRivals)
 
 	probes := make([]controllerProbe, len(cfg.Controllers))
 	var wg sync.WaitGroup

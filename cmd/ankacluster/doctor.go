@@ -101,6 +101,7 @@ func doctorConfig(c *cli.Context) (doctor.Config, error) {
 		Agents: func(ctx context.Context) ([]doctor.Process, error) {
 			return doctor.Processes(ctx, "ankacluster", "run")
 		},
+		Rivals:  func(ctx context.Context) ([]doctor.Rival, error) { return doctor.Rivals(ctx, launchDaemons) },
 		Client:  &http.Client{Transport: plain},
 		Timeout: c.Duration("timeout"), EUID: os.Geteuid(),
 	}

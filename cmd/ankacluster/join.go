@@ -53,6 +53,9 @@ func joinAction(c *cli.Context) error {
 	if err := onlyAgent(cfg, dir); err != nil {
 		return err
 	}
+	if err := refuseRivals(ctx, c.App.ErrWriter); err != nil {
+		return err
+	}
 	fmt.Fprintln(out, hypervisor)
 	if c.Bool("skip-tests") {
 		fmt.Fprintln(out, "tests skipped")

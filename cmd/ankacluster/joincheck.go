@@ -341,3 +341,20 @@ func noRegistry(checks []serverCheck) error {
 	return hintf(fmt.Errorf("cannot join: no controller announces a registry: %w, so that no VM could start here", errNoRegistry),
 		"start the controllers with --anka-registry http://REGISTRY:8089; --skip-tests joins all the same")
 }
+
+// launchDaemons is where other agents' services are looked for; a test has its own.
+var launchDaemons = doctor.LaunchDaemons
+
+// refuseRivals refuses to join beside an agent that would end this one's VMs, and
+// warns of others that take their places. Processes that cannot be listed are the
+// doctor's to tell.
+func refuseRivals(ctx context.Context, warnings io.Writer) error {
+	found, _ := doctor.Rivals(ctx, launchDaemons)
+	for _, r := range found {
+		if r.Removes {
+			return hintf(fmt.Errorf("cannot join: %s is on this Mac (%s): the two would end each other's VMs", r.Name, r.Seen), "%s", r.Leave)
+		}
+		fmt.Fprintf(warnings, "warning: %s is on this Mac (%s): VMs that it starts take this node's places\n", r.Name, r.Seen)
+	}
+	return nil
+}
