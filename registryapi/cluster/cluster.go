@@ -166,6 +166,10 @@ func (c *Cluster) joinOnce(ctx context.Context) error {
 		return fmt.Errorf("%s: %w", c.belongingPath(), err)
 	}
 	if was.Catalogue != of {
+		// What the catalogue has, others may ask this host for.
+		if err := c.cat.put(ctx, c.place()...); err != nil {
+			return err
+		}
 		if err := c.importAll(ctx); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"go.uber.org/zap"
@@ -57,7 +59,11 @@ func (c *Cluster) Around(next http.Handler) http.Handler {
 			} else if ok {
 				r = withPath(r, strings.TrimSuffix(r.URL.Path, asked.Ref)+id)
 			}
-		case asked.Kind == oci.Blob && reading && !fromPeer:
+		case asked.Kind == oci.Blob && reading && fromPeer:
+			if c.serveManifest(w, r, asked.Repo, asked.Ref) {
+				return
+			}
+		case asked.Kind == oci.Blob && reading:
 			if c.serveBlob(w, r, asked.Repo, asked.Ref) {
 				return
 			}
@@ -84,6 +90,25 @@ func deny(w http.ResponseWriter, status int, code, message string) {
 	}
 	w.WriteHeader(status)
 	_, _ = w.Write(data) // the client went away; there is nobody to tell
+}
+
+// serveManifest gives another host a manifest as the content that it is. false
+// means that this directory is to answer.
+func (c *Cluster) serveManifest(w http.ResponseWriter, r *http.Request, repo, ref string) bool {
+	d, err := storage.ParseDigest(ref)
+	if err != nil {
+		return false
+	}
+	if _, err := c.store.StatBlob(repo, d); err == nil {
+		return false
+	}
+	m, err := c.store.Manifest(repo, d)
+	if err != nil {
+		return false
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(m.Raw))
+	return true
 }
 
 // serveBlob answers a blob that is not here from another host, and stores it

@@ -186,11 +186,8 @@ func (c *Cluster) announceOnce(ctx context.Context, lease clientv3.Lease, well f
 	if err != nil {
 		return err
 	}
-	ops := []clientv3.Op{
-		clientv3.OpPut(hostKey(c.self), encode(hostRecord{Name: c.cfg.Name, URL: c.cfg.URL})),
-		clientv3.OpPut(liveKey(c.self), "", clientv3.WithLease(granted.ID)),
-	}
-	if err := c.cat.put(ctx, append(ops, c.replaced()...)...); err != nil {
+	ops := append(c.place(), clientv3.OpPut(liveKey(c.self), "", clientv3.WithLease(granted.ID)))
+	if err := c.cat.put(ctx, ops...); err != nil {
 		return err
 	}
 	well()
@@ -209,10 +206,10 @@ func (c *Cluster) announceOnce(ctx context.Context, lease clientv3.Lease, well f
 	return errLeaseLost
 }
 
-// replaced removes what is known of this host with another directory: that disk
-// is gone, and so are its copies.
-func (c *Cluster) replaced() []clientv3.Op {
-	var ops []clientv3.Op
+// place writes where this host is, and removes what is known of it with another
+// directory: that disk is gone, and so are its copies.
+func (c *Cluster) place() []clientv3.Op {
+	ops := []clientv3.Op{clientv3.OpPut(hostKey(c.self), encode(hostRecord{Name: c.cfg.Name, URL: c.cfg.URL}))}
 	c.cat.read(func(v *view) {
 		for store, h := range v.hosts {
 			if store == c.self || h.URL != c.cfg.URL {
