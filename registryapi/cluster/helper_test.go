@@ -141,7 +141,9 @@ func (h *host) start() {
 	}
 	var ln net.Listener
 	eventually(t, "listen", func() (err error) { ln, err = net.Listen("tcp", addr); return err })
-	h.addr = ln.Addr().String()
+	if h.addr == "" {
+		h.addr = ln.Addr().String()
+	}
 	h.conns = make(map[net.Conn]bool)
 	log := zap.NewNop()
 	if testing.Verbose() {

@@ -221,11 +221,11 @@ func (c *Cluster) secure(ctx context.Context, repo string, m storage.Manifest, b
 		}
 	}
 	c.settleTails(ctx, repo)
-	hosts := c.survey(ctx, hold{Repository: repo, Refs: refs, Manifest: m.Raw})
+	wanted := c.cfg.wanted()
+	hosts := c.survey(ctx, hold{Repository: repo, Refs: refs, Manifest: m.Raw}, wanted)
 	if err := nowhere(refs, hosts); err != nil {
 		return nil, err
 	}
-	wanted := c.cfg.wanted()
 	var complete []string
 	var rest []*surveyed
 	for _, h := range hosts {
@@ -282,20 +282,29 @@ func (s *surveyed) store(c *Cluster) string {
 	return s.peer.store
 }
 
-// survey asks this host and all that are up.
-func (c *Cluster) survey(ctx context.Context, h hold) []*surveyed {
-	hosts := []*surveyed{{}}
-	for _, p := range live(c.others()) {
-		hosts = append(hosts, &surveyed{peer: p})
-	}
+// survey asks this host and all that are up, and returns the answers when enough
+// hosts have everything, or all have answered.
+func (c *Cluster) survey(ctx context.Context, h hold, enough int) []*surveyed {
+	peers := append([]*peer{nil}, live(c.others())...)
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	var wg sync.WaitGroup
-	for _, s := range hosts {
-		wg.Go(func() { s.held, s.err = c.ask(ctx, s.peer, h) })
+	answers := make(chan *surveyed, len(peers)) // every asker can end, also unheard
+	for _, p := range peers {
+		go func() { // ends with its call, which ctx bounds
+			s := &surveyed{peer: p}
+			s.held, s.err = c.ask(ctx, p, h)
+			answers <- s
+		}()
 	}
-	wg.Wait()
-	return hosts
+	var all []*surveyed
+	for complete := 0; len(all) < len(peers) && complete < enough; {
+		s := <-answers
+		all = append(all, s)
+		if s.err == nil && len(s.held.Missing) == 0 {
+			complete++
+		}
+	}
+	return all
 }
 
 func (c *Cluster) ask(ctx context.Context, p *peer, h hold) (held, error) {

@@ -50,7 +50,7 @@ func (p *peers) client(url string) (*transfer.Client, error) {
 		return c, nil
 	}
 	c, err := transfer.New(transfer.Config{
-		Base: url, HTTP: p.http, Log: p.log, Attempts: 2, MaxBackoff: time.Second, Idle: 10 * time.Second,
+		Base: url, HTTP: p.http, Log: p.log, Attempts: 2, MaxBackoff: time.Second, Idle: 5 * time.Second,
 		Authorize: func(req *http.Request) {
 			req.Header.Set(registryapi.HeaderPeer, registryapi.PeerCopy)
 			req.Header.Set(registryapi.HeaderNoPull, "copy")

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -184,7 +185,8 @@ func (c *Cluster) raw(ctx context.Context, repo string, d digest.Digest, size in
 	return c.store.ReadContent(repo, d)
 }
 
-// fetch makes sure that small content is here.
+// fetch makes sure that small content is here. All other hosts are asked at once:
+// one that hangs is not waited for.
 func (c *Cluster) fetch(ctx context.Context, repo string, b blobRef) error {
 	if size, err := c.store.StatBlob(repo, b.Digest); err == nil && size == b.Size {
 		return nil
@@ -192,13 +194,30 @@ func (c *Cluster) fetch(ctx context.Context, repo string, b blobRef) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*c.cfg.Wait)
 	defer cancel()
 	others := c.others()
-	if len(others) == 0 {
-		return fmt.Errorf("%w: no host that is up has %s", storage.ErrUnavailable, b.Digest)
+	type answer struct {
+		data []byte
+		err  error
 	}
-	if err := c.copier.Blob(ctx, repo, b.descriptor(), clientsOf(others), nil); err != nil {
-		return fmt.Errorf("%w: no host that is up gives %s: %v", storage.ErrUnavailable, b.Digest, err)
+	answers := make(chan answer, len(others)) // every asker can end, also unheard
+	for _, p := range others {
+		go func() { // ends with its call, which ctx bounds
+			var buf bytes.Buffer
+			err := p.blobs.Blob(ctx, repo, b.descriptor(), 0, &buf)
+			if err == nil && b.Digest.Algorithm().FromBytes(buf.Bytes()) != b.Digest {
+				err = fmt.Errorf("%s gives other content", p.url)
+			}
+			answers <- answer{buf.Bytes(), err}
+		}()
 	}
-	return nil
+	err := errNoPeers
+	for range others {
+		a := <-answers
+		if a.err == nil {
+			return c.store.PutBlob(repo, b.Digest, a.data)
+		}
+		err = a.err
+	}
+	return fmt.Errorf("%w: no host that is up gives %s: %v", storage.ErrUnavailable, b.Digest, err)
 }
 
 // Config returns the VM's configuration of a manifest.

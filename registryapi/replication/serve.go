@@ -124,6 +124,10 @@ func oneRange(text string, size int64) (from, to int64, ok bool) {
 // from the growing file.
 const ahead = 8 << 20
 
+// standstill is how long a client waits for a copy that does not get on before it
+// is served from elsewhere.
+const standstill = 3 * time.Second
+
 // serveWhileCopying sends [from, to) of the blob: from the file that grows while
 // it is copied, and what is far ahead of that straight from the source.
 func (c *Copier) serveWhileCopying(w io.Writer, req *http.Request, repo string, desc ocispec.Descriptor, holders []*transfer.Client, from, to int64) error {
@@ -202,7 +206,7 @@ func (c *Copier) tail(ctx context.Context, w io.Writer, f *flight, repo string, 
 			file.Close()
 		}
 	}()
-	at := from
+	at, moved := from, time.Now()
 	for at < to {
 		ended := false
 		select {
@@ -238,7 +242,8 @@ func (c *Copier) tail(ctx context.Context, w io.Writer, f *flight, repo string, 
 		}
 		switch {
 		case n > 0:
-		case ended, at > have+ahead:
+			moved = time.Now()
+		case ended, at > have+ahead, time.Since(moved) > standstill: // perhaps its source hangs
 			return at - from, errNotHere
 		default:
 			if err := sleep(ctx, 10*time.Millisecond); err != nil {
