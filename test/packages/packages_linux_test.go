@@ -218,6 +218,69 @@ func TestDebian(t *testing.T) {
 	d.await("curl -sS "+cloud+"/api/v1/registry/vm", `"name":"sonoma"`)
 }
 
+// commands returns the indented lines of a section of README.md: what a reader types.
+func commands(t *testing.T, section string) (lines []string) {
+	t.Helper()
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(text), "\n## "+section+"\n")
+	if !ok {
+		t.Fatalf("README.md has no section %q", section)
+	}
+	rest, _, _ = strings.Cut(rest, "\n## ")
+	for line := range strings.Lines(rest) {
+		if command, ok := strings.CutPrefix(line, "    "); ok {
+			command, _, _ = strings.Cut(command, "  #") // a remark
+			lines = append(lines, strings.TrimSpace(command))
+		}
+	}
+	return lines
+}
+
+// TestReadme types what README.md says, from the installation to the end of a VM,
+// on one machine that is server and Mac.
+func TestReadme(t *testing.T) {
+	d := boot(t)
+	d.run("ip addr add 10.0.1.4/32 dev lo && anka create sonoma --size 1M")
+	begun := time.Now()
+	ids := strings.NewReplacer("sudo ", "", "apt install ./anka-controller_0.2.0_amd64.deb", "apt-get install -y /new/anka-controller_*.deb",
+		"ankacluster_0.2.0_darwin_arm64.tar.gz", "/new/ankacluster_*_linux_*.tar.gz", "<template>", "sonoma")
+	var template, instance string
+	typed := 0
+	for _, section := range []string{"Install", "A cloud, a Mac, a VM"} {
+		for _, line := range commands(t, section) {
+			if strings.HasPrefix(line, "ANKA_CLUSTER=") {
+				continue // a line for three hosts' settings
+			}
+			typed++
+			command := ids.Replace(line)
+			command = strings.NewReplacer("<template id>", template, "<instance id>", instance).Replace(command)
+			out := d.run(command)
+			switch {
+			case strings.Contains(command, "<"):
+				t.Errorf("README's %q has a word in it that the lines before do not give", line)
+			case strings.HasPrefix(command, "systemctl enable"):
+				d.await("curl -sS http://10.0.1.4:8090/readyz", "^ok")
+			case strings.HasSuffix(command, "/registry/vm"):
+				template = regexp.MustCompile(`"id":"([^"]*)"`).FindStringSubmatch(out + `"id":""`)[1]
+			case strings.HasPrefix(command, `curl -d '{"vmid":`):
+				instance = regexp.MustCompile(`"body":\["([^"]*)"`).FindStringSubmatch(out + `"body":[""`)[1]
+				d.await("curl -sS 'http://10.0.1.4:8090/api/v1/vm?id="+instance+"'", `"instance_state":"Started"`)
+			}
+			if strings.HasPrefix(command, "curl") && !strings.Contains(out, `"status":"OK"`) {
+				t.Errorf("README's %q: %s", line, out)
+			}
+		}
+	}
+	if typed < 8 || template == "" || instance == "" {
+		t.Errorf("%d commands were found, template %q, VM %q", typed, template, instance)
+	}
+	d.await("anka list -r", "^[^m]*$") // the VM has gone: its name begins with mgmtManaged
+	t.Logf("%d commands took %s", typed, time.Since(begun).Round(100*time.Millisecond))
+}
+
 // TestRPM installs, upgrades and removes a server and the agent with rpm itself,
 // which runs the packages' scripts.
 func TestRPM(t *testing.T) {
