@@ -63,6 +63,8 @@ type Deps struct {
 	Runtime  hypervisor.Runtime
 	Host     Host
 	Registry Registry
+	// Identity tells this host from others that have a copy of its state.
+	Identity controllerapi.HostIdentity
 	// OnCluster is told of the servers that the cloud announces.
 	OnCluster func(controllerapi.Cluster)
 	// Pools tells what is known of the servers, for the heartbeat; the agent adds
@@ -163,7 +165,8 @@ func New(cfg Config, dir Dir, id controllerapi.NodeID, deps Deps) (*Agent, error
 
 // Run is the agent's life. It returns nil when ctx ends it, with VMs left as
 // they are, and an error that wraps controllerapi.ErrSessionEnded when another
-// agent acts for this node.
+// agent acts for this node, or ErrOtherHost when this host only has a copy of its
+// state.
 func (a *Agent) Run(ctx context.Context) error {
 	a.since = time.Now()
 	// Disjoin may have to speak for this session when the agent cannot.
@@ -227,5 +230,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// isPermanent reports whether the cloud has ended this session.
-func isPermanent(err error) bool { return errors.Is(err, controllerapi.ErrSessionEnded) }
+// isPermanent reports whether the cloud has ended this session, or will not have
+// it.
+func isPermanent(err error) bool {
+	return errors.Is(err, controllerapi.ErrSessionEnded) || errors.Is(err, controllerapi.ErrOtherHost)
+}

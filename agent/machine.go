@@ -3,7 +3,10 @@ package agent
 import (
 	"net"
 	"net/url"
+	"path/filepath"
+	"regexp"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,6 +42,31 @@ func NewMachine(disk string, controllers func() []string) *Machine {
 		CPUCount: uint(cpuCount()), RAM: uint((totalRAM() + 1<<29) >> 30), HostArch: hostArch(),
 	}
 	return m
+}
+
+// IdentifyHost returns what tells this host, and the agent's state directory on
+// it, from a copy of its disk.
+func IdentifyHost(dir Dir) controllerapi.HostIdentity {
+	id := controllerapi.HostIdentity{Hardware: hardwareID(), Place: string(dir)}
+	if abs, err := filepath.Abs(string(dir)); err == nil {
+		id.Place = abs
+	}
+	if real, err := filepath.EvalSymlinks(id.Place); err == nil {
+		id.Place = real
+	}
+	return id
+}
+
+// platformLine is the property of a Mac's platform in what ioreg prints, whatever
+// the language.
+var platformLine = regexp.MustCompile(`"IOPlatformUUID" = "([0-9A-Fa-f-]{36})"`)
+
+func platformUUID(ioreg []byte) string {
+	m := platformLine.FindSubmatch(ioreg)
+	if m == nil {
+		return ""
+	}
+	return controllerapi.HardwareMac + strings.ToLower(string(m[1]))
 }
 
 // hostArch is one of the two words that clients know.

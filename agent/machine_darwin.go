@@ -20,6 +20,15 @@ func cpuCount() int {
 	return runtime.NumCPU()
 }
 
+// hardwareID returns the platform UUID of this Mac, which its disk does not hold.
+func hardwareID() string {
+	out, err := exec.Command("/usr/sbin/ioreg", "-rd1", "-c", "IOPlatformExpertDevice").Output()
+	if err != nil {
+		return ""
+	}
+	return platformUUID(out)
+}
+
 // readCPU derives counters from the load average: the kernel's own counters
 // need a Mach call, and so cgo.
 func readCPU() cpuTimes {

@@ -5,9 +5,24 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 )
 
 func cpuCount() int { return runtime.NumCPU() }
+
+// hardwareID returns the firmware's id of this machine, or, where that cannot be
+// read, the system's. A container has the first of its host, and may have none.
+func hardwareID() string {
+	for _, f := range []struct{ kind, path string }{
+		{"product:", "/sys/class/dmi/id/product_uuid"}, {"machine:", "/etc/machine-id"},
+	} {
+		data, err := os.ReadFile(f.path)
+		if id := strings.ToLower(strings.TrimSpace(string(data))); err == nil && id != "" && strings.Trim(id, "0-") != "" {
+			return f.kind + id
+		}
+	}
+	return ""
+}
 
 // readCPU reads the first line of /proc/stat: user nice system idle iowait ...
 func readCPU() cpuTimes {

@@ -71,7 +71,7 @@ func (a *Agent) register(ctx context.Context) (time.Duration, error) {
 		kick(a.addressNow)
 		req := controllerapi.RegisterRequest{
 			NodeID: a.id, Session: a.session, SessionStarted: a.since.UTC(),
-			Facts: a.facts(), Seed: a.cfg.Seed, CloudID: a.knownCloud(),
+			Host: a.deps.Identity, Facts: a.facts(), Seed: a.cfg.Seed, CloudID: a.knownCloud(),
 		}
 		callCtx, cancel := context.WithTimeout(ctx, a.cfg.RequestTimeout)
 		resp, err := a.deps.Cloud.Register(balancer.WithHedgeAfter(callCtx, syncPatience), req)

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"strings"
 	"time"
 )
 
@@ -100,12 +101,38 @@ type SeedSettings struct {
 	Join string `json:"join,omitempty"`
 }
 
+// HostIdentity tells the host that a node is from one that has a copy of its
+// disk. An empty field is not known.
+type HostIdentity struct {
+	// Hardware is KIND:ID. A node whose hardware is a Mac ("mac") is on no other
+	// as long as the cloud knows it; other kinds, such as machines that are made
+	// anew around the same disk, may follow each other.
+	Hardware string `json:"hardware,omitempty"`
+	// Place tells copies on one host apart: the agent's state directory.
+	Place string `json:"place,omitempty"`
+}
+
+// HardwareMac is the kind of a Mac's platform UUID.
+const HardwareMac = "mac:"
+
+// Other reports whether h is known to be another host than the one that was; live
+// is true while that one is heard of.
+func (h HostIdentity) Other(was HostIdentity, live bool) bool {
+	differ := func(a, b string) bool { return a != "" && b != "" && a != b }
+	if differ(h.Hardware, was.Hardware) {
+		return live || strings.HasPrefix(h.Hardware, HardwareMac) && strings.HasPrefix(was.Hardware, HardwareMac)
+	}
+	return live && differ(h.Place, was.Place)
+}
+
 // RegisterRequest begins a session of a node.
 type RegisterRequest struct {
 	NodeID  NodeID `json:"node_id"` // made by the agent at join and kept
 	Session string `json:"session"` // new for every life of the agent process
-	// SessionStarted orders sessions: a later one wins.
+	// SessionStarted is for people. The order of sessions is that in which they
+	// register: a session that another has replaced cannot come back.
 	SessionStarted time.Time    `json:"session_started"`
+	Host           HostIdentity `json:"host_identity,omitzero"`
 	Facts          NodeFacts    `json:"facts"`
 	Seed           SeedSettings `json:"seed"`
 	// CloudID is the cloud that the node belonged to before, "" at the first

@@ -15,6 +15,7 @@ const (
 	// The agent wire's own.
 	MsgUnknownNode  = "Node is not registered"
 	MsgSessionEnded = "Session was replaced by a newer one"
+	MsgOtherHost    = "The node with this id is another host; this one has a copy of its state"
 )
 
 // Errors that a Client returns for those answers; test with errors.Is.
@@ -26,6 +27,9 @@ var (
 	ErrUnknownNode = errors.New("node is not registered")
 	// ErrSessionEnded: another agent process acts for this node; end.
 	ErrSessionEnded = errors.New("session was replaced by a newer one")
+	// ErrOtherHost: the node's id is that of another host, whose state this one
+	// has a copy of; end, and leave its VMs alone.
+	ErrOtherHost = errors.New("the node with this id is another host; this one has a copy of its state")
 )
 
 var sentinels = map[string]error{
@@ -34,6 +38,7 @@ var sentinels = map[string]error{
 	MsgAuthentication: ErrUnauthorized,
 	MsgUnknownNode:    ErrUnknownNode,
 	MsgSessionEnded:   ErrSessionEnded,
+	MsgOtherHost:      ErrOtherHost,
 }
 
 // APIError is an answer that is not OK.

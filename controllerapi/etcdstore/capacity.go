@@ -119,7 +119,7 @@ func (v *View) ScheduleTask(i *Instance) *schedule.Task {
 		return t
 	}
 	t := &schedule.Task{
-		ID: string(i.Public.InstanceID), Priority: i.Priority, Created: i.Public.CRTime,
+		ID: string(i.Public.InstanceID), Priority: i.Priority, Created: v.ages.seen(i.created), Order: i.created,
 		Image: schedule.Image{Template: string(i.Template.ID), Tag: i.Template.Tag},
 		Arch:  i.Public.Arch, Node: string(i.PinNode), USB: i.Public.USBDevice, Need: need,
 		Groups: v.groupChain(i.Public.GroupID),
@@ -133,7 +133,7 @@ func (v *View) ScheduleTask(i *Instance) *schedule.Task {
 			t.Avoid = make(map[string]time.Time)
 			times = make(map[api.NodeID]int)
 		}
-		t.Avoid[string(a.Node)] = a.At.Add(min(avoidFor<<times[a.Node], maxAvoidFor))
+		t.Avoid[string(a.Node)] = v.ages.seen(orRev(a.Rev, i.rev)).Add(min(avoidFor<<times[a.Node], maxAvoidFor))
 		times[a.Node]++
 	}
 	if i.Public.GroupID == "" { // else the groups' fallbacks may change
@@ -184,7 +184,7 @@ func (v *View) Updating(id api.NodeID) bool {
 		if j.Kind != api.TaskUpgrade || !j.nodes[id] {
 			continue
 		}
-		if at := v.jobNodes[job][id]; at != nil && !at.Ended() && time.Since(at.Begun) < upgradeLimit {
+		if at := v.jobNodes[job][id]; at != nil && !at.Ended() && v.age(orRev(at.BegunRev, at.rev), v.Now()) < upgradeLimit {
 			return true
 		}
 	}

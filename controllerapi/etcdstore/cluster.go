@@ -81,7 +81,7 @@ func (s *Store) bootstrap(ctx context.Context) error {
 		c.must(keyMeta, 0)
 		meta := Meta{CloudID: uuid.NewString(), Created: time.Now().UTC(), Schema: 1}
 		c.put(keyMeta, meta)
-		c.put(keyClock, meta.Created)
+		c.put(keyClock, clockRecord{At: meta.Created, Marks: []clockMark{}})
 		if _, err := s.commit(ctx, c); err == nil {
 			s.log.Warn("etcd was empty: a new cloud begins", zap.String("cloud_id", meta.CloudID))
 		} else if !errors.Is(err, errConflict) {

@@ -123,7 +123,7 @@ func (s *Store) keepBatches(ctx context.Context) {
 	var open []string
 	s.Read(func(v *View) {
 		for id, b := range v.batches {
-			if len(b.Instances) > 0 && time.Since(b.Instances[0].Public.CRTime) > s.cfg.RequestTimeout {
+			if len(b.Instances) > 0 && v.age(b.rev, s.now()) > s.cfg.RequestTimeout {
 				open = append(open, id)
 			}
 		}

@@ -180,7 +180,8 @@ func (s *Store) WaitRevision(ctx context.Context, rev int64) error {
 // advanceLocked notes that the view is complete up to rev. A load after a
 // restore of etcd may go back; the view is then what etcd has.
 func (s *Store) advanceLocked(rev int64) {
-	s.rev = rev
+	s.rev, s.view.rev = rev, rev
+	s.ages.note(rev, s.now())
 	s.waiters = slices.DeleteFunc(s.waiters, func(w waiter) bool {
 		if w.rev > rev {
 			return false

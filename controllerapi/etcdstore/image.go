@@ -119,7 +119,7 @@ func (s *Store) reportImage(ctx context.Context, req *api.ReportRequest, ref str
 		}
 		switch req.Phase {
 		case api.PhaseProgress:
-			if now.Sub(img.Seen) < seenEvery {
+			if v.age(img.rev, now) < seenEvery {
 				return nil, false, errNoChange
 			}
 		case api.PhaseDone:
@@ -189,7 +189,7 @@ func (v *View) stuckImage(img *Image, now time.Time) string {
 		return orElse(i.Public.Message, "the instance is in error")
 	case v.Nodes[img.Node] == nil:
 		return "the node was removed"
-	case now.Sub(img.Seen) > imageSilent:
+	case v.age(img.rev, now) > imageSilent:
 		return "no report from the node for " + imageSilent.String()
 	}
 	return ""

@@ -31,7 +31,7 @@ func (i *Instance) clone() *Instance {
 	return &Instance{
 		Public: i.Public, Batch: i.Batch, Template: i.Template, Priority: i.Priority, PinNode: i.PinNode,
 		VCPU: i.VCPU, RAM: i.RAM, Attempt: i.Attempt, Claim: i.Claim, Avoid: i.Avoid, Restart: i.Restart,
-		Image: i.Image, LongOutput: i.LongOutput, Buried: i.Buried, Since: i.Since, rev: i.rev,
+		Image: i.Image, LongOutput: i.LongOutput, Buried: i.Buried, Since: i.Since, rev: i.rev, created: i.created,
 	}
 }
 
@@ -65,6 +65,7 @@ func (s *Store) updateInstance(ctx context.Context, id api.InstanceID, answer an
 		if err := f(v, next, now); err != nil {
 			return nil, false, err
 		}
+		next.stamp(v.rev)
 		before, after = cur, next
 		c := &change{answer: answer}
 		c.must(instanceKey(id), cur.rev)
@@ -75,6 +76,18 @@ func (s *Store) updateInstance(ctx context.Context, id api.InstanceID, answer an
 		s.instanceEvent(before, after)
 	}
 	return err
+}
+
+// stamp notes at which revision what is new in the instance was decided.
+func (i *Instance) stamp(rev int64) {
+	if n := len(i.Avoid); n > 0 && i.Avoid[n-1].Rev == 0 {
+		i.Avoid[n-1].Rev = rev // requeue has made the slice anew
+	}
+	if i.Restart != nil && i.Restart.Rev == 0 {
+		restart := *i.Restart
+		restart.Rev = rev
+		i.Restart = &restart
+	}
 }
 
 // Terminate asks for an instance's end. It wins over all that the instance's

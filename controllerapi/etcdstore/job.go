@@ -33,6 +33,7 @@ type JobNode struct {
 	Done     bool      `json:"done,omitempty"`
 	Error    string    `json:"error,omitempty"`
 	Begun    time.Time `json:"begun"`
+	BegunRev int64     `json:"begun_rev,omitempty"` // about when
 	At       time.Time `json:"at"`
 	Seq      int64     `json:"seq"`
 	Attempt  int       `json:"attempt,omitempty"`
@@ -109,7 +110,7 @@ func (v *View) JobAt(j *Job, node api.NodeID, now time.Time) JobNode {
 		at.Error = "canceled"
 	case v.Nodes[node] == nil:
 		at.Error = "node was removed"
-	case now.Sub(j.Created) > jobLimit:
+	case v.age(j.rev, now) > jobLimit:
 		at.Error = "not done within " + jobLimit.String()
 	}
 	return at
@@ -121,7 +122,7 @@ func (v *View) jobOpen(id string, node api.NodeID) bool {
 	if j == nil || !j.nodes[node] {
 		return false
 	}
-	at := v.JobAt(j, node, time.Now())
+	at := v.JobAt(j, node, v.Now())
 	return !at.Ended()
 }
 
@@ -157,7 +158,7 @@ func (s *Store) reportJob(ctx context.Context, req *api.ReportRequest, ref strin
 			return nil, false, errNotYours
 		}
 		cur := v.jobNodes[ref][req.NodeID]
-		next, rev := JobNode{Begun: now}, int64(0)
+		next, rev := JobNode{Begun: now, BegunRev: v.rev}, int64(0)
 		if cur != nil {
 			next, rev = *cur, cur.rev
 		}
@@ -171,7 +172,7 @@ func (s *Store) reportJob(ctx context.Context, req *api.ReportRequest, ref strin
 		switch req.Phase {
 		case api.PhaseProgress:
 			next.Progress = min(max(req.Progress, 0), 0.99) // 1 is for what is done
-			if cur != nil && diff(next.Progress, cur.Progress) < progressStep && now.Sub(cur.At) < seenEvery {
+			if cur != nil && diff(next.Progress, cur.Progress) < progressStep && v.age(cur.rev, now) < seenEvery {
 				return nil, false, errNoChange
 			}
 		case api.PhaseDone:

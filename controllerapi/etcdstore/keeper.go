@@ -56,7 +56,7 @@ func (s *Store) keeper(ctx context.Context) {
 			s.keeping.Store(false)
 			continue
 		}
-		now := time.Now().UTC()
+		now := s.now()
 		if since.IsZero() {
 			s.log.Info("this controller is the keeper now")
 			since = now
@@ -64,7 +64,7 @@ func (s *Store) keeper(ctx context.Context) {
 		}
 		if now.Sub(ticked) >= clockTick {
 			c := new(change)
-			c.put(keyClock, now)
+			c.put(keyClock, s.clockRecord(now))
 			if _, err := s.commit(ctx, c); err != nil {
 				s.log.Warn("clock not moved", zap.Error(err))
 				stood = true
@@ -72,7 +72,7 @@ func (s *Store) keeper(ctx context.Context) {
 			}
 			ticked = now
 			if stood { // nodes could not be heard either
-				since, stood = time.Now().UTC(), false
+				since, stood = s.now(), false
 				clear(offline)
 			}
 		}
@@ -138,16 +138,17 @@ func (s *Store) sweepRequests(ctx context.Context) error {
 // cleanQueue ends the wait of instances that no node has taken for a day.
 func (s *Store) cleanQueue(ctx context.Context) {
 	var old []api.InstanceID
+	now := s.now()
 	s.Read(func(v *View) {
 		for id, i := range v.pending {
-			if time.Since(i.WaitsSince()) > queueLimit {
+			if v.AgeOf(i, now) > queueLimit {
 				old = append(old, id)
 			}
 		}
 	})
 	for _, id := range old {
-		err := s.updateInstance(ctx, id, nil, func(_ *View, i *Instance, now time.Time) error {
-			if !i.Pending() || now.Sub(i.WaitsSince()) <= queueLimit {
+		err := s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {
+			if !i.Pending() || v.AgeOf(i, now) <= queueLimit {
 				return errNoChange
 			}
 			i.fail("no node has taken it for "+queueLimit.String(), now)
@@ -219,16 +220,16 @@ func (s *Store) keep(ctx context.Context, now, since time.Time, offline map[api.
 			switch {
 			case v.forgettable(i, now):
 				jobs = append(jobs, job{id, node, s.forget})
-			case i.Buried == nil && i.Ended() && now.Sub(i.Public.TS) >= s.cfg.InstanceTimeout:
+			case i.Buried == nil && i.Ended() && v.AgeOf(i, now) >= s.cfg.InstanceTimeout:
 				jobs = append(jobs, job{id, node, s.buryEnded})
 			case node == "" || i.Public.InstanceState == api.Terminated:
 			case v.Nodes[node] == nil:
 				jobs = append(jobs, job{id, node, s.settleOrphan})
 			case v.Lives[node] == nil && !patient && (!i.Claim.Done || now.Sub(offline[node]) >= grace) && !i.Ended() && i.Public.InstanceState != api.Error:
 				jobs = append(jobs, job{id, node, s.settleOffline})
-			case !i.Claim.Done && !i.Ended() && now.Sub(i.Claim.Seen) > silentFor && v.States[node] != nil && v.States[node].TasksHash == "":
+			case !i.Claim.Done && !i.Ended() && v.AgeOf(i, now) > silentFor && v.States[node] != nil && v.States[node].TasksHash == "":
 				jobs = append(jobs, job{id, node, s.settleSilent})
-			case i.restartOverdue(now):
+			case v.restartOverdue(i, now):
 				jobs = append(jobs, job{id, node, s.settleRestart})
 			}
 		}
@@ -253,7 +254,7 @@ func (s *Store) keepRequests(ctx context.Context, now time.Time) {
 	s.Read(func(v *View) {
 		for id, img := range v.Images {
 			if img.Status != ImagePending {
-				if now.Sub(img.Seen) > recordsFor {
+				if v.age(img.rev, now) > recordsFor {
 					oldImages = append(oldImages, id)
 				}
 			} else if why := v.stuckImage(img, now); why != "" {
@@ -261,7 +262,7 @@ func (s *Store) keepRequests(ctx context.Context, now time.Time) {
 			}
 		}
 		for id, j := range v.Jobs {
-			if now.Sub(j.Created) > jobLimit+recordsFor {
+			if v.age(j.rev, now) > recordsFor+jobLimit {
 				oldJobs = append(oldJobs, id)
 			}
 		}
@@ -288,16 +289,16 @@ func (s *Store) keepRequests(ctx context.Context, now time.Time) {
 }
 
 // forgettable reports whether the record of an ended instance has done its duty.
-// That the clock moved since it was buried does not hang on the clocks of two
-// machines: a creation that is still on its way fails from then on.
+// A creation that is still on its way fails once keyClock has moved since the
+// burial.
 func (v *View) forgettable(i *Instance, now time.Time) bool {
 	if i.Buried == nil || v.clock <= i.rev {
 		return false
 	}
 	if i.Public.InstanceState == api.Terminated {
-		return now.Sub(*i.Buried) >= buriedFor
+		return v.AgeOf(i, now) >= buriedFor
 	}
-	return now.Sub(*i.Buried) >= unconfirmedFor
+	return v.AgeOf(i, now) >= unconfirmedFor
 }
 
 func (s *Store) buryEnded(ctx context.Context, id api.InstanceID, _ api.NodeID) error {
@@ -359,8 +360,8 @@ func (s *Store) settleOffline(ctx context.Context, id api.InstanceID, node api.N
 }
 
 func (s *Store) settleSilent(ctx context.Context, id api.InstanceID, node api.NodeID) error {
-	return s.updateInstance(ctx, id, nil, func(_ *View, i *Instance, now time.Time) error {
-		if i.Ended() || i.Claim == nil || i.Claim.Node != node || i.Claim.Done || now.Sub(i.Claim.Seen) <= silentFor {
+	return s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {
+		if i.Ended() || i.Claim == nil || i.Claim.Node != node || i.Claim.Done || v.AgeOf(i, now) <= silentFor {
 			return errNoChange
 		}
 		if i.Attempt >= maxAttempts {
@@ -373,13 +374,13 @@ func (s *Store) settleSilent(ctx context.Context, id api.InstanceID, node api.No
 }
 
 // restartOverdue reports whether a restart has taken too long.
-func (i *Instance) restartOverdue(now time.Time) bool {
-	return i.Restart != nil && !i.Ended() && now.Sub(i.Restart.At) > restartLimit
+func (v *View) restartOverdue(i *Instance, now time.Time) bool {
+	return i.Restart != nil && !i.Ended() && v.age(orRev(i.Restart.Rev, i.rev), now) > restartLimit
 }
 
 func (s *Store) settleRestart(ctx context.Context, id api.InstanceID, _ api.NodeID) error {
-	return s.updateInstance(ctx, id, nil, func(_ *View, i *Instance, now time.Time) error {
-		if !i.restartOverdue(now) {
+	return s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {
+		if !v.restartOverdue(i, now) {
 			return errNoChange
 		}
 		i.fail("not restarted within "+restartLimit.String(), now)

@@ -21,6 +21,8 @@ var (
 	ErrUnknownNode = errors.New("node is not registered")
 	// ErrSessionEnded: a newer session of the node exists.
 	ErrSessionEnded = errors.New("session was replaced by a newer one")
+	// ErrOtherHost: the node is another host than the one that registers.
+	ErrOtherHost = errors.New("the node is another host")
 )
 
 // Register begins a session of a node. Repeating it is no error. The view shows
@@ -43,7 +45,12 @@ func (s *Store) Register(ctx context.Context, req api.RegisterRequest) error {
 		if cur != nil {
 			*next, rev = *cur, cur.rev
 			overwrite = req.Seed.Overwrite && (req.Seed.Join == "" || req.Seed.Join != cur.Join)
-			if cur.Session != req.Session && cur.SessionStarted.After(req.SessionStarted) {
+			if req.Host.Other(cur.Machine, v.Lives[req.NodeID] != nil) {
+				return nil, false, ErrOtherHost
+			}
+			// The order of arrival counts, and no clock: that of a node may have
+			// been wrong when one of its sessions began.
+			if slices.Contains(cur.Past, req.Session) {
 				return nil, false, ErrSessionEnded
 			}
 			if overwrite {
@@ -51,10 +58,17 @@ func (s *Store) Register(ctx context.Context, req api.RegisterRequest) error {
 			}
 		}
 		hash := api.HashPart(req.Facts)
-		if cur != nil && cur.Session == req.Session && cur.FactsHash == hash && !overwrite {
+		if cur != nil && cur.Session == req.Session && cur.FactsHash == hash && (req.Host == api.HostIdentity{} || cur.Machine == req.Host) && !overwrite {
 			return nil, false, errNoChange
 		}
+		if cur != nil && cur.Session != "" && cur.Session != req.Session {
+			next.Past = append(slices.Clone(cur.Past), cur.Session)
+			next.Past = next.Past[max(0, len(next.Past)-maxPast):]
+		}
 		next.Session, next.SessionStarted = req.Session, req.SessionStarted
+		if req.Host != (api.HostIdentity{}) { // an agent of an older version tells none
+			next.Machine = req.Host
+		}
 		next.Facts, next.FactsHash = req.Facts, hash
 		if cur == nil || overwrite {
 			next.Join = req.Seed.Join
@@ -80,6 +94,10 @@ func (s *Store) Register(ctx context.Context, req api.RegisterRequest) error {
 	s.renewed.Store(req.NodeID, now)
 	return s.WaitRevision(ctx, rev)
 }
+
+// maxPast sessions of a node are remembered: more than one of them is never under
+// way at a time.
+const maxPast = 8
 
 // maxJoins is how many nodes may write at a time what makes them members of the
 // cloud. When thousands come at once, after a failure of power or of the network,
@@ -262,6 +280,29 @@ func (s *Store) Renewed(id api.NodeID) time.Time {
 func (s *Store) NoteRenewed(id api.NodeID, at time.Time) {
 	if at.After(s.Renewed(id)) && !at.After(time.Now().Add(time.Second)) && s.node(id) != nil {
 		s.renewed.Store(id, at)
+	}
+}
+
+// RenewedUptime returns Renewed as the age of the cloud, which means the same to
+// all Stores; false while it cannot be told.
+func (s *Store) RenewedUptime(id api.NodeID) (time.Duration, bool) {
+	at := s.Renewed(id)
+	if at.IsZero() {
+		return 0, false
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.ages.uptime(at.Add(time.Duration(s.ages.offset.Load())))
+}
+
+// NoteRenewedUptime is NoteRenewed with what RenewedUptime returned at any Store.
+func (s *Store) NoteRenewedUptime(id api.NodeID, up time.Duration) {
+	now := time.Now()
+	s.mu.RLock()
+	present, ok := s.ages.uptime(s.now())
+	s.mu.RUnlock()
+	if ok {
+		s.NoteRenewed(id, now.Add(up-present))
 	}
 }
 

@@ -51,6 +51,7 @@ type Instance struct {
 
 	failure Failure // why the change that is being made is a failed start
 	rev     int64
+	created int64 // revision of the creation
 	listed  lazyJSON
 	task    atomic.Pointer[schedule.Task] // see ScheduleTask
 }
@@ -71,6 +72,7 @@ type Avoid struct {
 	Node api.NodeID `json:"node"`
 	At   time.Time  `json:"at"`
 	Why  string     `json:"why,omitempty"`
+	Rev  int64      `json:"rev,omitempty"` // about when; see updateInstance
 }
 
 // Restart is a restart in progress.
@@ -78,6 +80,7 @@ type Restart struct {
 	ID   string          `json:"id"`
 	At   time.Time       `json:"at"`
 	Task api.RestartTask `json:"task"`
+	Rev  int64           `json:"rev,omitempty"` // about when; see updateInstance
 }
 
 // TaskID returns the id of the instance's start task in its current attempt.
@@ -90,15 +93,6 @@ func (i *Instance) Pending() bool {
 	return i.Public.InstanceState == api.Scheduling && i.Claim == nil && i.Buried == nil
 }
 
-// WaitsSince is when a pending instance came into the queue: when it was created,
-// or handed back last.
-func (i *Instance) WaitsSince() time.Time {
-	if n := len(i.Avoid); n > 0 {
-		return i.Avoid[n-1].At
-	}
-	return i.Public.CRTime
-}
-
 // Ended reports whether the instance's end was asked for, or has come.
 func (i *Instance) Ended() bool {
 	return i.Public.InstanceState == api.Terminating || i.Public.InstanceState == api.Terminated || i.Buried != nil
@@ -106,14 +100,18 @@ func (i *Instance) Ended() bool {
 
 // Node is what changes rarely of a node.
 type Node struct {
-	ID             api.NodeID       `json:"id"`
-	Session        string           `json:"session"`
-	SessionStarted time.Time        `json:"session_started"`
-	Registered     time.Time        `json:"registered"`
-	Facts          api.NodeFacts    `json:"facts"`
-	FactsHash      string           `json:"facts_hash"`
-	Settings       api.NodeSettings `json:"settings"`       // without groups and generation
-	Join           string           `json:"join,omitempty"` // whose seeds were taken last
+	ID             api.NodeID `json:"id"`
+	Session        string     `json:"session"`
+	SessionStarted time.Time  `json:"session_started"`
+	// Past are the sessions before, newest last: a register of theirs that comes
+	// late changes nothing.
+	Past       []string         `json:"past,omitempty"`
+	Machine    api.HostIdentity `json:"host_identity,omitzero"`
+	Registered time.Time        `json:"registered"`
+	Facts      api.NodeFacts    `json:"facts"`
+	FactsHash  string           `json:"facts_hash"`
+	Settings   api.NodeSettings `json:"settings"`       // without groups and generation
+	Join       string           `json:"join,omitempty"` // whose seeds were taken last
 
 	rev int64
 }

@@ -75,7 +75,6 @@ func (i *Instance) reportStart(v *View, req *api.ReportRequest, now time.Time) e
 	claim := *i.Claim
 	claim.Seq, claim.Seen, claim.Session = req.Seq, now, req.Session
 	before := i.Public
-	seen := i.Claim.Seen
 	i.Claim = &claim
 	if req.VM != nil {
 		i.Public.VMInfo = v.complete(req.NodeID, req.VM)
@@ -84,8 +83,8 @@ func (i *Instance) reportStart(v *View, req *api.ReportRequest, now time.Time) e
 	case api.PhaseProgress:
 		i.progress(req, now)
 		moved := i.Public.InstanceState != before.InstanceState || req.VM != nil && !sameVM(before.VMInfo, i.Public.VMInfo) ||
-			diff(i.Public.Progress, before.Progress) >= progressStep && now.Sub(seen) >= progressEvery
-		if !moved && now.Sub(seen) < seenEvery {
+			diff(i.Public.Progress, before.Progress) >= progressStep && v.AgeOf(i, now) >= progressEvery
+		if !moved && v.AgeOf(i, now) < seenEvery {
 			return errNoChange
 		}
 		i.Public.TS = now

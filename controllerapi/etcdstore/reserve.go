@@ -66,11 +66,11 @@ func (s *Store) renewClaim(ctx context.Context, r Reservation, id api.TaskID) er
 	if kind != taskStart {
 		return nil
 	}
-	return s.updateInstance(ctx, api.InstanceID(ref), nil, func(_ *View, i *Instance, now time.Time) error {
+	return s.updateInstance(ctx, api.InstanceID(ref), nil, func(v *View, i *Instance, now time.Time) error {
 		if i.Ended() || i.TaskID() != id || i.Claim == nil || i.Claim.Reservation != r.ID || i.Claim.Node != r.Node || i.Claim.Done {
 			return ErrTaken
 		}
-		if now.Sub(i.Claim.Seen) < settle/3 {
+		if v.AgeOf(i, now) < settle/3 {
 			return errNoChange
 		}
 		claim := *i.Claim

@@ -45,6 +45,9 @@ type Config struct {
 	// ServerLease is the life of an announcement, and of a duty, after its
 	// holder died.
 	ServerLease time.Duration
+	// ClockOffset is how far this machine's clock is taken to be ahead, for tests
+	// of clocks that differ. No decision may depend on it.
+	ClockOffset time.Duration
 }
 
 // DefaultConfig returns the documented defaults.
@@ -108,6 +111,7 @@ type Store struct {
 	mu      sync.RWMutex
 	view    *View         // guarded by mu
 	rev     int64         // guarded by mu; the view is all of etcd's state up to it
+	ages    *ages         // guarded by mu
 	of      origin        // guarded by mu; the etcd that the view is of
 	waiters []waiter      // guarded by mu
 	lagging chan struct{} // capacity 1: somebody waits for the watch
@@ -157,6 +161,8 @@ func New(cfg Config, client *clientv3.Client, log *zap.Logger) (*Store, error) {
 		loaded:    make(chan struct{}),
 		announce:  announcement{kick: make(chan struct{}, 1)},
 	}
+	s.ages = s.view.ages
+	s.ages.offset.Store(int64(cfg.ClockOffset))
 	s.renewer = newRenewer(clientv3.RetryLeaseClient(client), log, s.NoteRenewed)
 	return s, nil
 }
@@ -179,6 +185,20 @@ func (s *Store) Run(ctx context.Context) error {
 	g.Go(func() error { s.renewer.run(ctx); return nil })
 	g.Go(func() error { s.prove(ctx); return nil })
 	return g.Wait()
+}
+
+func (s *Store) now() time.Time { return time.Now().UTC().Add(time.Duration(s.ages.offset.Load())) }
+
+// Now is this machine's clock: for stamps, and for ages of what this Store saw.
+func (s *Store) Now() time.Time { return s.now() }
+
+// Advance lets time pass for this Store, for tests.
+func (s *Store) Advance(d time.Duration) { s.ages.offset.Add(int64(d)) }
+
+func (s *Store) clockRecord(now time.Time) clockRecord {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.ages.record(now)
 }
 
 // Read calls f with the state as it is in memory. f must not block.

@@ -62,7 +62,7 @@ func (s *Store) Sync(ctx context.Context, req *api.SyncRequest) (Synced, error) 
 	s.Read(func(v *View) {
 		if n := v.Nodes[req.NodeID]; n != nil {
 			out.Settings = v.SettingsOf(n)
-			out.Assignments = v.assignments(n, req.Seq, s.cfg.UnknownVMThreshold, time.Now(), resync)
+			out.Assignments = v.assignments(n, req.Seq, s.cfg.UnknownVMThreshold, s.now(), resync)
 		}
 	})
 	return out, nil
@@ -99,8 +99,8 @@ func (s *Store) quiet(req *api.SyncRequest) (out Synced, ok bool) {
 	if proof >= quietFor {
 		return out, false
 	}
-	now := time.Now().UTC()
-	age := now.Sub(s.Renewed(req.NodeID))
+	now := s.now()
+	age := time.Since(s.Renewed(req.NodeID))
 	if age >= s.renewEvery() {
 		return out, false
 	}
@@ -304,7 +304,7 @@ func (v *View) assignments(n *Node, seq int64, threshold int, now time.Time, all
 // listed yet: an agent that finds a claim it knows nothing of hands it back, and
 // would then be given it all the same.
 func (v *View) underWay(n *Node, i *Instance, now time.Time) bool {
-	if i.Ended() || i.Claim.Done || i.Claim.Seq > 0 || i.Claim.Session != n.Session || now.Sub(i.Claim.Seen) > settle {
+	if i.Ended() || i.Claim.Done || i.Claim.Seq > 0 || i.Claim.Session != n.Session || v.AgeOf(i, now) > settle {
 		return false
 	}
 	state := v.States[n.ID]
@@ -322,7 +322,7 @@ func (v *View) unwanted(n *Node, vm StateVM, seq int64, threshold int, now time.
 	case i.Attempt != vm.Attempt || i.Claim == nil || i.Claim.Node != n.ID:
 		return true
 	case i.Public.InstanceState == api.Terminated:
-		return now.Sub(i.Public.TS) > settle
+		return v.AgeOf(i, now) > settle
 	}
 	return false
 }
@@ -357,7 +357,7 @@ func (s *Store) reconcile(ctx context.Context, req *api.SyncRequest) error {
 	}
 	var changed []api.InstanceID
 	s.Read(func(v *View) {
-		now := time.Now().UTC()
+		now := s.now()
 		for id, i := range v.onNode[req.NodeID] {
 			if i.clone().observe(v, req, infos[id], now) == nil {
 				changed = append(changed, id)
@@ -396,13 +396,13 @@ func (i *Instance) observe(v *View, req *api.SyncRequest, vm *api.VMReport, now 
 	newSession := i.Claim.Session != req.Session
 	switch {
 	case !i.Claim.Done:
-		i.observeStarting(state, req, newSession, now)
+		i.observeStarting(v, state, req, newSession, now)
 	case i.Restart != nil || i.Image != "" || i.Public.InstanceState == api.Error:
 		// What happens to the VM now is part of the work.
 	case seen == nil:
 		if newSession {
 			i.fail("VM is gone since the agent or its host restarted", now)
-		} else if now.Sub(i.Public.TS) > settle {
+		} else if v.AgeOf(i, now) > settle {
 			i.fail("VM is gone from the node", now)
 		}
 	case seen.Running():
@@ -412,7 +412,7 @@ func (i *Instance) observe(v *View, req *api.SyncRequest, vm *api.VMReport, now 
 	case seen.Status == "stopped" || seen.Status == "suspended":
 		if newSession && i.Public.InstanceState == api.Started {
 			i.fail("VM was stopped while the agent or its host restarted", now)
-		} else if i.Public.InstanceState != api.Stopped && now.Sub(i.Public.TS) > settle/3 {
+		} else if i.Public.InstanceState != api.Stopped && v.AgeOf(i, now) > settle/3 {
 			i.become(api.Stopped, now)
 		}
 	case seen.Status == "failed":
@@ -439,11 +439,11 @@ func (i *Instance) observe(v *View, req *api.SyncRequest, vm *api.VMReport, now 
 
 // observeStarting puts a start back in the queue when its node does not hold the
 // task any more.
-func (i *Instance) observeStarting(state *State, req *api.SyncRequest, newSession bool, now time.Time) {
+func (i *Instance) observeStarting(v *View, state *State, req *api.SyncRequest, newSession bool, now time.Time) {
 	if state.TasksHash == "" || slices.Contains(state.Tasks, i.TaskID()) {
 		return
 	}
-	if newSession || now.Sub(i.Claim.Seen) > 4*settle {
+	if newSession || v.AgeOf(i, now) > 4*settle {
 		i.requeue("the node does not hold the task any more", now)
 	}
 }

@@ -78,30 +78,38 @@ func TestMACRange(t *testing.T) {
 }
 
 // A creation that is on its way could bring a record back until the clock moved,
-// whatever the machines' clocks say.
+// whatever the machines' clocks say; and the stamp of another machine counts
+// nothing.
 func TestRecordIsForgottenAfterTheClockMovedAndNotBefore(t *testing.T) {
 	now := time.Now()
-	ended := func(state api.InstanceState, ago time.Duration) *Instance {
-		at := now.Add(-ago)
-		return &Instance{Public: api.Instance{InstanceState: state}, Buried: &at, rev: 10}
-	}
 	for _, tc := range []struct {
 		name  string
-		i     *Instance
+		state api.InstanceState
+		ago   time.Duration // as this Store saw it
 		clock int64
 		want  bool
 	}{
-		{"long ago, clock moved", ended(api.Terminated, buriedFor), 11, true},
-		{"long ago by a clock that is ahead", ended(api.Terminated, 365*24*time.Hour), 9, false},
-		{"just now, clock moved", ended(api.Terminated, buriedFor-1), 11, false},
-		{"not confirmed by the node", ended(api.Terminating, unconfirmedFor-1), 11, false},
-		{"not confirmed for long", ended(api.Terminating, unconfirmedFor), 11, true},
-		{"still listed", &Instance{Public: api.Instance{InstanceState: api.Terminated}, rev: 10}, 11, false},
+		{"long ago, clock moved", api.Terminated, buriedFor, 11, true},
+		{"long ago, clock stands", api.Terminated, 24 * time.Hour, 9, false},
+		{"just now, clock moved", api.Terminated, buriedFor - 1, 11, false},
+		{"not confirmed by the node", api.Terminating, unconfirmedFor - 1, 11, false},
+		{"not confirmed for long", api.Terminating, unconfirmedFor, 11, true},
 	} {
-		v := newView()
-		v.clock = tc.clock
-		if got := v.forgettable(tc.i, now); got != tc.want {
-			t.Errorf("%s: %v, want %v", tc.name, got, tc.want)
+		for _, skew := range []time.Duration{-48 * time.Hour, 0, 48 * time.Hour} {
+			stamp := now.Add(-tc.ago + skew)
+			i := &Instance{Public: api.Instance{InstanceState: tc.state}, Buried: &stamp, rev: 10}
+			v := newView()
+			v.clock = tc.clock
+			v.ages.note(10, now.Add(-tc.ago))
+			if got := v.forgettable(i, now); got != tc.want {
+				t.Errorf("%s, stamp %v off: %v, want %v", tc.name, skew, got, tc.want)
+			}
 		}
+	}
+	listed := &Instance{Public: api.Instance{InstanceState: api.Terminated}, rev: 10}
+	v := newView()
+	v.clock = 11
+	if v.forgettable(listed, now) {
+		t.Error("forgotten while it is listed")
 	}
 }

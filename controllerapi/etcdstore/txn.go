@@ -150,7 +150,7 @@ func (s *Store) decideAt(ctx context.Context, decision func(v *View, now time.Ti
 		var c *change
 		var certain bool
 		var err error
-		now := time.Now().UTC()
+		now := s.now()
 		s.Read(func(v *View) { c, certain, err = decision(v, now) })
 		if err != nil {
 			if fresh || certain {

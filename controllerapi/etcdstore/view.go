@@ -1,6 +1,7 @@
 package etcdstore
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -37,6 +38,8 @@ type View struct {
 
 	batches map[string]*largeBatch
 
+	rev    int64                       // the view is all of etcd's state up to it
+	ages   *ages                       // shared by the views of a Store
 	clock  int64                       // revision of keyClock
 	leases map[string]clientv3.LeaseID // of Servers, by key
 
@@ -60,6 +63,8 @@ type Changes struct {
 	Queue   bool // tasks that wait for a node came or changed
 	Cluster bool
 	Nodes   map[api.NodeID]struct{} // their tasks, capacity, settings or liveness
+
+	clock *mvccpb.KeyValue // keyClock, if it moved
 }
 
 func (c *Changes) node(id api.NodeID) {
@@ -74,6 +79,7 @@ func (c *Changes) node(id api.NodeID) {
 
 func newView() *View {
 	return &View{
+		ages:      new(ages),
 		Instances: make(map[api.InstanceID]*Instance),
 		Nodes:     make(map[api.NodeID]*Node),
 		States:    make(map[api.NodeID]*State),
@@ -116,11 +122,9 @@ func (v *View) Visible() []*Instance {
 	return out
 }
 
+// byCreation orders by etcd's revision: the controllers' clocks may differ.
 func byCreation(a, b *Instance) int {
-	if c := a.Public.CRTime.Compare(b.Public.CRTime); c != 0 {
-		return c
-	}
-	return strings.Compare(string(a.Public.InstanceID), string(b.Public.InstanceID))
+	return cmp.Or(cmp.Compare(a.created, b.created), strings.Compare(string(a.Public.InstanceID), string(b.Public.InstanceID)))
 }
 
 // apply brings one event into the view. It returns an error for a record that
@@ -136,6 +140,7 @@ func (v *View) apply(ev *clientv3.Event, ch *Changes) error {
 	case keyClock:
 		if kv != nil {
 			v.clock = kv.ModRevision
+			ch.clock = kv
 		}
 		return nil
 	case keyMACPool:
@@ -258,7 +263,7 @@ func (v *View) applyInstance(id api.InstanceID, kv *mvccpb.KeyValue, ch *Changes
 		if err := json.Unmarshal(kv.Value, next); err != nil {
 			return err
 		}
-		next.rev = kv.ModRevision
+		next.rev, next.created = kv.ModRevision, kv.CreateRevision
 	}
 	prev := v.Instances[id]
 	if prev != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -71,6 +72,7 @@ func (s *Store) load(ctx context.Context) error {
 	view := newView()
 	var rev int64
 	var of origin
+	var clock *mvccpb.KeyValue
 	next, end := watched, clientv3.GetPrefixRangeEnd(watched)
 	for {
 		opts := []clientv3.OpOption{clientv3.WithRange(end), clientv3.WithLimit(pageSize)}
@@ -94,6 +96,9 @@ func (s *Store) load(ctx context.Context) error {
 			if err := view.apply(&clientv3.Event{Type: clientv3.EventTypePut, Kv: kv}, &ch); err != nil {
 				s.log.Error("record skipped: it does not decode", zap.ByteString("key", kv.Key), zap.Error(err))
 			}
+			if ch.clock != nil {
+				clock = ch.clock
+			}
 		}
 		if !resp.More {
 			break
@@ -112,7 +117,15 @@ func (s *Store) load(ctx context.Context) error {
 	for id := range s.view.Nodes {
 		ch.node(id)
 	}
+	if s.of != (origin{}) && s.of != of {
+		s.ages.reset()
+	}
+	view.ages = s.ages
 	s.view, s.of = view, of
+	now := s.now()
+	if clock != nil {
+		s.ages.clock(clock, now)
+	}
 	s.advanceLocked(rev)
 	s.mu.Unlock()
 	s.changed(ch)
@@ -185,6 +198,9 @@ func (s *Store) applyEvents(resp *clientv3.WatchResponse) {
 		s.advanceLocked(resp.Events[len(resp.Events)-1].Kv.ModRevision)
 	case resp.IsProgressNotify():
 		s.advanceLocked(resp.Header.Revision)
+	}
+	if ch.clock != nil {
+		s.ages.clock(ch.clock, s.now())
 	}
 	s.mu.Unlock()
 	s.changed(ch)

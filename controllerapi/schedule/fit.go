@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -12,18 +13,9 @@ const AgeStep = time.Second
 // due is the place of a task in the total order: lower goes first.
 func (t *Task) due() time.Time { return t.Created.Add(time.Duration(t.Priority) * AgeStep) }
 
-// Compare orders tasks by urgency, age and, to be total, by id.
+// Compare orders tasks by urgency, age, creation and, to be total, by id.
 func Compare(a, b *Task) int {
-	if c := a.due().Compare(b.due()); c != 0 {
-		return c
-	}
-	if a.ID < b.ID {
-		return -1
-	}
-	if a.ID > b.ID {
-		return 1
-	}
-	return 0
+	return cmp.Or(a.due().Compare(b.due()), cmp.Compare(a.Order, b.Order), cmp.Compare(a.ID, b.ID))
 }
 
 // Suits reports whether the node could run the task if it were empty.

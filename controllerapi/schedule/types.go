@@ -37,8 +37,9 @@ func (s Size) Add(t Size) Size { return Size{s.VMs + t.VMs, s.VCPU + t.VCPU, s.R
 // Task is a VM start that waits for a node.
 type Task struct {
 	ID       string
-	Priority int // 1 to 10000, lower is more urgent
-	Created  time.Time
+	Priority int       // 1 to 10000, lower is more urgent
+	Created  time.Time // by the clock of who schedules
+	Order    int64     // of creation, among tasks that are due at the same time
 	Image    Image
 	Arch     string // "" fits every node
 	Node     string // the only node that may take it, "" for any

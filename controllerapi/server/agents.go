@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
@@ -44,6 +45,9 @@ func (s *Server) register(r *http.Request) (any, error) {
 			zap.String("cloud_id", own), zap.String("node_cloud_id", req.CloudID))
 	}
 	if err := s.store.Register(r.Context(), req); err != nil {
+		if errors.Is(err, etcdstore.ErrOtherHost) {
+			s.log.Warn("a host with a copy of a node's state was refused", zap.String("node_id", string(req.NodeID)), zap.String("address", req.Facts.Host))
+		}
 		return nil, err
 	}
 	out := api.RegisterResponse{NodeID: req.NodeID, Cluster: s.lists(), HeartbeatIntervalMS: s.cfg.HeartbeatInterval.Milliseconds()}
@@ -88,8 +92,8 @@ func (s *Server) sync(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if at, ok := parseToken(req.Token); ok {
-		s.store.NoteRenewed(req.NodeID, at)
+	if up, ok := parseToken(req.Token); ok {
+		s.store.NoteRenewedUptime(req.NodeID, up)
 	}
 	synced, err := s.store.Sync(r.Context(), &req)
 	if err != nil {
@@ -97,7 +101,7 @@ func (s *Server) sync(r *http.Request) (any, error) {
 	}
 	out := api.SyncResponse{
 		Resync: synced.Resync, HeartbeatIntervalMS: s.cfg.HeartbeatInterval.Milliseconds(),
-		Token: makeToken(s.store.Renewed(req.NodeID)),
+		Token: s.makeToken(req.NodeID),
 	}
 	if synced.Settings.Generation != req.SettingsGeneration {
 		out.Settings = &synced.Settings
@@ -112,18 +116,22 @@ func (s *Server) sync(r *http.Request) (any, error) {
 }
 
 // The token tells the next controller when the node's lease was renewed last, so
-// that three controllers do not renew it three times as often.
-func makeToken(renewed time.Time) string { return "1." + strconv.FormatInt(renewed.UnixMilli(), 36) }
+// that three controllers do not renew it three times as often. It is in time
+// since the cloud began, which does not hang on the controllers' clocks.
+func (s *Server) makeToken(node api.NodeID) string {
+	up, ok := s.store.RenewedUptime(node)
+	if !ok {
+		return ""
+	}
+	return tokenKind + strconv.FormatInt(up.Milliseconds(), 36)
+}
 
-func parseToken(token string) (time.Time, bool) {
-	if len(token) < 3 || token[:2] != "1." {
-		return time.Time{}, false
-	}
-	ms, err := strconv.ParseInt(token[2:], 36, 64)
-	if err != nil {
-		return time.Time{}, false
-	}
-	return time.UnixMilli(ms), true
+const tokenKind = "2."
+
+func parseToken(token string) (time.Duration, bool) {
+	text, ok := strings.CutPrefix(token, tokenKind)
+	ms, err := strconv.ParseInt(text, 36, 64)
+	return time.Duration(ms) * time.Millisecond, ok && err == nil
 }
 
 // reserve waits for a task for the node. Most polls bring none: what waits is

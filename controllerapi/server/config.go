@@ -107,6 +107,8 @@ type Config struct {
 	AllowCORS bool
 	// Auth stands before every call except the public ones; nil means open.
 	Auth func(next http.Handler) http.Handler
+	// ClockOffset is how far this machine's clock is taken to be ahead, for tests.
+	ClockOffset time.Duration
 	// Metrics takes the controller's metrics; nil means none are kept.
 	Metrics prometheus.Registerer
 }
@@ -203,6 +205,7 @@ func (c Config) store() etcdstore.Config {
 	s.NodeActiveTimeout, s.InstanceActiveTimeout, s.InstanceTimeout = c.NodeActiveTimeout, c.InstanceActiveTimeout, c.InstanceTimeOut
 	s.UnknownVMThreshold = c.UnknownVMThreshold
 	s.RequestTimeout, s.CleanQueuesInterval = c.EtcdTimeout, c.CleanQueuesInterval
+	s.ClockOffset = c.ClockOffset
 	s.MACRange, s.MACTries = c.macRange(), c.MACRangeMaxRetries
 	return s
 }

@@ -183,12 +183,12 @@ func (d *dispatcher) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		begun := time.Now()
-		later := d.round(begun.UTC())
-		took := time.Since(begun)
+		begun := d.store.Now()
+		later := d.round(begun)
+		took := d.store.Now().Sub(begun)
 		wait := time.Hour
 		if !later.IsZero() {
-			wait = max(time.Until(later), roundPause)
+			wait = max(later.Sub(begun)-took, roundPause)
 		}
 		timer.Reset(wait)
 		select {

@@ -113,7 +113,7 @@ func (s *Server) distributions(r *http.Request) (any, error) {
 	s.store.Read(func(v *etcdstore.View) {
 		for _, j := range v.Jobs {
 			if j.Kind == api.TaskDistribute && (id == "" || j.ID == id) {
-				out = append(out, describeJob(v, j, time.Now()))
+				out = append(out, describeJob(v, j, v.Now()))
 			}
 		}
 	})

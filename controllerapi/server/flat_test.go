@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -127,12 +128,17 @@ func TestF24NodesThatAreNoMoreAreForgottenByEveryController(t *testing.T) {
 	if a.store.Renewed("n1").IsZero() || b.store.Renewed("n1").IsZero() {
 		t.Fatal("a controller does not know when the lease was renewed")
 	}
+	up, ok := a.store.RenewedUptime("n1")
+	if !ok {
+		t.Fatal("the renewal cannot be told to others")
+	}
+	token := tokenKind + strconv.FormatInt(up.Milliseconds(), 36)
 	if err := a.client().Unregister(t.Context(), api.UnregisterRequest{NodeID: n.id, Session: n.session}); err != nil {
 		t.Fatal(err)
 	}
 	for _, ctl := range c.controllers {
 		eventually(t, "the node is forgotten", func() bool { return ctl.store.Renewed("n1").IsZero() })
-		_, err := ctl.client().Sync(t.Context(), api.SyncRequest{NodeID: "n1", Session: n.session, Token: makeToken(time.Now())})
+		_, err := ctl.client().Sync(t.Context(), api.SyncRequest{NodeID: "n1", Session: n.session, Token: token})
 		if !errors.Is(err, api.ErrUnknownNode) || !ctl.store.Renewed("n1").IsZero() {
 			t.Errorf("a heartbeat of no node: %v, renewed %s", err, ctl.store.Renewed("n1"))
 		}

@@ -81,7 +81,7 @@ func (s *Server) startInstances(r *http.Request) (any, error) {
 	if err := s.checkPlaces(r, &req); err != nil {
 		return nil, err
 	}
-	now := time.Now().UTC()
+	now := s.store.Now()
 	batch := etcdstore.Batch{ID: uuid.NewString(), Request: req}
 	list := make([]*etcdstore.Instance, count)
 	ids := make([]api.InstanceID, count)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/google/uuid"
@@ -53,9 +52,7 @@ func TestInstanceLivesAndEndsAcrossControllers(t *testing.T) {
 	if err := a.Terminate(t.Context(), id); err != nil {
 		t.Fatalf("second terminate: %v", err)
 	}
-	edit(t, c.etcd, instanceDir+string(id), func(record map[string]any) {
-		record["public"].(map[string]any)["ts"] = time.Now().Add(-c.controllers[0].cfg.InstanceTimeOut).UTC()
-	})
+	c.pass(c.controllers[0].cfg.InstanceTimeOut)
 	eventually(t, "the instance is out of the list", func() bool {
 		_, err := a.Instance(t.Context(), id)
 		return errors.Is(err, api.ErrNotFound)

@@ -81,7 +81,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		}
 		queue = len(v.Pending())
 		for _, i := range v.Pending() {
-			oldest = max(oldest, time.Since(i.WaitsSince()))
+			oldest = max(oldest, v.AgeOf(i, v.Now()))
 		}
 		m.fleet.collect(v, ch)
 		if v.Cluster != nil {

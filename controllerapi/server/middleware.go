@@ -171,6 +171,8 @@ func answer(err error) error {
 		return httpapi.Fail(api.MsgUnknownNode)
 	case errors.Is(err, etcdstore.ErrSessionEnded):
 		return httpapi.Fail(api.MsgSessionEnded)
+	case errors.Is(err, etcdstore.ErrOtherHost):
+		return httpapi.Fail(api.MsgOtherHost)
 	case errors.Is(err, etcdstore.ErrNoSuchGroup), errors.Is(err, etcdstore.ErrNoSuchNode), errors.Is(err, etcdstore.ErrGroupExists),
 		errors.Is(err, etcdstore.ErrFallbackCycle), errors.Is(err, etcdstore.ErrBadState), errors.Is(err, etcdstore.ErrNoMAC):
 		return httpapi.Fail(lastWords(err))

@@ -124,7 +124,7 @@ func (s *Server) stats(r *http.Request) (any, error) {
 	}{Instances: map[api.InstanceState]int{}, Nodes: map[api.NodeState]int{}}
 	const window = time.Minute
 	s.store.Read(func(v *etcdstore.View) {
-		now := time.Now()
+		now := v.Now()
 		claimed, recent, waited := 0, 0, time.Duration(0)
 		for _, i := range v.Instances {
 			if i.Buried == nil {
@@ -132,8 +132,8 @@ func (s *Server) stats(r *http.Request) (any, error) {
 			}
 			if i.Claim != nil {
 				claimed++
-				waited += i.Claim.At.Sub(i.Public.CRTime)
-				if now.Sub(i.Claim.At) < window {
+				waited += max(0, i.Claim.At.Sub(i.Public.CRTime)) // of two controllers' clocks: for people
+				if v.AgeOf(i, now) < window {                     // a report since counts as recent, too
 					recent++
 				}
 			}

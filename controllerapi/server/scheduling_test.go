@@ -87,7 +87,7 @@ func TestStartRequestsWithoutInstancesAreSwept(t *testing.T) {
 	}
 }
 
-// edit changes a record of etcd, as if time had passed.
+// edit changes a record of etcd.
 func edit(t *testing.T, etcd *clientv3.Client, key string, change func(record map[string]any)) {
 	t.Helper()
 	resp, err := etcd.Get(t.Context(), key)
@@ -117,18 +117,17 @@ func TestStartThatNoNodeTookForADayIsEnded(t *testing.T) {
 	c := startCloud(t, 1, func(cfg *Config) { cfg.CleanQueuesInterval = time.Second })
 	ctl := c.controllers[0]
 	start := func() api.InstanceID { return mustStart(t, ctl, api.StartRequest{}) }
-	young, returned, old := start(), start(), start()
-	longAgo := time.Now().Add(-25 * time.Hour).UTC()
-	for _, id := range []api.InstanceID{returned, old} {
-		edit(t, c.etcd, instanceDir+string(id), func(record map[string]any) {
-			record["public"].(map[string]any)["cr_time"] = longAgo
-			at := longAgo
-			if id == returned {
-				at = time.Now().UTC()
-			}
-			record["avoid"] = []map[string]any{{"node": "n1", "at": longAgo}, {"node": "n1", "at": at}}
-		})
-	}
+	returned, old := start(), start()
+	c.pass(23 * time.Hour)
+	young := start()
+	edit(t, c.etcd, instanceDir+string(returned), func(record map[string]any) {
+		record["avoid"] = []map[string]any{{"node": "n1", "at": time.Now()}}
+	})
+	eventually(t, "it has come back", func() (back bool) {
+		ctl.store.Read(func(v *etcdstore.View) { back = len(v.Instances[returned].Avoid) == 1 })
+		return back
+	})
+	c.pass(2 * time.Hour)
 	eventually(t, "the old one is in error", func() bool { return state(t, ctl, old).InstanceState == api.Error })
 	if got := state(t, ctl, old); !strings.Contains(got.Message, "no node has taken it") {
 		t.Errorf("message %q", got.Message)
@@ -154,9 +153,7 @@ func TestF25RestartWithoutAnEndIsInError(t *testing.T) {
 		t.Fatal(body)
 	}
 	n.reserve(api.TaskRestart) // and no report
-	edit(t, c.etcd, instanceDir+string(id), func(record map[string]any) {
-		record["restart"].(map[string]any)["at"] = time.Now().Add(-31 * time.Minute).UTC()
-	})
+	c.pass(31 * time.Minute)
 	eventually(t, "the instance is in error", func() bool { return state(t, ctl, id).InstanceState == api.Error })
 	if got := state(t, ctl, id); !strings.Contains(got.Message, "not restarted within") || got.VMInfo == nil {
 		t.Errorf("message %q, VM %v", got.Message, got.VMInfo)

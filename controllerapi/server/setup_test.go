@@ -222,6 +222,13 @@ func startCloud(t testing.TB, n int, change func(*Config)) *cloud {
 	return c
 }
 
+// pass lets time pass for all controllers.
+func (c *cloud) pass(d time.Duration) {
+	for _, ctl := range c.controllers {
+		ctl.store.Advance(d)
+	}
+}
+
 // patience is as long as a loaded machine may take; nothing waits that long when
 // all is well.
 const patience = 3 * time.Minute
