@@ -40,6 +40,7 @@ type Proxy struct {
 	cfg    Config
 	log    *zap.Logger
 	pushes pushes
+	hops   *hops
 }
 
 // New returns a proxy. It starts nothing; the pools' Run is the caller's.
@@ -53,7 +54,7 @@ func New(cfg Config, log *zap.Logger) *Proxy {
 	if cfg.FirstContact == 0 {
 		cfg.FirstContact = 2 * time.Second
 	}
-	return &Proxy{cfg: cfg, log: log.Named("proxy")}
+	return &Proxy{cfg: cfg, log: log.Named("proxy"), hops: newHops()}
 }
 
 // conversation is the proxy for a request that the endpoint answers before it is
@@ -103,6 +104,11 @@ func stayHTTP1(r *http.Request) {
 
 // ServeHTTP passes r on to an endpoint of the right pool.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if why := p.hops.mark(r); why != "" {
+		p.hops.tell(p.log, why)
+		p.cfg.Fail(w, r, http.StatusLoopDetected, why)
+		return
+	}
 	if r.ContentLength != 0 {
 		// The server reads, drops and closes what is left of a request's body before it
 		// writes an answer's header. The body is the endpoint's: its connection may be

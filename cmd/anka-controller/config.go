@@ -14,6 +14,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/controllerapi/etcdmember"
 	"github.com/ankacluster/ankacluster/internal/clienttls"
+	"github.com/ankacluster/ankacluster/internal/ownaddr"
 	"github.com/ankacluster/ankacluster/internal/settings"
 )
 
@@ -391,6 +392,11 @@ func (c *config) validate() error {
 	for _, env := range []string{"ANKA_REGISTRY_COPIES", "ANKA_REGISTRY_COPIES_STRICT"} {
 		if c.isGiven(env) && !c.clustered() {
 			bad(env, "is for the built-in registries of --standalone --cluster; this registry is one directory")
+		}
+	}
+	for env, u := range map[string]string{"ANKA_ANKA_REGISTRY": c.AnkaRegistry, "ANKA_LOCAL_ANKA_REGISTRY": c.LocalRegistry} {
+		if u != "" && ownaddr.Reaches(u, c.ListenAddr) {
+			bad(env, "%s is this controller itself (%s %s); name the registry", u, c.name("ANKA_LISTEN_ADDR"), c.ListenAddr)
 		}
 	}
 	if c.HTTPS || c.ServerCert != "" || c.ServerKey != "" {

@@ -44,6 +44,8 @@ func newDoor(p *pools) (*door, error) {
 		pools: p, listener: l, moved: make(map[string]*atomic.Int64),
 		handler: authorized(p.toRegistries, proxy.New(proxy.Config{Control: p.registries, Blob: p.blobs}, p.log)),
 	}
+	at := l.Addr().String()
+	p.door.Store(&at)
 	p.meter.transfers(d.total)
 	return d, nil
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -12,6 +13,7 @@ import (
 	"github.com/ankacluster/ankacluster/agent"
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/ownaddr"
 	"github.com/ankacluster/ankacluster/registryapi"
 )
 
@@ -31,7 +33,8 @@ type pools struct {
 	tls    tlsFor
 	log    *zap.Logger
 	meter  *meter
-	rhythm *balancer.Rhythm // an idle node wakes once for the probes of all
+	rhythm *balancer.Rhythm       // an idle node wakes once for the probes of all
+	door   atomic.Pointer[string] // address of the node's own proxy, once there is one
 	// toControllers and toRegistries sign what goes to each pool.
 	toControllers, toRegistries http.RoundTripper
 }
@@ -111,6 +114,15 @@ func (p *pools) setCluster(origin balancer.Origin, c controllerapi.Cluster, log 
 					log.Warn("an announced server is not used: --tls insists on https", zap.String("endpoint", u))
 				}
 				return plain
+			})
+		}
+		if own := p.door.Load(); own != nil {
+			urls = slices.DeleteFunc(urls, func(u string) bool {
+				loop := ownaddr.Reaches(u, *own)
+				if loop {
+					log.Error("an announced server is not used: it is this node's own proxy, which would be a loop", zap.String("endpoint", u))
+				}
+				return loop
 			})
 		}
 		if len(urls) == 0 {

@@ -23,6 +23,7 @@ import (
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/balancer/proxy"
 	"github.com/ankacluster/ankacluster/internal/logging"
+	"github.com/ankacluster/ankacluster/internal/ownaddr"
 )
 
 // proxyCommand runs the loopback proxy alone, on any machine, joined or not.
@@ -61,7 +62,8 @@ func runProxy(c *cli.Context) error {
 		debug.SetGCPercent(400)
 	}
 	log := logging.New(c.App.ErrWriter, c.Bool("verbose"))
-	pr := &proxyProcess{log: log, pools: make(map[string]*balancer.Balancer), verify: c.Bool("verify-digests")}
+	pr := &proxyProcess{log: log, pools: make(map[string]*balancer.Balancer), verify: c.Bool("verify-digests"),
+		listens: map[string]string{"--controller-listen": c.String("controller-listen"), "--registry-listen": c.String("registry-listen"), "--metrics-listen": c.String("metrics-listen")}}
 	defer pr.close()
 	if err := pr.controllers(c.StringSlice("controllers"), c.String("controller-listen")); err != nil {
 		return err
@@ -107,7 +109,8 @@ type proxyProcess struct {
 	log     *zap.Logger
 	pools   map[string]*balancer.Balancer
 	servers []*proxy.Server
-	verify  bool // downloads against their digests
+	verify  bool              // downloads against their digests
+	listens map[string]string // addresses of this proxy, by flag
 }
 
 func (p *proxyProcess) controllers(urls []string, listen string) error {
@@ -148,6 +151,11 @@ func (p *proxyProcess) pool(name string, cfg balancer.Config, flag string, urls 
 	for _, u := range urls {
 		if _, err := balancer.ParseEndpoint(u); err != nil {
 			return nil, usagef("%s: %w", flag, err)
+		}
+		for own, at := range p.listens {
+			if ownaddr.Reaches(u, at) {
+				return nil, usagef("%s: %s is this proxy itself (%s %s), which would be a loop; name the servers behind it", flag, u, own, at)
+			}
 		}
 	}
 	cfg.Name = name

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -90,6 +91,9 @@ func runAgent(ctx context.Context, dir agent.Dir) error {
 	log.Info("agent starting", zap.String("build", buildinfo.Line("ankacluster")), zap.Int("pid", os.Getpid()), zap.Strings("controllers", cfg.Controllers))
 	if err := serveNode(ctx, dir, lock, cfg, logs); err != nil {
 		log.Error("agent ended", zap.Error(err))
+		if errors.Is(err, controllerapi.ErrOtherHost) {
+			return hintf(err, "nothing was changed on either host. To give this one an identity of its own: rm '%s', then ankacluster join again. If this host replaces the other, delete the node in the cloud first", filepath.Join(string(dir), "node.json"))
+		}
 		return err
 	}
 	log.Info("agent stopped")
