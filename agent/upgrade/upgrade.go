@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -54,7 +55,8 @@ type attempt struct {
 	Version    string    `json:"version"`
 	From       string    `json:"from"`
 	SHA256     string    `json:"sha256"`
-	Executable string    `json:"executable"`
+	Executable string    `json:"executable"` // what is started; may be a link
+	File       string    `json:"file"`       // what it led to when the upgrade began
 	Began      time.Time `json:"began"`
 	Starts     int       `json:"starts"`
 }
@@ -152,17 +154,22 @@ func (d Dir) download(ctx context.Context, t controllerapi.UpgradeTask, fetch Fe
 // from the program at the path it is given; it runs before the swap, so that
 // there is no moment without it.
 func (d Dir) Begin(t controllerapi.UpgradeTask, from, executable string, guard func(previous string) error) error {
-	if err := copyFile(executable, d.path("previous")); err != nil {
+	// A link is not replaced by a file: a package manager would miss it.
+	file, err := filepath.EvalSymlinks(executable)
+	if err != nil {
+		return fmt.Errorf("find the program: %w", err)
+	}
+	if err := copyFile(file, d.path("previous")); err != nil {
 		return fmt.Errorf("keep the old program: %w", err)
 	}
-	a := attempt{Version: t.Version, From: from, SHA256: t.SHA256, Executable: executable, Began: time.Now().UTC()}
+	a := attempt{Version: t.Version, From: from, SHA256: t.SHA256, Executable: executable, File: file, Began: time.Now().UTC()}
 	if err := d.write("pending", a); err != nil {
 		return err
 	}
 	if err := guard(d.path("previous")); err != nil {
 		return errors.Join(fmt.Errorf("start the guard: %w", err), d.remove("pending"))
 	}
-	if err := copyFile(d.path("new"), executable); err != nil {
+	if err := copyFile(d.path("new"), file); err != nil {
 		return errors.Join(fmt.Errorf("put the new program in place: %w", err), d.remove("pending"))
 	}
 	return d.remove("new")
@@ -217,8 +224,13 @@ func (d Dir) Guard(ctx context.Context, within time.Duration) (rolledBack string
 
 // rollBack puts the old program back. Doing it twice does no harm.
 func (d Dir) rollBack(a attempt) error {
-	if err := copyFile(d.path("previous"), a.Executable); err != nil {
-		return fmt.Errorf("put the old program back: %w", err)
+	file := cmp.Or(a.File, a.Executable)
+	// A link that leads elsewhere by now is another upgrade, which is not ours to
+	// undo.
+	if now, err := filepath.EvalSymlinks(a.Executable); err != nil || now == file || a.File == "" {
+		if err := copyFile(d.path("previous"), file); err != nil {
+			return fmt.Errorf("put the old program back: %w", err)
+		}
 	}
 	// Failed first: what was tried in vain must never be tried again at once.
 	return errors.Join(d.write("failed", a), d.remove("pending"))

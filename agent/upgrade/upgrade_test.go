@@ -194,3 +194,40 @@ func TestNoSwapWithoutAGuard(t *testing.T) {
 		t.Errorf("a trial is pending after all: %q, %v", rolledBack, err)
 	}
 }
+
+// A program that is reached by a link is replaced where the link leads; a rollback
+// leaves alone what a package manager has put there since.
+func TestUpgradeKeepsTheLinkToTheProgram(t *testing.T) {
+	t.Parallel()
+	for _, moved := range []bool{false, true} {
+		d, file := installed(t)
+		link := filepath.Join(t.TempDir(), "ankacluster")
+		if err := os.Symlink(file, link); err != nil {
+			t.Fatal(err)
+		}
+		next := program("2")
+		if err := d.Prepare(t.Context(), task("2", next), serve(next)); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Begin(task("2", next), "1", link, func(string) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if to, err := os.Readlink(link); err != nil || to != file || at(t, file) != next {
+			t.Errorf("after the upgrade the link leads to %q (%v), whose program is %q", to, err, at(t, file))
+		}
+		want := program("1")
+		if moved {
+			other := filepath.Join(t.TempDir(), "ankacluster")
+			want = program("3")
+			if err := errors.Join(os.WriteFile(other, []byte(want), 0o755), os.Remove(link), os.Symlink(other, link), os.Remove(file)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if back, err := d.Guard(t.Context(), 0); err != nil || back != link {
+			t.Errorf("rollback: got %q, %v", back, err)
+		}
+		if got := at(t, link); got != want {
+			t.Errorf("moved %v: after the rollback the link leads to %q, want %q", moved, got, want)
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ankacluster/ankacluster/internal/readiness"
+	"github.com/ankacluster/ankacluster/internal/selfpath"
 	"github.com/ankacluster/ankacluster/internal/settings"
 	"github.com/ankacluster/ankacluster/launchd"
 )
@@ -82,11 +83,8 @@ func serviceCommand(env func(string) (string, bool), out *output) *cli.Command {
 }
 
 func newService(name string, arguments []string) (*launchd.Service, error) {
-	self, err := os.Executable()
+	self, err := selfpath.Program()
 	if err != nil {
-		return nil, err
-	}
-	if self, err = filepath.EvalSymlinks(self); err != nil {
 		return nil, err
 	}
 	return launchd.New(launchd.Config{

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/agent"
+	"github.com/ankacluster/ankacluster/internal/selfpath"
 )
 
 // launcher starts and stops the agent of a state directory.
@@ -41,7 +42,7 @@ const (
 func (b background) describe() string { return "in the background" }
 
 func (b background) start(ctx context.Context) error {
-	self, err := os.Executable()
+	self, err := selfpath.Program()
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
 	"github.com/ankacluster/ankacluster/internal/cliargs"
+	"github.com/ankacluster/ankacluster/internal/selfpath"
 	"github.com/ankacluster/ankacluster/internal/settings"
 	"github.com/ankacluster/ankacluster/internal/spelling"
 )
@@ -30,6 +31,7 @@ const (
 )
 
 func main() {
+	_, _ = selfpath.Program() // before an upgrade replaces it; the error comes where it is needed
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args, os.Stdout, os.Stderr)
 	stop()

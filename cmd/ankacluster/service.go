@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/ankacluster/ankacluster/agent"
+	"github.com/ankacluster/ankacluster/internal/selfpath"
 	"github.com/ankacluster/ankacluster/launchd"
 )
 
@@ -36,11 +36,8 @@ func newLauncher(c *cli.Context, dir agent.Dir) (launcher, error) {
 
 // agentService describes the service that runs the agent of dir.
 func agentService(dir agent.Dir) (*launchd.Service, error) {
-	self, err := os.Executable()
+	self, err := selfpath.Program()
 	if err != nil {
-		return nil, err
-	}
-	if self, err = filepath.EvalSymlinks(self); err != nil {
 		return nil, err
 	}
 	return launchd.New(launchd.Config{

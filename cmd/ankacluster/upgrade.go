@@ -19,30 +19,22 @@ import (
 	"github.com/ankacluster/ankacluster/agent/upgrade"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
+	"github.com/ankacluster/ankacluster/internal/selfpath"
 )
 
 func upgradeDir(dir agent.Dir) upgrade.Dir { return upgrade.Dir(filepath.Join(string(dir), "upgrade")) }
-
-// ownProgram is the file that this process runs.
-func ownProgram() (string, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return "", err
-	}
-	return filepath.EvalSymlinks(self)
-}
 
 // upgrader replaces the agent's program for the agent.
 type upgrader struct {
 	dir   agent.Dir
 	pools *pools
-	self  string // where the program was when this process began
+	self  string // by which the program is started; a link may lead on from there
 }
 
 // newUpgrader returns nil, which refuses upgrades, when this process does not
 // know its own program.
 func newUpgrader(dir agent.Dir, pools *pools) agent.Upgrader {
-	self, err := ownProgram()
+	self, err := selfpath.Program()
 	if err != nil {
 		return nil
 	}
@@ -84,25 +76,11 @@ func (u upgrader) Begin(t controllerapi.UpgradeTask) error {
 // process: there is never a moment with two agents, and the service manager
 // sees no end.
 func becomeNewVersion() error {
-	self, err := programPath()
+	self, err := selfpath.Program()
 	if err != nil {
 		return err
 	}
 	return fmt.Errorf("restart %s: %w", self, syscall.Exec(self, os.Args, os.Environ()))
-}
-
-// programPath is where this program was started from. Linux tells of a program
-// that was replaced by appending a word to its name.
-func programPath() (string, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return "", err
-	}
-	const replaced = " (deleted)"
-	if n := len(self) - len(replaced); n > 0 && self[n:] == replaced {
-		self = self[:n]
-	}
-	return filepath.EvalSymlinks(self)
 }
 
 // confirmUpgrade ends the trial of this version once the cloud knows the node.
