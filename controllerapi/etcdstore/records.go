@@ -93,6 +93,15 @@ func (i *Instance) Pending() bool {
 	return i.Public.InstanceState == api.Scheduling && i.Claim == nil && i.Buried == nil
 }
 
+// WaitsSince is when a pending instance came into the queue: when it was created,
+// or handed back last. It is a stamp of some controller's clock, for figures.
+func (i *Instance) WaitsSince() time.Time {
+	if n := len(i.Avoid); n > 0 {
+		return i.Avoid[n-1].At
+	}
+	return i.Public.CRTime
+}
+
 // Ended reports whether the instance's end was asked for, or has come.
 func (i *Instance) Ended() bool {
 	return i.Public.InstanceState == api.Terminating || i.Public.InstanceState == api.Terminated || i.Buried != nil
