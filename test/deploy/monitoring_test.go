@@ -199,25 +199,28 @@ type dashboard struct {
 			Current                            struct{ Text, Value string }
 		}
 	}
-	Panels []struct {
-		ID          int
-		Type        string
-		Title       string
-		Collapsed   bool
-		Panels      []json.RawMessage
-		Datasource  *struct{ Type, UID string }
-		GridPos     struct{ H, W, X, Y int }
-		Description string
-		Targets     []struct {
-			RefID, Expr, LegendFormat, Format string
-			Instant                           bool
-		}
-
-		FieldConfig, Options, Transformations json.RawMessage
-	}
+	Panels []panel
 }
 
-func TestDashboardIsWhatGrafanaReads(t *testing.T) {
+type panel struct {
+	ID          int
+	Type        string
+	Title       string
+	Collapsed   bool
+	Panels      []json.RawMessage
+	Datasource  *struct{ Type, UID string }
+	GridPos     struct{ H, W, X, Y int }
+	Description string
+	Targets     []struct {
+		RefID, Expr, LegendFormat, Format string
+		Instant                           bool
+	}
+
+	FieldConfig, Options, Transformations json.RawMessage
+}
+
+func readDashboard(t *testing.T) dashboard {
+	t.Helper()
 	text, err := os.ReadFile(monitoring + "grafana-dashboard.json")
 	if err != nil {
 		t.Fatal(err)
@@ -228,6 +231,11 @@ func TestDashboardIsWhatGrafanaReads(t *testing.T) {
 	if err := dec.Decode(&d); err != nil {
 		t.Fatal(err)
 	}
+	return d
+}
+
+func TestDashboardIsWhatGrafanaReads(t *testing.T) {
+	d := readDashboard(t)
 	if len(d.Templating.List) != 2 || d.Templating.List[0].Name != "datasource" || d.UID == "" {
 		t.Errorf("templating %+v, uid %q", d.Templating, d.UID)
 	}
