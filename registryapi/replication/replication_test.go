@@ -391,7 +391,9 @@ func TestOnlyWhatWasCopiedIsDeleted(t *testing.T) {
 	eventually(t, "the copied v1 is gone", func() bool {
 		return !regexp.MustCompile(`(?m)^sonoma .*\n(  .*\n)*  v1 `).MatchString(replica.state())
 	})
-	for _, want := range []string{`(?m)^local .*\n  v1 `, `(?m)^sonoma .*\n  own `} {
+	push.push("sonoma", "v2", noise(10)) // when that is here, what removed v1 has ended
+	eventually(t, "v2 is there", func() bool { return strings.Contains(replica.state(), "  v2 ") })
+	for _, want := range []string{`(?m)^local .*\n  v1 `, `(?m)^sonoma .*\n(  .*\n)*  own `} {
 		if !regexp.MustCompile(want).MatchString(replica.state()) {
 			t.Errorf("%q was deleted:\n%s", want, replica.state())
 		}
