@@ -289,7 +289,11 @@ func TestReplicaNeverListsWhatItCannotServe(t *testing.T) {
 				return
 			}
 			if i%10 == 9 {
-				<-pulled
+				select {
+				case <-pulled:
+				case <-t.Context().Done():
+					return
+				}
 			}
 			if i%4 == 3 {
 				if err := push.oci.DeleteManifest(context.Background(), repo, fmt.Sprintf("v%d", i)); err != nil {
@@ -309,7 +313,9 @@ func TestReplicaNeverListsWhatItCannotServe(t *testing.T) {
 			return
 		default:
 		}
-		if checkListed(t, replica) == 0 {
+		if n := checkListed(t, replica); t.Failed() {
+			return
+		} else if n == 0 {
 			continue
 		}
 		select {
