@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
@@ -71,6 +72,9 @@ func (s *Store) UpdateGroup(ctx context.Context, id api.GroupID, u GroupUpdate) 
 				next.FallbackGroupID = nil
 			}
 		}
+		if reflect.DeepEqual(next, cur.Group) {
+			return nil, false, errNoChange // also when an earlier attempt of ours went through
+		}
 		c := new(change)
 		if err := v.checkGroup(c, &next); err != nil {
 			return nil, false, err
@@ -117,8 +121,12 @@ func (v *View) checkGroup(c *change, g *api.Group) error {
 
 // DeleteGroup removes a group, its memberships, and what falls back to it.
 func (s *Store) DeleteGroup(ctx context.Context, id api.GroupID) error {
+	asked := false
 	return s.decide(ctx, func(v *View, _ time.Time) (*change, bool, error) {
 		cur := v.Groups[id]
+		if cur == nil && asked {
+			return nil, true, errNoChange // an earlier attempt of ours went through
+		}
 		if cur == nil {
 			return nil, false, ErrNotFound
 		}
@@ -138,6 +146,7 @@ func (s *Store) DeleteGroup(ctx context.Context, id api.GroupID) error {
 		if len(c.ops) > maxOps || len(c.cmps) > maxOps {
 			return nil, false, fmt.Errorf("more than %d groups fall back to this one: change those first", maxOps)
 		}
+		asked = true
 		return c, false, nil
 	})
 }

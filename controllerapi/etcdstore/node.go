@@ -145,14 +145,19 @@ func assign[T any](dst *T, src *T) {
 // RemoveNode forgets a node with its keys and tasks. What was placed on it is
 // settled by settleOrphan. session, when not "", must be the present one.
 func (s *Store) RemoveNode(ctx context.Context, id api.NodeID, session string) error {
+	asked := false
 	err := s.decide(ctx, func(v *View, _ time.Time) (*change, bool, error) {
 		cur := v.Nodes[id]
+		if cur == nil && asked {
+			return nil, true, errNoChange // an earlier attempt of ours went through
+		}
 		if cur == nil {
 			return nil, false, ErrNotFound
 		}
 		if session != "" && cur.Session != session {
 			return nil, false, ErrSessionEnded
 		}
+		asked = true
 		c := new(change)
 		c.must(nodeKey(id), cur.rev)
 		for _, key := range []string{nodeKey(id), stateKey(id), liveKey(id), ledgerKey(id)} {
