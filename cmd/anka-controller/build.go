@@ -62,6 +62,7 @@ func (c *config) controllerConfig() controller.Config {
 	cfg.EtcdTimeout = min(c.EtcdRequestTimeout, cfg.EtcdTimeout) // callers of the API give up earlier than etcd would
 	cfg.ManageMACAddresses, cfg.MACRange, cfg.MACRangeMaxRetries = c.ManageMAC, c.MACRange, c.MACRangeMaxRetries
 	cfg.NoNodeUpgrades = c.NoNodeUpgrades
+	cfg.PackageDir = c.AgentPackages
 	cfg.EnableEventLogging, cfg.EventLogURL = c.EventLogging, c.EventLogURL
 	cfg.AllowCORS = c.AllowCORS
 	return cfg

@@ -86,6 +86,7 @@ type config struct {
 	MACRangeMaxRetries                          int
 	FillMACInterval, CleanMACInterval           time.Duration
 	NoNodeUpgrades                              bool
+	AgentPackages                               string
 
 	// Who may do what.
 	EnableAuth                                           bool
@@ -227,6 +228,7 @@ func (c *config) table() []settings.Setting {
 		{Env: "ANKA_FILL_MAC_ADDRESS_RANGE_INTERVAL", Group: groupCloud, Default: "3h", Parse: settings.Duration(&c.FillMACInterval), Usage: "how often the pool is filled"},
 		{Env: "ANKA_CLEAN_MAC_ADDRESS_INTERVAL", Group: groupCloud, Default: "1h", Parse: settings.Duration(&c.CleanMACInterval), Usage: "how often unused ones go back"},
 		{Env: "ANKA_NO_NODE_UPGRADES", Group: groupCloud, IsBool: true, Parse: settings.Bool(&c.NoNodeUpgrades), Usage: "never upgrade agents"},
+		{Env: "ANKA_AGENT_PACKAGES", Group: groupCloud, IsPath: true, Parse: settings.Text(&c.AgentPackages), Usage: "`DIR` with the agent's programs AnkaAgent.pkg and AnkaAgentArm.pkg for node upgrades (default: what was installed beside this program)"},
 
 		{Env: "ANKA_V", Group: groupLogs, Default: "0", Parse: settings.Number(&c.Verbosity, 0, 10), Usage: "`LEVEL` of the log: 0 what happens, 1 and more every request"},
 		{Env: "ANKA_LOG_DIR", Group: groupLogs, IsPath: true, Parse: settings.Text(&c.LogDir), Usage: "`DIR` for rotated log files, besides stderr"},
@@ -281,6 +283,9 @@ func (c *config) complete() {
 	}
 	if c.RunRegistry && c.RegistryBasePath == "" {
 		c.RegistryBasePath = filepath.Join(c.DataDir, "registry")
+	}
+	if c.AgentPackages == "" {
+		c.AgentPackages = installedAgents()
 	}
 	host := c.outwardHost()
 	if c.AdvertiseURL == "" {
@@ -354,6 +359,9 @@ func (c *config) validate() error {
 	var errs []error
 	bad := func(env, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("%s: %s", c.name(env), fmt.Sprintf(format, args...)))
+	}
+	if info, err := os.Stat(c.AgentPackages); c.isGiven("ANKA_AGENT_PACKAGES") && (err != nil || !info.IsDir()) {
+		bad("ANKA_AGENT_PACKAGES", "%s is no directory", c.AgentPackages)
 	}
 	file := func(env, path string, needed bool, why string) {
 		if path == "" {
@@ -510,6 +518,23 @@ func (c *config) memberConfig() (etcdmember.Config, error) {
 		return m, fmt.Errorf("%s: %w", c.name("ANKA_CLUSTER"), err)
 	}
 	return m, m.Validate()
+}
+
+// installedAgents is where a release puts the agent's programs for Macs: share
+// beside the bin that this program is in. "" when there is no such folder.
+func installedAgents() string {
+	self, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	if self, err = filepath.EvalSymlinks(self); err != nil {
+		return ""
+	}
+	dir := filepath.Join(filepath.Dir(self), "..", "share", "ankacluster", "agents")
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return ""
+	}
+	return dir
 }
 
 func rootsDataDir() string {

@@ -35,6 +35,8 @@ func TestSettingsOfSchedulingReachTheController(t *testing.T) {
 		want any
 	}{
 		"scheduler interval":         {map[string]string{"ANKA_SCHEDULER_INTERVAL": "7m"}, func(c controller.Config) any { return c.SchedulerInterval }, 7 * time.Minute},
+		"agent packages":             {map[string]string{"ANKA_AGENT_PACKAGES": "/srv/agents"}, func(c controller.Config) any { return c.PackageDir }, "/srv/agents"},
+		"agent packages, not given":  {nil, func(c controller.Config) any { return c.PackageDir }, ""},
 		"clean queues":               {map[string]string{"ANKA_CLEAN_QUEUES_INTERVAL": "2h"}, func(c controller.Config) any { return c.CleanQueuesInterval }, 2 * time.Hour},
 		"clean queues, not given":    {nil, func(c controller.Config) any { return c.CleanQueuesInterval }, time.Hour},
 		"reserve timeout":            {map[string]string{"ANKA_RESERVE_TASK_TIMEOUT": "10s"}, func(c controller.Config) any { return c.ReserveTaskTimeout }, 10 * time.Second},

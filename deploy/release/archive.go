@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -32,6 +33,9 @@ func (r *release) archive(p platform) error {
 	for _, name := range programs {
 		add("bin/"+name, filepath.Join(r.binaries(p), name), 0o755)
 	}
+	for name, path := range r.agents() {
+		add("share/ankacluster/agents/"+name, path, 0o755)
+	}
 	for _, name := range programs {
 		add("share/man/man8/"+name+".8.gz", r.manual(name), 0o644)
 		add("share/bash-completion/completions/"+name, r.completion(name, "bash"), 0o644)
@@ -50,11 +54,24 @@ func (r *release) archive(p platform) error {
 	for _, name := range service {
 		add(doc+"services/"+name, filepath.Join(r.root, "deploy/packages", name), 0o644)
 	}
+	slices.SortFunc(list, func(a, b entry) int { return strings.Compare(a.path, b.path) })
 	return r.writeFile(r.archiveName(p)+".tar.gz", func(w io.Writer) error {
 		zip := gzip.NewWriter(w)
 		err := r.writeTar(zip, r.archiveName(p), list)
 		return errors.Join(err, zip.Close())
 	})
+}
+
+// agents are the agent's programs for Macs by the names under which controllers
+// serve them for upgrades.
+func (r *release) agents() map[string]string {
+	found := make(map[string]string)
+	for name, p := range map[string]platform{"AnkaAgent.pkg": {"darwin", "amd64"}, "AnkaAgentArm.pkg": {"darwin", "arm64"}} {
+		if r.has(p) {
+			found[name] = filepath.Join(r.binaries(p), "ankacluster")
+		}
+	}
+	return found
 }
 
 // writeFile writes a file of the result.

@@ -8,6 +8,8 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -99,13 +101,20 @@ func (r *release) imageFor(p platform, name string) (v1.Image, error) {
 	if err := r.baseLayer(&base); err != nil {
 		return nil, err
 	}
-	if err := r.writeTar(&program, "", []entry{{name, filepath.Join(r.binaries(p), name), 0o755}}); err != nil {
+	list := []entry{{name, filepath.Join(r.binaries(p), name), 0o755}}
+	if name == "anka-controller" {
+		for agent, path := range r.agents() {
+			list = append(list, entry{"share/ankacluster/agents/" + agent, path, 0o755})
+		}
+		slices.SortFunc(list, func(a, b entry) int { return strings.Compare(a.path, b.path) })
+	}
+	if err := r.writeTar(&program, "", list); err != nil {
 		return nil, err
 	}
 	for _, l := range []struct {
 		tar *bytes.Buffer
 		by  string
-	}{{&base, "folders and licences"}, {&program, "the program"}} {
+	}{{&base, "folders and licences"}, {&program, "the programs"}} {
 		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(l.tar.Bytes())), nil }, tarball.WithMediaType(types.OCILayer))
 		if err != nil {
 			return nil, err

@@ -80,6 +80,11 @@ func (r *release) packageInfo(p platform, name, format string) (*nfpm.Info, erro
 	add(doc+filepath.Base(r.notices()), r.notices(), files.TypeFile, 0o644)
 	add(doc+"CHANGELOG.md", filepath.Join(r.root, "CHANGELOG.md"), files.TypeFile, 0o644)
 	depends := []string{}
+	if name == "anka-controller" {
+		for agent, path := range r.agents() {
+			add("/usr/share/ankacluster/agents/"+agent, path, files.TypeFile, 0o755)
+		}
+	}
 	if server {
 		add("/etc/ankacluster", "", files.TypeDir, 0o755)
 		add("/etc/ankacluster/"+name+".env", filepath.Join(r.root, "deploy/packages", name+".env"), files.TypeConfigNoReplace, 0o600)

@@ -171,7 +171,7 @@ func checkArchives(t *testing.T, r madeRelease) {
 		"bin/ankacluster", "bin/anka-controller", "bin/anka-registry",
 		"share/man/man8/ankacluster.8.gz", "share/man/man8/anka-controller.8.gz", "share/man/man8/anka-registry.8.gz",
 		"share/bash-completion/completions/ankacluster", "share/zsh/site-functions/_anka-registry", "share/fish/vendor_completions.d/anka-controller.fish",
-		"share/doc/ankacluster/LICENSE", "share/doc/ankacluster/THIRD-PARTY-LICENSES.txt", "share/doc/ankacluster/README.md",
+		"share/ankacluster/agents/AnkaAgentArm.pkg", "share/doc/ankacluster/LICENSE", "share/doc/ankacluster/THIRD-PARTY-LICENSES.txt", "share/doc/ankacluster/README.md",
 	}
 	for ending, more := range map[string]string{
 		"_linux_amd64.tar.gz":  "share/doc/ankacluster/services/anka-controller.service",
@@ -184,7 +184,7 @@ func checkArchives(t *testing.T, r madeRelease) {
 			switch {
 			case h == nil || h.Size == 0:
 				t.Errorf("%s lacks %s", filepath.Base(path), name)
-			case strings.HasPrefix(name, "bin/") != (h.Mode&0o111 != 0) || h.Uid != 0 || h.Mode&0o022 != 0:
+			case (strings.HasPrefix(name, "bin/") || strings.HasSuffix(name, ".pkg")) != (h.Mode&0o111 != 0) || h.Uid != 0 || h.Mode&0o022 != 0:
 				t.Errorf("%s: %s has mode %o and owner %d", filepath.Base(path), name, h.Mode, h.Uid)
 			}
 		}
@@ -287,7 +287,7 @@ func checkImages(t *testing.T, r madeRelease) {
 			found[h.Name] = h
 		}
 	}
-	for _, name := range []string{"data/", "tmp/", "anka-controller", "usr/share/doc/ankacluster/THIRD-PARTY-LICENSES.txt"} {
+	for _, name := range []string{"data/", "tmp/", "anka-controller", "share/ankacluster/agents/AnkaAgentArm.pkg", "usr/share/doc/ankacluster/THIRD-PARTY-LICENSES.txt"} {
 		if found[name] == nil {
 			t.Errorf("the image lacks %s", name)
 		}

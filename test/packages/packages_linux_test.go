@@ -178,6 +178,10 @@ func TestDebian(t *testing.T) {
 	d.mustSay("tail -1 /etc/ankacluster/anka-controller.env", "ANKA_ADVERTISE_URL="+cloud)
 	d.await("ankacluster status", "controllers .* healthy")
 
+	// Nodes get the agent of this version from the controller.
+	d.mustSay("curl -sS "+cloud+"/pkg/AnkaAgentArm.pkg | cmp - /usr/share/ankacluster/agents/AnkaAgentArm.pkg && echo same", "^same$")
+	d.mustSay("curl -sS -X PUT "+cloud+"/api/v1/node/update", `"status":"OK"`)
+
 	// A registry of its own beside it.
 	d.run("apt-get install -y /new/anka-registry_*.deb && sed -i 's/^ANKA_LISTEN_ADDR=.*/ANKA_LISTEN_ADDR=127.0.0.1:8099/' /etc/ankacluster/anka-registry.env")
 	d.run("echo ANKA_METRICS_PORT=2199 >>/etc/ankacluster/anka-registry.env; systemctl enable --now anka-registry")
