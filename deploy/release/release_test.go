@@ -25,13 +25,15 @@ import (
 )
 
 // madeRelease is a release of the checked-out commit for two platforms.
-type madeRelease struct{ dir, public string }
+type madeRelease struct{ dir, public, commit, date string }
 
-// makeRelease clones the commit and makes a release of it, signed with a new key.
-func makeRelease(t *testing.T, umask string) madeRelease {
+// makeRelease clones the source and makes a release of the commit, signed with a
+// new key.
+func makeRelease(t *testing.T, commit, umask string) madeRelease {
 	t.Helper()
 	clone, out := filepath.Join(t.TempDir(), "a clone"), t.TempDir()
 	command(t, "", "git", "clone", "--quiet", "--no-hardlinks", "../..", clone)
+	command(t, clone, "git", "-c", "advice.detachedHead=false", "checkout", "--quiet", commit)
 	public, private, err := minisign.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +50,8 @@ func makeRelease(t *testing.T, umask string) madeRelease {
 	t.Setenv("ANKA_LISTEN_ADDR", ":1234")
 	t.Setenv("MINISIGN_PASSWORD", "a password")
 	command(t, filepath.Join(clone, "deploy/release"), "sh", "-c", "umask "+umask+`; exec go run . -out "$0" -key "$1" -platforms "linux/amd64 darwin/arm64"`, out, file)
-	return madeRelease{out, public.String()}
+	date := strings.Fields(command(t, clone, "deploy/release/version"))[2]
+	return madeRelease{out, public.String(), commit, date}
 }
 
 func command(t *testing.T, dir, name string, args ...string) string {
@@ -66,8 +69,9 @@ func command(t *testing.T, dir, name string, args ...string) string {
 // TestRelease makes a release twice, from two clones in different folders, and
 // looks into the first.
 func TestRelease(t *testing.T) {
-	first := makeRelease(t, "022")
-	second := makeRelease(t, "077")
+	commit := strings.TrimSpace(command(t, "", "git", "rev-parse", "HEAD"))
+	first := makeRelease(t, commit, "022")
+	second := makeRelease(t, commit, "077")
 
 	t.Run("two builds of one commit are equal", func(t *testing.T) {
 		files := names(t, first.dir)
@@ -194,8 +198,7 @@ func checkArchives(t *testing.T, r madeRelease) {
 	for _, p := range programs {
 		version := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(one(t, r.dir, "ankacluster_", "_linux_amd64.tar.gz")), "ankacluster_"), "_linux_amd64.tar.gz")
 		got := command(t, "", filepath.Join(dir, "bin", p), "--version")
-		fields := strings.Fields(command(t, "../..", "deploy/release/version"))
-		if want := p + " " + version + " (commit " + fields[1] + ", " + fields[2] + ", go"; !strings.HasPrefix(got, want) {
+		if want := p + " " + version + " (commit " + r.commit[:12] + ", " + r.date + ", go"; !strings.HasPrefix(got, want) {
 			t.Errorf("%s --version: %q, want %s…", p, got, want)
 		}
 	}
