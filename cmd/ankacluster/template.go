@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -31,7 +34,8 @@ this node joined are asked.
 
 Example: ankacluster template list --url http://10.0.1.4:8090`,
 		Subcommands: []*cli.Command{
-			sub("list", "list the templates", "template list [--url URL] [--json]", nil, listTemplates),
+			sub("list", "list the templates", "template list [--copies] [--url URL] [--json]",
+				[]cli.Flag{&cli.BoolFlag{Name: "copies", Usage: "list tags with the hosts of the cluster that have them", DisableDefaultText: true}}, listTemplates),
 			sub("show", "show a template's versions", "template show NAME [--url URL] [--json]", nil, showTemplate),
 			sub("pull", "fetch a version's files into a directory",
 				`template pull NAME[:TAG] DIR [--url URL[,URL...]]
@@ -121,6 +125,9 @@ func listTemplates(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.Bool("copies") {
+		return listCopies(c, p)
+	}
 	list, err := p.rest.Templates(c.Context)
 	if err != nil {
 		return fmt.Errorf("list templates of %s: %w", p.url, err)
@@ -141,6 +148,65 @@ func listTemplates(c *cli.Context) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", t.Name, t.ID, dash(t.Arch), size(t.Size), ago(unix(t.LastPush), now), ago(unix(t.LastPull), now))
 	}
 	return w.Flush()
+}
+
+// listCopies lists which hosts have which tags, as the first registry says that
+// answers.
+func listCopies(c *cli.Context, p *templatePlace) error {
+	var errs []error
+	for _, u := range p.pull {
+		list, cl, err := askCopies(c.Context, u)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", u, err))
+			continue
+		}
+		if c.Bool("json") {
+			return printJSON(c.App.Writer, list)
+		}
+		if len(cl.Hosts) == 0 {
+			return done(c, nil, "the registry %s is one directory: there are no copies at other hosts", u)
+		}
+		return printCopies(c.App.Writer, list, cl, time.Now())
+	}
+	return fmt.Errorf("copies of templates: %w", errors.Join(errs...))
+}
+
+func askCopies(ctx context.Context, u string) ([]registryapi.TagCopies, registryapi.Cluster, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	rest := registryapi.NewClient(u, http.DefaultClient)
+	cl, err := rest.Cluster(ctx)
+	if err != nil {
+		return nil, cl, err
+	}
+	list, err := rest.Copies(ctx)
+	return list, cl, err
+}
+
+func printCopies(out io.Writer, list []registryapi.TagCopies, cl registryapi.Cluster, now time.Time) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "TEMPLATE\tTAG\tSIZE\tPUSHED\tCOPIES\tHOSTS")
+	few := 0
+	for _, t := range list {
+		copies := strconv.Itoa(len(t.Hosts))
+		if t.Few {
+			few++
+			copies += fmt.Sprintf(" of %d", cl.Copies)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", t.Template, t.Tag, size(t.Size), ago(t.Pushed, now), copies, dash(strings.Join(t.Hosts, ", ")))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, h := range cl.Hosts {
+		if !h.Live {
+			fmt.Fprintf(out, "host %s is down: its copies count as long as its disk is there\n", h.Name)
+		}
+	}
+	if few > 0 {
+		fmt.Fprintf(out, "%d tags are on fewer hosts than the %d asked for; they are copied as soon as can be\n", few, cl.Copies)
+	}
+	return nil
 }
 
 func showTemplate(c *cli.Context) error {
