@@ -227,7 +227,7 @@ func (a *attempt) onLate() {
 		p.b.alarms.add(&a.answer)
 		return
 	}
-	if wait := a.dueAfterBody(now); wait > 0 {
+	if wait := a.dueAfterBody(now); wait > 0 && !a.late.Load() {
 		a.answer.at = now.Add(wait)
 		p.b.alarms.add(&a.answer)
 		return
@@ -237,8 +237,12 @@ func (a *attempt) onLate() {
 		ahead.want() // it has an answer, which comes in pieces
 		return
 	}
-	a.late.Store(true)
+	if a.late.Swap(true) { // the second ring, for a body that is not taken
+		a.giveUpUpload(now)
+		return
+	}
 	p.b.late(a, now)
+	a.watchUpload(now)
 	switch {
 	case p.hedgeable:
 		p.hedge(a, now, false)
@@ -249,6 +253,35 @@ func (a *attempt) onLate() {
 		}
 		a.giveUp(errStalled) // a large transfer is moved, not doubled
 	}
+}
+
+// watchUpload has the alarm ring again when the endpoint has taken nothing of the
+// request's body for too long.
+func (a *attempt) watchUpload(now time.Time) {
+	if a.body == nil || a.body.done.Load() {
+		return
+	}
+	last := a.body.lastTaken(now)
+	if last.Before(a.sent) {
+		last = a.sent
+	}
+	a.answer.at = last.Add(a.p.b.cfg.Stall.Upload)
+	a.p.b.alarms.add(&a.answer)
+	if a.over.Load() {
+		a.p.b.alarms.remove(&a.answer) // it ended meanwhile
+	}
+}
+
+// giveUpUpload ends an attempt whose endpoint has stopped taking the body.
+func (a *attempt) giveUpUpload(now time.Time) {
+	if a.body.done.Load() {
+		return // all of it was taken: the answer may take its time
+	}
+	if now.Sub(a.body.lastTaken(now)) < a.p.b.cfg.Stall.Upload {
+		a.watchUpload(now)
+		return
+	}
+	a.giveUp(errNotTaken)
 }
 
 // dueAfterBody is how much longer an answer may take because the endpoint went on

@@ -192,6 +192,9 @@ type StallConfig struct {
 	// Timeout without a byte moves a download to another endpoint, and ends an
 	// answer that cannot be continued with an error.
 	Timeout time.Duration
+	// Upload is how long an endpoint may take nothing of a request's body that it has
+	// not answered: the request is given up then, or repeated where it may be.
+	Upload time.Duration
 	// CrawlFactor slower than the best peer for CrawlFor moves it as well.
 	CrawlFactor float64
 	CrawlFor    time.Duration
@@ -250,6 +253,7 @@ func DefaultConfig() Config {
 		},
 		Stall: StallConfig{
 			Timeout:     1500 * time.Millisecond,
+			Upload:      15 * time.Second, // a registry may be busy with its disk
 			CrawlFactor: 4,
 			CrawlFor:    20 * time.Second,
 		},
@@ -330,6 +334,7 @@ func (c Config) Validate() error {
 		check(c.Hedge.Multiple > 0, "Hedge.Multiple %d must be above 0", c.Hedge.Multiple)
 	}
 	positive("Stall.Timeout", c.Stall.Timeout)
+	positive("Stall.Upload", c.Stall.Upload)
 	check(c.Stall.CrawlFactor > 1, "Stall.CrawlFactor %g must be above 1", c.Stall.CrawlFactor)
 	positive("Stall.CrawlFor", c.Stall.CrawlFor)
 	check(c.SlowStart >= 0, "SlowStart %s must not be negative", c.SlowStart)

@@ -18,6 +18,9 @@ var (
 	// ErrBudget: the repeat budget is used up, so that repeats cannot turn an
 	// outage into an overload.
 	ErrBudget = errors.New("retry budget is used up")
+	// ErrBodyOnce: the request could have been repeated, but its body could be read
+	// only once. A proxy keeps bodies of up to 1 MiB.
+	ErrBodyOnce = errors.New("the request's body was too large to be kept, so it was not sent again")
 	// ErrDigest: a download's bytes are not those that its digest names.
 	ErrDigest = errors.New("content does not match its digest")
 	// ErrBody: the caller's request body could not be read to its end.
@@ -32,6 +35,7 @@ var (
 	errOvertaken = errors.New("another endpoint answered first")
 	errMovedOn   = errors.New("the endpoint was taken out while the request waited")
 	errStalled   = errors.New("no byte within the stall time")
+	errNotTaken  = errors.New("the endpoint has stopped taking the request's body")
 	errCrawling  = errors.New("several times slower than the best peer")
 	errQuiet     = errors.New("the connection was quiet for too long to be trusted")
 	errClosed    = errors.New("the connection was closed without an answer")

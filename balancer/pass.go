@@ -46,6 +46,7 @@ type pass struct {
 	held     *http.Response // the last answer that is not good
 	heldBy   *attempt       // whose it is
 	reached  bool           // an attempt may have reached a server
+	once     bool           // its body could be sent only once
 	doubt    *endpoint      // answered 500, another opinion is asked for
 	atFault  *endpoint      // answered 500 where another succeeded
 	errs     []AttemptError
@@ -170,6 +171,7 @@ func (p *pass) end(a *attempt, resp *http.Response, err error) *endpoint {
 	m := o.move(p.repeatable)
 	if m != stay && !p.body.reusable(o == outcomeUnsent || o == outcomeLocal) {
 		m = stay
+		p.once = true
 	}
 	if againOutcome(o) && len(p.errs) > 1 && p.b.isRoutesOwn(p.route, now) {
 		m = stay // the others have said the same
@@ -285,6 +287,9 @@ func (p *pass) giveUpLocked() {
 	reason := error(ErrAllDown)
 	if len(p.errs) > 0 {
 		reason = errNoAnswer
+	}
+	if p.once {
+		reason = ErrBodyOnce
 	}
 	p.settleLocked(nil, &PassError{Pool: p.b.cfg.Name, Reason: reason, Attempts: p.errs, Repeatable: p.repeatable || !p.reached})
 }

@@ -93,6 +93,14 @@ func converses(r *http.Request) bool {
 	return len(r.Header["Upgrade"]) > 0 || len(r.Header["Expect"]) > 0
 }
 
+// keepable says that a request which waits for "100 Continue" may be taken in here
+// and repeated: its key says so, and it is small as far as is known.
+func keepable(r *http.Request) bool {
+	expect := r.Header["Expect"]
+	return len(expect) == 1 && strings.EqualFold(expect[0], "100-continue") && len(r.Header["Upgrade"]) == 0 &&
+		r.ContentLength <= keepBody && balancer.Repeatable(r)
+}
+
 // stayHTTP1 turns down an offer to go on in HTTP/2, which Java's client makes
 // with each request: as a conversation with one endpoint none of them could be
 // repeated at another.
@@ -127,7 +135,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r = r.WithContext(balancer.WithPatience(r.Context(), p.cfg.FirstContact))
 	}
 	stayHTTP1(r)
-	if converses(r) {
+	if converses(r) && !keepable(r) {
 		p.conversation(pool, r.URL.Path).ServeHTTP(oneContinue{w}, r)
 		return
 	}
@@ -138,19 +146,36 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.forward(w, r, pool)
 }
 
-// keepSmallBody makes a request that may be repeated repeatable.
+// keepSmallBody makes a request that may be repeated repeatable, however its body
+// comes: with a length, in chunks, or after a "100 Continue", which the server here
+// sends when it is read. What is too large to be kept passes as it comes.
 func keepSmallBody(r *http.Request) error {
-	if r.ContentLength <= 0 || r.ContentLength > keepBody || !balancer.Repeatable(r) {
+	if r.ContentLength == 0 || r.ContentLength > keepBody || !balancer.Repeatable(r) {
 		return nil
 	}
-	data := make([]byte, r.ContentLength)
-	if _, err := io.ReadFull(r.Body, data); err != nil {
+	data, err := io.ReadAll(io.LimitReader(r.Body, keepBody+1))
+	if err != nil {
 		return err
 	}
+	r.Header.Del("Expect") // it has been met
+	if len(data) > keepBody {
+		r.Body = &prefixed{io.MultiReader(bytes.NewReader(data), r.Body), r.Body}
+		return nil
+	}
+	if len(r.Trailer) > 0 {
+		r.Body = &prefixed{bytes.NewReader(data), r.Body} // trailers follow chunks, and those are sent once
+		return nil
+	}
 	r.Body.Close()
+	r.ContentLength = int64(len(data))
 	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
 	r.Body, _ = r.GetBody()
 	return nil
+}
+
+type prefixed struct {
+	io.Reader
+	io.Closer
 }
 
 // localLocation keeps redirects to the serving endpoint inside the proxy: the

@@ -120,6 +120,9 @@ func (s *stream) put(p []byte, due time.Time) (n int, err error, moved <-chan st
 	if s.err != nil {
 		return 0, s.err, nil
 	}
+	if s.ended {
+		return 0, net.ErrClosed, nil // a writer that waits for room must not wait for ever
+	}
 	room := streamLimit - s.size
 	if room <= 0 {
 		return 0, nil, s.moved
