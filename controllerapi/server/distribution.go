@@ -139,9 +139,9 @@ func describeJob(v *etcdstore.View, j *etcdstore.Job, now time.Time) distributio
 }
 
 func (s *Server) cancelDistribution(r *http.Request) (any, error) {
-	id := r.URL.Query().Get("id")
-	if id == "" {
-		return nil, required("id")
+	id, err := idToDelete[string](r)
+	if err != nil {
+		return nil, err
 	}
 	return nil, s.store.CancelJob(r.Context(), id)
 }

@@ -43,7 +43,7 @@ func (g *golden) check(name string, code int, body string) {
 	body = ports.ReplaceAllString(body, "HOST")
 	body = seconds.ReplaceAllString(body, "${1}0")
 	var pretty bytes.Buffer
-	if err := json.Indent(&pretty, []byte(body), "", "  "); err != nil {
+	if err := json.Indent(&pretty, []byte(strings.TrimSuffix(body, "\n")), "", "  "); err != nil {
 		g.t.Fatalf("%s: not JSON: %q", name, body)
 	}
 	got := "HTTP " + itoa(code) + "\n" + pretty.String() + "\n"

@@ -67,9 +67,9 @@ func (s *Server) updateGroup(r *http.Request) (any, error) {
 }
 
 func (s *Server) deleteGroup(r *http.Request) (any, error) {
-	id := api.GroupID(r.URL.Query().Get("id"))
-	if id == "" {
-		return nil, required("id")
+	id, err := idToDelete[api.GroupID](r)
+	if err != nil {
+		return nil, err
 	}
 	return nil, s.store.DeleteGroup(r.Context(), id)
 }

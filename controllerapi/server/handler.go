@@ -11,8 +11,13 @@ import (
 // the state is loaded.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
-	read := func(pattern string, h httpapi.HandlerFunc) { mux.Handle("GET "+pattern, s.protected(s.read(h))) }
-	write := func(pattern string, h writeFunc) { mux.Handle(pattern, s.protected(s.write(h))) }
+	// The words behind a handler are the parameters that its call takes.
+	read := func(pattern string, h httpapi.HandlerFunc, takes ...string) {
+		mux.Handle("GET "+pattern, s.protected(s.read(checked(h, takes))))
+	}
+	write := func(pattern string, h writeFunc, takes ...string) {
+		mux.Handle(pattern, s.protected(s.write(checked(h, takes))))
+	}
 	agent := func(path string, h httpapi.HandlerFunc) { mux.Handle("POST "+path, s.protected(s.agent(h))) }
 
 	// Public.
@@ -25,34 +30,34 @@ func (s *Server) Handler() http.Handler {
 	read("/api/v1/status", s.status)
 	read("/api/v1/stats", s.stats)
 	read("/api/v1/cluster", s.cluster)
-	read("/api/v1/vm", s.instances)
+	read("/api/v1/vm", s.instances, "id")
 	write("POST /api/v1/vm", s.startInstances)
-	write("PUT /api/v1/vm", s.updateInstance)
-	write("DELETE /api/v1/vm", s.terminateInstance)
+	write("PUT /api/v1/vm", s.updateInstance, "id")
+	write("DELETE /api/v1/vm", s.terminateInstance, "id")
 	write("POST /api/v1/rpc/vm/restart", s.restartInstance)
-	read("/api/v1/node", s.nodes)
-	write("DELETE /api/v1/node", s.deleteNode)
+	read("/api/v1/node", s.nodes, "id")
+	write("DELETE /api/v1/node", s.deleteNode, "id", "node_id")
 	write("POST /api/v1/node/config", s.configureNode)
 	write("PUT /api/v1/node/update", s.upgradeNodes)
 	write("POST /api/v1/node/group", s.addToGroups)
 	write("DELETE /api/v1/node/group", s.removeFromGroups)
 	read("/api/v1/group", s.groups)
 	write("POST /api/v1/group", s.createGroup)
-	write("PUT /api/v1/group", s.updateGroup)
-	write("DELETE /api/v1/group", s.deleteGroup)
-	read("/api/v1/registry/vm", s.templates)
-	write("DELETE /api/v1/registry/vm", s.deleteTemplate)
-	write("DELETE /api/v1/registry/revert", s.revertTemplate)
-	write("DELETE /api/v1/registry/vm/remove", s.removeFromNodes)
-	read("/api/v1/registry/vm/distribute", s.distributions)
+	write("PUT /api/v1/group", s.updateGroup, "id")
+	write("DELETE /api/v1/group", s.deleteGroup, "id")
+	read("/api/v1/registry/vm", s.templates, "id", "apiVer")
+	write("DELETE /api/v1/registry/vm", s.deleteTemplate, "id")
+	write("DELETE /api/v1/registry/revert", s.revertTemplate, "id", "tag", "version", "number")
+	write("DELETE /api/v1/registry/vm/remove", s.removeFromNodes, "id")
+	read("/api/v1/registry/vm/distribute", s.distributions, "id")
 	write("POST /api/v1/registry/vm/distribute", s.distribute)
-	write("DELETE /api/v1/registry/vm/distribute", s.cancelDistribution)
+	write("DELETE /api/v1/registry/vm/distribute", s.cancelDistribution, "id")
 	read("/api/v1/registry/disk", s.registryDisk)
-	read("/api/v1/image", s.images)
+	read("/api/v1/image", s.images, "id")
 	write("POST /api/v1/image", s.saveImage)
 	read("/api/v1/usb", s.usb)
 	read("/api/v1/vlan", s.vlans)
-	read("/api/v1/macaddr", s.macs)
+	read("/api/v1/macaddr", s.macs, "count", "in_use", "limit", "last")
 	write("PUT /api/v1/macaddr", s.fillMACs)
 	write("DELETE /api/v1/macaddr", s.purgeMACs)
 	mux.Handle("GET /pkg/{name}", s.protected(http.HandlerFunc(s.packageFile)))
@@ -64,6 +69,16 @@ func (s *Server) Handler() http.Handler {
 	mux.Handle("POST "+api.PathAgentReserve, s.protected(http.HandlerFunc(s.reserve)))
 	agent(api.PathAgentReport, s.report)
 
-	mux.HandleFunc("/", s.notFound)
+	mux.Handle("/", s.unknown(mux))
 	return s.outermost(s.metrics.observe(mux))
+}
+
+// checked refuses parameters that a call does not take.
+func checked(h httpapi.HandlerFunc, takes []string) httpapi.HandlerFunc {
+	return func(r *http.Request) (any, error) {
+		if err := httpapi.CheckQuery(r, takes...); err != nil {
+			return nil, err
+		}
+		return h(r)
+	}
 }

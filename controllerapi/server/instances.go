@@ -132,19 +132,14 @@ func (s *Server) checkPlaces(r *http.Request, req *api.StartRequest) error {
 }
 
 func (s *Server) terminateInstance(r *http.Request) (any, error) {
-	req, err := httpapi.Decode[struct {
-		ID api.InstanceID `json:"id"`
-	}](r)
+	id, err := idToDelete[api.InstanceID](r)
 	if err != nil {
 		return nil, err
 	}
-	if req.ID == "" {
-		return nil, required("id")
-	}
-	if err := s.store.Terminate(r.Context(), req.ID); err != nil {
+	if err := s.store.Terminate(r.Context(), id); err != nil {
 		return nil, err
 	}
-	s.events.api(r, api.EventTerminateVM, map[string]any{"instance_id": req.ID})
+	s.events.api(r, api.EventTerminateVM, map[string]any{"instance_id": id})
 	return nil, nil
 }
 

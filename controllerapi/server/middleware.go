@@ -137,12 +137,66 @@ func envelope(body any) json.RawMessage {
 	return data
 }
 
+var newline = []byte("\n")
+
 func writeRaw(w http.ResponseWriter, data []byte) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Length", strconv.Itoa(len(data))) // a list goes in one piece, not in chunks
-	_, _ = w.Write(data)                             // the client went away; there is nobody to tell
+	h.Set("Content-Length", strconv.Itoa(len(data)+1)) // a list goes in one piece, not in chunks
+	_, _ = w.Write(data)                               // the client went away; there is nobody to tell
+	_, _ = w.Write(newline)                            // a person's prompt stands below the answer
+}
+
+// unknown answers what is no call: another method of a path that is one is 405.
+func (s *Server) unknown(mux *http.ServeMux) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var allowed []string
+		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
+			other := r.Clone(r.Context())
+			other.Method = method
+			if _, pattern := mux.Handler(other); pattern != "" && pattern != "/" {
+				allowed = append(allowed, method)
+			}
+		}
+		if len(allowed) == 0 {
+			s.notFound(w, r)
+			return
+		}
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		s.api.WriteError(w, r, &httpapi.Error{Code: http.StatusMethodNotAllowed,
+			Message: fmt.Sprintf("%s takes %s, not %s", r.URL.Path, strings.Join(allowed, " and "), r.Method)})
+	}
+}
+
+// named is the id of what a call is about: documented for some calls in the query
+// and for others in the body, and taken from both by all of them.
+func named[T ~string](r *http.Request, field string, body ...T) (T, error) {
+	var id T
+	for _, given := range append(body, T(r.URL.Query().Get("id")), T(r.URL.Query().Get(field))) {
+		if given == "" || given == id {
+			continue
+		}
+		if id != "" {
+			return "", httpapi.BadRequest("%s is given twice, as %q and %q", field, id, given)
+		}
+		id = given
+	}
+	if id == "" {
+		return "", required(field)
+	}
+	return id, nil
+}
+
+// idToDelete reads the id of a call whose body has nothing else.
+func idToDelete[T ~string](r *http.Request) (T, error) {
+	req, err := httpapi.Decode[struct {
+		ID T `json:"id"`
+	}](r)
+	if err != nil {
+		return "", err
+	}
+	return named(r, "id", req.ID)
 }
 
 func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {

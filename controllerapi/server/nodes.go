@@ -112,17 +112,19 @@ func unsigned(n int) uint { return uint(max(n, 0)) }
 func (s *Server) deleteNode(r *http.Request) (any, error) {
 	req, err := httpapi.Decode[struct {
 		NodeID api.NodeID `json:"node_id"`
+		ID     api.NodeID `json:"id"`
 	}](r)
 	if err != nil {
 		return nil, err
 	}
-	if req.NodeID == "" {
-		return nil, required("node_id")
-	}
-	if err := s.store.RemoveNode(r.Context(), req.NodeID, ""); err != nil {
+	id, err := named(r, "node_id", req.NodeID, req.ID)
+	if err != nil {
 		return nil, err
 	}
-	s.events.api(r, api.EventDeleteNode, map[string]any{"node_id": req.NodeID})
+	if err := s.store.RemoveNode(r.Context(), id, ""); err != nil {
+		return nil, err
+	}
+	s.events.api(r, api.EventDeleteNode, map[string]any{"node_id": id})
 	return nil, nil
 }
 

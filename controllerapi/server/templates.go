@@ -68,9 +68,9 @@ func registryAnswer(err error) error {
 }
 
 func (s *Server) deleteTemplate(r *http.Request) (any, error) {
-	id := r.URL.Query().Get("id")
-	if id == "" {
-		return nil, required("id")
+	id, err := idToDelete[string](r)
+	if err != nil {
+		return nil, err
 	}
 	if err := s.changeRegistry(r, id, func(*registryapi.Template) (string, error) { return "", nil }, func(ctx context.Context, _ string) error {
 		return s.catalog.regs.change(ctx, func(ctx context.Context, registry *registryapi.Client) error {
@@ -87,6 +87,7 @@ func (s *Server) deleteTemplate(r *http.Request) (any, error) {
 // revertTemplate removes a tag and every later one.
 func (s *Server) revertTemplate(r *http.Request) (any, error) {
 	type target struct {
+		ID      string `json:"id"`
 		Tag     string `json:"tag"`
 		Version *int   `json:"version"`
 		Number  *int   `json:"number"`
@@ -111,9 +112,9 @@ func (s *Server) revertTemplate(r *http.Request) (any, error) {
 	if req.Version == nil {
 		req.Version = req.Number
 	}
-	id := q.Get("id")
-	if id == "" {
-		return nil, required("id")
+	id, err := named(r, "id", req.ID)
+	if err != nil {
+		return nil, err
 	}
 	err = s.changeRegistry(r, id, func(t *registryapi.Template) (string, error) {
 		return revertTag(t, req.Tag, req.Version)

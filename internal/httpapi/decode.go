@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,8 +15,8 @@ import (
 const MaxBody = 1 << 20
 
 // Decode reads the JSON body of r into a T, whatever the Content-Type says: the
-// existing clients send none, or form. Unknown fields are ignored. An empty
-// body decodes to the zero T. Errors are *Error with code 400 or 413 that name
+// existing clients send none, or form. Unknown fields are ignored, but for callers
+// that are Strict. An empty body decodes to the zero T. Errors are *Error with code 400 or 413 that name
 // the field where there is one.
 func Decode[T any](r *http.Request) (T, error) { return DecodeMax[T](r, MaxBody) }
 
@@ -29,7 +30,10 @@ func DecodeMax[T any](r *http.Request, limit int64) (T, error) {
 	if len(data) == 0 {
 		return v, nil
 	}
-	if err := json.Unmarshal(data, &v); err != nil {
+	if err := unmarshal(r, data, &v); err != nil {
+		if m := unknownField.FindStringSubmatch(err.Error()); m != nil {
+			return v, fieldError(m[1], reflect.TypeFor[T]())
+		}
 		var wrongType *json.UnmarshalTypeError
 		if errors.As(err, &wrongType) {
 			if wrongType.Field == "" {
@@ -40,6 +44,22 @@ func DecodeMax[T any](r *http.Request, limit int64) (T, error) {
 		return v, BadRequest("malformed JSON: %v", err)
 	}
 	return v, nil
+}
+
+// unmarshal refuses unknown fields of callers that are held to their names.
+func unmarshal(r *http.Request, data []byte, into any) error {
+	if !Strict(r) {
+		return json.Unmarshal(data, into)
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		return err
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return errors.New("more than one value")
+	}
+	return nil
 }
 
 // ReadBody reads the body of r. Errors are *Error with code 413 for one that is

@@ -63,7 +63,7 @@ func WriteJSON(w http.ResponseWriter, code int, v any) {
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
 	w.WriteHeader(code)
-	_, _ = w.Write(data) // the client went away; there is nobody to tell
+	_, _ = w.Write(append(data, '\n')) // the client went away; there is nobody to tell
 }
 
 // CleanPath serves `//api/v1/x/` as `/api/v1/x` without a redirect, which would

@@ -1,0 +1,81 @@
+package httpapi
+
+import (
+	"net/http"
+	"net/url"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/ankacluster/ankacluster/internal/spelling"
+)
+
+// lenient are the beginnings of the User-Agent of the existing clients and of the
+// libraries that they are made with: Go (GitLab executor, exporter, our agents),
+// Java (Jenkins, TeamCity), Python, and node (GitHub action, MCP server). They may
+// send fields that were never documented, and each of them is to go on working.
+var lenient = []string{"Go-http-client/", "Apache-HttpClient/", "Java/", "Java-http-client/", "okhttp/",
+	"python-requests/", "Python-urllib/", "axios/", "node", "undici", "actions/", "anka"}
+
+// Strict reports whether the caller is held to the names of fields and parameters:
+// a person with curl who mistypes one learns of it. The existing clients are not,
+// nor is a caller that does not say what it is.
+func Strict(r *http.Request) bool {
+	agent := r.UserAgent()
+	return agent != "" && !slices.ContainsFunc(lenient, func(begin string) bool {
+		return len(agent) >= len(begin) && strings.EqualFold(agent[:len(begin)], begin)
+	})
+}
+
+// CheckQuery refuses parameters that a call does not take, from callers that are
+// held to their names.
+func CheckQuery(r *http.Request, takes ...string) error {
+	if r.URL.RawQuery == "" || !Strict(r) {
+		return nil
+	}
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return BadRequest("malformed query: %v", err)
+	}
+	for name := range q {
+		if slices.Contains(takes, name) {
+			continue
+		}
+		switch near := spelling.Nearest(name, slices.Values(takes)); {
+		case near != "":
+			return BadRequest("unknown parameter %q; is %q meant?", name, near)
+		case len(takes) == 0:
+			return BadRequest("unknown parameter %q: this call takes none", name)
+		}
+		return BadRequest("unknown parameter %q: this call takes %s", name, strings.Join(takes, ", "))
+	}
+	return nil
+}
+
+// unknownField is encoding/json's word on a field that the type does not have.
+var unknownField = regexp.MustCompile(`^json: unknown field "(.*)"$`)
+
+// fieldError names the field that was probably meant.
+func fieldError(name string, of reflect.Type) error {
+	if near := spelling.Nearest(name, slices.Values(fieldNames(of, nil))); near != "" {
+		return BadRequest("unknown field %q; is %q meant?", name, near)
+	}
+	return BadRequest("unknown field %q", name)
+}
+
+// fieldNames lists the JSON names of a type's fields, and of those below them.
+func fieldNames(t reflect.Type, names []string) []string {
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Array:
+		return fieldNames(t.Elem(), names)
+	case reflect.Struct:
+		for f := range t.Fields() {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if name != "" && name != "-" && !slices.Contains(names, name) {
+				names = fieldNames(f.Type, append(names, name))
+			}
+		}
+	}
+	return names
+}
