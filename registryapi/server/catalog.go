@@ -47,6 +47,7 @@ type pulledTag struct{ repo, tag string }
 type entry struct {
 	Template registryapi.Template `json:"template"`
 	Shown    bool                 `json:"shown"`
+	Other    bool                 `json:"other,omitempty"` // has tags that are known to be no VM
 	Created  time.Time            `json:"created"`
 	Tags     time.Time            `json:"tags"` // mtime of the tags' directory when it was read
 	// Skipped says why tags are left out; such an entry is read at each scan.
@@ -204,7 +205,7 @@ func (c *catalog) put(repo string, e *entry) {
 		c.log.Warn("template or tag left out of lists", zap.String("repository", repo), zap.Strings("reasons", e.Skipped))
 	}
 	c.dirty = true
-	if !e.Shown && len(e.Skipped) == 0 {
+	if !e.Shown && !e.Other && len(e.Skipped) == 0 {
 		delete(c.entries, repo)
 		return
 	}
@@ -312,7 +313,7 @@ type snapshot struct {
 }
 
 // snapshotFormat changes when entries are read differently.
-const snapshotFormat = 1
+const snapshotFormat = 2
 
 func (c *catalog) path() string { return filepath.Join(c.store.Root(), "index.json") }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"path"
 
@@ -31,6 +32,10 @@ func readEntry(store *storage.Store, repo string) (e *entry) {
 	files := make(map[digest.Digest]int64)
 	for _, tag := range withoutAlias(tags) {
 		v, name, err := readVersion(store, repo, tag, files)
+		if errors.Is(err, errNoVM) {
+			e.Other = true
+			continue
+		}
 		if err != nil {
 			e.Skipped = append(e.Skipped, tag.Name+": "+err.Error())
 			continue
@@ -51,6 +56,9 @@ func readEntry(store *storage.Store, repo string) (e *entry) {
 	e.Template, e.Shown = t, len(t.Versions) > 0
 	return e
 }
+
+// errNoVM: the tag is known to be of something else. It is served, and no template.
+var errNoVM = errors.New("not a VM")
 
 // withoutAlias leaves out a pushed "latest" that only repeats another tag.
 func withoutAlias(tags []storage.Tag) []storage.Tag {
@@ -90,6 +98,9 @@ func readVersion(store *storage.Store, repo string, tag storage.Tag, files map[d
 	c, err := storage.ParseManifest(m.MediaType, m.Raw)
 	if err != nil {
 		return v, "", err
+	}
+	if store.NoVM(repo, c) {
+		return v, "", errNoVM
 	}
 	own := make(map[digest.Digest]int64)
 	store.Sizes(repo, c, own)
