@@ -231,7 +231,7 @@ func (c *config) table() []settings.Setting {
 		{Env: "ANKA_AGENT_PACKAGES", Group: groupCloud, IsPath: true, Parse: settings.Text(&c.AgentPackages), Usage: "`DIR` with the agent's programs AnkaAgent.pkg and AnkaAgentArm.pkg for node upgrades (default: what was installed beside this program)"},
 
 		{Env: "ANKA_V", Group: groupLogs, Default: "0", Parse: settings.Number(&c.Verbosity, 0, 10), Usage: "`LEVEL` of the log: 0 what happens, 1 and more every request"},
-		{Env: "ANKA_LOG_DIR", Group: groupLogs, IsPath: true, Parse: settings.Text(&c.LogDir), Usage: "`DIR` for rotated log files, besides stderr"},
+		{Env: "ANKA_LOG_DIR", Group: groupLogs, IsPath: true, Parse: settings.Text(&c.LogDir), Usage: "`DIR` for rotated log files; stderr then stays quiet"},
 		{Env: "ANKA_LOG_MAX_DAYS", Group: groupLogs, Default: "7", Parse: settings.Number(&c.LogMaxDays, 0, 3650), Usage: "age of the oldest"},
 		{Env: "ANKA_LOG_MAX_MB", Group: groupLogs, Default: "700", Parse: settings.Number(&c.LogMaxMB, 2, 1_000_000), Usage: "size of all"},
 		{Env: "ANKA_ERROR_LOG_MAX_DAYS", Group: groupLogs, Default: "3", Parse: settings.Number(&c.ErrorLogMaxDays, 0, 3650), Usage: "age of the oldest error log"},

@@ -15,11 +15,17 @@ import (
 // them at a time.
 const logFiles = 7
 
-// newLogger logs to stderr and, with --log-dir, to rotated files: one with
-// everything and one with errors only, which lives by its own limits.
+// newLogger logs to stderr or, with --log-dir, to rotated files: one with
+// everything and one with errors only, which lives by its own limits. Stderr is
+// then left to what ends the process: under launchd it is a file that nothing
+// rotates.
 func (c *config) newLogger(stderr io.Writer) *zap.Logger {
 	level, enc := logging.Level(c.Verbosity > 0), logging.JSON()
-	cores := []zapcore.Core{zapcore.NewCore(logging.Encoder(stderr), zapcore.Lock(zapcore.AddSync(stderr)), level)}
+	own := level
+	if c.LogDir != "" {
+		own = zapcore.DPanicLevel
+	}
+	cores := []zapcore.Core{zapcore.NewCore(logging.Encoder(stderr), zapcore.Lock(zapcore.AddSync(stderr)), own)}
 	if c.LogDir != "" {
 		rotated := func(name string, megabytes, days int) zapcore.WriteSyncer {
 			return zapcore.AddSync(&lumberjack.Logger{Filename: filepath.Join(c.LogDir, name),

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -119,6 +120,9 @@ func installService(cc *cli.Context, env func(string) (string, bool), out *outpu
 	if err != nil {
 		return usageError{err}
 	}
+	if runtime.GOOS == "darwin" {
+		arguments = c.withLogDir(arguments)
+	}
 	svc, err := newService(cc.String("name"), arguments)
 	if err != nil {
 		return err
@@ -162,6 +166,15 @@ func (c *config) arguments() (args, secrets []string, err error) {
 		args = append(args, "--env-file="+file)
 	}
 	return args, secrets, err
+}
+
+// withLogDir adds a directory for logs where none is given: launchd puts what a
+// service writes to stderr into a file without a bound.
+func (c *config) withLogDir(args []string) []string {
+	if c.LogDir != "" {
+		return args
+	}
+	return append(args, "--log-dir="+filepath.Join(c.DataDir, "logs"))
 }
 
 func (c *config) secretsFile() string { return filepath.Join(c.DataDir, "secrets.env") }

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -97,5 +100,30 @@ func TestF27IdleConnectionsToTheRegistryAreLimited(t *testing.T) {
 			t.Errorf("idle connections are kept for %v", age)
 		}
 		client.CloseIdleConnections()
+	}
+}
+
+// What launchd keeps of stderr is rotated by nothing: with a directory for logs,
+// they go there alone.
+func TestLogsOfADirectoryStayOffStderr(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, to := range []string{"", dir} {
+		var stderr bytes.Buffer
+		c := configOf(t, map[string]string{"ANKA_LOG_DIR": to})
+		log := c.newLogger(&stderr)
+		log.Error("something failed")
+		_ = log.Sync()
+		if quiet := to != ""; quiet != (stderr.Len() == 0) {
+			t.Errorf("log dir %q: stderr has %q", to, stderr.String())
+		}
+		if args := c.withLogDir(nil); (len(args) == 1) != (to == "") {
+			t.Errorf("log dir %q: a service gets %q", to, args)
+		}
+	}
+	for _, name := range []string{"anka-controller.log", "anka-controller-error.log"} {
+		if data, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !bytes.Contains(data, []byte("something failed")) {
+			t.Errorf("%s: %q, %v", name, data, err)
+		}
 	}
 }

@@ -21,7 +21,7 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("DELETE /registry/vm", api(s.deleteTemplate))
 	mux.Handle("GET /registry/vm/info", api(s.vmInfo))
 	mux.Handle("PUT /registry/vm/arch", api(s.setArch))
-	mux.Handle("DELETE /registry/revert", api(s.revert))
+	mux.Handle("DELETE /registry/revert", s.untilDelivered(api(s.revert)))
 	mux.Handle("GET /registry/v1/changes", api(s.changes))
 	mux.Handle("GET /registry/v1/replication", api(s.replicationState))
 	mux.Handle("GET /registry/v1/cluster", api(s.cluster))

@@ -65,9 +65,5 @@ func (s *Server) deleteBlob(w http.ResponseWriter, r *http.Request, req oci.Requ
 	if err != nil {
 		return err
 	}
-	if err := s.names(r).DeleteBlob(r.Context(), req.Repo, d); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusAccepted)
-	return nil
+	return s.deleteOnce(w, req, func() error { return s.names(r).DeleteBlob(r.Context(), req.Repo, d) })
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/opencontainers/image-spec/specs-go"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -28,8 +30,8 @@ func (s *Server) ociTags(w http.ResponseWriter, r *http.Request, req oci.Request
 	for _, t := range all {
 		list = append(list, t.Name)
 	}
-	slices.Sort(list)
-	page, err := paginate(w, r, list)
+	slices.SortFunc(list, lexically)
+	page, err := paginate(w, r, list, lexically)
 	if err != nil {
 		return err
 	}
@@ -44,7 +46,7 @@ func (s *Server) ociCatalog(w http.ResponseWriter, r *http.Request, _ oci.Reques
 	if err != nil {
 		return err
 	}
-	page, err := paginate(w, r, repos)
+	page, err := paginate(w, r, repos, strings.Compare)
 	if err != nil {
 		return err
 	}
@@ -53,11 +55,17 @@ func (s *Server) ociCatalog(w http.ResponseWriter, r *http.Request, _ oci.Reques
 	}{page})
 }
 
+// lexically is the order that the specification wants of tags: alphanumeric,
+// whatever the case. Tags that differ in case alone are ordered by their bytes.
+func lexically(a, b string) int {
+	return cmp.Or(strings.Compare(strings.ToLower(a), strings.ToLower(b)), strings.Compare(a, b))
+}
+
 // paginate cuts a sorted list by the query's n and last, and links to the rest.
-func paginate(w http.ResponseWriter, r *http.Request, list []string) ([]string, error) {
+func paginate(w http.ResponseWriter, r *http.Request, list []string, order func(a, b string) int) ([]string, error) {
 	q := r.URL.Query()
 	if last := q.Get("last"); last != "" {
-		i, found := slices.BinarySearch(list, last)
+		i, found := slices.BinarySearchFunc(list, last, order)
 		if found {
 			i++
 		}

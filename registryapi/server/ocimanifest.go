@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -161,17 +162,34 @@ func manifestRequest(r *http.Request, req oci.Request, raw []byte) (storage.Mani
 }
 
 func (s *Server) deleteManifest(w http.ResponseWriter, r *http.Request, req oci.Request) error {
+	return s.deleteOnce(w, req, func() error { return s.removeManifest(r, req) })
+}
+
+// deleteOnce answers a delete, and one that is repeated as the first.
+func (s *Server) deleteOnce(w http.ResponseWriter, req oci.Request, remove func() error) error {
+	key := []string{strconv.Itoa(int(req.Kind)), req.Repo, req.Ref}
+	err := remove()
+	switch {
+	case err == nil:
+		s.store.NoteDone("delete", "", key...)
+	case errors.Is(err, storage.ErrTagUnknown), errors.Is(err, storage.ErrManifestUnknown), errors.Is(err, storage.ErrBlobUnknown):
+		if _, before := s.store.Done("delete", key...); !before {
+			return err
+		}
+	default:
+		return err
+	}
+	w.WriteHeader(http.StatusAccepted)
+	return nil
+}
+
+func (s *Server) removeManifest(r *http.Request, req oci.Request) error {
 	if storage.LooksLikeDigest(req.Ref) {
 		d, err := storage.ParseDigest(req.Ref)
 		if err != nil {
 			return err
 		}
-		if err := s.names(r).DeleteManifest(r.Context(), req.Repo, d); err != nil {
-			return err
-		}
-	} else if err := s.names(r).DeleteTag(r.Context(), req.Repo, req.Ref); err != nil {
-		return err
+		return s.names(r).DeleteManifest(r.Context(), req.Repo, d)
 	}
-	w.WriteHeader(http.StatusAccepted)
-	return nil
+	return s.names(r).DeleteTag(r.Context(), req.Repo, req.Ref)
 }

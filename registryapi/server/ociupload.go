@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -69,6 +70,9 @@ func (s *Server) startUpload(w http.ResponseWriter, r *http.Request, req oci.Req
 func (s *Server) patchUpload(w http.ResponseWriter, r *http.Request, req oci.Request) error {
 	u, err := s.openUpload(r, req)
 	if err != nil {
+		if errors.Is(err, storage.ErrUploadUnknown) && s.repeatedChunk(w, r, req) {
+			return nil
+		}
 		return err
 	}
 	defer u.Close()
@@ -91,9 +95,12 @@ func (s *Server) closeUpload(w http.ResponseWriter, r *http.Request, req oci.Req
 	}
 	u, err := s.openUpload(r, req)
 	if err != nil {
-		// A repeat of a closing request whose answer was lost.
-		if errors.Is(err, storage.ErrUploadUnknown) && r.ContentLength == 0 {
+		// A repeat of a closing request whose answer was lost, with its content or
+		// without.
+		_, ended := s.store.Done("upload", req.Repo, req.Ref, want.String())
+		if errors.Is(err, storage.ErrUploadUnknown) && (ended || r.ContentLength == 0) {
 			if _, berr := s.store.StatBlob(req.Repo, want); berr == nil {
+				s.drop(w, r)
 				s.blobCreated(w, req.Repo, want)
 				return nil
 			}
@@ -119,9 +126,14 @@ func (s *Server) uploadStatus(w http.ResponseWriter, r *http.Request, req oci.Re
 
 func (s *Server) cancelUpload(w http.ResponseWriter, r *http.Request, req oci.Request) error {
 	u, err := s.openUpload(r, req)
+	if _, before := s.store.Done("cancel", req.Repo, req.Ref); before && errors.Is(err, storage.ErrUploadUnknown) {
+		w.WriteHeader(http.StatusNoContent) // a repeat
+		return nil
+	}
 	if err != nil {
 		return err
 	}
+	s.store.NoteDone("cancel", "", req.Repo, req.Ref)
 	if err := u.Cancel(); err != nil {
 		return err
 	}
@@ -166,6 +178,7 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, repo string, u 
 }
 
 func (s *Server) commit(w http.ResponseWriter, r *http.Request, repo string, u *storage.Upload, want digest.Digest) error {
+	id, size := u.ID(), u.Offset()
 	err := u.Commit(want)
 	if errors.Is(err, storage.ErrDigestMismatch) {
 		_ = u.Cancel() // nothing that could follow would make it right
@@ -173,11 +186,39 @@ func (s *Server) commit(w http.ResponseWriter, r *http.Request, repo string, u *
 	if err != nil {
 		return err
 	}
+	s.store.NoteDone("upload", "", repo, id, want.String())
+	s.store.NoteDone("chunks", strconv.FormatInt(size, 10), repo, id)
 	if s.shared != nil {
 		s.shared.Received(r.Context(), repo, u.ID(), want, r.Header.Get(registryapi.HeaderPeer))
 	}
 	s.blobCreated(w, repo, want)
 	return nil
+}
+
+// repeatedChunk answers a chunk that comes again after the upload was closed, as
+// it was answered before: 202 and how far the upload was.
+func (s *Server) repeatedChunk(w http.ResponseWriter, r *http.Request, req oci.Request) bool {
+	text, ok := s.store.Done("chunks", req.Repo, req.Ref)
+	size, err := strconv.ParseInt(text, 10, 64)
+	if !ok || err != nil {
+		return false
+	}
+	if header := r.Header.Get("Content-Range"); header != "" {
+		if _, last, ok := parseContentRange(header); !ok || last >= size {
+			return false
+		}
+	}
+	s.drop(w, r)
+	s.uploadHeaders(w, req.Repo, req.Ref, size)
+	w.WriteHeader(http.StatusAccepted)
+	return true
+}
+
+// drop reads what a client still sends, so that it comes to read the answer.
+func (s *Server) drop(w http.ResponseWriter, r *http.Request) {
+	body := s.body(w, r)
+	_, _ = io.Copy(io.Discard, body)
+	body.done()
 }
 
 // checkChunk refuses a chunk that does not begin where the upload ends, or may not.

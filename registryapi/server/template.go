@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -141,6 +142,10 @@ func (s *Server) target(r *http.Request) (t registryapi.Template, v registryapi.
 	if err != nil {
 		return t, v, err
 	}
+	return s.find(r, target)
+}
+
+func (s *Server) find(r *http.Request, target revertTarget) (t registryapi.Template, v registryapi.Version, err error) {
 	if t, err = s.template(r, target.ID); err != nil {
 		return t, v, err
 	}
@@ -174,16 +179,64 @@ func (s *Server) vmInfo(r *http.Request) (any, error) {
 // revert removes a version and every later one, newest first, so that a stop in
 // between leaves a shorter history and no gap. The template goes with its first
 // version. Files go when nothing else refers to them.
+//
+// Repeated after a lost answer, it does no more than the first time. Of a target
+// that is named that is plain. "The latest" is another one by then: what it was is
+// noted until the answer is delivered, and a request that finds such a note, at any
+// server of the store, is a repeat.
 func (s *Server) revert(r *http.Request) (any, error) {
-	t, from, err := s.target(r)
+	target, err := readTarget(r)
 	if err != nil {
 		return nil, err
 	}
+	named := target.Tag != "" || target.Version != nil
+	key := []string{strings.ToLower(target.ID), target.Tag, numberOf(target.Version)}
+	pending, again := s.store.Done("revert", key...)
+	if !named && again {
+		target.Tag = pending
+	}
+	t, from, err := s.find(r, target)
+	if err != nil {
+		if fail := new(httpapi.Error); again && errors.As(err, &fail) {
+			s.delivering(r, named, key)
+			return nil, nil // done before
+		}
+		return nil, err
+	}
+	s.store.NoteDone("revert", from.Tag, key...)
 	if err := s.names(r).Revert(r.Context(), t.Repository, from.Tag); err != nil {
 		return nil, storeError(err, from.Tag)
 	}
+	s.delivering(r, named, key)
 	s.log.Info("template reverted", zap.String("template", t.Name), zap.String("template_id", t.ID), zap.String("tag", from.Tag))
 	return nil, nil
+}
+
+func numberOf(n *int) string {
+	if n == nil {
+		return ""
+	}
+	return strconv.Itoa(*n)
+}
+
+type deliveryKey struct{}
+
+// untilDelivered forgets the note of a revert of "the latest" once its answer is
+// written to a client that is still there.
+func (s *Server) untilDelivered(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var key []string
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), deliveryKey{}, &key)))
+		if key != nil && r.Context().Err() == nil {
+			s.store.ForgetDone("revert", key...)
+		}
+	})
+}
+
+func (s *Server) delivering(r *http.Request, named bool, key []string) {
+	if p, ok := r.Context().Value(deliveryKey{}).(*[]string); ok && !named {
+		*p = key
+	}
 }
 
 func (s *Server) deleteTemplate(r *http.Request) (any, error) {

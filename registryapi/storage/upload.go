@@ -351,5 +351,6 @@ func (s *Store) PurgeUploads(before time.Time) (int, error) {
 		}
 		purged++
 	}
+	s.sweepTemporary(before)
 	return purged, errors.Join(errs...)
 }

@@ -1,27 +1,31 @@
-//go:build !linux
-
 package command
 
 import (
+	"fmt"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // startTime identifies a process among all that ever had its id; "" when it is
-// gone. macOS has no /proc, so ps is asked.
+// gone. The kernel is asked: what ps prints depends on time zone and language.
 func startTime(pid int) string {
-	out, err := exec.Command("ps", "-o", "lstart=", "-p", strconv.Itoa(pid)).Output()
-	if err != nil {
+	p, err := unix.SysctlKinfoProc("kern.proc.pid", pid)
+	if err != nil || int(p.Proc.P_pid) != pid {
 		return ""
 	}
-	return strings.TrimSpace(string(out))
+	return fmt.Sprintf("%d.%06d", p.Proc.P_starttime.Sec, p.Proc.P_starttime.Usec)
 }
 
 // groupCPU sums the CPU time of the processes of a group that are alive.
 func groupCPU(pgid int) time.Duration {
-	out, err := exec.Command("ps", "-A", "-o", "pgid=,time=").Output()
+	cmd := exec.Command("ps", "-A", "-o", "pgid=,time=")
+	cmd.Env = append(os.Environ(), "LC_ALL=C") // a decimal point
+	out, err := cmd.Output()
 	if err != nil {
 		return 0
 	}
