@@ -55,6 +55,12 @@ test-long: ## the agent's chaos, churn, pulls and upgrades in their long form (s
 	ANKA_LONG=1 go test -v -count=1 -timeout 60m ./agent ./cmd/ankacluster ./test/runtimes \
 	  -run 'TestChaosEnds|TestF3|TestKilledAt|TestChurn|TestProcessDoesNotGrow|TestA4|TestEveryPull'
 
+# Every KILLS takes some five seconds.
+KILLS ?= 500
+.PHONY: test-kills
+test-kills: ## kill the hosts of a cluster KILLS (500) times during pushes; nothing acknowledged may be lost
+	go test -v -count=1 -timeout 0 ./cmd/anka-controller -run TestKillsDuringPushes -kills $(KILLS)
+
 # LARGE_MIB is the size of the image that goes through nginx and HAProxy. With
 # TOPOLOGIES only the tests whose names match run.
 LARGE_MIB  ?= 2048
