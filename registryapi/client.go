@@ -75,8 +75,18 @@ type RevertTarget struct {
 	Version *int   `json:"version,omitempty"`
 }
 
-// Revert removes the target version of a template and every later one.
+// Revert removes the target version of a template and every later one. The latest
+// is named before it is removed, so that a repeat on the way removes no more.
 func (c *Client) Revert(ctx context.Context, id string, target RevertTarget) error {
+	if target == (RevertTarget{}) {
+		t, err := c.Template(ctx, id)
+		if err != nil {
+			return err
+		}
+		if v := t.Find("", nil); v != nil {
+			target.Tag = v.Tag
+		}
+	}
 	_, err := call[json.RawMessage](ctx, c, http.MethodDelete, "/registry/revert?id="+url.QueryEscape(id), target)
 	return err
 }

@@ -307,14 +307,14 @@ func retryRegistry[T any](ctx context.Context, call func(context.Context) (T, er
 
 // resolve finds the version of a template that a start request asks for.
 func (c *catalog) resolve(ctx context.Context, id api.TemplateID, tag string, version *int) (api.TemplateRef, string, error) {
-	t, err := c.templateWith(ctx, string(id), func(t registryapi.Template) bool { return findVersion(&t, tag, version) != nil })
+	t, err := c.templateWith(ctx, string(id), func(t registryapi.Template) bool { return t.Find(tag, version) != nil })
 	if errors.Is(err, errNoTemplate) {
 		return api.TemplateRef{}, "", httpapi.Fail(api.MsgNoSuchTemplate)
 	}
 	if err != nil {
 		return api.TemplateRef{}, "", err
 	}
-	v := findVersion(&t, tag, version)
+	v := t.Find(tag, version)
 	if v == nil {
 		return api.TemplateRef{}, "", noVersion(tag, version)
 	}
@@ -325,19 +325,7 @@ func (c *catalog) resolve(ctx context.Context, id api.TemplateID, tag string, ve
 	return api.TemplateRef{ID: id, Name: t.Name, Repository: t.Repository, Tag: v.Tag, Digest: v.Digest, Size: v.Size}, arch, nil
 }
 
-// findVersion returns the version with the tag or, without a tag, the number, or
-// the latest; nil if there is none.
-func findVersion(t *registryapi.Template, tag string, version *int) *registryapi.Version {
-	for k := len(t.Versions) - 1; k >= 0; k-- {
-		v := &t.Versions[k]
-		if tag != "" && v.Tag == tag || tag == "" && (version == nil || v.Number == *version) {
-			return v
-		}
-	}
-	return nil
-}
-
-// noVersion is the answer when findVersion found none.
+// noVersion is the answer when a template has no such version.
 func noVersion(tag string, version *int) error {
 	switch {
 	case tag != "":

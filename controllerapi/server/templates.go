@@ -132,7 +132,7 @@ func (s *Server) revertTemplate(r *http.Request) (any, error) {
 // revertTag names the tag that a revert begins with: without the name, a repeat
 // of "the latest" would remove one more.
 func revertTag(t *registryapi.Template, tag string, version *int) (string, error) {
-	if v := findVersion(t, tag, version); v != nil {
+	if v := t.Find(tag, version); v != nil {
 		return v.Tag, nil
 	}
 	return "", noVersion(tag, version)

@@ -69,29 +69,15 @@ func (s *Server) template(r *http.Request, id string) (registryapi.Template, err
 }
 
 // version finds a version by tag, or by number, or the latest when neither is
-// given. A '+' of a tag that was sent raw in a query has become a space.
+// given.
 func version(t registryapi.Template, tag string, number *int) (registryapi.Version, error) {
-	latest := t.Versions[len(t.Versions)-1]
-	switch {
-	case tag != "":
-		for _, name := range []string{tag, strings.ReplaceAll(tag, " ", "+")} {
-			for _, v := range t.Versions {
-				if v.Tag == name {
-					return v, nil
-				}
-			}
-		}
-		if tag == storage.LatestTag {
-			return latest, nil
-		}
-		return registryapi.Version{}, httpapi.Fail(msgNoSuchTag + tag)
-	case number != nil:
-		if *number < 0 || *number >= len(t.Versions) {
-			return registryapi.Version{}, httpapi.Failf("No such version %d", *number)
-		}
-		return t.Versions[*number], nil
+	if v := t.Find(tag, number); v != nil {
+		return *v, nil
 	}
-	return latest, nil
+	if tag != "" {
+		return registryapi.Version{}, httpapi.Fail(msgNoSuchTag + tag)
+	}
+	return registryapi.Version{}, httpapi.Failf("No such version %s", numberOf(number))
 }
 
 // revertTarget is what the query and the body may say, in the words of the
