@@ -29,12 +29,16 @@ func brisk(cfg *Config) {
 	cfg.InstanceActiveTimeout = 15 * time.Second
 }
 
-// silence ends a node's lease, as if it had not been heard of for its time.
+// silence ends a node's lease, as if it had not been heard of for its time; on a
+// busy machine it has ended already.
 func silence(t testing.TB, etcd *clientv3.Client, node string) {
 	t.Helper()
 	live, err := etcd.Get(t.Context(), "/ankacluster/s/live/"+node)
-	if err != nil || len(live.Kvs) != 1 {
-		t.Fatalf("the node's lease: %v %v", live, err)
+	if err != nil {
+		t.Fatalf("the node's lease: %v", err)
+	}
+	if len(live.Kvs) == 0 {
+		return
 	}
 	if _, err := etcd.Revoke(t.Context(), clientv3.LeaseID(live.Kvs[0].Lease)); err != nil {
 		t.Fatal(err)

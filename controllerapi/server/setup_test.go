@@ -170,7 +170,7 @@ func startLogged(t testing.TB, etcd *clientv3.Client, registry string, log *zap.
 	cfg.URL = "http://" + ln.Addr().String()
 	cfg.RegistryURL = registry
 	cfg.AllowEmptyRegistry = registry == ""
-	cfg.EtcdTimeout, cfg.QueryTaskTimeout = time.Minute, time.Minute // this machine may stand still
+	cfg.EtcdTimeout, cfg.QueryTaskTimeout = patience, patience // this machine may stand still
 	if change != nil {
 		change(&cfg)
 	}
