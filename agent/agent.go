@@ -72,8 +72,10 @@ type Deps struct {
 	Pools func() controllerapi.NodeNumbers
 	// Upgrade replaces the agent's program; nil refuses upgrades.
 	Upgrade Upgrader
-	Metrics prometheus.Registerer
-	Log     *zap.Logger
+	// Caffeinate is the command that keeps the host awake; "" on hosts without it.
+	Caffeinate string
+	Metrics    prometheus.Registerer
+	Log        *zap.Logger
 }
 
 // Agent is the node's part of the cloud.
@@ -180,6 +182,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { return a.keepSession(ctx) })
 	g.Go(func() error { return a.watchNode(ctx) })
 	g.Go(func() error { return a.watchAddress(ctx) })
+	g.Go(func() error { return a.keepAwake(ctx) })
 	g.Go(func() error { return a.reconcile(ctx) })
 	g.Go(func() error { return a.pollStarts(ctx) })
 	g.Go(func() error { return a.pollControl(ctx) })

@@ -45,10 +45,14 @@ type view struct {
 // the only goroutine that waits for it besides workers, so that a hypervisor
 // that hangs makes the view old and nothing else.
 func (a *Agent) watchNode(ctx context.Context) error {
-	var versionAt time.Time
+	var versionAt, placeAt time.Time
 	for first := true; ; first = false {
 		if time.Now().After(versionAt) {
 			versionAt = time.Now().Add(a.askVersion(ctx))
+		}
+		if time.Now().After(placeAt) {
+			placeAt = time.Now().Add(placeFresh)
+			a.askPlace(ctx)
 		}
 		if first {
 			a.updateAddress()
@@ -179,6 +183,26 @@ func (a *Agent) askVersion(ctx context.Context) time.Duration {
 		return versionRetry
 	}
 	return versionFresh
+}
+
+// placeFresh is how often it is asked where images and VMs are kept.
+const placeFresh = 10 * time.Minute
+
+// askPlace tells the host which volumes count for free space.
+func (a *Agent) askPlace(ctx context.Context) {
+	rt, ok := a.deps.Runtime.(hypervisor.Placed)
+	host, ok2 := a.deps.Host.(interface{ KeepOn(dirs []string) })
+	if !ok || !ok2 {
+		return
+	}
+	dirs, err := rt.Dirs(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			a.noteError("where images are kept", err)
+		}
+		return // what was known stays
+	}
+	host.KeepOn(dirs)
 }
 
 // watchAddress follows the node's address, with every heartbeat: looking it up

@@ -4,9 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
 	"github.com/ankacluster/ankacluster/controllerapi"
@@ -264,5 +269,65 @@ func TestFewShowsWhereListsTellAddresses(t *testing.T) {
 				return len(s.cloud.vms) == 1 && s.cloud.vms[0].Info.IP == "192.168.64.99"
 			})
 		})
+	}
+}
+
+// A VM that runs keeps the host awake; nothing does when none is left, or when the
+// agent has gone.
+func TestVMsKeepTheHostAwake(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "held")
+	path := filepath.Join(t.TempDir(), "caffeinate")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\necho \"$@\" >> "+log+"\nexec sleep 1000\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	a := &Agent{log: zap.NewNop(), busy: make(map[controllerapi.TaskID]*worker), deps: Deps{Caffeinate: path}}
+	a.view.vms = []hypervisor.VM{{UUID: "u", Status: hypervisor.Running}}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- a.keepAwake(ctx) }()
+	for {
+		if data, err := os.ReadFile(log); err == nil && strings.HasSuffix(string(data), "\n") {
+			if want := fmt.Sprintf("-ims -w %d\n", os.Getpid()); string(data) != want {
+				t.Errorf("caffeinate %q, want %q", data, want)
+			}
+			break
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	stop()
+	if err := <-ended; err != nil && !errors.Is(err, context.Canceled) { // it has waited for the command's end
+		t.Errorf("it ended with %v", err)
+	}
+	a.view.vms[0].Status = hypervisor.Stopped
+	if a.needsAwake() {
+		t.Error("a VM at rest keeps the host awake")
+	}
+}
+
+// D16: free space is that of the volume with the least of those that images and VMs
+// are on, and that of the state directory where none of them is there.
+func TestSpaceIsThatOfTheImages(t *testing.T) {
+	m := NewMachine("/", func() []string { return nil })
+	rootSize, _ := diskSpace("/")
+	procSize, procFree := diskSpace("/dev/shm")
+	if procSize == 0 || procSize == rootSize {
+		t.Skip("this system has one volume")
+	}
+	m.KeepOn([]string{"/dev/shm", "/"})
+	_, rootFree := diskSpace("/")
+	want := rootSize
+	if procFree < rootFree {
+		want = procSize
+	}
+	if got := m.Facts().DiskSize; got != want {
+		t.Errorf("size %d, want that of the volume with the least room, %d", got, want)
+	}
+	m.KeepOn([]string{"/dev/shm"})
+	if got := m.Facts().DiskSize; got != procSize {
+		t.Errorf("size %d, want %d", got, procSize)
+	}
+	m.KeepOn([]string{"/there/is/no/such/volume"})
+	if got := m.Facts().DiskSize; got != rootSize {
+		t.Errorf("without the volume: size %d, want %d", got, rootSize)
 	}
 }

@@ -18,10 +18,11 @@ import (
 
 // Machine is the Host that the agent runs on. It is safe for concurrent use.
 type Machine struct {
-	disk        string // a path on the disk that VMs are kept on
+	disk        string // where VMs are kept unless the hypervisor tells
 	controllers func() []string
 
 	mu       sync.Mutex
+	dirs     []string                // guarded by mu; where images and VMs are kept, as the hypervisor told
 	cpu      cpuTimes                // guarded by mu; at the last sample
 	load     controllerapi.NodeLoad  // guarded by mu
 	sampled  time.Time               // guarded by mu
@@ -82,7 +83,7 @@ func (m *Machine) Facts() controllerapi.NodeFacts {
 	m.mu.Lock()
 	f := m.hardware
 	m.mu.Unlock()
-	f.DiskSize, _ = diskSpace(m.disk)
+	f.DiskSize, _ = m.space()
 	f.AgentVersion = buildinfo.Version
 	return f
 }
@@ -100,8 +101,37 @@ func (m *Machine) Load() controllerapi.NodeLoad {
 	}
 	m.cpu, m.sampled = now, time.Now()
 	m.load.RAMUtil = clamp(usedRAM())
-	_, m.load.FreeDiskSpace = diskSpace(m.disk)
+	_, m.load.FreeDiskSpace = leastSpace(m.dirs, m.disk)
 	return m.load
+}
+
+// KeepOn names the directories that images and VMs are kept in.
+func (m *Machine) KeepOn(dirs []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.dirs, m.sampled = dirs, time.Time{}
+}
+
+func (m *Machine) space() (size, free uint64) {
+	m.mu.Lock()
+	dirs := m.dirs
+	m.mu.Unlock()
+	return leastSpace(dirs, m.disk)
+}
+
+// leastSpace returns size and free space of the volume that has the least, of those
+// that dirs are on; of fallback's when none is there, as a disk that is not plugged
+// in.
+func leastSpace(dirs []string, fallback string) (size, free uint64) {
+	for _, dir := range dirs {
+		if s, f := diskSpace(dir); s > 0 && (size == 0 || f < free) {
+			size, free = s, f
+		}
+	}
+	if size == 0 {
+		return diskSpace(fallback)
+	}
+	return size, free
 }
 
 func clamp(f float64) float64 { return min(max(f, 0), 1) }

@@ -52,6 +52,7 @@ type CLI struct {
 	run      *command.Runner
 	timeouts Timeouts
 	library  library
+	logs     string                 // anka's own, a file for each VM
 	version  atomic.Pointer[string] // as Version was last told; nil before that
 	// noFields is set once anka refused a list of named fields.
 	noFields atomic.Bool
@@ -61,7 +62,7 @@ var _ hypervisor.Runtime = (*CLI)(nil)
 
 // New returns the command at path, which may be a bare name to look up.
 func New(path string, run *command.Runner, t Timeouts) *CLI {
-	return &CLI{path: path, run: run, timeouts: t}
+	return &CLI{path: path, run: run, timeouts: t, logs: logsDir}
 }
 
 // call runs `anka -j ARGS` and returns the body of its answer.
@@ -241,17 +242,24 @@ func (c *CLI) Clone(ctx context.Context, img hypervisor.Image, name string) (str
 // Start starts a VM; one that runs is started already. A disk that was enlarged
 // is grown in the guest after that, since only the guest can.
 func (c *CLI) Start(ctx context.Context, id string, o hypervisor.StartOptions) error {
-	cmd := command.Command{Args: []string{"start", id}, Timeout: o.Timeout}
+	// The log of a VM that failed would go with the VM.
+	cmd := command.Command{Args: []string{"start", id}, Timeout: o.Timeout, Env: []string{"ANKA_DELETE_LOGS=0"}}
 	if o.VNCPassword != "" {
-		cmd.Env = []string{"ANKA_VNC_PASSWORD=" + o.VNCPassword}
+		cmd.Env = append(cmd.Env, "ANKA_VNC_PASSWORD="+o.VNCPassword)
 	}
 	_, err := c.call(ctx, cmd)
 	var refused *CommandError
 	if errors.As(err, &refused) && strings.Contains(strings.ToLower(refused.Message), "already running") {
 		err = nil
 	}
-	if err != nil || !o.GrowDisk {
+	if err != nil {
+		if last := c.lastLog(id); last != "" {
+			err = fmt.Errorf("%w; last in its log: %s", err, last)
+		}
 		return err
+	}
+	if !o.GrowDisk {
+		return nil
 	}
 	return c.growGuestDisk(ctx, id)
 }

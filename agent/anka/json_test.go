@@ -264,3 +264,34 @@ case "$*" in `+c.refuse+`
 		}
 	}
 }
+
+// D16: where images are kept is answered in one of two forms.
+func TestDirs(t *testing.T) {
+	for _, body := range []string{`"/Volumes/images"`, `{"img_lib_dir":"/Volumes/images"}`, `[{"name":"img_lib_dir","value":"/Volumes/images"}]`} {
+		c := cli(t, `[ "$3" = vm_lib_dir ] && printf '{"status":"OK","body":""}' || printf '{"status":"OK","body":`+body+`}'`)
+		dirs, err := c.Dirs(t.Context())
+		if err != nil || len(dirs) != 1 || dirs[0] != "/Volumes/images" {
+			t.Errorf("%s: got %q, %v", body, dirs, err)
+		}
+	}
+}
+
+// A start that failed tells what anka wrote about that VM, and about no other.
+func TestFailedStartTellsTheLog(t *testing.T) {
+	c := cli(t, `[ "$ANKA_DELETE_LOGS" = 0 ] || exit 9
+printf '{"status":"ERROR","message":"failed to start: No child processes","code":1}'; exit 1`)
+	c.logs = t.TempDir()
+	log := strings.Repeat("an old line that is long enough\n", 1000) + "port 10022 is in use\nexiting\n"
+	for name, text := range map[string]string{"vm-1.log": log, "vm-2.log": "of another VM\n"} {
+		if err := os.WriteFile(filepath.Join(c.logs, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := c.Start(t.Context(), "vm-1", hypervisor.StartOptions{Timeout: time.Minute})
+	if err == nil || !strings.Contains(err.Error(), "No child processes") || !strings.HasSuffix(err.Error(), "port 10022 is in use / exiting") || len(err.Error()) > 400 {
+		t.Errorf("got %v", err)
+	}
+	if err := c.Start(t.Context(), "../vm-2", hypervisor.StartOptions{Timeout: time.Minute}); err == nil || strings.Contains(err.Error(), "/..") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -118,7 +118,7 @@ func (r *Runner) run(ctx context.Context, c Command) (Result, error) {
 	stdout, stderr := &tail{limit: limit}, &tail{limit: limit}
 	cmd, err := start(ctx, func() *exec.Cmd {
 		cmd := exec.Command(c.Path, c.Args...)
-		cmd.Env = append(cmd.Environ(), c.Env...)
+		cmd.Env = append(aroundProxies(cmd.Environ()), c.Env...)
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, stdout, stderr
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		cmd.WaitDelay = outputWait
@@ -143,6 +143,22 @@ func (r *Runner) run(ctx context.Context, c Command) (Result, error) {
 		err = nil
 	}
 	return res, err
+}
+
+// aroundProxies adds to an environment that this host is reached without a proxy.
+// Started from a shell that names one, the hypervisor's command would otherwise look
+// for the loopback registry there.
+func aroundProxies(env []string) []string {
+	for _, name := range []string{"NO_PROXY", "no_proxy"} {
+		value := "127.0.0.1,localhost"
+		for _, v := range env {
+			if before, ok := strings.CutPrefix(v, name+"="); ok && before != "" {
+				value = before + "," + value // the last one counts
+			}
+		}
+		env = append(env, name+"="+value)
+	}
+	return env
 }
 
 // start starts a program. One that is being replaced right now is tried again:

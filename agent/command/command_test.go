@@ -220,3 +220,14 @@ func TestParseCPUTime(t *testing.T) {
 		}
 	}
 }
+
+// D20: a proxy that the agent's environment names is not for this host.
+func TestCommandsReachThisHostWithoutAProxy(t *testing.T) {
+	t.Setenv("NO_PROXY", "example.com")
+	t.Setenv("no_proxy", "")
+	t.Setenv("http_proxy", "http://proxy:3128")
+	res, err := New("", zap.NewNop(), nil).Run(t.Context(), Command{Path: "/bin/sh", Args: []string{"-c", `echo "$NO_PROXY $no_proxy $http_proxy"`}})
+	if want := "example.com,127.0.0.1,localhost 127.0.0.1,localhost http://proxy:3128\n"; err != nil || string(res.Stdout) != want {
+		t.Errorf("got %q, %v, want %q", res.Stdout, err, want)
+	}
+}

@@ -234,7 +234,7 @@ func TestDiskLimits(t *testing.T) {
 	}{
 		{20 << 30, 100 << 30, OK}, {20<<30 - 1, 100 << 30, Warn}, {1<<30 - 1, 100 << 30, Fail}, {1 << 30, 4 << 30, OK},
 	} {
-		if f := diskFinding("/", tc.free, tc.size, fifth); f.Level != tc.want {
+		if f := diskFinding("/", "anka", tc.free, tc.size, fifth); f.Level != tc.want {
 			t.Errorf("%d of %d free: %+v, want %s", tc.free, tc.size, f, tc.want)
 		}
 	}

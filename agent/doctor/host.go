@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -87,7 +88,7 @@ func tryWrite(dir string) (err error) {
 // diskLow is where even logs and the journal are in danger, whatever the reserve.
 const diskLow = 1 << 30
 
-func checkDisk(_ context.Context, cfg Config) []Finding {
+func checkDisk(ctx context.Context, cfg Config) []Finding {
 	if cfg.StateDir == "" {
 		return nil
 	}
@@ -102,10 +103,39 @@ func checkDisk(_ context.Context, cfg Config) []Finding {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return one(Finding{Check: "disk", Target: dir, Level: Warn, Summary: fmt.Sprintf("free space is not known: %v", err), Advice: "look with df -h"})
 	}
-	return one(diskFinding(dir, uint64(st.Bavail)*uint64(st.Bsize), st.Blocks*uint64(st.Bsize), cfg.Reserve))
+	found := one(diskFinding(dir, cfg.HypervisorName, uint64(st.Bavail)*uint64(st.Bsize), st.Blocks*uint64(st.Bsize), cfg.Reserve))
+	return append(found, imageDisks(ctx, cfg, st)...)
 }
 
-func diskFinding(dir string, free, size uint64, reserve func(uint64) uint64) Finding {
+// imageDisks looks at the volumes of images and VMs that are not the state
+// directory's.
+func imageDisks(ctx context.Context, cfg Config, state unix.Statfs_t) (found []Finding) {
+	rt, ok := cfg.Hypervisor.(hypervisor.Placed)
+	if !ok {
+		return nil
+	}
+	dirs, err := rt.Dirs(ctx)
+	if err != nil {
+		return nil // checkHypervisor tells what does not work
+	}
+	seen := map[unix.Fsid]bool{state.Fsid: true}
+	for _, dir := range dirs {
+		var st unix.Statfs_t
+		if err := unix.Statfs(dir, &st); err != nil {
+			found = append(found, Finding{Check: "disk", Target: dir, Level: Fail,
+				Summary: fmt.Sprintf("where %s keeps images or VMs cannot be read: %v", cfg.HypervisorName, err),
+				Advice:  "plug the volume in; one that is external needs Full Disk Access for the hypervisor's helpers (System Settings, Privacy & Security)"})
+			continue
+		}
+		if !seen[st.Fsid] {
+			seen[st.Fsid] = true
+			found = append(found, diskFinding(dir, cfg.HypervisorName, uint64(st.Bavail)*uint64(st.Bsize), st.Blocks*uint64(st.Bsize), cfg.Reserve))
+		}
+	}
+	return found
+}
+
+func diskFinding(dir, command string, free, size uint64, reserve func(uint64) uint64) Finding {
 	f := Finding{Check: "disk", Target: dir, Level: OK, Summary: fmt.Sprintf("%s of %s free", bytesText(free), bytesText(size))}
 	var keep uint64
 	if reserve != nil {
@@ -114,7 +144,7 @@ func diskFinding(dir string, free, size uint64, reserve func(uint64) uint64) Fin
 	switch {
 	case free < diskLow:
 		f.Level, f.Summary = Fail, f.Summary+": no template can be pulled"
-		f.Advice = "delete what is not needed, or VM templates by hand with anka delete"
+		f.Advice = "delete what is not needed, or VM templates by hand with " + cmp.Or(command, "anka") + " delete"
 	case free < keep:
 		f.Level, f.Summary = Warn, fmt.Sprintf("%s, under the reserve of %s: templates are removed before each pull", f.Summary, bytesText(keep))
 		f.Advice = "free some space, or join again with a smaller --reserve-space"
@@ -166,7 +196,7 @@ func checkHypervisor(ctx context.Context, cfg Config) []Finding {
 	license := Finding{Check: "licence", Target: "anka", Level: OK, Summary: strings.TrimSpace(v.License + " " + v.Expires)}
 	if !v.LicenseValid {
 		license.Level, license.Summary = Fail, "not valid: the node stays Inactive and gets no VMs"
-		license.Advice = "see anka license show, then anka license activate KEY"
+		license.Advice = "see anka license show, then anka license activate KEY; if it asks for the terms: sudo anka license accept-eula"
 	}
 	return []Finding{f, license}
 }

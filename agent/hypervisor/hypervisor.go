@@ -211,6 +211,12 @@ type Runtime interface {
 	AttachUSB(ctx context.Context, id, device string) error
 }
 
+// Placed is a Runtime that knows where it keeps images and VMs: they may be on
+// another volume than the system.
+type Placed interface {
+	Dirs(ctx context.Context) ([]string, error)
+}
+
 // Cleaner is a Runtime that keeps what no image needs until it is asked to let go.
 type Cleaner interface {
 	// FreeCache deletes what interrupted pulls and removed images left.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -100,6 +101,14 @@ func runAgent(ctx context.Context, dir agent.Dir) error {
 	return nil
 }
 
+// caffeinate is the command that keeps a Mac awake, "" on other systems.
+func caffeinate() string {
+	if runtime.GOOS != "darwin" {
+		return ""
+	}
+	return "/usr/bin/caffeinate"
+}
+
 // newRuntime is the hypervisor of this node.
 func newRuntime(dir agent.Dir, cfg agent.Config, log *zap.Logger, obs command.Observer) (hypervisor.Runtime, *command.Runner) {
 	runner := command.New(dir.CommandNotes(), log, obs)
@@ -138,6 +147,7 @@ func serveNode(ctx context.Context, dir agent.Dir, lock *agent.Lock, cfg agent.C
 		Cloud: pools.client(), Runtime: rt, Registry: door,
 		Host:     agent.NewMachine(string(dir), func() []string { return cfg.Controllers }),
 		Identity: agent.IdentifyHost(dir), OnCluster: pools.learn(log), Pools: pools.numbers, Metrics: reg, Log: log, Upgrade: newUpgrader(dir, pools),
+		Caffeinate: caffeinate(),
 	})
 	if err != nil {
 		return err
