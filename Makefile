@@ -127,9 +127,12 @@ clean: ## remove what the other targets made
 
 # The demo's node runs a fake `anka`, and its etcd cluster is etcd's own server.
 .PHONY: fakes
-fakes: build
-	CGO_ENABLED=0 go build -trimpath -o bin/ ./test/fakeanka
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/etcd go.etcd.io/etcd/server/v3
+fakes:
+	@mkdir -p bin
+	@echo "building into bin/ (some minutes the first time, seconds later)"
+	@$(GOBUILD) -o bin/ $(addprefix ./cmd/,$(BINARIES))
+	@CGO_ENABLED=0 go build -trimpath -o bin/ ./test/fakeanka
+	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/etcd go.etcd.io/etcd/server/v3
 
 .PHONY: demo
 demo: fakes ## tell the failover story on this machine: real processes, killed and hung

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/test/localcloud"
@@ -61,7 +63,7 @@ func demo(ctx context.Context, bin string) (err error) {
 	d.tidyUp(ctx)
 	if d.err == nil {
 		fmt.Printf("\nAll %d steps were as expected, in %s.\n", d.next, time.Since(began).Round(time.Second))
-		fmt.Println("Next: `make up` starts this cloud and leaves it running; `ankacluster drill` breaks things on purpose.")
+		fmt.Println("Next: `make up` leaves this cloud running; `bin/ankacluster drill` breaks more.")
 	}
 	return d.err
 }
@@ -81,7 +83,8 @@ func (d *teller) controller(i int) *controllerapi.Client {
 }
 
 func (d *teller) build(ctx context.Context) {
-	d.say("A cloud on this machine: three etcd members, controllers A, B and C, two registries, one node.")
+	d.say("A cloud on this machine: three etcd members, controllers A, B and C, two registries, one node. All are real processes " +
+		"but the node's hypervisor, a fake anka that runs no macOS: so a VM boots at once.")
 	d.step(ctx, "start etcd, controllers and registries", "every /readyz answers 200", func(ctx context.Context) (string, error) {
 		return "3 etcd members, 3 controllers and 2 registries are ready", d.cloud.Start(ctx)
 	})
@@ -103,25 +106,77 @@ func (d *teller) build(ctx context.Context) {
 }
 
 func (d *teller) loseControllers(ctx context.Context) {
-	d.say("Controllers fail one after another; the node carries on with the rest.")
-	d.step(ctx, "kill controller A (SIGKILL)", "the node stays Active, as B and C say", func(ctx context.Context) (string, error) {
-		if err := d.cloud.Controllers[0].Kill(); err != nil {
+	d.say("Controllers fail while VMs start; the node carries on with the rest.")
+	d.step(ctx, "kill controller A (SIGKILL) while 3 VMs start", "all are Started, the node stays Active", func(ctx context.Context) (string, error) {
+		return d.startWhile(ctx, d.cloud.Controllers[0].Kill, 1, 2)
+	})
+	d.step(ctx, "hang controller B (SIGSTOP) while 3 VMs start", "all are Started, the node stays Active", func(ctx context.Context) (string, error) {
+		return d.startWhile(ctx, func() error { return d.cloud.Controllers[1].Signal(syscall.SIGSTOP) }, 2)
+	})
+}
+
+// startWhile breaks a controller between three starts, waits until all of them are
+// Started and the node has met the broken one, and tells what the node sent.
+func (d *teller) startWhile(ctx context.Context, fail func() error, well ...int) (string, error) {
+	before, err := d.sent(ctx)
+	if err != nil {
+		return "", err
+	}
+	registry := registryapi.NewClient(d.cloud.RegistryURL(1), &http.Client{Timeout: 10 * time.Second})
+	template, err := findTemplate(ctx, registry)
+	if err != nil {
+		return "", err
+	}
+	const vms = 3
+	var ids []controllerapi.InstanceID
+	for n := range vms {
+		if n == 1 {
+			if err := fail(); err != nil {
+				return "", err
+			}
+		}
+		started, err := d.controller(well[n%len(well)]).Start(ctx, controllerapi.StartRequest{VMID: controllerapi.TemplateID(template.ID), Tag: "v1"})
+		if err != nil {
 			return "", err
 		}
-		return d.nodeStaysActive(ctx, 1, 2)
-	})
-	d.step(ctx, "start a second VM through controller B", "Started", func(ctx context.Context) (string, error) {
-		return d.start(ctx, 1, "v1", 1, 2)
-	})
-	d.step(ctx, "hang controller B (SIGSTOP)", "the node stays Active, as C says", func(ctx context.Context) (string, error) {
-		if err := d.cloud.Controllers[1].Signal(syscall.SIGSTOP); err != nil {
+		ids = append(ids, started...)
+	}
+	d.instances = append(d.instances, ids...)
+	for _, id := range ids {
+		if _, err := d.waitState(ctx, well[0], id, controllerapi.Started); err != nil {
 			return "", err
 		}
-		return d.nodeStaysActive(ctx, 2)
-	})
-	d.step(ctx, "start a third VM through controller C", "Started", func(ctx context.Context) (string, error) {
-		return d.start(ctx, 2, "v1", 2)
-	})
+	}
+	if err := d.staysActive(ctx, well...); err != nil {
+		return "", err
+	}
+	after, err := d.sent(ctx)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%d VMs Started, node Active throughout; of its %d requests %d failed, %d were repeated elsewhere",
+		vms, after.requests-before.requests, after.failed-before.failed, after.repeated-before.repeated), nil
+}
+
+// traffic is what the node has sent to the controllers so far.
+type traffic struct{ requests, failed, repeated uint64 }
+
+func (d *teller) sent(ctx context.Context) (t traffic, err error) {
+	out, err := d.cloud.Ankacluster(ctx, "endpoints", "--json")
+	if err != nil {
+		return t, err
+	}
+	var pools map[string]balancer.Status
+	if err := json.Unmarshal([]byte(out), &pools); err != nil {
+		return t, err
+	}
+	s := pools["controllers"]
+	t.repeated = s.Retries
+	for _, e := range s.Endpoints {
+		t.requests += e.Requests
+		t.failed += e.Failures
+	}
+	return t, nil
 }
 
 func (d *teller) loseRegistry(ctx context.Context) {
@@ -248,7 +303,7 @@ func (d *teller) start(ctx context.Context, via int, tag string, seenBy ...int) 
 			return "", fmt.Errorf("controller %s shows %s, controller %s %s", letters[via], instance.InstanceState, letters[i], other.InstanceState)
 		}
 	}
-	return fmt.Sprintf("instance %.8s is Started as %s", ids[0], instance.VMInfo.Name), nil
+	return fmt.Sprintf("instance %.8s is Started", ids[0]), nil
 }
 
 // waitState polls controller i until the instance has the state.
@@ -299,45 +354,26 @@ func (d *teller) nodeActive(ctx context.Context, i int) (string, error) {
 	return fmt.Sprintf("%s is Active at controller %s", nodes[0].NodeName, letters[i]), nil
 }
 
-// nodeStaysActive watches for two heartbeat intervals, in which the agent is
-// bound to meet the broken controller.
-func (d *teller) nodeStaysActive(ctx context.Context, controllers ...int) (string, error) {
+// staysActive watches for two heartbeat intervals, in which the agent is bound to
+// meet the broken controller.
+func (d *teller) staysActive(ctx context.Context, controllers ...int) error {
 	deadline := time.After(10 * time.Second)
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		for _, i := range controllers {
 			if _, err := d.nodeActive(ctx, i); err != nil {
-				return "", err
+				return err
 			}
 		}
 		select {
 		case <-ctx.Done():
-			return "", ctx.Err()
+			return ctx.Err()
 		case <-deadline:
-			status, err := d.cloud.Ankacluster(ctx, "status")
-			if err != nil {
-				return "", err
-			}
-			return "Active all the time\n" + indent(endpointLines(status)), nil
+			return nil
 		case <-tick.C:
 		}
 	}
-}
-
-// endpointLines picks the lines about endpoints out of the agent's status.
-func endpointLines(status string) string {
-	var lines []string
-	for line := range strings.Lines(status) {
-		if strings.Contains(line, "http://127.0.0.1:") {
-			lines = append(lines, strings.TrimRight(line, "\n"))
-		}
-	}
-	return strings.Join(lines, "\n")
-}
-
-func indent(s string) string {
-	return "              " + strings.ReplaceAll(s, "\n", "\n              ")
 }
 
 func (d *teller) terminateAll(ctx context.Context) (string, error) {

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/ankacluster/ankacluster/internal/look"
 )
 
-// story prints the demo's steps: what was expected, what was seen, how long it
-// took. The first step that is not as expected ends the story.
+// story prints the demo's steps, a line each: what was done, what was seen, how long
+// it took. The first step that is not as expected ends the story.
 type story struct {
 	out  io.Writer
 	next int
@@ -25,25 +27,49 @@ func (s *story) step(ctx context.Context, title, expected string, do func(contex
 		return
 	}
 	s.next++
-	fmt.Fprintf(s.out, "%2d. %s\n", s.next, title)
+	l := look.Of(s.out)
+	if l.Terminal { // replaced when the step is over
+		fmt.Fprintf(s.out, "  %s%s ...", l.Sign(look.None), title)
+	}
 	began := time.Now()
 	seen, err := do(ctx)
-	took := time.Since(began).Round(10 * time.Millisecond)
-	if ctx.Err() != nil {
+	took := time.Since(began).Seconds()
+	if l.Terminal {
+		fmt.Fprint(s.out, "\r"+look.ClearLine)
+	}
+	switch {
+	case ctx.Err() != nil:
 		s.err = ctx.Err()
-		return
-	}
-	if err != nil {
-		fmt.Fprintf(s.out, "    expected  %s\n    seen      NOT AS EXPECTED after %s: %v\n", expected, took, err)
+	case err != nil:
+		fmt.Fprintf(s.out, "  %s%s\n", l.Sign(look.Bad), title)
+		s.below(l, "expected: "+expected)
+		s.below(l, fmt.Sprintf("NOT AS EXPECTED after %.1fs: %v", took, err))
 		s.err = fmt.Errorf("step %d (%s): %w", s.next, title, err)
-		return
+	default:
+		line := fmt.Sprintf("%s: %s (%.1fs)", title, seen, took)
+		for i, part := range look.Wrap(line, l.Width()-6) {
+			if i == 0 {
+				fmt.Fprintf(s.out, "  %s%s\n", l.Sign(look.Good), part)
+			} else {
+				fmt.Fprintf(s.out, "      %s\n", part)
+			}
+		}
 	}
-	fmt.Fprintf(s.out, "    expected  %s\n    seen      %s  (%s)\n", expected, seen, took)
+}
+
+func (s *story) below(l look.Look, text string) {
+	for _, part := range look.Wrap(text, l.Width()-8) {
+		fmt.Fprintf(s.out, "      %s\n", part)
+	}
 }
 
 // say prints a line between steps.
 func (s *story) say(format string, args ...any) {
 	if s.err == nil {
-		fmt.Fprintf(s.out, "\n"+format+"\n", args...)
+		l := look.Of(s.out)
+		fmt.Fprintln(s.out)
+		for _, part := range look.Wrap(fmt.Sprintf(format, args...), l.Width()-2) {
+			fmt.Fprintln(s.out, l.Bold(part))
+		}
 	}
 }

@@ -85,10 +85,13 @@ Three things to try:
        ANKA_STATE_DIR=%[9]s %[10]s status
   3. kill a controller, look what the node makes of it, bring it back:
        kill -9 $(cat %[11]s.pid)
-       ANKA_STATE_DIR=%[9]s %[10]s endpoints --why
+       ANKA_STATE_DIR=%[9]s %[10]s endpoints --watch     (down within a second)
        %[11]s.sh
+       ANKA_STATE_DIR=%[9]s %[10]s endpoints --watch     (it returns by and by)
 
-Logs are in %[12]s. End it with: make down
+The node's hypervisor is a fake anka: it starts no macOS, and so takes no time.
+Logs are in %[12]s, the agent's: ANKA_STATE_DIR=%[9]s %[10]s logs
+End it with: make down
 `
 
 // down ends what up left running.
@@ -101,7 +104,8 @@ func down(ctx context.Context, bin string) error {
 		fmt.Println("nothing is up")
 		return nil
 	}
-	if err := localcloud.Down(ctx, cfg); err != nil {
+	fmt.Println("ending the node, its VMs and the servers ...")
+	if err := localcloud.Down(ctx, cfg, func(what string) { fmt.Println("  " + what) }); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(cfg.Dir); err != nil {

@@ -8,12 +8,14 @@ import (
 )
 
 // Down ends a cloud that another program started with KeepRunning: the node
-// leaves, its VMs go, then every recorded server ends. Data stays on disk.
-func Down(ctx context.Context, cfg Config) error {
+// leaves, its VMs go, then every recorded server ends. Data stays on disk. said is
+// given what has been done.
+func Down(ctx context.Context, cfg Config, said func(what string)) error {
 	c := &Cloud{cfg: cfg}
 	var errs []error
 	if _, err := os.Stat(filepath.Join(cfg.Dir, "node", "joined")); err == nil {
 		errs = append(errs, c.Disjoin(ctx))
+		said("the node has left the cloud")
 	}
 	if _, err := c.Anka(ctx, "delete", "-a", "--yes"); err != nil {
 		errs = append(errs, err)
@@ -22,6 +24,6 @@ func Down(ctx context.Context, cfg Config) error {
 	for _, name := range []string{"anka-controller", "anka-registry", "etcd"} {
 		executables = append(executables, filepath.Join(cfg.Bin, name))
 	}
-	_, err := StopRecorded(ctx, filepath.Join(cfg.Dir, "run"), executables)
+	_, err := StopRecorded(ctx, filepath.Join(cfg.Dir, "run"), executables, func(name string) { said(name + " has ended") })
 	return errors.Join(append(errs, err)...)
 }

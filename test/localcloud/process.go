@@ -10,8 +10,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Process is one real process of the cloud. It runs in its own session, so that
@@ -144,32 +147,58 @@ func (p *Process) Tail(lines int) string {
 	return strings.Join(all, "\n")
 }
 
-// StopRecorded ends the processes whose pid files lie in dir and whose command
-// line shows that they are still the recorded executable: a pid may have been
-// given to a stranger since. It returns the names it ended.
-func StopRecorded(ctx context.Context, dir string, executables []string) ([]string, error) {
+// StopRecorded ends the processes whose pid files are in dir, if they run one of
+// the executables still (a pid may have been given to a stranger since): all at once, but etcd after those that need it. It returns the
+// names of those that it ended. said is given each as it has ended.
+func StopRecorded(ctx context.Context, dir string, executables []string, said func(name string)) ([]string, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*.pid"))
 	if err != nil {
 		return nil, err
 	}
 	var ended []string
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			return ended, err
-		}
-		pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
-		if err == nil && ours(ctx, pid, executables) {
-			if err := endPID(ctx, pid); err != nil {
-				return ended, fmt.Errorf("end %s (pid %d): %w", filepath.Base(file), pid, err)
+	for _, etcd := range []bool{false, true} {
+		var mu sync.Mutex
+		var g errgroup.Group
+		for _, file := range files {
+			name := strings.TrimSuffix(filepath.Base(file), ".pid")
+			if strings.HasPrefix(name, "etcd") != etcd {
+				continue
 			}
-			ended = append(ended, strings.TrimSuffix(filepath.Base(file), ".pid"))
+			g.Go(func() error {
+				was, err := stopRecorded(ctx, file, executables)
+				if err != nil {
+					return fmt.Errorf("end %s: %w", name, err)
+				}
+				if was {
+					mu.Lock()
+					defer mu.Unlock()
+					ended = append(ended, name)
+					said(name)
+				}
+				return nil
+			})
 		}
-		if err := os.Remove(file); err != nil {
+		if err := g.Wait(); err != nil {
 			return ended, err
 		}
 	}
 	return ended, nil
+}
+
+// stopRecorded ends the process of a pid file, and reports whether there was one.
+func stopRecorded(ctx context.Context, file string, executables []string) (was bool, err error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return false, err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err == nil && ours(ctx, pid, executables) {
+		if err := endPID(ctx, pid); err != nil {
+			return false, fmt.Errorf("process %d: %w", pid, err)
+		}
+		was = true
+	}
+	return was, os.Remove(file)
 }
 
 // ours reports whether pid runs one of the executables. ps is asked because it
