@@ -93,7 +93,7 @@ test-release: ## make a release of the last commit twice, compare the bytes, and
 # With PACKAGES=dist those that `make release` has made, else new ones of this tree.
 .PHONY: test-packages
 test-packages: ## install, upgrade, remove and purge the Linux packages in a Debian system (needs root)
-	@PACKAGES='$(if $(filter-out ./...,$(PACKAGES)),$(PACKAGES))' test/packages/run
+	@RUN='$(RUN)' PACKAGES='$(if $(filter-out ./...,$(PACKAGES)),$(PACKAGES))' test/packages/run
 
 .PHONY: modules
 modules: ## fail when go.mod or go.sum of one of the modules is not tidy
