@@ -454,7 +454,7 @@ func TestF16F17NoInstanceIsEverMissing(t *testing.T) {
 			}
 		})
 	}
-	times := 300
+	times := 100
 	if os.Getenv("ANKA_LONG") != "" {
 		times = 10_000
 	}
