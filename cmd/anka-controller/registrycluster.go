@@ -25,7 +25,10 @@ func (c *config) joinRegistries(srv *registry.Server, etcd *clientv3.Client, log
 	cfg := cluster.DefaultConfig()
 	cfg.Name = c.outwardHost()
 	cfg.URL = c.advertised(cfg.Name, c.RegistryListenAddr)
-	cfg.Hosts, cfg.Copies, cfg.Strict = len(hosts), c.RegistryCopies, c.StrictCopies
+	for _, h := range hosts {
+		cfg.Hosts = append(cfg.Hosts, h.Name)
+	}
+	cfg.Copies, cfg.Strict = c.RegistryCopies, c.StrictCopies
 	cfg.HTTP = c.peerClient()
 	cfg.Metrics = metrics
 	cl, err := cluster.New(cfg, srv.Store(), etcd, log)

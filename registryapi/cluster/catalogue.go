@@ -37,6 +37,9 @@ type catalogue struct {
 	waiters []waiter // guarded by mu
 	proven  time.Time
 	next    *round // guarded by mu; a look at etcd's revision that has not begun
+	// news are the repositories that changed since news was last taken; guarded
+	// by mu, so that they are there with the revision that brought them.
+	news map[string]bool
 
 	lagging chan struct{} // capacity 1: somebody waits for the watch
 	kick    chan struct{} // capacity 1: next is set
@@ -57,7 +60,7 @@ type round struct {
 }
 
 func newCatalogue(etcd *clientv3.Client, wait time.Duration, log *zap.Logger) *catalogue {
-	return &catalogue{etcd: etcd, log: log, wait: wait, view: newView(), changed: func([]touched) {},
+	return &catalogue{etcd: etcd, log: log, wait: wait, view: newView(), news: make(map[string]bool), changed: func([]touched) {},
 		lagging: make(chan struct{}, 1), kick: make(chan struct{}, 1), other: make(chan struct{}, 1)}
 }
 
@@ -319,6 +322,7 @@ func (c *catalogue) load(ctx context.Context) error {
 		}
 	}
 	c.view, c.etcdID = v, of
+	c.newsLocked(all)
 	c.advanceLocked(rev)
 	c.mu.Unlock()
 	c.changed(all)
@@ -373,6 +377,23 @@ func (c *catalogue) follow(ctx context.Context) error {
 	}
 }
 
+func (c *catalogue) newsLocked(all []touched) {
+	for _, t := range all {
+		if t.repo != "" {
+			c.news[t.repo] = true
+		}
+	}
+}
+
+// takeNews calls f with the view and what changed in it since the last call. f
+// does not block.
+func (c *catalogue) takeNews(f func(v *view, news map[string]bool)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f(c.view, c.news)
+	clear(c.news)
+}
+
 func (c *catalogue) take(resp *clientv3.WatchResponse) {
 	var all []touched
 	c.mu.Lock()
@@ -385,6 +406,7 @@ func (c *catalogue) take(resp *clientv3.WatchResponse) {
 			all = append(all, t)
 		}
 	}
+	c.newsLocked(all)
 	switch {
 	case len(resp.Events) > 0:
 		// The header may be ahead of a batch of events; the last event is not.

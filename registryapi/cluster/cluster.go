@@ -54,7 +54,7 @@ type Cluster struct {
 	listMu  sync.Mutex
 	list    []registryapi.Template          // guarded by listMu; nil when it is to be made
 	entries map[string]registryapi.Template // guarded by listMu
-	dirty   map[string]bool                 // guarded by listMu
+	created map[string]time.Time            // of the templates; guarded by listMu
 
 	untaggedMu sync.Mutex
 	untagged   map[string]map[digest.Digest]time.Time // since when, by our own clock; guarded by untaggedMu
@@ -81,7 +81,7 @@ func New(cfg Config, store *storage.Store, etcd *clientv3.Client, log *zap.Logge
 		cfg: cfg, log: log, store: store, self: store.ID(), cat: newCatalogue(etcd, cfg.Wait, log),
 		peers: &peers{http: cfg.HTTP, log: log, clients: make(map[string]*transfer.Client), failed: make(map[string]time.Time)},
 		queue: newQueue(), pulls: make(chan pull, 256), tails: make(map[string][]*tail), fillings: make(map[string]*filling), jobs: make(map[job]context.CancelFunc), slots: make(chan struct{}, 3),
-		entries: make(map[string]registryapi.Template), dirty: make(map[string]bool),
+		entries: make(map[string]registryapi.Template), created: make(map[string]time.Time),
 		untagged: make(map[string]map[digest.Digest]time.Time),
 	}
 	c.metrics = newMetrics(cfg.Metrics, c)
@@ -290,13 +290,6 @@ func (c *Cluster) ready(ctx context.Context) error {
 
 // changed is told of events.
 func (c *Cluster) changed(all []touched) {
-	c.listMu.Lock()
-	for _, t := range all {
-		if t.repo != "" {
-			c.dirty[t.repo], c.list = true, nil
-		}
-	}
-	c.listMu.Unlock()
 	for _, t := range all {
 		switch {
 		case t.repo != "" && !t.copies:

@@ -15,8 +15,9 @@ type Config struct {
 	// Name is what people call this host, and URL where the others reach its
 	// registry.
 	Name, URL string
-	// Hosts is how many hosts the cluster has.
-	Hosts int
+	// Hosts are the names of the hosts that the cluster has. Another's copies do
+	// not count: it was taken out.
+	Hosts []string
 	// Copies is how many hosts must have a push before it is acknowledged; All,
 	// and any number above Hosts, mean every host.
 	Copies int
@@ -58,8 +59,8 @@ func (c Config) Validate() error {
 	if c.Name == "" {
 		errs = append(errs, errors.New("this host has no name"))
 	}
-	if c.Hosts < 1 {
-		errs = append(errs, fmt.Errorf("a cluster of %d hosts: must have at least 1", c.Hosts))
+	if len(c.Hosts) < 1 {
+		errs = append(errs, errors.New("a cluster of 0 hosts: must have at least 1"))
 	}
 	if c.Copies < 1 {
 		errs = append(errs, fmt.Errorf("%d copies: must be at least 1", c.Copies))
@@ -79,4 +80,4 @@ func (c Config) Validate() error {
 }
 
 // wanted is how many hosts must have a push.
-func (c Config) wanted() int { return min(c.Copies, c.Hosts) }
+func (c Config) wanted() int { return min(c.Copies, len(c.Hosts)) }

@@ -161,7 +161,10 @@ func (h *host) start() {
 		t.Fatal(err)
 	}
 	own := DefaultConfig()
-	own.Name, own.URL, own.Hosts = h.name, h.url(), len(h.c.hosts)
+	own.Name, own.URL = h.name, h.url()
+	for _, o := range h.c.hosts {
+		own.Hosts = append(own.Hosts, o.name)
+	}
 	own.HTTP = &http.Client{Transport: &cuttable{h, DefaultTransport()}}
 	own.Wait, own.Patience, own.Lease = 2*time.Second, 2*time.Second, 2*time.Second
 	if h.c.cfg != nil {

@@ -35,26 +35,21 @@ func (c *Cluster) Templates(ctx context.Context) ([]registryapi.Template, error)
 func (c *Cluster) Known() []registryapi.Template {
 	c.listMu.Lock()
 	defer c.listMu.Unlock()
-	if c.list != nil {
-		return c.list
-	}
-	created := make(map[string]time.Time)
-	c.cat.read(func(v *view) {
-		for repo := range c.dirty {
+	c.cat.takeNews(func(v *view, news map[string]bool) {
+		for repo := range news {
 			delete(c.entries, repo)
+			c.list = nil
 			if r := v.repos[repo]; r != nil {
 				if t, ok := r.template(repo); ok {
-					c.entries[repo] = t
+					c.entries[repo], c.created[repo] = t, r.rec.Created
 				}
 			}
 		}
-		for repo := range c.entries {
-			if r := v.repos[repo]; r != nil {
-				created[repo] = r.rec.Created
-			}
-		}
 	})
-	clear(c.dirty)
+	if c.list != nil {
+		return c.list
+	}
+	created := c.created
 	// Of two templates with one id the older keeps it.
 	repos := slices.SortedFunc(maps.Keys(c.entries), func(a, b string) int {
 		return cmp.Or(created[a].Compare(created[b]), cmp.Compare(a, b))
@@ -285,6 +280,9 @@ func (c *Cluster) PutManifest(ctx context.Context, repo string, m storage.Manife
 		return err
 	}
 	cfg, err := c.Config(ctx, repo, content)
+	if errors.Is(err, storage.ErrUnavailable) {
+		return err // it says which template this is
+	}
 	rec := describe(m, content, cfg, err == nil, blobs, manifests)
 	if size := len(encode(rec)); size > maxRecord {
 		return fmt.Errorf("%w: it names so much content that its record has %d bytes; at most %d fit", storage.ErrManifestInvalid, size, maxRecord)

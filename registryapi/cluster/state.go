@@ -27,7 +27,7 @@ func (c *Cluster) State(context.Context) registryapi.Cluster {
 				for store := range r.copies[t.Digest] {
 					tags[store]++
 				}
-				if r.few(t, c.cfg.wanted(), v) {
+				if c.few(r, t, v) {
 					st.FewCopies++
 				}
 				if !r.copies[t.Digest][c.self] {
@@ -51,10 +51,12 @@ func (c *Cluster) State(context.Context) registryapi.Cluster {
 
 // few reports whether fewer hosts than wanted have all of a tag. A host that is
 // down counts: its disk is there until another takes its place.
-func (r *repository) few(t tagRecord, wanted int, v *view) bool {
-	n := 0
+func (c *Cluster) few(r *repository, t tagRecord, v *view) bool {
+	n, wanted := 0, c.cfg.wanted()
+	// A host that goes by an address where --cluster has names knows no better.
+	named := slices.Contains(c.cfg.Hosts, c.cfg.Name)
 	for store := range r.copies[t.Digest] {
-		if _, known := v.hosts[store]; known {
+		if h, known := v.hosts[store]; known && (!named || slices.Contains(c.cfg.Hosts, h.Name)) {
 			n++
 		}
 	}
@@ -77,7 +79,7 @@ func (c *Cluster) Copies(ctx context.Context) ([]registryapi.TagCopies, error) {
 			for _, tag := range r.sorted() {
 				rec := r.tags[tag.Name]
 				tc := registryapi.TagCopies{TemplateID: t.ID, Template: t.Name, Repository: t.Repository, Tag: tag.Name,
-					Digest: string(tag.Digest), Pushed: tag.Pushed, Hosts: []string{}, Few: r.few(rec, c.cfg.wanted(), v)}
+					Digest: string(tag.Digest), Pushed: tag.Pushed, Hosts: []string{}, Few: c.few(r, rec, v)}
 				for k, b := range r.needs(tag.Digest) {
 					if k > 0 { // without itself
 						tc.Size += uint64(b.Size)
