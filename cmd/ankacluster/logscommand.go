@@ -137,7 +137,9 @@ func rotated(old, next *os.File) bool {
 // the fields by name.
 func readable(line string) string {
 	var fields map[string]any
-	if json.Unmarshal([]byte(line), &fields) != nil {
+	dec := json.NewDecoder(strings.NewReader(line))
+	dec.UseNumber() // 5895489, not 5.895489e+06
+	if dec.Decode(&fields) != nil {
 		return line
 	}
 	take := func(key string) string {

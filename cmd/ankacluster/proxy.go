@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -22,6 +21,7 @@ import (
 	"github.com/ankacluster/ankacluster/agent"
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/balancer/proxy"
+	"github.com/ankacluster/ankacluster/internal/httpapi"
 	"github.com/ankacluster/ankacluster/internal/logging"
 	"github.com/ankacluster/ankacluster/internal/ownaddr"
 )
@@ -167,10 +167,18 @@ func (p *proxyProcess) pool(name string, cfg balancer.Config, flag string, urls 
 	return b, b.SetMembers(balancer.OriginJoin, urls)
 }
 
+// listenError names the address that is meant where only a port was given.
+func listenError(flag, listen string, err error) error {
+	if _, portErr := strconv.Atoi(listen); portErr == nil {
+		return usagef("%s %s must be HOST:PORT, e.g. 127.0.0.1:%s", flag, listen, listen)
+	}
+	return httpapi.ListenError(flag, listen, err)
+}
+
 func (p *proxyProcess) serve(flag, listen string, cfg proxy.Config) error {
 	ln, err := net.Listen("tcp", listen)
 	if err != nil {
-		return fmt.Errorf("%s: %w", flag, err)
+		return listenError(flag, listen, err)
 	}
 	p.servers = append(p.servers, &proxy.Server{Listener: ln, Handler: proxy.New(cfg, p.log), Log: p.log})
 	p.log.Info("proxy listens", zap.String("address", "http://"+ln.Addr().String()), zap.String("pool", strings.TrimSuffix(strings.TrimPrefix(flag, "--"), "-listen")))
@@ -183,7 +191,7 @@ func (p *proxyProcess) metrics(listen string) error {
 	}
 	ln, err := net.Listen("tcp", listen)
 	if err != nil {
-		return fmt.Errorf("--metrics-listen: %w", err)
+		return listenError("--metrics-listen", listen, err)
 	}
 	reg := prometheus.NewRegistry()
 	for _, b := range p.pools {
