@@ -63,7 +63,7 @@ type Config struct {
 	FailOpenBelow float64
 	// ConnectTimeout bounds one TCP handshake, TLSHandshakeTimeout the TLS
 	// handshake after it; ConnectRace is how long the two may take before the
-	// next endpoint is tried beside it.
+	// next endpoint is tried beside it, and before the next address of a name is.
 	ConnectTimeout      time.Duration
 	TLSHandshakeTimeout time.Duration
 	ConnectRace         time.Duration
@@ -108,6 +108,9 @@ type Config struct {
 	TLSFor func(host string) *tls.Config
 	// DialContext replaces the dialer, in tests and for unix sockets; nil dials.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Resolve replaces the lookup of a name's addresses; nil asks the system, or leaves
+	// names to DialContext where that is set.
+	Resolve func(ctx context.Context, host string) ([]string, error)
 	// OnTransition, if set, is called after each transition, outside all locks.
 	OnTransition func(Transition)
 }

@@ -18,8 +18,11 @@ func newTransport(cfg *Config, host string) *http.Transport {
 	if cfg.TLSFor != nil {
 		conf = cfg.TLSFor(host)
 	}
-	dial := cfg.DialContext
+	dial, resolve := cfg.DialContext, cfg.Resolve
 	if dial == nil {
+		if resolve == nil {
+			resolve = systemResolve
+		}
 		dialer := &net.Dialer{
 			Timeout: cfg.ConnectTimeout,
 			Control: deadAfter(unackedTime),
@@ -28,12 +31,13 @@ func newTransport(cfg *Config, host string) *http.Transport {
 		}
 		dial = dialer.DialContext
 	}
+	names := &dialer{dial: dial, resolve: resolve, race: cfg.ConnectRace}
 	return &http.Transport{
 		Proxy: nil, // endpoints are addressed directly; a proxy would be one more thing that fails
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			ctx, cancel := context.WithTimeout(ctx, cfg.ConnectTimeout)
 			defer cancel()
-			conn, err := dial(ctx, network, addr)
+			conn, err := names.connect(ctx, network, addr)
 			if err != nil {
 				return nil, &dialError{err}
 			}
