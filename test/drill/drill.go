@@ -270,7 +270,7 @@ func (c Config) openLanes(ctx context.Context, s *stage, name string) ([]*lane, 
 		if c.Posts != "both" && c.Posts != [...]string{keyed: "keyed", unkeyed: "unkeyed"}[posts] {
 			continue
 		}
-		l := &lane{posts: posts, door: c.Open(), prefix: fmt.Sprintf("%s-%d", name, posts), live: &live{}}
+		l := &lane{posts: posts, door: c.Open(), prefix: fmt.Sprintf("%s-%d", name, posts), live: &live{}, calm: name == "none"}
 		lanes = append(lanes, l)
 		var err error
 		if l.client, l.base, err = l.door.Open(ctx, s.urls()); err != nil {

@@ -2,6 +2,7 @@ package drill
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -201,6 +203,15 @@ func (b *backend) call(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
+	if n, err := strconv.Atoi(r.Header.Get(headerSize)); err == nil && n > 0 && n < 4<<20 {
+		body = sized(out.Request, n)
+		w.Header().Set("Content-Type", "application/octet-stream")
+		w.Header().Set("ETag", `"`+out.Request+`"`)
+		if r.Method == http.MethodGet && how.Reset == "" {
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body)) // ranges, so that it can be continued
+			return
+		}
+	}
 	w.Header().Set("Content-Length", fmt.Sprint(len(body)))
 	switch how.Reset {
 	case resetBeforeBody:

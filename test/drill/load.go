@@ -1,6 +1,7 @@
 package drill
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -31,10 +32,15 @@ const deadline = 30 * time.Second
 // slowAfter is when an answer, though correct, counts as slow.
 const slowAfter = 500 * time.Millisecond
 
+// largeSlowAfter is the same for an answer above readAhead: it goes on elsewhere
+// within this time when its backend hangs.
+const largeSlowAfter = 2500 * time.Millisecond
+
 // sample is one request as its caller saw it.
 type sample struct {
 	id      string
 	kind    kind
+	size    int // of the answer; 0 is a short document
 	due     time.Time
 	done    time.Time
 	backend string // who answered
@@ -44,8 +50,16 @@ type sample struct {
 	void  bool          // it failed while the machine stood still
 }
 
+// slowAfter: a large answer may be the one that was under way when its backend hung.
+func (s *sample) slowAfter() time.Duration {
+	if s.size > readAhead {
+		return largeSlowAfter
+	}
+	return slowAfter
+}
+
 func (s *sample) latency() time.Duration { return s.done.Sub(s.due) - s.stood }
-func (s *sample) slow() bool             { return s.failure == "" && s.latency() > slowAfter }
+func (s *sample) slow() bool             { return s.failure == "" && s.latency() > s.slowAfter() }
 func (s *sample) bad() bool              { return s.failure != "" && !s.void || s.slow() }
 
 // lane is one client: its door, its requests and what became of them.
@@ -57,6 +71,7 @@ type lane struct {
 	prefix  string // of the request ids
 	samples []*sample
 	live    *live
+	calm    bool // nothing will break: any answer may be large
 }
 
 // live are the counters behind the line that moves while a scenario runs.
@@ -91,7 +106,7 @@ func (l *lane) run(ctx context.Context, interval time.Duration, seed uint64, sto
 				k, second = second, k
 			}
 		}
-		s := &sample{id: fmt.Sprintf("%s-%d", l.prefix, i), kind: k, due: due}
+		s := &sample{id: fmt.Sprintf("%s-%d", l.prefix, i), kind: k, due: due, size: l.sizeOf(i, k)}
 		l.samples = append(l.samples, s)
 		open.Go(func() { l.send(ctx, s) })
 	}
@@ -128,18 +143,27 @@ func (l *lane) exchange(ctx context.Context, s *sample) (backend string, err err
 	if s.kind == keyed {
 		req.Header.Set(headerKey, "key-"+s.id)
 	}
+	if s.size > 0 {
+		req.Header.Set(headerSize, fmt.Sprint(s.size))
+	}
 	resp, err := l.client.Do(req)
 	if err != nil {
 		return "", err
 	}
 	defer resp.Body.Close()
 	backend = resp.Header.Get(headerBackend)
-	got, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	got, err := io.ReadAll(io.LimitReader(resp.Body, 4<<20))
 	if err != nil {
 		return backend, fmt.Errorf("read the answer: %w", err)
 	}
 	if resp.StatusCode != http.StatusOK {
 		return backend, fmt.Errorf("%s from %q", resp.Status, backend)
+	}
+	if s.size > 0 {
+		if !bytes.Equal(got, sized(s.id, s.size)) {
+			return backend, fmt.Errorf("broken answer: %d bytes that are not the %d asked for", len(got), s.size)
+		}
+		return backend, nil
 	}
 	var a answer
 	if err := json.Unmarshal(got, &a); err != nil {
@@ -147,6 +171,9 @@ func (l *lane) exchange(ctx context.Context, s *sample) (backend string, err err
 	}
 	if a.Request != s.id {
 		return backend, fmt.Errorf("got the answer to request %q", a.Request)
+	}
+	if s.kind == get && a.Filler != filler {
+		return backend, fmt.Errorf("broken answer: its %d bytes of filler are not the %d sent", len(a.Filler), len(filler))
 	}
 	return backend, nil
 }

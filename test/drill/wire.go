@@ -10,6 +10,7 @@ const FakeCommand = "drill-fake"
 const (
 	headerKey     = "Idempotency-Key"
 	headerRequest = "X-Drill-Request" // one id per logical request, the same in every attempt
+	headerSize    = "X-Drill-Size"    // how many bytes the answer is to have; none: a short JSON document
 	headerBackend = "X-Drill-Backend" // which fake answered
 
 	pathCall  = "/api/v1/vm"
