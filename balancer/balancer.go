@@ -180,7 +180,7 @@ func (b *Balancer) record(a *attempt, o outcome, resp *http.Response, err error,
 		b.succeeded(a, resp, now)
 	case outcomeBusy, outcomeGateway:
 		a.p.route.refused(ep, now)
-		if b.blameless(ep, a.p.route, now) {
+		if b.blameless(ep, a.p.route) {
 			ep.uncounted(now)
 			return
 		}

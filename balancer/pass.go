@@ -173,7 +173,7 @@ func (p *pass) end(a *attempt, resp *http.Response, err error) *endpoint {
 		m = stay
 		p.once = true
 	}
-	if againOutcome(o) && len(p.errs) > 1 && p.b.isRoutesOwn(p.route, now) {
+	if againOutcome(o) && len(p.errs) > 1 && p.b.isRoutesOwn(p.route) {
 		m = stay // the others have said the same
 	}
 	if m == stay {

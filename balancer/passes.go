@@ -335,7 +335,7 @@ func (p *passes) final(req *http.Request, resp *http.Response) bool {
 	if resp.Header.Get("Retry-After") != "" && (first == nil || !first.waited) {
 		return false
 	}
-	return p.b.isRoutesOwn(p.b.routeOf(req), time.Now())
+	return p.b.isRoutesOwn(p.b.routeOf(req))
 }
 
 func (p *passes) checkRetry(ctx context.Context, resp *http.Response, err error) (bool, error) {

@@ -91,15 +91,6 @@ func (r *route) answered() {
 	}
 }
 
-// For doubtTime after every endpoint has refused a kind of request, none is blamed
-// for it: other requests show meanwhile whether they are well. Where there are no
-// others, readiness that is good for readyTime shows it; a moment of refusals is like
-// a restart, and waited out.
-const (
-	doubtTime = time.Second
-	readyTime = 2 * time.Second
-)
-
 // refusedByAll says since when every usable endpoint has refused this kind of
 // request; 0 when one has not.
 func (b *Balancer) refusedByAll(r *route) int64 {
@@ -119,29 +110,26 @@ func (b *Balancer) refusedByAll(r *route) int64 {
 
 // isRoutesOwn says that every usable endpoint refuses this kind of request, and the
 // pool is otherwise well: what is behind it is down, and another try gives the same
-// answer.
-func (b *Balancer) isRoutesOwn(r *route, now time.Time) bool {
+// answer. Where nothing else is asked, refusals are waited out, as those of servers
+// that have too much to do.
+func (b *Balancer) isRoutesOwn(r *route) bool {
 	since := b.refusedByAll(r)
 	if since == 0 {
 		return false
 	}
 	for _, ep := range b.snap.Load().usable {
-		if ep.wellSince(since, now) {
+		if ep.lastGood.Load() > since {
 			return true
 		}
 	}
 	return false
 }
 
-// blameless says that an endpoint's refusal of this kind of request is not its own.
-func (b *Balancer) blameless(ep *endpoint, r *route, now time.Time) bool {
+// blameless says that an endpoint's refusal of this kind of request says nothing of
+// the endpoint: all refuse it, and this one has answered others well since.
+func (b *Balancer) blameless(ep *endpoint, r *route) bool {
 	since := b.refusedByAll(r)
-	return since != 0 && (nano(now)-since < int64(doubtTime) || ep.wellSince(since, now))
-}
-
-func (ep *endpoint) wellSince(since int64, now time.Time) bool {
-	ready := ep.lastProbe.Load() > since && nano(now)-since > int64(readyTime)
-	return ready || ep.lastGood.Load() > since
+	return since != 0 && ep.lastGood.Load() > since
 }
 
 // hedgeDelay is the 95th percentile, at least the least delay, and at most a
