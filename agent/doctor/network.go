@@ -18,6 +18,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ankacluster/ankacluster/internal/clienttls"
+
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/registryapi"
 )
@@ -270,8 +272,9 @@ func TLSReason(err error, u *url.URL) (summary, advice string, ok bool) {
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		return "its certificate is signed by someone unknown", "join again with --cacert FILE, the certificate of who signed it", true
 	}
-	if name, ok := errors.AsType[x509.HostnameError](err); ok {
-		return "its certificate is for " + strings.Join(name.Certificate.DNSNames, ", ") + ", not for " + u.Hostname(), "use a name that stands in the certificate", true
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		why, _, _ := clienttls.Reason(err)
+		return why, "use a name or address that is in the certificate", true
 	}
 	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
 		if invalid.Reason == x509.Expired {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 	"go.uber.org/zap"
+	_ "golang.org/x/crypto/x509roots/fallback" // the usual authorities, for images that hold no file of them
 
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
 	"github.com/ankacluster/ankacluster/internal/cliargs"

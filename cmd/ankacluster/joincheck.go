@@ -18,6 +18,7 @@ import (
 	"github.com/ankacluster/ankacluster/agent"
 	"github.com/ankacluster/ankacluster/agent/doctor"
 	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/clienttls"
 	"github.com/ankacluster/ankacluster/internal/look"
 	"github.com/ankacluster/ankacluster/registryapi"
 )
@@ -37,6 +38,8 @@ type serverCheck struct {
 
 	registry    string // the address that the controller announces
 	registryErr error
+	// registryLost: the controller itself cannot use its registry.
+	registryLost bool
 }
 
 // checkServers tests every controller, and the registry that it names, side by
@@ -102,6 +105,7 @@ func checkServer(ctx context.Context, p plain, url string) serverCheck {
 		return c
 	}
 	c.version, c.registry, c.serverID = status.Version, status.RegistryAddress, status.ServerID
+	c.registryLost = status.RegistryStatus == "FAIL"
 	if c.registry == "" {
 		c.registryErr = errors.New("the controller names no registry")
 		return c
@@ -195,6 +199,10 @@ func answers(ctx context.Context, p plain, u *url.URL) string {
 func explainError(err error) (error, bool) {
 	var api *controllerapi.APIError
 	var reg *registryapi.APIError
+	untrusted, unknown, _ := clienttls.Reason(err)
+	if unknown {
+		untrusted += "; pass that authority's certificate with --cacert FILE"
+	}
 	switch {
 	case errors.Is(err, controllerapi.ErrUnauthorized):
 		return errors.New("wants credentials"), false
@@ -204,6 +212,8 @@ func explainError(err error) (error, bool) {
 		return fmt.Errorf("%d %s: this is a web server, not a controller; is the port right?", api.HTTPStatus, http.StatusText(api.HTTPStatus)), true
 	case errors.As(err, &reg):
 		return reg, false
+	case untrusted != "":
+		return errors.New(untrusted), false
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return errors.New("connection refused: nothing listens there"), false
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
@@ -258,6 +268,9 @@ func printChecks(w io.Writer, checks []serverCheck) {
 			continue
 		}
 		line(look.Good, "  ", registry, "OK")
+		if c.registryLost {
+			why(fmt.Errorf("the controller itself cannot use its registry now, and starts no VM; %s/readyz?verbose tells why", c.url))
+		}
 	}
 	for _, same := range sameControllers(checks) {
 		for i, text := range look.Wrap(strings.Join(same, ", ")+" are one controller: each needs an address of its own to be a second one", l.Width()-6) {

@@ -85,6 +85,8 @@ func sub(name, usage, text string, flags []cli.Flag, action cli.ActionFunc) *cli
 		Name: name, Usage: usage, UsageText: "ankacluster " + text, Action: action,
 		Flags: append(append(flags,
 			&cli.StringFlag{Name: "url", EnvVars: []string{"ANKA_TEMPLATE_URL"}, Usage: "controller or registry `URL[,URL...]`; default: the controllers this node joined"},
+			&cli.StringFlag{Name: "cacert", EnvVars: []string{"ANKA_CACERT"}, Usage: "trust the certificate authority in this PEM `FILE`; default: the one this node joined with"},
+			&cli.BoolFlag{Name: "skip-tls-verification", Usage: "do not check the servers' certificates (tests only)", DisableDefaultText: true},
 			&cli.BoolFlag{Name: "json", Aliases: []string{"j", "machine-readable"}, Usage: "print JSON", DisableDefaultText: true}),
 			placeFlags()...),
 	}

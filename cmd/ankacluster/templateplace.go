@@ -13,6 +13,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/agent"
 	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/clienttls"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
@@ -20,10 +21,11 @@ import (
 // templatePlace is where templates are: a registry, or a controller and the
 // registries it names.
 type templatePlace struct {
-	url  string
-	rest *registryapi.Client
-	push []string // registries that take pushes
-	pull []string // registries that serve pulls
+	url   string
+	trust *clienttls.Trust
+	rest  *registryapi.Client
+	push  []string // registries that take pushes
+	pull  []string // registries that serve pulls
 }
 
 // askTimeout bounds one question about what a URL is.
@@ -36,10 +38,14 @@ func findPlace(c *cli.Context) (*templatePlace, error) {
 	if err != nil {
 		return nil, err
 	}
+	trust, err := placeTrust(c)
+	if err != nil {
+		return nil, err
+	}
 	var p *templatePlace
 	var errs []error
 	for _, u := range urls {
-		q, err := askPlace(c.Context, u)
+		q, err := askPlace(c.Context, u, trust)
 		if err != nil {
 			plain, _ := explainError(err)
 			errs = append(errs, fmt.Errorf("%s: %w", u, plain))
@@ -89,14 +95,30 @@ func placeURLs(c *cli.Context) ([]string, error) {
 	return joined.Controllers, nil
 }
 
-func askPlace(ctx context.Context, u string) (*templatePlace, error) {
+// placeTrust says whose certificates count: those of --cacert, or those that this
+// node joined with.
+func placeTrust(c *cli.Context) (*clienttls.Trust, error) {
+	opts := clienttls.Options{CA: c.String("cacert"), SkipVerify: c.Bool("skip-tls-verification")}
+	if dir, err := stateDir(c); err == nil && opts.CA == "" && !opts.SkipVerify {
+		if joined, err := dir.Config(); err == nil { // without one, the system's authorities count
+			opts = clienttls.Options{CA: joined.Credentials.CACert, SkipVerify: joined.Credentials.SkipTLS}
+		}
+	}
+	trust, err := clienttls.New(opts)
+	if err != nil {
+		return nil, usagef("--cacert: %w", err)
+	}
+	return trust, nil
+}
+
+func askPlace(ctx context.Context, u string, trust *clienttls.Trust) (*templatePlace, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	hc := http.DefaultClient
+	hc := &http.Client{Transport: trust.Transport(http.DefaultTransport.(*http.Transport).Clone())}
 	reg := registryapi.NewClient(u, hc)
 	_, rerr := reg.Status(ctx)
 	if rerr == nil {
-		return &templatePlace{url: u, rest: reg, push: []string{u}, pull: []string{u}}, nil
+		return &templatePlace{url: u, trust: trust, rest: reg, push: []string{u}, pull: []string{u}}, nil
 	}
 	if !registryapi.IsAPIError(rerr) {
 		return nil, rerr // nothing answers: no need to ask again
@@ -106,7 +128,7 @@ func askPlace(ctx context.Context, u string) (*templatePlace, error) {
 	if err != nil {
 		return nil, errors.New("answers, but is neither a registry nor a controller; is the port right?")
 	}
-	p := &templatePlace{url: u, rest: registryapi.NewClientOfController(u, hc)}
+	p := &templatePlace{url: u, trust: trust, rest: registryapi.NewClientOfController(u, hc)}
 	if cl, err := ctl.Cluster(ctx); err == nil {
 		p.push = cl.PushRegistries
 		for _, r := range cl.Registries {
@@ -130,7 +152,7 @@ func (p *templatePlace) pushClient() (*transfer.Client, error) {
 	if len(p.push) == 0 {
 		return nil, hintf(fmt.Errorf("the controller %s names no registry", p.url), "pass the registry itself as --url")
 	}
-	return transfer.New(transfer.Config{Base: p.push[0], Authorize: func(r *http.Request) { r.Header.Set(registryapi.HeaderNoPull, "push") }})
+	return transfer.New(transfer.Config{Base: p.push[0], Trust: p.trust, Authorize: func(r *http.Request) { r.Header.Set(registryapi.HeaderNoPull, "push") }})
 }
 
 // pullClients returns a client for each registry that serves pulls.
@@ -140,7 +162,7 @@ func (p *templatePlace) pullClients() ([]*transfer.Client, error) {
 	}
 	var list []*transfer.Client
 	for _, u := range p.pull {
-		c, err := transfer.New(transfer.Config{Base: u})
+		c, err := transfer.New(transfer.Config{Base: u, Trust: p.trust})
 		if err != nil {
 			return nil, err
 		}

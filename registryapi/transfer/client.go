@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/internal/clienttls"
 )
 
 // Config says how to reach a registry and how patient to be.
@@ -45,6 +47,9 @@ type Config struct {
 	// MinBackoff and MaxBackoff bound the wait between attempts; 0 means 100ms
 	// and 8s.
 	MinBackoff, MaxBackoff time.Duration
+	// Trust says whose certificates are accepted where HTTP is nil; nil means those
+	// of the system's authorities.
+	Trust *clienttls.Trust
 	// Authorize adds credentials to a request; nil adds none.
 	Authorize func(*http.Request)
 	// Log may be nil.
@@ -80,7 +85,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	if cfg.HTTP == nil {
-		cfg.HTTP = defaultHTTP()
+		cfg.HTTP = defaultHTTP(cfg.Trust)
 	}
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
@@ -106,13 +111,13 @@ func setDefault[T comparable](v *T, def T) {
 // defaultHTTP is a client whose connections are limited in number and age, so
 // that a closed firewall is noticed, and that never asks for compression:
 // ranges of a compressed answer are not ranges of the blob.
-func defaultHTTP() *http.Client {
+func defaultHTTP(trust *clienttls.Trust) *http.Client {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.Proxy = http.ProxyFromEnvironment
 	t.MaxIdleConnsPerHost = 16
 	t.IdleConnTimeout = 60 * time.Second
 	t.DisableCompression = true
-	return &http.Client{Transport: t}
+	return &http.Client{Transport: trust.Transport(t)}
 }
 
 // Base returns the URL that the client was made with.
