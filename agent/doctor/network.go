@@ -18,9 +18,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/ankacluster/ankacluster/internal/clienttls"
-
 	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/clienttls"
 	"github.com/ankacluster/ankacluster/registryapi"
 )
 
