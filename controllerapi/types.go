@@ -280,6 +280,9 @@ type Cluster struct {
 	Registries  []Server `json:"registries"`
 	// PushRegistries is where images are pushed; empty means Registries.
 	PushRegistries []string `json:"push_registries,omitempty"`
+	// Problems are what a person should do something about, as the controller that
+	// answers GET /api/v1/cluster sees it. They are no part of what nodes are told.
+	Problems []string `json:"problems,omitempty"`
 }
 
 // Server is a controller or registry that has announced itself.

@@ -45,6 +45,9 @@ type Version struct {
 type Status struct {
 	Status  string `json:"status"` // "Running"
 	Version string `json:"version"`
+	// Store is the id of what it holds: servers of one directory have the same. An
+	// addition of ours.
+	Store string `json:"store,omitempty"`
 	// Replication is set on a registry that copies from others, an addition of
 	// ours.
 	Replication *Replication `json:"replication,omitempty"`

@@ -37,6 +37,7 @@ type catalog struct {
 	inFlight  map[string]*flight              // guarded by mu
 	status    *registryapi.Status             // guarded by mu; nil while it does not answer
 	draining  bool                            // guarded by mu
+	apart     string                          // guarded by mu; which registries hold different templates
 	untrusted string                          // guarded by mu; why its certificate is not accepted
 }
 
@@ -75,8 +76,13 @@ func (s *Server) watchRegistry(ctx context.Context) {
 			urls = append(urls, r.URL)
 		}
 		s.catalog.regs.follow(urls)
+		var others sync.WaitGroup
+		others.Go(func() { s.catalog.regs.survey(ctx) })
+		changed := s.catalog.probe(ctx)
+		others.Wait()
+		s.catalog.judgeRegistries()
 		healthy := s.catalog.regs.healthy()
-		if s.catalog.probe(ctx) || !slices.Equal(healthy, told) {
+		if changed || !slices.Equal(healthy, told) {
 			s.store.Announce(s.announcement())
 			told = healthy
 		}
@@ -182,7 +188,7 @@ func (c *catalog) all(ctx context.Context) ([]registryapi.Template, error) {
 	if c.cfg.registry() == "" {
 		return nil, nil
 	}
-	list, err := retryRegistry(ctx, c.regs.any.Templates)
+	list, err := retryRegistry(ctx, c.regs.templates)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err == nil {
@@ -261,7 +267,7 @@ func (c *catalog) lookUp(ctx context.Context, id string, f *flight) {
 	delete(c.next, id)
 	c.inFlight[id] = f
 	c.mu.Unlock()
-	f.val, f.err = retryRegistry(ctx, func(ctx context.Context) (registryapi.Template, error) { return c.regs.any.Template(ctx, id) })
+	f.val, f.err = retryRegistry(ctx, func(ctx context.Context) (registryapi.Template, error) { return c.regs.template(ctx, id) })
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.inFlight[id] == f {

@@ -123,12 +123,24 @@ func (s *Server) notReady() string {
 
 func (s *Server) livez(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") }
 
-func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+// readyz tells whether this controller can serve. With ?verbose it also tells what
+// a person should know and nodes need not: the answer's first line and its code are
+// the same.
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
+	code, text := http.StatusOK, "ok"
 	if reason := s.notReady(); reason != "" {
-		plain(w, http.StatusServiceUnavailable, reason)
-		return
+		code, text = http.StatusServiceUnavailable, reason
 	}
-	plain(w, http.StatusOK, "ok")
+	if r.URL.Query().Has("verbose") {
+		problems := s.catalog.problems()
+		for _, p := range problems {
+			text += "\n[-] " + p
+		}
+		if len(problems) == 0 {
+			text += "\n[+] registries answer and hold the same templates"
+		}
+	}
+	plain(w, code, text)
 }
 
 func plain(w http.ResponseWriter, code int, text string) {

@@ -23,6 +23,7 @@ type metrics struct {
 	instances, nodes, queue, queueAge *prometheus.Desc
 	revision, ready, waiting, dropped *prometheus.Desc
 	controllers, alarm                *prometheus.Desc
+	stores, registryUp                *prometheus.Desc
 }
 
 // newMetrics registers the metrics; with a nil registerer they go nowhere.
@@ -47,6 +48,8 @@ func newMetrics(reg prometheus.Registerer, srv *Server) *metrics {
 		alarm:       desc("etcd_alarm", "1 while etcd has an alarm, such as NOSPACE: writes fail until it is cleared."),
 		waiting:     desc("long_polls", "Agents' long polls that wait at this controller."),
 		dropped:     desc("events_dropped_total", "Events that were not delivered; goes up when a receiver does not answer."),
+		stores:      desc("registry_stores_apart", "Stores of registries that hold templates of their own and are not copied by others; 0 is right. See docs/operators/high-availability.md."),
+		registryUp:  desc("registry_up", "1 for each registry of the cloud that answers this controller, 0 for one that does not.", "registry"),
 		controllers: desc("controllers", "Controllers in the cloud's list by state.", "state"),
 	}
 	if reg != nil {
@@ -57,7 +60,7 @@ func newMetrics(reg prometheus.Registerer, srv *Server) *metrics {
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.instances, m.nodes, m.queue, m.queueAge, m.revision, m.ready, m.waiting, m.dropped, m.controllers, m.alarm} {
+	for _, d := range []*prometheus.Desc{m.instances, m.nodes, m.queue, m.queueAge, m.revision, m.ready, m.waiting, m.dropped, m.controllers, m.alarm, m.stores, m.registryUp} {
 		ch <- d
 	}
 	m.fleet.describe(ch)
@@ -104,6 +107,10 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(m.revision, float64(m.srv.store.Revision()))
 	gauge(m.ready, boolean(m.srv.notReady() == ""))
 	gauge(m.alarm, boolean(m.srv.alarmed()))
+	gauge(m.stores, float64(len(m.srv.catalog.regs.plan().islands)))
+	for url, up := range m.srv.catalog.regs.up() {
+		gauge(m.registryUp, boolean(up), url)
+	}
 	gauge(m.waiting, float64(m.srv.disp.waitingPolls()))
 	dropped := int64(0)
 	for _, s := range m.srv.events.sinks {

@@ -35,8 +35,12 @@ type registries struct {
 	direct *http.Client
 	push   []string
 
-	mu   sync.Mutex
-	urls []string // guarded by mu; own first
+	log *zap.Logger
+
+	mu    sync.Mutex
+	urls  []string            // guarded by mu; own first
+	known map[string]surveyed // guarded by mu; by URL
+	lists map[string]listed   // guarded by mu; by store
 }
 
 func newRegistries(cfg Config, log *zap.Logger) (*registries, error) {
@@ -51,6 +55,7 @@ func newRegistries(cfg Config, log *zap.Logger) (*registries, error) {
 	r := &registries{
 		ownURL: cfg.registry(), alias: cfg.RegistryURL, own: registryapi.NewClient(cfg.registry(), direct),
 		any: registryapi.NewClient("http://registries", pool.Client()), pool: pool, direct: direct, push: cfg.PushRegistries,
+		log: log, known: make(map[string]surveyed), lists: make(map[string]listed),
 	}
 	if r.ownURL == "" {
 		return r, nil
@@ -120,9 +125,7 @@ func (r *registries) elsewhere(ctx context.Context, id string, good func(registr
 func (r *registries) askAll(ctx context.Context, id string, good func(registryapi.Template) bool) (found *registryapi.Template, absent error) {
 	ctx, cancel := context.WithTimeout(ctx, elsewhereLimit)
 	defer cancel()
-	r.mu.Lock()
-	urls := slices.Compact(slices.Sorted(slices.Values(slices.Concat(r.urls, r.push))))
-	r.mu.Unlock()
+	urls := r.all()
 	type answer struct {
 		url string
 		t   registryapi.Template

@@ -78,6 +78,8 @@ type fakeRegistry struct {
 	mu        sync.Mutex
 	templates []registryapi.Template // guarded by mu
 	down      bool                   // guarded by mu; answers 503
+	store     string                 // guarded by mu; "": as an old version, which does not tell
+	source    string                 // guarded by mu; what it is a replica of
 	calls     []string               // guarded by mu
 }
 
@@ -111,7 +113,11 @@ func (f *fakeRegistry) serve(w http.ResponseWriter, r *http.Request) {
 	id := r.URL.Query().Get("id")
 	switch r.Method + " " + r.URL.Path {
 	case "GET /registry/status":
-		answer(registryapi.Status{Status: "Running", Version: "test"})
+		status := registryapi.Status{Status: "Running", Version: "test", Store: f.store}
+		if f.source != "" {
+			status.Replication = &registryapi.Replication{Sources: []registryapi.ReplicationSource{{URL: f.source}}}
+		}
+		answer(status)
 	case "GET /registry/disk":
 		answer(registryapi.Disk{Free: 5, Total: 10})
 	case "GET /registry/v2/vm":

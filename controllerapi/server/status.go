@@ -25,7 +25,9 @@ func (s *Server) cluster(r *http.Request) (any, error) {
 	if err := s.fresh(r); err != nil {
 		return nil, err
 	}
-	return s.lists(), nil
+	lists := s.lists()
+	lists.Problems = s.catalog.problems()
+	return lists, nil
 }
 
 // lists are the cloud's servers.

@@ -9,7 +9,7 @@ import (
 )
 
 func (s *Server) status(r *http.Request) (any, error) {
-	st := registryapi.Status{Status: "Running", Version: buildinfo.Version}
+	st := registryapi.Status{Status: "Running", Version: buildinfo.Version, Store: s.store.ID()}
 	if s.replication != nil {
 		r := s.replication()
 		st.Replication = &r

@@ -231,7 +231,7 @@ func serve(t testing.TB, h http.Handler, after func() int64) string {
 
 func client(t testing.TB, base string, change func(*Config)) *Client {
 	t.Helper()
-	hc := defaultHTTP()
+	hc := defaultHTTP(nil)
 	t.Cleanup(hc.CloseIdleConnections)
 	cfg := Config{Base: base, HTTP: hc, MinBackoff: time.Millisecond, MaxBackoff: 5 * time.Millisecond}
 	if change != nil {
