@@ -334,3 +334,22 @@ func silentPort(t *testing.T) string {
 	t.Cleanup(func() { _ = l.Close() }) // the kernel accepts for us
 	return "http://" + l.Addr().String()
 }
+
+// What a controller knows to be wrong with the cloud is told once, whoever else
+// tells it too.
+func TestProblemsOfTheCloudAreTold(t *testing.T) {
+	t.Parallel()
+	probes := []controllerProbe{
+		{url: "http://a", answered: true, finding: Finding{Check: "controller"}, problems: []string{"registries are apart"}},
+		{url: "http://b", answered: true, finding: Finding{Check: "controller"}, problems: []string{"registries are apart"}},
+	}
+	var told []Finding
+	for _, f := range controllerFindings(probes) {
+		if f.Check == "cloud" {
+			told = append(told, f)
+		}
+	}
+	if len(told) != 1 || told[0].Level != Warn || told[0].Summary != "registries are apart" || !strings.Contains(told[0].Advice, "http://a/readyz?verbose") {
+		t.Errorf("findings %+v, want one warning that says where to look", told)
+	}
+}

@@ -31,6 +31,7 @@ type controllerProbe struct {
 	// skew is how far this machine's clock is ahead of the controller's.
 	skew       time.Duration
 	registries []string
+	problems   []string // what the controller knows to be wrong with the cloud
 }
 
 // probeController asks the two calls that need nothing but a working route.
@@ -64,6 +65,7 @@ func probeController(ctx context.Context, cfg Config, base string) controllerPro
 		for _, r := range cluster.Registries {
 			p.registries = append(p.registries, r.URL)
 		}
+		p.problems = cluster.Problems
 	}
 	return p
 }
@@ -83,6 +85,12 @@ func controllerFindings(probes []controllerProbe) []Finding {
 			continue
 		}
 		skews = append(skews, p.skew)
+		for _, text := range p.problems {
+			f := Finding{Check: "cloud", Level: Warn, Summary: text, Advice: "look at " + p.url + "/readyz?verbose; it is the cloud's, and not this node's"}
+			if !slices.ContainsFunc(all, func(other Finding) bool { return other.Check == f.Check && other.Summary == f.Summary }) {
+				all = append(all, f)
+			}
+		}
 	}
 	if lost < len(probes) {
 		// One that is down among several is what the balancer is for.

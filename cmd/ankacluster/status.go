@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/agent"
 	"github.com/ankacluster/ankacluster/balancer"
+	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/look"
 )
 
@@ -66,7 +68,44 @@ func showStatus(c *cli.Context, dir agent.Dir, out io.Writer) error {
 	if err := json.Unmarshal(raw, &s); err != nil {
 		return fmt.Errorf("the agent's answer: %w", err)
 	}
-	return printStatus(out, s, time.Now())
+	if err := printStatus(out, s, time.Now()); err != nil {
+		return err
+	}
+	l := look.Of(out)
+	for _, text := range cloudProblems(c.Context, dir) {
+		for i, line := range look.Wrap("cloud: "+text, l.Width()-2) {
+			if i > 0 {
+				line = "       " + line
+			}
+			fmt.Fprintln(out, line)
+		}
+	}
+	return nil
+}
+
+// problemsTimeout bounds the question what is wrong with the cloud: status must
+// answer at once, also when no controller does.
+const problemsTimeout = time.Second
+
+// cloudProblems asks the controllers, one after another, what a person should do
+// something about. None is told when none answers: the endpoints show that.
+func cloudProblems(ctx context.Context, dir agent.Dir) []string {
+	cfg, err := dir.Config()
+	if err != nil {
+		return nil
+	}
+	p, err := plainTransport(cfg)
+	if err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, problemsTimeout)
+	defer cancel()
+	for _, u := range cfg.Controllers {
+		if cluster, err := controllerapi.NewClient(u, p.at(u)).Cluster(ctx); err == nil {
+			return cluster.Problems
+		}
+	}
+	return nil
 }
 
 // notRunning explains why no agent answers.
