@@ -558,21 +558,22 @@ func TestServiceCommandLineHoldsNoSecret(t *testing.T) {
 		t.Fatal(errs)
 	}
 	c.given = given
-	args, secrets, err := c.arguments()
+	plan := c.servicePlan()
+	args, secrets, err := plan.Arguments(c.table())
 	if err != nil {
 		t.Fatal(err)
 	}
 	line := strings.Join(args, " ")
-	if strings.Contains(line, "secret of") || !strings.Contains(line, "--standalone=true") || !strings.Contains(line, "--env-file="+c.secretsFile()) {
+	if strings.Contains(line, "secret of") || !strings.Contains(line, "--standalone=true") || !strings.Contains(line, "--env-file="+plan.SecretsFile()) {
 		t.Errorf("command line %q", line)
 	}
 	if strings.Contains(line, "--ca-cert=rel/") {
 		t.Errorf("a relative path would mean something else to the service: %q", line)
 	}
-	if err := c.writeSecrets(secrets); err != nil {
+	if err := plan.WriteSecrets(secrets); err != nil {
 		t.Fatal(err)
 	}
-	lookup, err := settings.WithFile(c.secretsFile(), c.table(), noEnv)
+	lookup, err := settings.WithFile(plan.SecretsFile(), c.table(), noEnv)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -88,5 +88,6 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 	for _, cmd := range app.Commands {
 		cmd.OnUsageError = usage
 	}
+	app.Commands = append(app.Commands, serviceCommand(app))
 	return app
 }

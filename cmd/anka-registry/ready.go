@@ -25,20 +25,32 @@ func readyCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			host, port, err := net.SplitHostPort(c.server.ListenAddr)
+			url, err := c.localURL()
 			if err != nil {
-				return fmt.Errorf("%w: ANKA_LISTEN_ADDR (--listen-addr) %q must be HOST:PORT", errUsage, c.server.ListenAddr)
+				return err
 			}
-			if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-				host = "127.0.0.1"
-			}
-			scheme := "http"
-			if c.HTTPS {
-				scheme = "https"
-			}
-			return ask(cc, scheme+"://"+net.JoinHostPort(host, port))
+			return ask(cc, url)
 		},
 	}
+}
+
+// localURL is the registry's address as this machine reaches it.
+func (c *config) localURL() (string, error) {
+	host, port, err := net.SplitHostPort(c.server.ListenAddr)
+	if err != nil {
+		return "", fmt.Errorf("%w: ANKA_LISTEN_ADDR (--listen-addr) %q must be HOST:PORT", errUsage, c.server.ListenAddr)
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return c.scheme() + "://" + net.JoinHostPort(host, port), nil
+}
+
+func (c *config) scheme() string {
+	if c.HTTPS {
+		return "https"
+	}
+	return "http"
 }
 
 func ask(cc *cli.Context, url string) error {
