@@ -1,0 +1,279 @@
+package topologies
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ankacluster/ankacluster/registryapi"
+	"github.com/ankacluster/ankacluster/registryapi/transfer"
+)
+
+// What this test's executable is on a host, by the variable that says so.
+const (
+	listsVar  = "ANKA_TEST_READ_LISTS" // TEMPLATE,URL,URL: reads lists until SIGTERM
+	tagsVar   = "ANKA_TEST_TAGS"       // URL: changes and reads tags until SIGTERM
+	pusherVar = "ANKA_TEST_PUSH"       // URL,URL: pushes images of many sizes until SIGTERM
+	pullerVar = "ANKA_TEST_PULL"       // URL: pulls every tag that is listed
+)
+
+func init() {
+	roles[listsVar], roles[tagsVar], roles[pusherVar], roles[pullerVar] = readLists, changeTags, pushAll, pullAll
+}
+
+// tagOp is an operation on a tag, a JSON line each. Times are of one clock.
+type tagOp struct {
+	Kind   string `json:"kind"` // put, delete, read
+	Tag    string `json:"tag"`
+	Digest string `json:"digest"`
+	Call   int64  `json:"call"`
+	Ret    int64  `json:"ret"`
+	OK     bool   `json:"ok"` // answered; without it, what was asked may have happened
+	Absent bool   `json:"absent,omitempty"`
+	Err    string `json:"err,omitempty"`
+}
+
+// lines writes JSON lines from several goroutines.
+type lines struct {
+	mu  sync.Mutex
+	out *json.Encoder // guarded by mu
+}
+
+func (l *lines) tell(v any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_ = l.out.Encode(v) // stdout is the test's pipe
+}
+
+func untilStopped() (context.Context, func(), *lines) {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	return ctx, stop, &lines{out: json.NewEncoder(os.Stdout)}
+}
+
+// readLists reads lists at each controller without pause. It tells each list that
+// lacks the template, and at the end how many had it.
+func readLists() int {
+	ctx, stop, out := untilStopped()
+	defer stop()
+	template, urls, _ := strings.Cut(os.Getenv(listsVar), ",")
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	good := 0
+	for url := range strings.SplitSeq(urls, ",") {
+		wg.Go(func() {
+			client := registryapi.NewClientOfController(url, &http.Client{Timeout: callPatience})
+			tick := time.NewTicker(10 * time.Millisecond)
+			defer tick.Stop()
+			for ctx.Err() == nil {
+				select {
+				case <-tick.C:
+				case <-ctx.Done():
+					return
+				}
+				list, err := client.Templates(ctx)
+				if err != nil {
+					continue // the controller is dead, or etcd has no leader: that is no list
+				}
+				there := false
+				for _, t := range list {
+					there = there || t.ID == template
+				}
+				if !there {
+					out.tell(event{Kind: "a list without the template", At: time.Now(), Err: url})
+					continue
+				}
+				mu.Lock()
+				good++
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	out.tell(event{Kind: "lists", ID: strconv.Itoa(good)})
+	return 0
+}
+
+// changeTags pushes, deletes and reads the tags of some repositories.
+func changeTags() int {
+	ctx, stop, out := untilStopped()
+	defer stop()
+	base := os.Getenv(tagsVar)
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				op := tagOp{Kind: "read", Tag: fmt.Sprintf("proof/r%d", rand.IntN(4))}
+				switch n := rand.IntN(10); {
+				case n < 4:
+					op.Kind = "put"
+				case n < 6:
+					op.Kind = "delete"
+				}
+				out.tell(operate(base, op))
+			}
+		})
+	}
+	wg.Wait()
+	return 0
+}
+
+// operate does one operation, once: a repeat would be another one.
+func operate(base string, op tagOp) tagOp {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	send := func(method, path, kind string, body []byte) (*http.Response, error) {
+		req, err := http.NewRequestWithContext(ctx, method, base+path, bytes.NewReader(body))
+		if err != nil {
+			return nil, err
+		}
+		req.GetBody = nil
+		req.Header.Set("Content-Type", kind)
+		req.Header.Set("Accept", ocispec.MediaTypeImageManifest)
+		resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
+		if err == nil {
+			_, _ = io.Copy(io.Discard, resp.Body) // the headers are what counts
+			resp.Body.Close()
+		}
+		return resp, err
+	}
+	var raw []byte
+	if op.Kind == "put" {
+		blob := []byte(fmt.Sprintf(`{"name":"proof","uuid":"%032x","n":%d}`, 7, rand.Uint64()))
+		d := digest.FromBytes(blob)
+		c, err := transfer.New(transfer.Config{Base: base, Attempts: 2})
+		if err == nil {
+			err = c.Upload(ctx, op.Tag, ocispec.Descriptor{Digest: d, Size: int64(len(blob))}, bytes.NewReader(blob))
+		}
+		if err != nil { // no tag was touched
+			return tagOp{Kind: "read", Tag: op.Tag, Err: err.Error()}
+		}
+		desc := fmt.Sprintf(`{"mediaType":"application/octet-stream","digest":"%s","size":%d}`, d, len(blob))
+		raw = []byte(`{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageManifest + `","config":` + desc + `,"layers":[` + desc + `]}`)
+		op.Digest = digest.FromBytes(raw).String()
+	}
+	op.Call = time.Now().UnixNano()
+	path := "/v2/" + op.Tag + "/manifests/t"
+	var resp *http.Response
+	var err error
+	switch op.Kind {
+	case "put":
+		resp, err = send(http.MethodPut, path, ocispec.MediaTypeImageManifest, raw)
+		op.OK = err == nil && resp.StatusCode == http.StatusCreated
+	case "delete":
+		resp, err = send(http.MethodDelete, path, "", nil)
+		op.Absent = err == nil && resp.StatusCode == http.StatusNotFound
+		op.OK = op.Absent || err == nil && resp.StatusCode == http.StatusAccepted
+	default:
+		resp, err = send(http.MethodGet, path, "", nil)
+		if err == nil && resp.StatusCode == http.StatusOK {
+			op.OK, op.Digest = true, resp.Header.Get("Docker-Content-Digest")
+		}
+		op.OK = op.OK || err == nil && resp.StatusCode == http.StatusNotFound
+	}
+	op.Ret = time.Now().UnixNano()
+	switch {
+	case err != nil:
+		op.Err = err.Error()
+	case !op.OK:
+		op.Err = resp.Status
+	}
+	return op
+}
+
+// pushAll pushes images of many sizes, each to whichever registry comes next.
+func pushAll() int {
+	ctx, stop, out := untilStopped()
+	defer stop()
+	urls := strings.Split(os.Getenv(pusherVar), ",")
+	dir, err := os.MkdirTemp("", "push-")
+	if err != nil {
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	var wg sync.WaitGroup
+	for w := range 3 {
+		wg.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				data := make([]byte, []int{1, 4 << 10, 300 << 10, 3 << 20, 12 << 20}[rand.IntN(5)])
+				seed := [32]byte{byte(w), byte(n), byte(n >> 8), byte(os.Getpid())}
+				_, _ = rand.NewChaCha8(seed).Read(data) // never fails
+				path := filepath.Join(dir, strconv.Itoa(w))
+				if err := os.WriteFile(path, data, 0o600); err != nil {
+					return
+				}
+				op := tagOp{Kind: "put", Tag: fmt.Sprintf("kills/w%d:v%d", w, n)}
+				repo, tag, _ := strings.Cut(op.Tag, ":")
+				c, err := transfer.New(transfer.Config{Base: urls[rand.IntN(len(urls))], Attempts: 3, MaxBackoff: 200 * time.Millisecond})
+				if err != nil {
+					return
+				}
+				one, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+				pushed, err := c.Push(one, repo, tag, transfer.Image{
+					Config: []byte(fmt.Sprintf(`{"name":"kills-%d","uuid":"%08x-0000-4000-8000-000000000000"}`, w, w+1)),
+					Files:  []transfer.File{{Name: fmt.Sprintf("%032x.ank", n), Path: path}},
+				}, transfer.PushOptions{})
+				cancel()
+				if op.OK = err == nil; op.OK {
+					op.Digest = pushed.Digest.String()
+				} else {
+					op.Err = err.Error()
+				}
+				out.tell(op)
+			}
+		})
+	}
+	wg.Wait()
+	return 0
+}
+
+// pullAll pulls every tag that a registry lists.
+func pullAll() int {
+	ctx, stop, out := untilStopped()
+	defer stop()
+	base := os.Getenv(pullerVar)
+	rest := registryapi.NewClient(base, http.DefaultClient)
+	c, err := transfer.New(transfer.Config{Base: base})
+	if err != nil {
+		return 1
+	}
+	list, err := rest.Templates(ctx)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	for _, t := range list {
+		full, err := rest.Template(ctx, t.ID)
+		if err != nil {
+			out.tell(tagOp{Kind: "pull", Tag: t.Repository, Err: err.Error()})
+			continue
+		}
+		for _, v := range full.Versions {
+			op := tagOp{Kind: "pull", Tag: t.Repository + ":" + v.Tag, Digest: v.Digest}
+			dir, err := os.MkdirTemp("", "pull-")
+			if err == nil {
+				_, err = c.Pull(ctx, t.Repository, v.Tag, dir, transfer.PullOptions{})
+				os.RemoveAll(dir)
+			}
+			if op.OK = err == nil; !op.OK {
+				op.Err = err.Error()
+			}
+			out.tell(op)
+		}
+	}
+	return 0
+}
