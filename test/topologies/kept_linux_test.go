@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"slices"
@@ -233,81 +232,5 @@ func judgeTags(t *testing.T, ops []tagOp) {
 	t.Logf("%d operations on %d tags: %v", len(ops), len(byTag), kinds)
 	if kinds["put"] < 50 || kinds["read"] < 50 || kinds["delete"] < 10 {
 		t.Error("too few operations: this proves little")
-	}
-}
-
-// TestKilledHostsLoseNoPush kills hosts of the cluster, one after another, while
-// images of many sizes are pushed: what was acknowledged can be pulled from every
-// host, and nothing half is listed. KILLS=500 is the long run.
-func TestKilledHostsLoseNoPush(t *testing.T) {
-	long(t)
-	kills := 8
-	if n, err := strconv.Atoi(os.Getenv("KILLS")); err == nil {
-		kills = n
-	}
-	c := newThreeHosts(t)
-	for _, p := range c.controllers {
-		p.start()
-	}
-	c.waitReady(0, 1, 2)
-	c.waitWhole(0)
-	client := c.net.newHost("10.0.1.10")
-	var urls []string
-	for _, a := range hostAddrs {
-		urls = append(urls, "http://"+a+":8089")
-	}
-	pusher := client.role(t, "pusher", pusherVar, strings.Join(urls, ","))
-	acked := func() []tagOp { return told(t, pusher, func(o tagOp) bool { return o.OK }) }
-	more := func(n int) {
-		t.Helper()
-		before := len(acked())
-		eventually(t, "pushes", func() error {
-			if got := len(acked()) - before; got < n {
-				return fmt.Errorf("%d of %d; %s", got, n, pusher.tail(1))
-			}
-			return nil
-		})
-	}
-	more(3)
-	for k := range kills {
-		i := rand.IntN(len(c.hosts))
-		c.controllers[i].kill()
-		more(2)
-		c.controllers[i].start()
-		c.waitReady(i)
-		c.waitWhole((i + 1) % 3) // a second host must not die before the first is back
-		if k%50 == 49 {
-			t.Logf("%d kills, %d pushes acknowledged", k+1, len(acked()))
-		}
-	}
-	if code := pusher.stop(); code != 0 {
-		t.Errorf("pusher ended with %d: %s", code, pusher.tail(3))
-	}
-	want := make(map[string]string)
-	for _, o := range acked() {
-		want[o.Tag] = o.Digest
-	}
-	for _, u := range urls {
-		puller := client.role(t, "puller from "+u, pullerVar, u)
-		eventually(t, "everything that "+u+" lists is pulled", func() error {
-			if puller.running() {
-				return fmt.Errorf("it goes on")
-			}
-			return nil
-		})
-		got := make(map[string]string)
-		for _, o := range told(t, puller, func(tagOp) bool { return true }) {
-			if o.OK {
-				got[o.Tag] = o.Digest
-			} else {
-				t.Errorf("%s lists %s, which cannot be pulled: %s", u, o.Tag, o.Err)
-			}
-		}
-		for tag, digest := range want {
-			if got[tag] != digest {
-				t.Errorf("%s: %s was acknowledged as %s, and is %q", u, tag, digest, got[tag])
-			}
-		}
-		t.Logf("%s lists %d tags, all whole; %d were acknowledged", u, len(got), len(want))
 	}
 }

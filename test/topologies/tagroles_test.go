@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -26,14 +25,12 @@ import (
 
 // What this test's executable is on a host, by the variable that says so.
 const (
-	listsVar  = "ANKA_TEST_READ_LISTS" // TEMPLATE,URL,URL: reads lists until SIGTERM
-	tagsVar   = "ANKA_TEST_TAGS"       // URL: changes and reads tags until SIGTERM
-	pusherVar = "ANKA_TEST_PUSH"       // URL,URL: pushes images of many sizes until SIGTERM
-	pullerVar = "ANKA_TEST_PULL"       // URL: pulls every tag that is listed
+	listsVar = "ANKA_TEST_READ_LISTS" // TEMPLATE,URL,URL: reads lists until SIGTERM
+	tagsVar  = "ANKA_TEST_TAGS"       // URL: changes and reads tags until SIGTERM
 )
 
 func init() {
-	roles[listsVar], roles[tagsVar], roles[pusherVar], roles[pullerVar] = readLists, changeTags, pushAll, pullAll
+	roles[listsVar], roles[tagsVar] = readLists, changeTags
 }
 
 // tagOp is an operation on a tag, a JSON line each. Times are of one clock.
@@ -193,87 +190,4 @@ func operate(base string, op tagOp) tagOp {
 		op.Err = resp.Status
 	}
 	return op
-}
-
-// pushAll pushes images of many sizes, each to whichever registry comes next.
-func pushAll() int {
-	ctx, stop, out := untilStopped()
-	defer stop()
-	urls := strings.Split(os.Getenv(pusherVar), ",")
-	dir, err := os.MkdirTemp("", "push-")
-	if err != nil {
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	var wg sync.WaitGroup
-	for w := range 3 {
-		wg.Go(func() {
-			for n := 0; ctx.Err() == nil; n++ {
-				data := make([]byte, []int{1, 4 << 10, 300 << 10, 3 << 20, 12 << 20}[rand.IntN(5)])
-				seed := [32]byte{byte(w), byte(n), byte(n >> 8), byte(os.Getpid())}
-				_, _ = rand.NewChaCha8(seed).Read(data) // never fails
-				path := filepath.Join(dir, strconv.Itoa(w))
-				if err := os.WriteFile(path, data, 0o600); err != nil {
-					return
-				}
-				op := tagOp{Kind: "put", Tag: fmt.Sprintf("kills/w%d:v%d", w, n)}
-				repo, tag, _ := strings.Cut(op.Tag, ":")
-				c, err := transfer.New(transfer.Config{Base: urls[rand.IntN(len(urls))], Attempts: 3, MaxBackoff: 200 * time.Millisecond})
-				if err != nil {
-					return
-				}
-				one, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-				pushed, err := c.Push(one, repo, tag, transfer.Image{
-					Config: []byte(fmt.Sprintf(`{"name":"kills-%d","uuid":"%08x-0000-4000-8000-000000000000"}`, w, w+1)),
-					Files:  []transfer.File{{Name: fmt.Sprintf("%032x.ank", n), Path: path}},
-				}, transfer.PushOptions{})
-				cancel()
-				if op.OK = err == nil; op.OK {
-					op.Digest = pushed.Digest.String()
-				} else {
-					op.Err = err.Error()
-				}
-				out.tell(op)
-			}
-		})
-	}
-	wg.Wait()
-	return 0
-}
-
-// pullAll pulls every tag that a registry lists.
-func pullAll() int {
-	ctx, stop, out := untilStopped()
-	defer stop()
-	base := os.Getenv(pullerVar)
-	rest := registryapi.NewClient(base, http.DefaultClient)
-	c, err := transfer.New(transfer.Config{Base: base})
-	if err != nil {
-		return 1
-	}
-	list, err := rest.Templates(ctx)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	for _, t := range list {
-		full, err := rest.Template(ctx, t.ID)
-		if err != nil {
-			out.tell(tagOp{Kind: "pull", Tag: t.Repository, Err: err.Error()})
-			continue
-		}
-		for _, v := range full.Versions {
-			op := tagOp{Kind: "pull", Tag: t.Repository + ":" + v.Tag, Digest: v.Digest}
-			dir, err := os.MkdirTemp("", "pull-")
-			if err == nil {
-				_, err = c.Pull(ctx, t.Repository, v.Tag, dir, transfer.PullOptions{})
-				os.RemoveAll(dir)
-			}
-			if op.OK = err == nil; !op.OK {
-				op.Err = err.Error()
-			}
-			out.tell(op)
-		}
-	}
-	return 0
 }
