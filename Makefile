@@ -97,7 +97,7 @@ test-packages: ## install, upgrade, remove and purge the Linux packages in a Deb
 
 .PHONY: modules
 modules: ## fail when go.mod or go.sum of one of the modules is not tidy
-	@for m in . test/deploy deploy/release; do (cd $$m && go mod tidy -diff) || { echo "$$m is not tidy: go mod tidy"; exit 1; }; done
+	@for m in . test/deploy deploy/release deploy/manual; do (cd $$m && go mod tidy -diff) || { echo "$$m is not tidy: go mod tidy"; exit 1; }; done
 
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.4
 .PHONY: vulnerabilities
@@ -165,6 +165,10 @@ fuzz: ## run every fuzz target for FUZZTIME (60s)
 	@set -e; for p in $$(go list ./...); do \
 	  for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
 	    echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
+
+.PHONY: manual
+manual: ## make the manual of docs/ as static pages in dist/manual; fails on a link that leads nowhere
+	@cd deploy/manual && go vet . && go test . && go run . -root ../.. -out ../../dist/manual
 
 .PHONY: images
 images: ## build the container images that deploy/compose and the Helm chart use (needs a Docker engine)
