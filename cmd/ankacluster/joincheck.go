@@ -97,7 +97,7 @@ func checkServer(ctx context.Context, p plain, url string) serverCheck {
 	c := serverCheck{url: url}
 	status, err := controllerapi.NewClient(url, p.at(url)).Status(ctx)
 	if err != nil {
-		c.err, c.hint, c.notController = explainServer(ctx, p, url, err)
+		c.hint, c.notController, c.err = explainServer(ctx, p, url, err)
 		return c
 	}
 	if status.Status != "Running" {
@@ -111,7 +111,7 @@ func checkServer(ctx context.Context, p plain, url string) serverCheck {
 		return c
 	}
 	if _, err := registryapi.NewClient(c.registry, p.at(c.registry)).Status(ctx); err != nil {
-		c.registryErr, _, _ = explainServer(ctx, p, c.registry, err)
+		_, _, c.registryErr = explainServer(ctx, p, c.registry, err)
 	}
 	return c
 }
@@ -150,27 +150,27 @@ func otherRegistry(ctx context.Context, cfg agent.Config, checks []serverCheck) 
 
 // explainServer says in plain words why a server did not do, what to do about it
 // where that is known, and whether something else answered in its place.
-func explainServer(ctx context.Context, p plain, base string, err error) (reason error, hint string, imposter bool) {
+func explainServer(ctx context.Context, p plain, base string, err error) (hint string, imposter bool, reason error) {
 	reason, imposter = explainError(err)
 	if errors.Is(err, controllerapi.ErrUnauthorized) {
-		return reason, "pass --api-key-id and --api-key-file, or --cert and --cert-key", false
+		return "pass --api-key-id and --api-key-file, or --cert and --cert-key", false, reason
 	}
 	u, parseErr := url.Parse(base)
 	if parseErr != nil {
-		return reason, "", imposter
+		return "", imposter, reason
 	}
 	if what, advice, ok := doctor.TLSReason(err, u); ok {
-		return errors.New(what), advice, false
+		return advice, false, errors.New(what)
 	}
 	if imposter {
 		switch what := answers(ctx, p, u); what {
 		case "https":
-			return errors.New("speaks HTTPS"), "pass https://" + u.Host + " in place of http://" + u.Host, true
+			return "pass https://" + u.Host + " in place of http://" + u.Host, true, errors.New("speaks HTTPS")
 		case "registry":
-			return errors.New("this is a registry, not a controller"), "pass the controllers, which usually listen on port 8090: registries are learned of from them", true
+			return "pass the controllers, which usually listen on port 8090: registries are learned of from them", true, errors.New("this is a registry, not a controller")
 		}
 	}
-	return reason, "", imposter
+	return "", imposter, reason
 }
 
 // answers tells what else than a controller is at an address: "https" for a TLS
