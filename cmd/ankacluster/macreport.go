@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httputil"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,7 +20,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ankacluster/ankacluster/agent/macreport"
-	"github.com/ankacluster/ankacluster/registryapi/server"
+	"github.com/ankacluster/ankacluster/internal/readiness"
 )
 
 func macReportCommand() *cli.Command {
@@ -165,7 +167,7 @@ const reportVM = "ankacluster-report-"
 
 // lives follows VMs from the push of a template to the delete.
 func (m *macReporter) lives(ctx context.Context, template string) (err error) {
-	url, requests, done, err := reportRegistry()
+	url, requests, done, err := reportRegistry(ctx)
 	if err != nil {
 		return err
 	}
@@ -276,26 +278,37 @@ func (m *macReporter) manifests(ctx context.Context, url, repository string, tag
 	return nil
 }
 
-// reportRegistry is a registry in a temporary directory, on this host alone, that
-// notes what it is asked.
-func reportRegistry() (url string, requests func() []byte, done func(), err error) {
+// reportRegistry starts `anka-registry`, which lies beside this program, with a
+// temporary directory, on this host alone, and notes what it is asked. It is a
+// program of its own because the agent's program is to stay small.
+func reportRegistry(ctx context.Context) (url string, requests func() []byte, done func(), err error) {
+	program, err := registryProgram()
+	if err != nil {
+		return "", nil, nil, err
+	}
 	dir, err := os.MkdirTemp("", "ankacluster-report-")
 	if err != nil {
 		return "", nil, nil, err
 	}
-	cfg := server.DefaultConfig()
-	cfg.Root, cfg.MinFree = dir, 0
-	srv, err := server.New(cfg, nil)
-	var l net.Listener
-	if err == nil {
-		l, err = net.Listen("tcp", "127.0.0.1:0")
-	}
+	behind, l, err := registryAddresses()
 	if err != nil {
 		return "", nil, nil, errors.Join(err, os.RemoveAll(dir))
 	}
+	cmd := exec.Command(program, "--listen-addr", behind, "--base-path", dir, "--min-free", "0")
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		return "", nil, nil, errors.Join(err, l.Close(), os.RemoveAll(dir))
+	}
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }() // ends with the process, which done ends
 	var mu sync.Mutex
 	var log strings.Builder
-	noted := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	forward := &httputil.ReverseProxy{FlushInterval: -1, Rewrite: func(r *httputil.ProxyRequest) {
+		r.Out.URL.Scheme, r.Out.URL.Host = "http", behind
+		r.Out.Host = r.In.Host // locations name the address that was asked
+	}}
+	h := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		fmt.Fprintf(&log, "%s %s\n", r.Method, r.URL.RequestURI())
 		for _, h := range []string{"Accept", "Content-Type", "Content-Length", "Content-Range", "Range", "Expect", "User-Agent", "Transfer-Encoding"} {
@@ -304,9 +317,8 @@ func reportRegistry() (url string, requests func() []byte, done func(), err erro
 			}
 		}
 		mu.Unlock()
-		srv.Handler().ServeHTTP(w, r)
-	})
-	h := &http.Server{Handler: noted, ReadHeaderTimeout: time.Minute}
+		forward.ServeHTTP(w, r)
+	})}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = h.Serve(l) }) // until done closes it
 	requests = func() []byte {
@@ -317,7 +329,49 @@ func reportRegistry() (url string, requests func() []byte, done func(), err erro
 	done = func() {
 		_ = h.Close()
 		serving.Wait()
+		_ = cmd.Process.Kill() // its directory goes too
+		<-ended
 		_ = os.RemoveAll(dir)
 	}
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for readiness.Ask(ctx, "http://"+behind) != nil {
+		select {
+		case <-ctx.Done():
+			done()
+			return "", nil, nil, ctx.Err()
+		case <-ended:
+			done()
+			return "", nil, nil, fmt.Errorf("%s ended: %s", program, bytes.TrimSpace(said.Bytes()))
+		case <-tick.C:
+		}
+	}
 	return "http://" + l.Addr().String(), requests, done, nil
+}
+
+// registryProgram finds anka-registry beside this program, or in the search path.
+func registryProgram() (string, error) {
+	if self, err := os.Executable(); err == nil {
+		beside := filepath.Join(filepath.Dir(self), "anka-registry")
+		if _, err := os.Stat(beside); err == nil {
+			return beside, nil
+		}
+	}
+	program, err := exec.LookPath("anka-registry")
+	if err != nil {
+		return "", hintf(errors.New("mac-report --vm needs the program anka-registry, beside ankacluster or in the search path"),
+			"it is in the archive that ankacluster came in")
+	}
+	return program, nil
+}
+
+// registryAddresses returns a free address for the registry, and a listener for
+// what stands before it.
+func registryAddresses() (behind string, front net.Listener, err error) {
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, err
+	}
+	front, err = net.Listen("tcp", "127.0.0.1:0")
+	return free.Addr().String(), front, errors.Join(err, free.Close())
 }

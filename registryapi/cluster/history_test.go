@@ -37,7 +37,9 @@ var tagModel = porcupine.Model{
 		case "put":
 			return true, op.digest
 		case "delete":
-			return res.unknown || res.existed == (now != ""), digest.Digest("")
+			// A host answers a delete that comes again as the first one, so that only
+			// "there was none" tells something.
+			return res.unknown || res.existed || now == "", digest.Digest("")
 		}
 		return res.digest == now, now
 	},

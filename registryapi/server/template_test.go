@@ -353,7 +353,7 @@ func TestR13FailureWords(t *testing.T) {
 		{"GET", "/registry/nothing", 404, "Not found"},
 	} {
 		a := g.want(tt.status, tt.method, tt.path, nil)
-		want := fmt.Sprintf(`{"status":"FAIL","message":%q,"body":null}`, tt.message)
+		want := fmt.Sprintf(`{"status":"FAIL","message":%q,"body":null}`, tt.message) + "\n"
 		if string(a.body) != want {
 			t.Errorf("%s %s: got %s, want %s", tt.method, tt.path, a.body, want)
 		}
@@ -361,7 +361,7 @@ func TestR13FailureWords(t *testing.T) {
 	if a := g.want(http.StatusOK, "GET", "/", nil); !bytes.HasPrefix(a.body, []byte("anka-registry ")) {
 		t.Errorf("welcome page: got %s", a.body)
 	}
-	if a := g.want(http.StatusOK, "GET", "/registry//v2/vm/", nil); string(a.body) != `{"status":"OK","message":"","body":[]}` {
+	if a := g.want(http.StatusOK, "GET", "/registry//v2/vm/", nil); string(a.body) != `{"status":"OK","message":"","body":[]}`+"\n" {
 		t.Errorf("empty list: got %s", a.body)
 	}
 }

@@ -222,16 +222,16 @@ func TestDebian(t *testing.T) {
 	d.await("curl -sS "+cloud+"/api/v1/registry/vm", `"name":"sonoma"`)
 }
 
-// commands returns the indented lines of a section of README.md: what a reader types.
-func commands(t *testing.T, section string) (lines []string) {
+// commands returns the indented lines of a section of a page: what a reader types.
+func commands(t *testing.T, page, section string) (lines []string) {
 	t.Helper()
-	text, err := os.ReadFile("../../README.md")
+	text, err := os.ReadFile("../../" + page)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, rest, ok := strings.Cut(string(text), "\n## "+section+"\n")
 	if !ok {
-		t.Fatalf("README.md has no section %q", section)
+		t.Fatalf("%s has no section %q", page, section)
 	}
 	rest, _, _ = strings.Cut(rest, "\n## ")
 	for line := range strings.Lines(rest) {
@@ -254,7 +254,7 @@ func TestReadme(t *testing.T) {
 	var template, instance string
 	typed := 0
 	for _, section := range []string{"Install", "A cloud, a Mac, a VM"} {
-		for _, line := range commands(t, section) {
+		for _, line := range commands(t, "README.md", section) {
 			if strings.HasPrefix(line, "ANKA_CLUSTER=") {
 				continue // a line for three hosts' settings
 			}
@@ -283,6 +283,35 @@ func TestReadme(t *testing.T) {
 	}
 	d.await("anka list -r", "^[^m]*$") // the VM has gone: its name begins with mgmtManaged
 	t.Logf("%d commands took %s", typed, time.Since(begun).Round(100*time.Millisecond))
+}
+
+// TestInstallingPage types what docs/operators/installing.md says, to the removal.
+func TestInstallingPage(t *testing.T) {
+	d := boot(t)
+	d.run("for i in 4 5 6; do ip addr add 10.0.1.$i/32 dev lo; done; anka create sonoma --size 1M")
+	ids := strings.NewReplacer("sudo ", "", "apt install ./anka-controller_0.2.0_amd64.deb", "apt-get install -y /new/anka-controller_*.deb",
+		"apt ", "apt-get -y ", "ankacluster_0.2.0_darwin_arm64.tar.gz", "/new/ankacluster_*_linux_*.tar.gz", "sha256sum", "cd /new && sha256sum")
+	typed := 0
+	for _, section := range []string{"A server", "A Mac", "Is it what it claims to be", "Removing"} {
+		for _, line := range commands(t, "docs/operators/installing.md", section) {
+			if strings.HasPrefix(line, "ANKA_CLUSTER=") || strings.Contains(line, "dnf") {
+				continue // of three hosts, and of another family
+			}
+			typed++
+			if strings.HasSuffix(line, " ready") {
+				d.await(line, "^ready$")
+				continue
+			}
+			d.run(ids.Replace(line))
+		}
+	}
+	if typed < 9 {
+		t.Errorf("%d commands were found", typed)
+	}
+	d.run("ls -d /var/lib/anka-controller/etcd /var/lib/ankacluster") // data stay, as the page says
+	if out, err := d.try("ls -d /etc/ankacluster"); err == nil {
+		t.Errorf("after the purge there is %s", out)
+	}
 }
 
 // TestRPM installs, upgrades and removes a server and the agent with rpm itself,

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "anka-runtimes-")
 	if err == nil {
 		binDir = dir
-		err = build("./test/fakeanka", "./test/faketart", "./cmd/ankacluster", "./cmd/anka-controller")
+		err = build("./test/fakeanka", "./test/faketart", "./cmd/ankacluster", "./cmd/anka-controller", "./cmd/anka-registry")
 	}
 	code := 1
 	if err != nil {
