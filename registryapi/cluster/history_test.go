@@ -1,50 +1,20 @@
 package cluster
 
 import (
+	"bytes"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"net/http"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/anishathalye/porcupine"
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ankacluster/ankacluster/registryapi"
+	"github.com/ankacluster/ankacluster/test/history/tags"
 )
-
-// tagOp is an operation on a tag: put, delete or get.
-type tagOp struct {
-	kind   string
-	digest digest.Digest // put
-}
-
-// tagResult is what it was answered: for get the digest, "" for none; for delete
-// whether there was one. unknown means that it may have happened, or may yet.
-type tagResult struct {
-	digest  digest.Digest
-	existed bool
-	unknown bool
-}
-
-// tagModel is a register that can be deleted.
-var tagModel = porcupine.Model{
-	Init: func() any { return digest.Digest("") },
-	Step: func(state, in, out any) (bool, any) {
-		now, op, res := state.(digest.Digest), in.(tagOp), out.(tagResult)
-		switch op.kind {
-		case "put":
-			return true, op.digest
-		case "delete":
-			// A host answers a delete that comes again as the first one, so that only
-			// "there was none" tells something.
-			return res.unknown || res.existed || now == "", digest.Digest("")
-		}
-		return res.digest == now, now
-	},
-	DescribeOperation: func(in, out any) string { return fmt.Sprintf("%+v -> %+v", in, out) },
-}
 
 // Pushes, deletes, reverts and look-ups of tags at all hosts, while hosts are cut
 // off in turn, are those of one register.
@@ -54,39 +24,40 @@ func TestTagsAreLinearizable(t *testing.T) {
 	seed := rand.Uint64()
 	t.Log("seed", seed)
 	const workers, each = 6, 25
-	tags := []string{"a", "b"}
+	names := []string{"a", "b"}
 	for _, h := range c.hosts { // so that a revert of a tag never takes the template
 		h.push("vm", "base", 100)
 	}
+	list, err := registryapi.NewClient(c.hosts[0].url(), plain).Templates(t.Context())
+	if err != nil || len(list) != 1 {
+		t.Fatalf("templates: %v, %v", list, err)
+	}
+	id := list[0].ID
 	config, layer := c.hosts[0].pushBlob("vm", []byte(`{"name":"vm"}`)), c.hosts[0].pushBlob("vm", noise(1000))
 	began := time.Now()
 	var mu sync.Mutex
-	history := make(map[string][]porcupine.Operation)
+	var history []tags.Op // guarded by mu
 	var wg sync.WaitGroup
 	for w := range workers {
 		wg.Go(func() {
 			rng := rand.New(rand.NewPCG(seed, uint64(w)))
 			for i := range each {
-				h, tag := c.hosts[rng.IntN(3)], tags[rng.IntN(len(tags))]
-				op, raw := tagOp{kind: "get"}, []byte(nil)
+				h, raw := c.hosts[rng.IntN(3)], []byte(nil)
+				op := tags.Op{Kind: tags.Read, Repo: "vm", Tag: names[rng.IntN(len(names))]}
 				switch n := rng.IntN(10); {
 				case n < 4:
 					raw = manifest(config, layer, fmt.Sprintf("%d.%d", w, i))
-					op = tagOp{kind: "put", digest: digest.FromBytes(raw)}
+					op.Kind, op.Digest = tags.Put, digest.FromBytes(raw).String()
+				case n < 5:
+					op.Kind = tags.Delete
 				case n < 6:
-					op.kind = "delete"
+					op.Kind = tags.Revert
 				}
-				call := time.Since(began).Nanoseconds()
-				res, counts := do(h, op, tag, raw)
-				if !counts {
-					continue
-				}
-				end := time.Since(began).Nanoseconds()
-				if res.unknown {
-					end = math.MaxInt64
-				}
+				op.Call = time.Since(began).Nanoseconds()
+				do(h, &op, id, raw)
+				op.Ret = time.Since(began).Nanoseconds()
 				mu.Lock()
-				history[tag] = append(history[tag], porcupine.Operation{ClientId: w, Input: op, Call: call, Output: res, Return: end})
+				history = append(history, op)
 				mu.Unlock()
 			}
 		})
@@ -107,22 +78,13 @@ func TestTagsAreLinearizable(t *testing.T) {
 	wg.Wait()
 	close(stop)
 	cutter.Wait()
-	for tag, ops := range history {
-		unknown := 0
-		for _, o := range ops {
-			if o.Output.(tagResult).unknown {
-				unknown++
-			}
-		}
-		t.Logf("tag %s: %d operations, %d of unknown outcome", tag, len(ops), unknown)
-		if got := porcupine.CheckOperationsTimeout(tagModel, ops, deadline); got == porcupine.Illegal {
-			t.Errorf("tag %s: no register has this history: %v", tag, got)
-		} else if got == porcupine.Unknown {
-			t.Errorf("tag %s: not checked within %s", tag, deadline)
-		}
+	counts, errs := tags.Check(history, t.ArtifactDir(), deadline)
+	t.Logf("%v answered, %d of unknown outcome", counts.ByKind, counts.Unknown)
+	for _, err := range errs {
+		t.Error(err)
 	}
 	// In the end all say the same.
-	for _, tag := range tags {
+	for _, tag := range names {
 		var first string
 		for i, h := range c.hosts {
 			h.ready()
@@ -149,30 +111,27 @@ func wait(stop <-chan struct{}, d time.Duration) bool {
 	}
 }
 
-// do makes an operation. counts is false for one that had no effect and tells
-// nothing.
-func do(h *host, op tagOp, tag string, raw []byte) (res tagResult, counts bool) {
-	path := "/v2/vm/manifests/" + tag
-	switch op.kind {
-	case "put":
-		a, err := h.try("PUT", path, raw, "Content-Type", ispec.MediaTypeImageManifest)
-		return tagResult{unknown: err != nil || a.status != http.StatusCreated}, true
-	case "delete":
-		a, err := h.try("DELETE", path, nil)
-		switch {
-		case err == nil && a.status == http.StatusAccepted:
-			return tagResult{existed: true}, true
-		case err == nil && a.status == http.StatusNotFound:
-			return tagResult{}, true
-		}
-		return tagResult{unknown: true}, true
+// do makes an operation and notes what it was answered.
+func do(h *host, op *tags.Op, id string, raw []byte) {
+	path := "/v2/" + op.Repo + "/manifests/" + op.Tag
+	var a answer
+	var err error
+	switch op.Kind {
+	case tags.Put:
+		a, err = h.try("PUT", path, raw, "Content-Type", ispec.MediaTypeImageManifest)
+		op.OK = a.status == http.StatusCreated
+	case tags.Delete:
+		a, err = h.try("DELETE", path, nil)
+		op.Absent = a.status == http.StatusNotFound
+		op.OK = op.Absent || a.status == http.StatusAccepted
+	case tags.Revert:
+		a, err = h.try("DELETE", "/registry/revert?id="+id+"&tag="+op.Tag, nil)
+		op.Absent = bytes.Contains(a.body, []byte("No such tag"))
+		op.OK = a.status == http.StatusOK && (op.Absent || bytes.Contains(a.body, []byte(`"OK"`)))
+	default:
+		a, err = h.try("HEAD", path, nil)
+		op.OK = a.status == http.StatusOK || a.status == http.StatusNotFound
+		op.Digest = a.header.Get("Docker-Content-Digest")
 	}
-	a, err := h.try("HEAD", path, nil)
-	switch {
-	case err == nil && a.status == http.StatusOK:
-		return tagResult{digest: digest.Digest(a.header.Get("Docker-Content-Digest"))}, true
-	case err == nil && a.status == http.StatusNotFound:
-		return tagResult{}, true
-	}
-	return res, false
+	op.OK = op.OK && err == nil
 }
