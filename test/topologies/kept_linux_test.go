@@ -3,18 +3,15 @@ package topologies
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/anishathalye/porcupine"
-
 	"github.com/ankacluster/ankacluster/registryapi"
+	taghistory "github.com/ankacluster/ankacluster/test/history/tags"
 )
 
 // pushTemplate pushes a small VM to a host's registry and returns its id.
@@ -142,8 +139,9 @@ func TestThreeHostsKeepTheirTemplates(t *testing.T) {
 }
 
 // TestTagsAreTheSameOnBothSidesOfACut: hosts are cut off, one after another, while
-// tags are pushed, deleted and read at each host's own registry. The history of
-// each tag is one that a single register could have: docs/replication.md.
+// tags are pushed, deleted, reverted and read at each host's own registry. The
+// history of each repository is one that a single registry could have:
+// docs/replication.md.
 func TestTagsAreTheSameOnBothSidesOfACut(t *testing.T) {
 	long(t)
 	c := newThreeHosts(t)
@@ -177,60 +175,26 @@ func TestTagsAreTheSameOnBothSidesOfACut(t *testing.T) {
 		c.waitWhole((i + 1) % 3)
 		progress(0, 1, 2)
 	}
-	var ops []tagOp
+	var ops []taghistory.Op
 	for _, p := range clients {
 		if code := p.stop(); code != 0 {
 			t.Errorf("%s ended with %d: %s", p.name, code, p.tail(3))
 		}
-		ops = append(ops, told(t, p, func(tagOp) bool { return true })...)
+		ops = append(ops, told(t, p, func(taghistory.Op) bool { return true })...)
 	}
 	judgeTags(t, ops)
 }
 
-// judgeTags asks porcupine for an order of each tag's operations.
-func judgeTags(t *testing.T, ops []tagOp) {
+// judgeTags asks porcupine for an order of each repository's operations.
+func judgeTags(t *testing.T, ops []taghistory.Op) {
 	t.Helper()
-	byTag := make(map[string][]porcupine.Operation)
-	kinds := make(map[string]int)
-	for _, o := range ops {
-		ret := o.Ret
-		if !o.OK {
-			if o.Kind == "read" {
-				continue // it saw nothing
-			}
-			ret = 1 << 62 // it may have happened, or may yet
-		} else {
-			kinds[o.Kind]++
-		}
-		byTag[o.Tag] = append(byTag[o.Tag], porcupine.Operation{ClientId: len(byTag[o.Tag]) % 64, Input: o, Call: o.Call, Return: ret})
+	counts, errs := taghistory.Check(ops, t.ArtifactDir(), time.Minute)
+	for _, err := range errs {
+		t.Error(err)
 	}
-	model := porcupine.Model{
-		Init: func() any { return "" },
-		Step: func(state, input, _ any) (bool, any) {
-			o := input.(tagOp)
-			switch {
-			case o.Kind == "read":
-				return o.Digest == state.(string), state
-			case o.Kind == "put":
-				return true, o.Digest
-			case o.Absent: // a delete that found nothing
-				return state.(string) == "", state
-			}
-			return !o.OK || state.(string) != "", ""
-		},
-		DescribeOperation: func(input, _ any) string { o := input.(tagOp); return fmt.Sprintf("%s %.19s", o.Kind, o.Digest) },
-	}
-	for _, tag := range slices.Sorted(maps.Keys(byTag)) {
-		result, info := porcupine.CheckOperationsVerbose(model, byTag[tag], time.Minute)
-		if result == porcupine.Ok {
-			continue
-		}
-		path := t.ArtifactDir() + "/" + strings.ReplaceAll(tag, "/", "-") + ".html"
-		_ = porcupine.VisualizePath(model, info, path) // the verdict is what counts
-		t.Errorf("%s: %s, %d operations; see %s", tag, result, len(byTag[tag]), path)
-	}
-	t.Logf("%d operations on %d tags: %v", len(ops), len(byTag), kinds)
-	if kinds["put"] < 50 || kinds["read"] < 50 || kinds["delete"] < 10 {
+	n := counts.ByKind
+	t.Logf("%d operations: %v were answered, %d changes were not", len(ops), n, counts.Unknown)
+	if n[taghistory.Put] < 50 || n[taghistory.Read] < 50 || n[taghistory.Delete] < 10 || n[taghistory.Revert] < 10 {
 		t.Error("too few operations: this proves little")
 	}
 }

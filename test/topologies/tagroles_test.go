@@ -21,6 +21,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
+	taghistory "github.com/ankacluster/ankacluster/test/history/tags"
 )
 
 // What this test's executable is on a host, by the variable that says so.
@@ -31,18 +32,6 @@ const (
 
 func init() {
 	roles[listsVar], roles[tagsVar] = readLists, changeTags
-}
-
-// tagOp is an operation on a tag, a JSON line each. Times are of one clock.
-type tagOp struct {
-	Kind   string `json:"kind"` // put, delete, read
-	Tag    string `json:"tag"`
-	Digest string `json:"digest"`
-	Call   int64  `json:"call"`
-	Ret    int64  `json:"ret"`
-	OK     bool   `json:"ok"` // answered; without it, what was asked may have happened
-	Absent bool   `json:"absent,omitempty"`
-	Err    string `json:"err,omitempty"`
 }
 
 // lines writes JSON lines from several goroutines.
@@ -105,7 +94,7 @@ func readLists() int {
 	return 0
 }
 
-// changeTags pushes, deletes and reads the tags of some repositories.
+// changeTags pushes, deletes, reverts and reads two tags of some repositories.
 func changeTags() int {
 	ctx, stop, out := untilStopped()
 	defer stop()
@@ -114,14 +103,17 @@ func changeTags() int {
 	for range 3 {
 		wg.Go(func() {
 			for ctx.Err() == nil {
-				op := tagOp{Kind: "read", Tag: fmt.Sprintf("proof/r%d", rand.IntN(4))}
-				switch n := rand.IntN(10); {
-				case n < 4:
-					op.Kind = "put"
-				case n < 6:
-					op.Kind = "delete"
+				r := rand.IntN(4)
+				op := taghistory.Op{Kind: taghistory.Read, Repo: fmt.Sprintf("proof/r%d", r), Tag: []string{"s", "t"}[rand.IntN(2)]}
+				switch n := rand.IntN(20); {
+				case n < 8:
+					op.Kind = taghistory.Put
+				case n < 11:
+					op.Kind = taghistory.Delete
+				case n < 13:
+					op.Kind = taghistory.Revert
 				}
-				out.tell(operate(base, op))
+				out.tell(operate(base, op, proofID(r)))
 			}
 		})
 	}
@@ -129,54 +121,63 @@ func changeTags() int {
 	return 0
 }
 
+// proofID is the id that the r-th repository gets from the VM in it.
+func proofID(r int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", r+1) }
+
 // operate does one operation, once: a repeat would be another one.
-func operate(base string, op tagOp) tagOp {
+func operate(base string, op taghistory.Op, id string) taghistory.Op {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	send := func(method, path, kind string, body []byte) (*http.Response, error) {
+	send := func(method, path, kind string, body []byte) (*http.Response, string, error) {
 		req, err := http.NewRequestWithContext(ctx, method, base+path, bytes.NewReader(body))
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		req.GetBody = nil
 		req.Header.Set("Content-Type", kind)
 		req.Header.Set("Accept", ocispec.MediaTypeImageManifest)
 		resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
-		if err == nil {
-			_, _ = io.Copy(io.Discard, resp.Body) // the headers are what counts
-			resp.Body.Close()
+		if err != nil {
+			return nil, "", err
 		}
-		return resp, err
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		return resp, string(text), err
 	}
 	var raw []byte
-	if op.Kind == "put" {
-		blob := []byte(fmt.Sprintf(`{"name":"proof","uuid":"%032x","n":%d}`, 7, rand.Uint64()))
+	if op.Kind == taghistory.Put {
+		blob := []byte(fmt.Sprintf(`{"name":"proof","uuid":"%s","n":%d}`, id, rand.Uint64()))
 		d := digest.FromBytes(blob)
 		c, err := transfer.New(transfer.Config{Base: base, Attempts: 2})
 		if err == nil {
-			err = c.Upload(ctx, op.Tag, ocispec.Descriptor{Digest: d, Size: int64(len(blob))}, bytes.NewReader(blob))
+			err = c.Upload(ctx, op.Repo, ocispec.Descriptor{Digest: d, Size: int64(len(blob))}, bytes.NewReader(blob))
 		}
 		if err != nil { // no tag was touched
-			return tagOp{Kind: "read", Tag: op.Tag, Err: err.Error()}
+			return taghistory.Op{Kind: taghistory.Read, Repo: op.Repo, Tag: op.Tag, Err: err.Error()}
 		}
 		desc := fmt.Sprintf(`{"mediaType":"application/octet-stream","digest":"%s","size":%d}`, d, len(blob))
 		raw = []byte(`{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageManifest + `","config":` + desc + `,"layers":[` + desc + `]}`)
 		op.Digest = digest.FromBytes(raw).String()
 	}
 	op.Call = time.Now().UnixNano()
-	path := "/v2/" + op.Tag + "/manifests/t"
+	path := "/v2/" + op.Repo + "/manifests/" + op.Tag
 	var resp *http.Response
+	var text string
 	var err error
 	switch op.Kind {
-	case "put":
-		resp, err = send(http.MethodPut, path, ocispec.MediaTypeImageManifest, raw)
+	case taghistory.Put:
+		resp, _, err = send(http.MethodPut, path, ocispec.MediaTypeImageManifest, raw)
 		op.OK = err == nil && resp.StatusCode == http.StatusCreated
-	case "delete":
-		resp, err = send(http.MethodDelete, path, "", nil)
+	case taghistory.Delete:
+		resp, _, err = send(http.MethodDelete, path, "", nil)
 		op.Absent = err == nil && resp.StatusCode == http.StatusNotFound
 		op.OK = op.Absent || err == nil && resp.StatusCode == http.StatusAccepted
+	case taghistory.Revert:
+		resp, text, err = send(http.MethodDelete, "/registry/revert?id="+id+"&tag="+op.Tag, "", nil)
+		op.Absent = err == nil && (strings.Contains(text, "No such tag") || strings.Contains(text, "VM not in the registry"))
+		op.OK = op.Absent || err == nil && strings.Contains(text, `"OK"`)
 	default:
-		resp, err = send(http.MethodGet, path, "", nil)
+		resp, _, err = send(http.MethodGet, path, "", nil)
 		if err == nil && resp.StatusCode == http.StatusOK {
 			op.OK, op.Digest = true, resp.Header.Get("Docker-Content-Digest")
 		}
