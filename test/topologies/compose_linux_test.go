@@ -1,10 +1,13 @@
 package topologies
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"strings"
 	"testing"
+
+	"github.com/ankacluster/ankacluster/registryapi"
 )
 
 // freePort is a port of this machine that nothing has now, on any address.
@@ -78,52 +81,69 @@ func TestComposeSingleHost(t *testing.T) {
 }
 
 // TestComposeThreeHosts runs deploy/compose/three-hosts.yaml on three hosts, each
-// the network of a container of its own: a push registry and two replicas, three
-// etcd members, three controllers. Every host is killed and cut off in turn.
+// the network of a container of its own: a controller on each, with a built-in
+// etcd member and registry. Every host is killed and cut off in turn, and one loses
+// its volumes. What was pushed to one host is at all.
 func TestComposeThreeHosts(t *testing.T) {
 	long(t)
 	e := newEngine(t)
 	lan := e.newBridge("lan")
 	var hosts []*box
-	var addrs, members, urls []string
+	var addrs, urls []string
 	for i := range 3 {
 		addr := lan.addr(11 + i)
 		addrs = append(addrs, addr)
-		members = append(members, "http://"+addr+":2379")
 		urls = append(urls, "http://"+addr+":8090")
 		hosts = append(hosts, e.newBox(fmt.Sprintf("host%d", i+1), lan.name, "--ip", addr))
 	}
-	services := []string{"etcd", "registry", "controller"}
 	var projects []*compose
 	for i, h := range hosts {
-		env := []string{"HOSTS=" + strings.Join(addrs, ","), "ETCD_ENDPOINTS=" + strings.Join(members, ","),
-			"PUSH_HOST=" + addrs[0], "HOST=" + addrs[i], "NETWORK_MODE=container:" + h.name}
-		if i == 0 {
-			env = append(env, "REPLICA_OF=")
-		} else {
-			env = append(env, "REPLICA_OF=http://"+addrs[0]+":8089")
-		}
-		projects = append(projects, e.newCompose(fmt.Sprintf("h%d", i+1), "three-hosts.yaml", env...))
+		projects = append(projects, e.newCompose(fmt.Sprintf("h%d", i+1), "three-hosts.yaml",
+			"HOSTS="+strings.Join(addrs, ","), "HOST="+addrs[i], "NETWORK_MODE=container:"+h.name))
 	}
 	for _, i := range []int{2, 0, 1} { // not the order of the list
 		projects[i].run("up", "-d")
 	}
 	for _, p := range projects {
-		p.waitHealthy("registry", "controller")
+		p.waitHealthy("controller")
 	}
 
 	mac, second := e.newBox("mac", lan.name), e.newBox("mac2", lan.name)
+	// copies waits until all hosts have so many tags, and "latest", on their disks, and
+	// each says so.
+	copies := func(tags int) {
+		t.Helper()
+		for _, a := range addrs {
+			eventually(t, "copies of all tags, as "+a+" knows them", func() error {
+				out, err := mac.get("http://" + a + ":8089/registry/v1/copies")
+				if err != nil {
+					return err
+				}
+				var answer struct{ Body []registryapi.TagCopies }
+				if err := json.Unmarshal([]byte(out), &answer); err != nil {
+					return err
+				}
+				whole := 0
+				for _, tag := range answer.Body {
+					if len(tag.Hosts) == len(hosts) {
+						whole++
+					}
+				}
+				if whole != tags+1 {
+					return fmt.Errorf("%s", out)
+				}
+				return nil
+			})
+		}
+	}
 	mac.createAndPush("demo", "32M", "http://"+addrs[0]+":8089")
-	for _, a := range addrs[1:] {
-		eventually(t, "the replica on "+a+" is in sync", func() error {
-			out, err := mac.get("http://" + a + ":8089/registry/v1/replication")
-			if err == nil && !strings.Contains(strings.ReplaceAll(out, " ", ""), `"in_sync":true`) {
-				err = fmt.Errorf("%s", out)
-			}
-			return err
-		})
+	for _, u := range urls[1:] { // known there as soon as it is acknowledged
+		if out, err := mac.get(u + "/api/v1/registry/vm"); err != nil || !strings.Contains(out, `"demo"`) {
+			t.Errorf("%s does not list what was pushed to %s: %v %s", u, addrs[0], err, out)
+		}
 	}
 	template := mac.template(urls[2])
+	copies(1)
 	all := strings.Join(urls, ",")
 	mac.join(all)
 	second.join(all)
@@ -131,19 +151,33 @@ func TestComposeThreeHosts(t *testing.T) {
 	driver := mac.drive(all, template)
 	waitVMs(t, driver, 8, "before any fault")
 	for i, p := range projects {
-		for _, s := range services {
-			e.docker("kill", p.container(s))
+		next := (i + 1) % len(projects)
+		if i == 1 { // its volumes are gone, too
+			p.run("kill")
+			p.run("down", "-v")
+		} else {
+			e.docker("kill", p.container("controller"))
+		}
+		tag := fmt.Sprintf("while%d", i+1)
+		if _, err := mac.exec("/fakeanka", "registry", "-o2", "-r", "http://"+addrs[next]+":8089", "push", "demo", "-t", tag); err != nil {
+			t.Errorf("push to %s while %s is dead: %v", addrs[next], addrs[i], err)
+		}
+		if id := mac.template(urls[next]); id != template {
+			t.Errorf("while %s is dead, %s lists template %s, want %s", addrs[i], addrs[next], id, template)
 		}
 		waitVMs(t, driver, 8, "while "+addrs[i]+" is dead")
-		for _, s := range services {
-			e.docker("start", p.container(s))
+		if i == 1 {
+			p.run("up", "-d")
+		} else {
+			e.docker("start", p.container("controller"))
 		}
-		p.waitHealthy("registry", "controller")
+		p.waitHealthy("controller")
+		copies(i + 2)
 
 		e.docker("network", "disconnect", lan.name, hosts[i].name)
 		waitVMs(t, driver, 8, "while "+addrs[i]+" is cut off")
 		e.docker("network", "connect", "--ip", addrs[i], lan.name, hosts[i].name)
-		p.waitHealthy("registry", "controller")
+		p.waitHealthy("controller")
 	}
 	waitVMs(t, driver, 8, "after all faults")
 	if code := driver.stop(); code != 0 {
