@@ -83,7 +83,7 @@ func (d *teller) controller(i int) *controllerapi.Client {
 }
 
 func (d *teller) build(ctx context.Context) {
-	d.say("A cloud on this machine: three etcd members, controllers A, B and C, two registries, one node. All are real processes " +
+	d.say("A cloud on this machine: three etcd members, controllers A, B and C, two registries that share a directory, one node. All are real processes " +
 		"but the node's hypervisor, a fake anka that runs no macOS: so a VM boots at once.")
 	d.step(ctx, "start etcd, controllers and registries", "every /readyz answers 200", func(ctx context.Context) (string, error) {
 		return "3 etcd members, 3 controllers and 2 registries are ready", d.cloud.Start(ctx)

@@ -43,7 +43,7 @@ func up(ctx context.Context, bin string) (err error) {
 			err = errors.Join(err, cloud.Stop(cleanup), os.RemoveAll(cfg.Dir))
 		}
 	}()
-	fmt.Println("starting 3 etcd members, 3 controllers and 2 registries ...")
+	fmt.Println("starting 3 etcd members, 3 controllers and 2 registries on one directory ...")
 	if err := cloud.Start(ctx); err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func up(ctx context.Context, bin string) (err error) {
 const upText = `
 The cloud is up:
   controllers  %s  %s  %s
-  registries   %s  %s
+  registries   %s  %s  (one directory)
   node         demo-node, Active; template "demo" with tag v1
 
 Three things to try:
