@@ -108,8 +108,8 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 	}
 }
 
-// distrusts says that a connection has been quiet for too long to carry what is not
-// sent twice, or not soon: it may be dead without a sign.
+// distrusts reports whether a connection has been quiet for too long to carry what is
+// not sent twice, or not soon: it may be dead without a sign.
 func (a *attempt) distrusts(info httptrace.GotConnInfo) bool {
 	if a.fresh || !info.WasIdle || info.IdleTime <= a.p.b.cfg.ProveAfter && !a.p.stalled.Load() {
 		return false

@@ -10,8 +10,8 @@ import (
 )
 
 // heldBody gives its content and keeps its end back, as the body of a server's
-// request does when the sender is slow: whoever reads on finds it closed if it was
-// closed meanwhile.
+// request does when the sender is slow: a reader that goes on finds it closed if it
+// was closed meanwhile.
 type heldBody struct {
 	io.Reader
 	end    chan struct{}

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A NAT or firewall forgets the flows of all connections: bytes vanish both ways, and
-// no one is told. New connections are well.
+// TestForgottenConnectionsHoldNothingUp: a NAT or firewall forgets the flows of all
+// connections. Bytes vanish both ways without a sign, and new connections are well.
 func TestForgottenConnectionsHoldNothingUp(t *testing.T) {
 	for _, hosts := range [][]string{{"a"}, three} {
 		for pool, cfg := range map[string]Config{"control": DefaultConfig(), "blob": BlobConfig()} {

@@ -178,8 +178,8 @@ func TestPullOfWhatTheRegistryLacks(t *testing.T) {
 	}
 }
 
-// An anka that is too old for this cloud's registries is told so, and is given no
-// options that it does not know.
+// TestOldVersionsAreNotAskedToPull: the error says that this anka is too old for the
+// cloud's registries, and the command gets no option that it does not know.
 func TestOldVersionsAreNotAskedToPull(t *testing.T) {
 	c := cli(t, versioned("3.8.6", `echo "no such option: -o2" >&2; exit 2`))
 	if _, err := c.Version(t.Context()); err != nil {

@@ -335,8 +335,8 @@ func silentPort(t *testing.T) string {
 	return "http://" + l.Addr().String()
 }
 
-// What a controller knows to be wrong with the cloud is told once, whoever else
-// tells it too.
+// TestProblemsOfTheCloudAreTold: what several controllers know to be wrong with the
+// cloud stands in the report once.
 func TestProblemsOfTheCloudAreTold(t *testing.T) {
 	t.Parallel()
 	probes := []controllerProbe{

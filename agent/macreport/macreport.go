@@ -1,5 +1,5 @@
-// Package macreport records what the commands of a real Mac answer, for whoever
-// builds stand-ins of them: each command line, its exit code, and its output byte
+// Package macreport records what the commands of a real Mac answer, so that
+// stand-ins can be made from it: each command line, its exit code, and its output byte
 // by byte with personal details replaced.
 //
 //	r := macreport.New(dir, macreport.Replacements())
