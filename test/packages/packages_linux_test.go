@@ -298,7 +298,7 @@ func TestInstallingPage(t *testing.T) {
 				continue // of three hosts, and of another family
 			}
 			typed++
-			if strings.HasSuffix(line, " ready") {
+			if strings.Contains(line, "anka-controller ready ") {
 				d.await(line, "^ready$")
 				continue
 			}
