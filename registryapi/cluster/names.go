@@ -279,9 +279,14 @@ func (c *Cluster) PutManifest(ctx context.Context, repo string, m storage.Manife
 	if err != nil {
 		return err
 	}
+	// It says which template this is: one that is not here, because the template was
+	// deleted at this moment, must not pass for one that says nothing.
 	cfg, err := c.Config(ctx, repo, content)
-	if errors.Is(err, storage.ErrUnavailable) {
-		return err // it says which template this is
+	switch {
+	case errors.Is(err, storage.ErrUnavailable):
+		return err
+	case err != nil && !errors.Is(err, storage.ErrManifestInvalid):
+		return fmt.Errorf("%w: the configuration of %s cannot be read: %v", storage.ErrUnavailable, m.Digest, err)
 	}
 	rec := describe(m, content, cfg, err == nil, blobs, manifests)
 	if size := len(encode(rec)); size > maxRecord {
