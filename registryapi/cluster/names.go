@@ -174,10 +174,20 @@ func (c *Cluster) raw(ctx context.Context, repo string, d digest.Digest, size in
 	if size > storage.MaxManifest {
 		return nil, fmt.Errorf("%w: %s has %d bytes", storage.ErrManifestInvalid, d, size)
 	}
-	if err := c.fetch(ctx, repo, blobRef{d, size}); err != nil {
-		return nil, err
+	// This directory follows the catalogue a moment later: what was fetched can go
+	// again with a deletion that came before the push.
+	var gone error
+	for range 3 {
+		if err := c.fetch(ctx, repo, blobRef{d, size}); err != nil {
+			return nil, err
+		}
+		raw, err := c.store.ReadContent(repo, d)
+		if err == nil {
+			return raw, nil
+		}
+		gone = err
 	}
-	return c.store.ReadContent(repo, d)
+	return nil, fmt.Errorf("%w: %s went while it was read: %v", storage.ErrUnavailable, d, gone)
 }
 
 // fetch makes sure that small content is here. All other hosts are asked at once:
@@ -222,7 +232,12 @@ func (c *Cluster) Config(ctx context.Context, repo string, content storage.Conte
 			return storage.VMConfig{}, err
 		}
 	}
-	return c.store.ReadConfig(repo, content)
+	cfg, err := c.store.ReadConfig(repo, content)
+	if err != nil && !errors.Is(err, storage.ErrManifestInvalid) {
+		// What is not here at this moment must not pass for what says nothing.
+		err = fmt.Errorf("%w: configuration: %v", storage.ErrUnavailable, err)
+	}
+	return cfg, err
 }
 
 // Referrers returns descriptors of the manifests whose subject is d.
@@ -279,14 +294,9 @@ func (c *Cluster) PutManifest(ctx context.Context, repo string, m storage.Manife
 	if err != nil {
 		return err
 	}
-	// It says which template this is: one that is not here, because the template was
-	// deleted at this moment, must not pass for one that says nothing.
 	cfg, err := c.Config(ctx, repo, content)
-	switch {
-	case errors.Is(err, storage.ErrUnavailable):
-		return err
-	case err != nil && !errors.Is(err, storage.ErrManifestInvalid):
-		return fmt.Errorf("%w: the configuration of %s cannot be read: %v", storage.ErrUnavailable, m.Digest, err)
+	if errors.Is(err, storage.ErrUnavailable) {
+		return err // it says which template this is
 	}
 	rec := describe(m, content, cfg, err == nil, blobs, manifests)
 	if size := len(encode(rec)); size > maxRecord {
