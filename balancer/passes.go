@@ -328,7 +328,7 @@ func againStatus(code int) bool {
 
 func againOutcome(o outcome) bool { return o == outcomeBusy || o == outcomeGateway }
 
-// final says that a refusal is the route's own, so that no pass will be better. What
+// final reports whether a refusal is the route's own, so that no pass will be better. What
 // a server asks to wait for is waited for once.
 func (p *passes) final(req *http.Request, resp *http.Response) bool {
 	first, _ := req.Context().Value(firstPassKey{}).(*firstPass)

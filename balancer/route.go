@@ -108,7 +108,7 @@ func (b *Balancer) refusedByAll(r *route) int64 {
 	return since
 }
 
-// isRoutesOwn says that every usable endpoint refuses this kind of request, and the
+// isRoutesOwn reports whether every usable endpoint refuses this kind of request, and the
 // pool is otherwise well: what is behind it is down, and another try gives the same
 // answer. Where nothing else is asked, refusals are waited out, as those of servers
 // that have too much to do.
@@ -125,7 +125,7 @@ func (b *Balancer) isRoutesOwn(r *route) bool {
 	return false
 }
 
-// blameless says that an endpoint's refusal of this kind of request says nothing of
+// blameless reports whether an endpoint's refusal of this kind of request tells nothing of
 // the endpoint: all refuse it, and this one has answered others well since.
 func (b *Balancer) blameless(ep *endpoint, r *route) bool {
 	since := b.refusedByAll(r)

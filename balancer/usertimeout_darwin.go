@@ -10,7 +10,7 @@ import (
 // rxtConnDropTime is TCP_RXT_CONNDROPTIME of macOS, in seconds.
 const rxtConnDropTime = 0x80
 
-// deadAfter has the kernel end a connection whose bytes nobody acknowledges for so
+// deadAfter has the kernel end a connection whose bytes are not acknowledged for so
 // long: without it that takes many minutes.
 func deadAfter(d time.Duration) func(network, address string, c syscall.RawConn) error {
 	return func(_, _ string, c syscall.RawConn) error {

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// deadAfter has the kernel end a connection whose bytes nobody acknowledges for so
+// deadAfter has the kernel end a connection whose bytes are not acknowledged for so
 // long: without it that takes a quarter of an hour.
 func deadAfter(d time.Duration) func(network, address string, c syscall.RawConn) error {
 	return func(_, _ string, c syscall.RawConn) error {

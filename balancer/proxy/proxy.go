@@ -93,7 +93,7 @@ func converses(r *http.Request) bool {
 	return len(r.Header["Upgrade"]) > 0 || len(r.Header["Expect"]) > 0
 }
 
-// keepable says that a request which waits for "100 Continue" may be taken in here
+// keepable reports whether a request which waits for "100 Continue" may be taken in here
 // and repeated: its key says so, and it is small as far as is known.
 func keepable(r *http.Request) bool {
 	expect := r.Header["Expect"]
