@@ -107,7 +107,7 @@ func (c *catalogue) identity() string {
 
 // unavailable is what a caller hears when etcd does not answer.
 func unavailable(err error) error {
-	return fmt.Errorf("%w: this host reaches no majority of the cluster's etcd members (%v)", storage.ErrUnavailable, err)
+	return fmt.Errorf("%w: this host reaches no majority of the cluster's etcd members (%w)", storage.ErrUnavailable, err)
 }
 
 // fresh returns once the view holds every change that was acknowledged, by any

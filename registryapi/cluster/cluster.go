@@ -33,6 +33,7 @@ type Cluster struct {
 	store   *storage.Store
 	self    string // the store's id
 	cat     *catalogue
+	notes   *notes
 	peers   *peers
 	copier  *replication.Copier
 	metrics *metrics
@@ -79,6 +80,7 @@ func New(cfg Config, store *storage.Store, etcd *clientv3.Client, log *zap.Logge
 	}
 	c := &Cluster{
 		cfg: cfg, log: log, store: store, self: store.ID(), cat: newCatalogue(etcd, cfg.Wait, log),
+		notes: &notes{etcd: etcd, wait: cfg.Wait},
 		peers: &peers{http: cfg.HTTP, log: log, clients: make(map[string]*transfer.Client), failed: make(map[string]time.Time)},
 		queue: newQueue(), pulls: make(chan pull, 256), tails: make(map[string][]*tail), fillings: make(map[string]*filling), jobs: make(map[job]context.CancelFunc), slots: make(chan struct{}, 3),
 		entries: make(map[string]registryapi.Template), created: make(map[string]time.Time),

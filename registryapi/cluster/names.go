@@ -309,23 +309,23 @@ func (c *Cluster) PutManifest(ctx context.Context, repo string, m storage.Manife
 }
 
 // DeleteTag removes a tag. The manifest stays.
-func (c *Cluster) DeleteTag(ctx context.Context, repo, name string) error {
-	return c.change(ctx, repo, deleteTag(repo, name))
+func (c *Cluster) DeleteTag(ctx context.Context, repo, name string, n storage.Note) error {
+	return c.changeNoted(ctx, repo, n, deleteTag(repo, name))
 }
 
 // DeleteManifest removes a manifest and every tag that points to it.
-func (c *Cluster) DeleteManifest(ctx context.Context, repo string, d digest.Digest) error {
-	return c.change(ctx, repo, deleteImage(repo, d))
+func (c *Cluster) DeleteManifest(ctx context.Context, repo string, d digest.Digest, n storage.Note) error {
+	return c.changeNoted(ctx, repo, n, deleteImage(repo, d))
 }
 
 // DeleteRepository removes a template.
-func (c *Cluster) DeleteRepository(ctx context.Context, repo string) error {
-	return c.change(ctx, repo, deleteRepository(repo))
+func (c *Cluster) DeleteRepository(ctx context.Context, repo string, n storage.Note) error {
+	return c.changeNoted(ctx, repo, n, deleteRepository(repo))
 }
 
 // Revert removes a tag and every tag pushed after it.
-func (c *Cluster) Revert(ctx context.Context, repo, from string) error {
-	return c.change(ctx, repo, revert(repo, from))
+func (c *Cluster) Revert(ctx context.Context, repo, from string, n storage.Note) error {
+	return c.changeNoted(ctx, repo, n, revert(repo, from))
 }
 
 // SetArch sets the template's architecture by hand.
@@ -365,7 +365,7 @@ func (c *Cluster) Mount(ctx context.Context, repo, from string, d digest.Digest)
 }
 
 // DeleteBlob removes a blob from a repository, on every host that answers.
-func (c *Cluster) DeleteBlob(ctx context.Context, repo string, d digest.Digest) error {
+func (c *Cluster) DeleteBlob(ctx context.Context, repo string, d digest.Digest, n storage.Note) error {
 	r, err := c.proven(ctx, repo)
 	if err != nil {
 		return err
@@ -398,6 +398,9 @@ func (c *Cluster) DeleteBlob(ctx context.Context, repo string, d digest.Digest) 
 		})
 	}
 	wg.Wait()
+	if err == nil {
+		c.notes.put(ctx, n)
+	}
 	return err
 }
 

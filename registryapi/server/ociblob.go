@@ -65,5 +65,5 @@ func (s *Server) deleteBlob(w http.ResponseWriter, r *http.Request, req oci.Requ
 	if err != nil {
 		return err
 	}
-	return s.deleteOnce(w, req, func() error { return s.names(r).DeleteBlob(r.Context(), req.Repo, d) })
+	return s.deleteOnce(w, r, req, func(n storage.Note) error { return s.names(r).DeleteBlob(r.Context(), req.Repo, d, n) })
 }

@@ -162,34 +162,32 @@ func manifestRequest(r *http.Request, req oci.Request, raw []byte) (storage.Mani
 }
 
 func (s *Server) deleteManifest(w http.ResponseWriter, r *http.Request, req oci.Request) error {
-	return s.deleteOnce(w, req, func() error { return s.removeManifest(r, req) })
+	return s.deleteOnce(w, r, req, func(n storage.Note) error { return s.removeManifest(r, req, n) })
 }
 
 // deleteOnce answers a delete, and one that is repeated as the first.
-func (s *Server) deleteOnce(w http.ResponseWriter, req oci.Request, remove func() error) error {
-	key := []string{strconv.Itoa(int(req.Kind)), req.Repo, req.Ref}
-	err := remove()
-	switch {
-	case err == nil:
-		s.store.NoteDone("delete", "", key...)
-	case errors.Is(err, storage.ErrTagUnknown), errors.Is(err, storage.ErrManifestUnknown), errors.Is(err, storage.ErrBlobUnknown):
-		if _, before := s.store.Done("delete", key...); !before {
-			return err
+func (s *Server) deleteOnce(w http.ResponseWriter, r *http.Request, req oci.Request, remove func(storage.Note) error) error {
+	n := storage.Note{Kind: "delete", Key: []string{strconv.Itoa(int(req.Kind)), req.Repo, req.Ref}}
+	err := remove(n)
+	if errors.Is(err, storage.ErrTagUnknown) || errors.Is(err, storage.ErrManifestUnknown) || errors.Is(err, storage.ErrBlobUnknown) {
+		if _, before := s.names(r).Noted(r.Context(), n); before {
+			err = nil
 		}
-	default:
+	}
+	if err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusAccepted)
 	return nil
 }
 
-func (s *Server) removeManifest(r *http.Request, req oci.Request) error {
+func (s *Server) removeManifest(r *http.Request, req oci.Request, n storage.Note) error {
 	if storage.LooksLikeDigest(req.Ref) {
 		d, err := storage.ParseDigest(req.Ref)
 		if err != nil {
 			return err
 		}
-		return s.names(r).DeleteManifest(r.Context(), req.Repo, d)
+		return s.names(r).DeleteManifest(r.Context(), req.Repo, d, n)
 	}
-	return s.names(r).DeleteTag(r.Context(), req.Repo, req.Ref)
+	return s.names(r).DeleteTag(r.Context(), req.Repo, req.Ref, n)
 }

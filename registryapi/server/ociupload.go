@@ -97,7 +97,7 @@ func (s *Server) closeUpload(w http.ResponseWriter, r *http.Request, req oci.Req
 	if err != nil {
 		// A repeat of a closing request whose answer was lost, with its content or
 		// without.
-		_, ended := s.store.Done("upload", req.Repo, req.Ref, want.String())
+		_, ended := s.store.Done(storage.Note{Kind: "upload", Key: []string{req.Repo, req.Ref, want.String()}})
 		if errors.Is(err, storage.ErrUploadUnknown) && (ended || r.ContentLength == 0) {
 			if _, berr := s.store.StatBlob(req.Repo, want); berr == nil {
 				s.drop(w, r)
@@ -126,14 +126,15 @@ func (s *Server) uploadStatus(w http.ResponseWriter, r *http.Request, req oci.Re
 
 func (s *Server) cancelUpload(w http.ResponseWriter, r *http.Request, req oci.Request) error {
 	u, err := s.openUpload(r, req)
-	if _, before := s.store.Done("cancel", req.Repo, req.Ref); before && errors.Is(err, storage.ErrUploadUnknown) {
+	n := storage.Note{Kind: "cancel", Key: []string{req.Repo, req.Ref}}
+	if _, before := s.store.Done(n); before && errors.Is(err, storage.ErrUploadUnknown) {
 		w.WriteHeader(http.StatusNoContent) // a repeat
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	s.store.NoteDone("cancel", "", req.Repo, req.Ref)
+	s.store.NoteDone(n)
 	if err := u.Cancel(); err != nil {
 		return err
 	}
@@ -186,8 +187,8 @@ func (s *Server) commit(w http.ResponseWriter, r *http.Request, repo string, u *
 	if err != nil {
 		return err
 	}
-	s.store.NoteDone("upload", "", repo, id, want.String())
-	s.store.NoteDone("chunks", strconv.FormatInt(size, 10), repo, id)
+	s.store.NoteDone(storage.Note{Kind: "upload", Key: []string{repo, id, want.String()}})
+	s.store.NoteDone(storage.Note{Kind: "chunks", Key: []string{repo, id}, What: strconv.FormatInt(size, 10)})
 	if s.shared != nil {
 		s.shared.Received(r.Context(), repo, u.ID(), want, r.Header.Get(registryapi.HeaderPeer))
 	}
@@ -198,7 +199,7 @@ func (s *Server) commit(w http.ResponseWriter, r *http.Request, repo string, u *
 // repeatedChunk answers a chunk that comes again after the upload was closed, as
 // it was answered before: 202 and how far the upload was.
 func (s *Server) repeatedChunk(w http.ResponseWriter, r *http.Request, req oci.Request) bool {
-	text, ok := s.store.Done("chunks", req.Repo, req.Ref)
+	text, ok := s.store.Done(storage.Note{Kind: "chunks", Key: []string{req.Repo, req.Ref}})
 	size, err := strconv.ParseInt(text, 10, 64)
 	if !ok || err != nil {
 		return false

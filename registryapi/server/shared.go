@@ -27,14 +27,19 @@ type Names interface {
 	Config(ctx context.Context, repo string, c storage.Content) (storage.VMConfig, error)
 
 	PutManifest(ctx context.Context, repo string, m storage.Manifest, tags ...string) error
-	DeleteTag(ctx context.Context, repo, tag string) error
-	DeleteManifest(ctx context.Context, repo string, d digest.Digest) error
-	DeleteRepository(ctx context.Context, repo string) error
-	Revert(ctx context.Context, repo, from string) error
+	// What removes is noted with it: a repeat whose first answer was lost finds the
+	// note, at any server of the registry.
+	DeleteTag(ctx context.Context, repo, tag string, n storage.Note) error
+	DeleteManifest(ctx context.Context, repo string, d digest.Digest, n storage.Note) error
+	DeleteRepository(ctx context.Context, repo string, n storage.Note) error
+	Revert(ctx context.Context, repo, from string, n storage.Note) error
+	// Noted returns the word of a note, and whether there is one.
+	Noted(ctx context.Context, n storage.Note) (what string, ok bool)
+	Forget(ctx context.Context, n storage.Note)
 	SetArch(ctx context.Context, repo, arch string) error
 
 	Mount(ctx context.Context, repo, from string, d digest.Digest) error
-	DeleteBlob(ctx context.Context, repo string, d digest.Digest) error
+	DeleteBlob(ctx context.Context, repo string, d digest.Digest, n storage.Note) error
 	// Pulled notes a pull of the tag; "" means the newest that points to d.
 	Pulled(repo, tag string, d digest.Digest)
 }
@@ -113,21 +118,37 @@ func (d directory) PutManifest(_ context.Context, repo string, m storage.Manifes
 	return d.store.PutManifest(repo, m, tags...)
 }
 
-func (d directory) DeleteTag(_ context.Context, repo, tag string) error {
-	return d.store.DeleteTag(repo, tag)
+func (d directory) DeleteTag(_ context.Context, repo, tag string, n storage.Note) error {
+	return d.noted(n, d.store.DeleteTag(repo, tag))
 }
 
-func (d directory) DeleteManifest(_ context.Context, repo string, of digest.Digest) error {
-	return d.store.DeleteManifest(repo, of)
+func (d directory) DeleteManifest(_ context.Context, repo string, of digest.Digest, n storage.Note) error {
+	return d.noted(n, d.store.DeleteManifest(repo, of))
 }
 
-func (d directory) DeleteRepository(_ context.Context, repo string) error {
-	return d.store.DeleteRepository(repo)
+func (d directory) DeleteRepository(_ context.Context, repo string, n storage.Note) error {
+	return d.noted(n, d.store.DeleteRepository(repo))
 }
 
-func (d directory) Revert(_ context.Context, repo, from string) error {
+// Revert is noted before it begins: "the latest" is another tag when it has ended.
+func (d directory) Revert(_ context.Context, repo, from string, n storage.Note) error {
+	d.store.NoteDone(n)
 	return d.store.Revert(repo, from)
 }
+
+// noted remembers what ended well.
+func (d directory) noted(n storage.Note, err error) error {
+	if err == nil {
+		d.store.NoteDone(n)
+	}
+	return err
+}
+
+func (d directory) Noted(_ context.Context, n storage.Note) (what string, ok bool) {
+	return d.store.Done(n)
+}
+
+func (d directory) Forget(_ context.Context, n storage.Note) { d.store.ForgetDone(n) }
 
 func (d directory) SetArch(_ context.Context, repo, arch string) error {
 	meta := d.store.Meta(repo)
@@ -140,8 +161,8 @@ func (d directory) Mount(_ context.Context, repo, from string, of digest.Digest)
 	return err
 }
 
-func (d directory) DeleteBlob(_ context.Context, repo string, of digest.Digest) error {
-	return d.store.DeleteBlob(repo, of)
+func (d directory) DeleteBlob(_ context.Context, repo string, of digest.Digest, n storage.Note) error {
+	return d.noted(n, d.store.DeleteBlob(repo, of))
 }
 
 func (d directory) Pulled(repo, tag string, of digest.Digest) { d.recordPull(repo, tag, of) }

@@ -176,24 +176,24 @@ func (s *Server) revert(r *http.Request) (any, error) {
 		return nil, err
 	}
 	named := target.Tag != "" || target.Version != nil
-	key := []string{strings.ToLower(target.ID), target.Tag, numberOf(target.Version)}
-	pending, again := s.store.Done("revert", key...)
+	n := storage.Note{Kind: "revert", Key: []string{strings.ToLower(target.ID), target.Tag, numberOf(target.Version)}}
+	pending, again := s.names(r).Noted(r.Context(), n)
 	if !named && again {
 		target.Tag = pending
 	}
 	t, from, err := s.find(r, target)
 	if err != nil {
 		if fail := new(httpapi.Error); again && errors.As(err, &fail) {
-			s.delivering(r, named, key)
+			s.delivering(r, named, n)
 			return nil, nil // done before
 		}
 		return nil, err
 	}
-	s.store.NoteDone("revert", from.Tag, key...)
-	if err := s.names(r).Revert(r.Context(), t.Repository, from.Tag); err != nil {
+	n.What = from.Tag
+	if err := s.names(r).Revert(r.Context(), t.Repository, from.Tag, n); err != nil {
 		return nil, storeError(err, from.Tag)
 	}
-	s.delivering(r, named, key)
+	s.delivering(r, named, n)
 	s.log.Info("template reverted", zap.String("template", t.Name), zap.String("template_id", t.ID), zap.String("tag", from.Tag))
 	return nil, nil
 }
@@ -211,17 +211,17 @@ type deliveryKey struct{}
 // written to a client that is still there.
 func (s *Server) untilDelivered(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var key []string
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), deliveryKey{}, &key)))
-		if key != nil && r.Context().Err() == nil {
-			s.store.ForgetDone("revert", key...)
+		var n storage.Note
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), deliveryKey{}, &n)))
+		if n.Kind != "" && r.Context().Err() == nil {
+			s.names(r).Forget(r.Context(), n)
 		}
 	})
 }
 
-func (s *Server) delivering(r *http.Request, named bool, key []string) {
-	if p, ok := r.Context().Value(deliveryKey{}).(*[]string); ok && !named {
-		*p = key
+func (s *Server) delivering(r *http.Request, named bool, n storage.Note) {
+	if p, ok := r.Context().Value(deliveryKey{}).(*storage.Note); ok && !named {
+		*p = n
 	}
 }
 
@@ -230,11 +230,17 @@ func (s *Server) deleteTemplate(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	n := storage.Note{Kind: "template", Key: []string{strings.ToLower(target.ID)}}
 	t, err := s.template(r, target.ID)
+	if fail := new(httpapi.Error); errors.As(err, &fail) {
+		if _, before := s.names(r).Noted(r.Context(), n); before {
+			return nil, nil // a repeat
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
-	if err := s.names(r).DeleteRepository(r.Context(), t.Repository); err != nil {
+	if err := s.names(r).DeleteRepository(r.Context(), t.Repository, n); err != nil {
 		return nil, storeError(err, "")
 	}
 	s.log.Info("template deleted", zap.String("template", t.Name), zap.String("template_id", t.ID))

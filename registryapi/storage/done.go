@@ -13,21 +13,31 @@ import (
 // files in tmp, and go with what else is old there. They are written without a
 // sync: after a loss of power a repeat may be told that there is no such thing.
 
-func (s *Store) notePath(kind string, key ...string) string {
-	sum := sha256.Sum256([]byte(strings.Join(key, "\x00")))
-	return filepath.Join(s.root, "tmp", "done-"+kind+"-"+hex.EncodeToString(sum[:16]))
+// Note is about one thing that was done.
+type Note struct {
+	Kind string
+	Key  []string // what it was done to
+	What string   // a word about it
 }
 
-// NoteDone remembers that something of a kind was done, with a word about it.
-func (s *Store) NoteDone(kind, what string, key ...string) {
-	_ = os.WriteFile(s.notePath(kind, key...), []byte(what), 0o644) // without it a repeat only hears less
+// Name names the note, whatever its key holds.
+func (n Note) Name() string {
+	sum := sha256.Sum256([]byte(strings.Join(n.Key, "\x00")))
+	return n.Kind + "-" + hex.EncodeToString(sum[:16])
+}
+
+func (s *Store) notePath(n Note) string { return filepath.Join(s.root, "tmp", "done-"+n.Name()) }
+
+// NoteDone remembers that something was done.
+func (s *Store) NoteDone(n Note) {
+	_ = os.WriteFile(s.notePath(n), []byte(n.What), 0o644) // without it a repeat only hears less
 }
 
 // Done returns the word about what was done.
-func (s *Store) Done(kind string, key ...string) (what string, ok bool) {
-	data, err := readFile(s.notePath(kind, key...))
+func (s *Store) Done(n Note) (what string, ok bool) {
+	data, err := readFile(s.notePath(n))
 	return string(data), err == nil
 }
 
 // ForgetDone removes a note.
-func (s *Store) ForgetDone(kind string, key ...string) { _ = os.Remove(s.notePath(kind, key...)) }
+func (s *Store) ForgetDone(n Note) { _ = os.Remove(s.notePath(n)) }
