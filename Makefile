@@ -125,13 +125,16 @@ compare: build ## the same drills through haproxy and nginx, into docs/balancing
 clean: ## remove what the other targets made
 	rm -rf bin dist .demo .up
 
-# The demo's node runs a fake `anka`, and its etcd cluster is etcd's own server.
+# The demo's node runs a fake `anka`.
 .PHONY: fakes
 fakes:
 	@mkdir -p bin
 	@echo "building into bin/ (some minutes the first time, seconds later)"
 	@$(GOBUILD) -o bin/ $(addprefix ./cmd/,$(BINARIES))
 	@CGO_ENABLED=0 go build -trimpath -o bin/ ./test/fakeanka
+
+.PHONY: etcd
+etcd: ## build etcd's own server into bin/, for test/nodesim --cloud bin
 	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/etcd go.etcd.io/etcd/server/v3
 
 .PHONY: demo

@@ -287,7 +287,7 @@ func (c *config) complete() {
 	if c.AgentPackages == "" {
 		c.AgentPackages = installedAgents()
 	}
-	host := c.outwardHost()
+	host := c.outwardHost().Name
 	if c.AdvertiseURL == "" {
 		c.AdvertiseURL = c.advertised(host, c.ListenAddr)
 	}
@@ -328,11 +328,11 @@ func (c *config) advertised(host, listen string) string {
 // hosts of --cluster.
 func (c *config) clustered() bool { return c.Standalone && c.Cluster != "" && c.RunRegistry }
 
-// outwardHost is the address of this machine for others: the host of --cluster
-// that it is, else its first address that is not loopback.
-func (c *config) outwardHost() string {
+// outwardHost is this machine for others: the host of --cluster that it is, else its
+// first address that is not loopback.
+func (c *config) outwardHost() etcdmember.Host {
 	if h, err := etcdmember.ParseHost(c.ClusterSelf); err == nil {
-		return h.Name
+		return h
 	}
 	addrs, _ := net.InterfaceAddrs()
 	var mine []string
@@ -344,13 +344,13 @@ func (c *config) outwardHost() string {
 	hosts, _ := etcdmember.ParseHosts(c.Cluster)
 	for _, h := range hosts {
 		if slices.Contains(mine, h.Name) {
-			return h.Name
+			return h
 		}
 	}
 	if len(mine) > 0 {
-		return mine[0]
+		return etcdmember.Host{Name: mine[0], PeerPort: etcdmember.DefaultPeerPort}
 	}
-	return "127.0.0.1"
+	return etcdmember.Host{Name: "127.0.0.1", PeerPort: etcdmember.DefaultPeerPort}
 }
 
 // validate reports every setting that is wrong, one line each, by the name under

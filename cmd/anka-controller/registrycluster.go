@@ -23,10 +23,11 @@ func (c *config) joinRegistries(srv *registry.Server, etcd *clientv3.Client, log
 		return nil, err
 	}
 	cfg := cluster.DefaultConfig()
-	cfg.Name = c.outwardHost()
-	cfg.URL = c.advertised(cfg.Name, c.RegistryListenAddr)
+	self := c.outwardHost()
+	cfg.Name = self.String()
+	cfg.URL = c.advertised(self.Name, c.RegistryListenAddr)
 	for _, h := range hosts {
-		cfg.Hosts = append(cfg.Hosts, h.Name)
+		cfg.Hosts = append(cfg.Hosts, h.String())
 	}
 	cfg.Copies, cfg.Strict = c.RegistryCopies, c.StrictCopies
 	cfg.HTTP = c.peerClient()

@@ -35,12 +35,15 @@ func demo(ctx context.Context, bin string) (err error) {
 	if err != nil {
 		return err
 	}
-	ports, err := localcloud.FreePorts(11)
+	ports, err := localcloud.FreePorts(12)
 	if err != nil {
 		return err
 	}
-	cloud, err := localcloud.New(localcloud.Config{Bin: bin, Dir: dir, NodeName: nodeName,
-		EtcdClient: ports[0:3], EtcdPeer: ports[3:6], Controllers: ports[6:9], Registries: ports[9:11]})
+	var hosts []localcloud.Ports
+	for p := range slices.Chunk(ports, 4) {
+		hosts = append(hosts, localcloud.Ports{Controller: p[0], Registry: p[1], Client: p[2], Peer: p[3]})
+	}
+	cloud, err := localcloud.New(localcloud.Config{Bin: bin, Dir: dir, NodeName: nodeName, Hosts: hosts})
 	if err != nil {
 		return err
 	}
@@ -58,8 +61,8 @@ func demo(ctx context.Context, bin string) (err error) {
 
 	d := &teller{story: story{out: os.Stdout}, cloud: cloud}
 	d.build(ctx)
-	d.loseControllers(ctx)
-	d.loseRegistry(ctx)
+	d.loseHosts(ctx)
+	d.loseTemplates(ctx)
 	d.tidyUp(ctx)
 	if d.err == nil {
 		fmt.Printf("\nAll %d steps were as expected, in %s.\n", d.next, time.Since(began).Round(time.Second))
@@ -83,10 +86,10 @@ func (d *teller) controller(i int) *controllerapi.Client {
 }
 
 func (d *teller) build(ctx context.Context) {
-	d.say("A cloud on this machine: three etcd members, controllers A, B and C, two registries that share a directory, one node. All are real processes " +
+	d.say("A cloud on this machine: three hosts A, B and C, each with controller, registry and etcd member in one process, and one node. All are real processes " +
 		"but the node's hypervisor, a fake anka that runs no macOS: so a VM boots at once.")
-	d.step(ctx, "start etcd, controllers and registries", "every /readyz answers 200", func(ctx context.Context) (string, error) {
-		return "3 etcd members, 3 controllers and 2 registries are ready", d.cloud.Start(ctx)
+	d.step(ctx, "start anka-controller --standalone --cluster A,B,C on each", "every /readyz answers 200", func(ctx context.Context) (string, error) {
+		return "3 controllers, 3 registries that are one, 3 etcd members are ready", d.cloud.Start(ctx)
 	})
 	d.step(ctx, "ankacluster join --controllers A,B,C", "the cloud lists the node as Active", func(ctx context.Context) (string, error) {
 		if _, err := d.cloud.Join(ctx, "--max-vm-count", "8", "--ignore-arm-vm-limit"); err != nil {
@@ -94,24 +97,39 @@ func (d *teller) build(ctx context.Context) {
 		}
 		return d.nodeActive(ctx, 0)
 	})
-	d.step(ctx, "push template \"demo\" with tag v1 ("+templateSize+"B)", "a controller lists template and tag", func(ctx context.Context) (string, error) {
+	d.step(ctx, "push template \"demo\" with tag v1 ("+templateSize+"B) to A", "B lists template and tag at once", func(ctx context.Context) (string, error) {
 		if _, err := d.cloud.Anka(ctx, "create", templateName, "--size", templateSize); err != nil {
 			return "", err
 		}
-		return d.push(ctx, 0, "v1")
+		return d.push(ctx, 0, "v1", 1)
 	})
-	d.step(ctx, "start a VM through controller A", "Started, and B and C show the same instance", func(ctx context.Context) (string, error) {
+	d.step(ctx, "start a VM through A", "Started, and B and C show the same instance", func(ctx context.Context) (string, error) {
 		return d.start(ctx, 0, "v1", 0, 1, 2)
 	})
 }
 
-func (d *teller) loseControllers(ctx context.Context) {
-	d.say("Controllers fail while VMs start; the node carries on with the rest.")
-	d.step(ctx, "kill controller A (SIGKILL) while 3 VMs start", "all are Started, the node stays Active", func(ctx context.Context) (string, error) {
-		return d.startWhile(ctx, d.cloud.Controllers[0].Kill, 1, 2)
+func (d *teller) loseHosts(ctx context.Context) {
+	d.say("Hosts fail while VMs start; the node carries on with the rest.")
+	d.step(ctx, "kill A (SIGKILL) while 3 VMs start", "all are Started, the node stays Active", func(ctx context.Context) (string, error) {
+		return d.startWhile(ctx, d.cloud.Hosts[0].Kill, 1, 2)
 	})
-	d.step(ctx, "hang controller B (SIGSTOP) while 3 VMs start", "all are Started, the node stays Active", func(ctx context.Context) (string, error) {
-		return d.startWhile(ctx, func() error { return d.cloud.Controllers[1].Signal(syscall.SIGSTOP) }, 2)
+	d.step(ctx, "bring A back", "it is ready and lists the same instances", func(ctx context.Context) (string, error) {
+		if err := d.cloud.StartHost(ctx, 0); err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("%d instances at A", len(d.instances)), d.listed(ctx, 0, d.instances)
+	})
+	d.step(ctx, "hang B (SIGSTOP) while 3 VMs start", "all are Started, the node stays Active", func(ctx context.Context) (string, error) {
+		return d.startWhile(ctx, func() error { return d.cloud.Hosts[1].Signal(syscall.SIGSTOP) }, 2, 0)
+	})
+	d.step(ctx, "let B go on (SIGCONT)", "it is ready and lists the same instances", func(ctx context.Context) (string, error) {
+		if err := d.cloud.Hosts[1].Signal(syscall.SIGCONT); err != nil {
+			return "", err
+		}
+		if err := d.cloud.AwaitHost(ctx, 1); err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("%d instances at B", len(d.instances)), d.listed(ctx, 1, d.instances)
 	})
 }
 
@@ -122,7 +140,7 @@ func (d *teller) startWhile(ctx context.Context, fail func() error, well ...int)
 	if err != nil {
 		return "", err
 	}
-	registry := registryapi.NewClient(d.cloud.RegistryURL(1), &http.Client{Timeout: 10 * time.Second})
+	registry := registryapi.NewClient(d.cloud.RegistryURL(well[0]), &http.Client{Timeout: 10 * time.Second})
 	template, err := findTemplate(ctx, registry)
 	if err != nil {
 		return "", err
@@ -179,36 +197,50 @@ func (d *teller) sent(ctx context.Context) (t traffic, err error) {
 	return t, nil
 }
 
-func (d *teller) loseRegistry(ctx context.Context) {
-	d.say("A registry fails while a new tag is wanted; the node pulls it from the other.")
-	d.step(ctx, "push tag v2, then kill the registry it went to (SIGKILL)", "the tag is listed, the registry is gone", func(ctx context.Context) (string, error) {
-		if _, err := d.push(ctx, 0, "v2"); err != nil {
+func (d *teller) loseTemplates(ctx context.Context) {
+	d.say("A host is lost with its disk, just after a tag was pushed to it; the node pulls the tag from another.")
+	d.step(ctx, "push tag v2 to C, kill C, remove its disk", "A lists the tag", func(ctx context.Context) (string, error) {
+		seen, err := d.push(ctx, 2, "v2", 0)
+		if err != nil {
 			return "", err
 		}
 		// The node must pull v2 afresh, so its local copy has to go.
 		if _, err := d.cloud.Anka(ctx, "delete", "--yes", "--cache", templateName); err != nil {
 			return "", err
 		}
-		return "v2 is in the shared storage, registry 1 is dead", d.cloud.Registries[0].Kill()
+		return seen + "; C and its disk are gone", d.cloud.LoseHost(2)
 	})
-	d.step(ctx, "start a VM from tag v2 through controller C", "pulled from registry 2, Started", func(ctx context.Context) (string, error) {
-		return d.start(ctx, 2, "v2", 2)
+	d.step(ctx, "start a VM of tag v2 through B", "pulled from A or B, Started", func(ctx context.Context) (string, error) {
+		return d.start(ctx, 1, "v2", 0, 1)
 	})
+	d.step(ctx, "bring C back with an empty disk", "it copies what it lacks: every tag is on three hosts", d.copiesAreBack)
+}
+
+// copiesAreBack starts host C and waits until every host has every tag.
+func (d *teller) copiesAreBack(ctx context.Context) (string, error) {
+	if err := d.cloud.StartHost(ctx, 2); err != nil {
+		return "", err
+	}
+	registry := registryapi.NewClient(d.cloud.RegistryURL(2), &http.Client{Timeout: 10 * time.Second})
+	ctx, cancel := context.WithTimeout(ctx, 2*vmTimeout)
+	defer cancel()
+	for {
+		tags, err := registry.Copies(ctx)
+		if err == nil && !slices.ContainsFunc(tags, func(t registryapi.TagCopies) bool { return len(t.Hosts) < 3 }) {
+			return fmt.Sprintf("%d tags, each on 3 hosts", len(tags)), nil
+		}
+		select {
+		case <-ctx.Done():
+			return "", fmt.Errorf("copies after %s: %+v, %w", 2*vmTimeout, tags, errors.Join(err, ctx.Err()))
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 func (d *teller) tidyUp(ctx context.Context) {
-	d.say("Everything comes back, and everything ends.")
-	d.step(ctx, "bring back controllers A and B and registry 1", "all ready; A, B and C list the same instances", func(ctx context.Context) (string, error) {
-		if err := d.cloud.Controllers[1].Signal(syscall.SIGCONT); err != nil {
-			return "", err
-		}
-		if err := d.restart(ctx, d.cloud.Registries[0], d.cloud.RegistryURL(0)); err != nil {
-			return "", err
-		}
-		if err := d.restart(ctx, d.cloud.Controllers[0], d.cloud.ControllerURL(0)); err != nil {
-			return "", err
-		}
-		for i := range d.cloud.Controllers {
+	d.say("Everything ends.")
+	d.step(ctx, "list the instances at A, B and C", "the same at each", func(ctx context.Context) (string, error) {
+		for i := range d.cloud.Hosts {
 			if err := d.listed(ctx, i, d.instances); err != nil {
 				return "", err
 			}
@@ -231,20 +263,12 @@ func (d *teller) tidyUp(ctx context.Context) {
 	})
 }
 
-func (d *teller) restart(ctx context.Context, p *localcloud.Process, url string) error {
-	if err := p.Start(); err != nil {
-		return err
-	}
-	return d.cloud.Ready(ctx, p, url+"/readyz")
-}
-
-// push pushes the node's template to registry i and waits until a controller
-// lists the tag.
-func (d *teller) push(ctx context.Context, i int, tag string) (string, error) {
+// push pushes the node's template to host i; host seenBy must list the tag.
+func (d *teller) push(ctx context.Context, i int, tag string, seenBy int) (string, error) {
 	if _, err := d.cloud.Anka(ctx, "registry", "-o2", "-r", d.cloud.RegistryURL(i), "push", templateName, "-t", tag); err != nil {
 		return "", err
 	}
-	registry := registryapi.NewClient(d.cloud.RegistryURL(i), &http.Client{Timeout: 10 * time.Second})
+	registry := registryapi.NewClient(d.cloud.RegistryURL(seenBy), &http.Client{Timeout: 10 * time.Second})
 	template, err := findTemplate(ctx, registry)
 	if err != nil {
 		return "", err
@@ -254,7 +278,7 @@ func (d *teller) push(ctx context.Context, i int, tag string) (string, error) {
 		return "", err
 	}
 	if !slices.ContainsFunc(full.Versions, func(v registryapi.Version) bool { return v.Tag == tag }) {
-		return "", fmt.Errorf("the registry does not list tag %s", tag)
+		return "", fmt.Errorf("host %s does not list tag %s", letters[seenBy], tag)
 	}
 	return fmt.Sprintf("template %s, tag %s, %d MB", full.Name, tag, full.Size>>20), nil
 }
@@ -275,7 +299,7 @@ func findTemplate(ctx context.Context, registry *registryapi.Client) (registryap
 // start asks controller via for an instance, waits until it is Started and
 // checks that every controller in seenBy shows the same.
 func (d *teller) start(ctx context.Context, via int, tag string, seenBy ...int) (string, error) {
-	registry := registryapi.NewClient(d.cloud.RegistryURL(1), &http.Client{Timeout: 10 * time.Second})
+	registry := registryapi.NewClient(d.cloud.RegistryURL(via), &http.Client{Timeout: 10 * time.Second})
 	template, err := findTemplate(ctx, registry)
 	if err != nil {
 		return "", err

@@ -19,8 +19,10 @@ const upDir = ".up"
 func upConfig(bin string) (localcloud.Config, error) {
 	dir, err := filepath.Abs(upDir)
 	return localcloud.Config{Bin: bin, Dir: dir, NodeName: nodeName, KeepRunning: true,
-		EtcdClient: []int{2379, 2479, 2579}, EtcdPeer: []int{2380, 2480, 2580},
-		Controllers: []int{8090, 8190, 8290}, Registries: []int{8089, 8189}}, err
+		Hosts: []localcloud.Ports{
+			{Controller: 8090, Registry: 8089, Client: 2379, Peer: 2380},
+			{Controller: 8190, Registry: 8189, Client: 2479, Peer: 2480},
+			{Controller: 8290, Registry: 8289, Client: 2579, Peer: 2580}}}, err
 }
 
 // up starts the cloud and leaves it running.
@@ -43,7 +45,7 @@ func up(ctx context.Context, bin string) (err error) {
 			err = errors.Join(err, cloud.Stop(cleanup), os.RemoveAll(cfg.Dir))
 		}
 	}()
-	fmt.Println("starting 3 etcd members, 3 controllers and 2 registries on one directory ...")
+	fmt.Println("starting three hosts, each with controller, registry and etcd member ...")
 	if err := cloud.Start(ctx); err != nil {
 		return err
 	}
@@ -63,34 +65,33 @@ func up(ctx context.Context, bin string) (err error) {
 		return err
 	}
 	fmt.Printf(upText, cloud.ControllerURL(0), cloud.ControllerURL(1), cloud.ControllerURL(2),
-		cloud.RegistryURL(0), cloud.RegistryURL(1),
-		cloud.ControllerURL(0), template.ID, cloud.ControllerURL(1),
-		filepath.Join(cfg.Dir, "node"), filepath.Join(bin, "ankacluster"),
-		filepath.Join(upDir, "run", "controller-1"),
-		filepath.Join(upDir, "log"))
+		cloud.RegistryURL(0), cloud.RegistryURL(1), cloud.RegistryURL(2),
+		template.ID, filepath.Join(cfg.Dir, "node"), filepath.Join(bin, "ankacluster"),
+		filepath.Join(upDir, "run", "host-1"), filepath.Join(upDir, "host-1"), filepath.Join(upDir, "log"))
 	return nil
 }
 
 const upText = `
-The cloud is up:
-  controllers  %s  %s  %s
-  registries   %s  %s  (one directory)
+The cloud is up: three hosts, each with controller, registry and etcd member.
+  controllers  %[1]s  %[2]s  %[3]s
+  registries   %[4]s  %[5]s  %[6]s  (they are one)
   node         demo-node, Active; template "demo" with tag v1
 
 Three things to try:
   1. start a VM through one controller, look at it through another:
-       curl -d '{"vmid":"%[7]s","tag":"v1"}' %[6]s/api/v1/vm
-       curl %[8]s/api/v1/vm
+       curl -d '{"vmid":"%[7]s","tag":"v1"}' %[1]s/api/v1/vm
+       curl %[2]s/api/v1/vm
   2. see what the node knows of its controllers and registries:
-       ANKA_STATE_DIR=%[9]s %[10]s status
-  3. kill a controller, look what the node makes of it, bring it back:
-       kill -9 $(cat %[11]s.pid)
-       ANKA_STATE_DIR=%[9]s %[10]s endpoints --watch     (down within a second)
-       %[11]s.sh
-       ANKA_STATE_DIR=%[9]s %[10]s endpoints --watch     (it returns by and by)
+       ANKA_STATE_DIR=%[8]s %[9]s status
+  3. lose a host with its disk, look what the node makes of it, bring it back:
+       kill -9 $(cat %[10]s.pid) && rm -r %[11]s
+       ANKA_STATE_DIR=%[8]s %[9]s endpoints --watch     (down within a second)
+       %[9]s template list --copies --url %[2]s
+       %[10]s.sh
+       ANKA_STATE_DIR=%[8]s %[9]s endpoints --watch     (it returns by and by)
 
 The node's hypervisor is a fake anka: it starts no macOS, and so takes no time.
-Logs are in %[12]s, the agent's: ANKA_STATE_DIR=%[9]s %[10]s logs
+Logs are in %[12]s, the agent's: ANKA_STATE_DIR=%[8]s %[9]s logs
 End it with: make down
 `
 

@@ -1,7 +1,7 @@
-// Package localcloud runs a whole build cloud as real processes on loopback: an
-// etcd cluster, controllers, registries that share a directory, and a node whose
-// hypervisor is the fake `anka`. The demo and the end-to-end tests drive it;
-// each process can be killed, hung and brought back by itself.
+// Package localcloud runs a whole build cloud as real processes on loopback: hosts
+// of one `anka-controller --standalone --cluster` each, which is controller, registry
+// and etcd member, and a node whose hypervisor is the fake `anka`. The demo drives
+// it; each process can be killed, hung, robbed of its disk and brought back by itself.
 package localcloud
 
 import (
@@ -22,27 +22,24 @@ import (
 // Config says where the cloud's executables, data and ports are. Every path is
 // absolute.
 type Config struct {
-	Bin string // folder of ankacluster, anka-controller, anka-registry, etcd, fakeanka
+	Bin string // folder of ankacluster, anka-controller, fakeanka
 	Dir string // data, logs and pid files; made if missing
 
-	EtcdClient  []int // client ports, one per member
-	EtcdPeer    []int // peer ports, as many
-	Controllers []int
-	Registries  []int
-
+	Hosts    []Ports
 	NodeName string
 	// KeepRunning records pid files, so that another program can end the cloud.
 	KeepRunning bool
 }
 
-// Validate reports a port that is already in use and counts that do not match.
+// Ports are those of one host: of its controller, its registry, and its etcd member
+// for clients and for other members.
+type Ports struct{ Controller, Registry, Client, Peer int }
+
+// Validate reports ports that are already in use.
 func (c Config) Validate() error {
-	if len(c.EtcdClient) != len(c.EtcdPeer) {
-		return errors.New("as many etcd peer ports as client ports are needed")
-	}
 	var errs []error
-	for _, list := range [][]int{c.EtcdClient, c.EtcdPeer, c.Controllers, c.Registries} {
-		for _, port := range list {
+	for _, host := range c.Hosts {
+		for _, port := range []int{host.Controller, host.Registry, host.Client, host.Peer} {
 			l, err := net.Listen("tcp", Addr(port))
 			if err != nil {
 				errs = append(errs, fmt.Errorf("port %d is taken (%w); end what listens there: lsof -i :%d", port, err, port))
@@ -80,10 +77,8 @@ func FreePorts(n int) ([]int, error) {
 
 // Cloud is the set of processes. New starts nothing.
 type Cloud struct {
-	cfg         Config
-	Etcd        []*Process
-	Controllers []*Process
-	Registries  []*Process
+	cfg   Config
+	Hosts []*Process
 }
 
 // New prepares the cloud's folders and processes.
@@ -91,7 +86,7 @@ func New(cfg Config) (*Cloud, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	for _, d := range []string{"log", "run", "registry", "node", "anka"} {
+	for _, d := range []string{"log", "run", "node", "anka"} {
 		if err := os.MkdirAll(filepath.Join(cfg.Dir, d), 0o755); err != nil {
 			return nil, err
 		}
@@ -100,27 +95,23 @@ func New(cfg Config) (*Cloud, error) {
 	if err := os.Symlink(filepath.Join(cfg.Bin, "fakeanka"), c.ankaPath()); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, err
 	}
-	var members, endpoints []string
-	for i := range cfg.EtcdClient {
-		members = append(members, fmt.Sprintf("etcd-%d=%s", i+1, URL(cfg.EtcdPeer[i])))
-		endpoints = append(endpoints, URL(cfg.EtcdClient[i]))
+	var members []string
+	for _, host := range cfg.Hosts {
+		members = append(members, Addr(host.Peer))
 	}
-	for i := range cfg.EtcdClient {
-		name := fmt.Sprintf("etcd-%d", i+1)
-		member := Etcd{Name: name, Dir: filepath.Join(cfg.Dir, name), Client: URL(cfg.EtcdClient[i]), Peer: URL(cfg.EtcdPeer[i])}
-		c.Etcd = append(c.Etcd, c.process(name, "etcd", nil, member.Args(strings.Join(members, ","))...))
-	}
-	for i, port := range cfg.Registries {
-		c.Registries = append(c.Registries, c.process(fmt.Sprintf("registry-%d", i+1), "anka-registry", []string{
-			"ANKA_LISTEN_ADDR=" + Addr(port), "ANKA_BASE_PATH=" + filepath.Join(cfg.Dir, "registry")}))
-	}
-	for i, port := range cfg.Controllers {
-		c.Controllers = append(c.Controllers, c.process(fmt.Sprintf("controller-%d", i+1), "anka-controller", []string{
-			"ANKA_LISTEN_ADDR=" + Addr(port), "ANKA_ETCD_ENDPOINTS=" + strings.Join(endpoints, ","),
-			"ANKA_ANKA_REGISTRY=" + URL(cfg.Registries[i%len(cfg.Registries)])}))
+	for i, host := range cfg.Hosts {
+		c.Hosts = append(c.Hosts, c.process(hostName(i), "anka-controller", []string{
+			"ANKA_STANDALONE=true", "ANKA_CLUSTER=" + strings.Join(members, ","), "ANKA_CLUSTER_SELF=" + members[i],
+			"ANKA_LISTEN_ADDR=" + Addr(host.Controller), "ANKA_REGISTRY_LISTEN_ADDRESS=" + Addr(host.Registry),
+			"ANKA_ETCD_LISTEN_CLIENT=" + Addr(host.Client), "ANKA_ETCD_LISTEN_PEER=" + Addr(host.Peer),
+			"ANKA_DATA_DIR=" + c.disk(i)}))
 	}
 	return c, nil
 }
+
+func hostName(i int) string { return fmt.Sprintf("host-%d", i+1) }
+
+func (c *Cloud) disk(i int) string { return filepath.Join(c.cfg.Dir, hostName(i)) }
 
 func (c *Cloud) process(name, executable string, env []string, args ...string) *Process {
 	p := &Process{Name: name, Path: filepath.Join(c.cfg.Bin, executable), Args: args, Env: env,
@@ -131,32 +122,45 @@ func (c *Cloud) process(name, executable string, env []string, args ...string) *
 	return p
 }
 
-// Start starts etcd, the registries and the controllers and returns when each
-// of them is ready.
+// Start starts the hosts and returns when each of them is ready.
 func (c *Cloud) Start(ctx context.Context) error {
-	for _, group := range [][]*Process{c.Etcd, c.Registries, c.Controllers} {
-		for _, p := range group {
-			if err := p.Start(); err != nil {
-				return err
-			}
-		}
-	}
-	for i, p := range c.Etcd {
-		if err := c.Ready(ctx, p, URL(c.cfg.EtcdClient[i])+"/readyz"); err != nil {
+	for _, p := range c.Hosts {
+		if err := p.Start(); err != nil {
 			return err
 		}
 	}
-	for i, p := range c.Registries {
-		if err := c.Ready(ctx, p, URL(c.cfg.Registries[i])+"/readyz"); err != nil {
-			return err
-		}
-	}
-	for i, p := range c.Controllers {
-		if err := c.Ready(ctx, p, URL(c.cfg.Controllers[i])+"/readyz"); err != nil {
+	for i := range c.Hosts {
+		if err := c.AwaitHost(ctx, i); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// StartHost starts the i-th host, which does not run, and returns when it is ready.
+func (c *Cloud) StartHost(ctx context.Context, i int) error {
+	if err := c.Hosts[i].Start(); err != nil {
+		return err
+	}
+	return c.AwaitHost(ctx, i)
+}
+
+// AwaitHost waits until the i-th host's controller and registry are ready.
+func (c *Cloud) AwaitHost(ctx context.Context, i int) error {
+	for _, url := range []string{c.ControllerURL(i), c.RegistryURL(i)} {
+		if err := c.Ready(ctx, c.Hosts[i], url+"/readyz"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// LoseHost kills the i-th host and removes its disk.
+func (c *Cloud) LoseHost(i int) error {
+	if err := c.Hosts[i].Kill(); err != nil {
+		return err
+	}
+	return os.RemoveAll(c.disk(i))
 }
 
 // readyTimeout is generous: a loaded machine starts a dozen processes at once.
@@ -196,24 +200,22 @@ func (c *Cloud) Stop(ctx context.Context) error {
 	if _, err := c.Anka(ctx, "delete", "-a", "--yes"); err != nil && ctx.Err() == nil {
 		errs = append(errs, err)
 	}
-	for _, group := range [][]*Process{c.Controllers, c.Registries, c.Etcd} {
-		for _, p := range group {
-			_ = p.Signal(syscall.SIGCONT) // a hung process cannot end
-		}
-		for _, p := range group {
-			errs = append(errs, p.Stop(12*time.Second))
-		}
+	for _, p := range c.Hosts {
+		_ = p.Signal(syscall.SIGCONT) // a hung process cannot end
+	}
+	for _, p := range c.Hosts {
+		errs = append(errs, p.Stop(12*time.Second))
 	}
 	return errors.Join(errs...)
 }
 
 // ControllerURL and RegistryURL return the i-th server's address.
-func (c *Cloud) ControllerURL(i int) string { return URL(c.cfg.Controllers[i]) }
-func (c *Cloud) RegistryURL(i int) string   { return URL(c.cfg.Registries[i]) }
+func (c *Cloud) ControllerURL(i int) string { return URL(c.cfg.Hosts[i].Controller) }
+func (c *Cloud) RegistryURL(i int) string   { return URL(c.cfg.Hosts[i].Registry) }
 
 // ControllerURLs returns every controller's address.
 func (c *Cloud) ControllerURLs() []string {
-	urls := make([]string, len(c.cfg.Controllers))
+	urls := make([]string, len(c.cfg.Hosts))
 	for i := range urls {
 		urls[i] = c.ControllerURL(i)
 	}

@@ -20,10 +20,7 @@ func Down(ctx context.Context, cfg Config, said func(what string)) error {
 	if _, err := c.Anka(ctx, "delete", "-a", "--yes"); err != nil {
 		errs = append(errs, err)
 	}
-	var executables []string
-	for _, name := range []string{"anka-controller", "anka-registry", "etcd"} {
-		executables = append(executables, filepath.Join(cfg.Bin, name))
-	}
+	executables := []string{filepath.Join(cfg.Bin, "anka-controller")}
 	_, err := StopRecorded(ctx, filepath.Join(cfg.Dir, "run"), executables, func(name string) { said(name + " has ended") })
 	return errors.Join(append(errs, err)...)
 }

@@ -76,7 +76,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	fs.DurationVar(&o.duration, "duration", 30*time.Second, "length of the steady load")
 	fs.StringVar(&o.etcd, "etcd", "", "client URL of an etcd member whose writes and size are measured")
 	fs.StringVar(&o.registry, "registry", "", "address at which to serve a registry that knows the template")
-	fs.StringVar(&o.cloud, "cloud", "", "folder with the executables etcd and anka-controller: start three of each for the time of the run")
+	fs.StringVar(&o.cloud, "cloud", "", "folder with the executables anka-controller and etcd (make build etcd): start three of each for the time of the run")
 	fs.BoolVar(&o.json, "json", false, "print JSON")
 	if err := fs.Parse(args); err != nil {
 		return o, err
