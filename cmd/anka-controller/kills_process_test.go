@@ -69,6 +69,25 @@ func (h *clusterHost) answers() {
 	h.t.Fatalf("%s does not answer: %v\n%s", h.addr, err, h.log)
 }
 
+// startHosts starts three hosts on addresses of loopback, and waits for them.
+func startHosts(t *testing.T) (hosts []*clusterHost) {
+	t.Helper()
+	var addrs []string
+	for i := range 3 {
+		addrs = append(addrs, fmt.Sprintf("127.%d.%d.%d", 1+os.Getpid()>>8%254, os.Getpid()&255, 4+i))
+	}
+	for _, addr := range addrs {
+		h := &clusterHost{t: t, addr: addr, dir: filepath.Join(t.TempDir(), "data"), hosts: strings.Join(addrs, ","), log: &syncBuffer{}}
+		hosts = append(hosts, h)
+		h.start()
+		t.Cleanup(func() { h.kill() })
+	}
+	for _, h := range hosts {
+		h.answers()
+	}
+	return hosts
+}
+
 // anyHost sends each request to the next host.
 type anyHost struct {
 	hosts []*clusterHost
@@ -87,20 +106,7 @@ func TestKillsDuringPushes(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("needs addresses of loopback that only Linux has without being told")
 	}
-	var addrs []string
-	for i := range 3 {
-		addrs = append(addrs, fmt.Sprintf("127.%d.%d.%d", 1+os.Getpid()>>8%254, os.Getpid()&255, 4+i))
-	}
-	var hosts []*clusterHost
-	for _, addr := range addrs {
-		h := &clusterHost{t: t, addr: addr, dir: filepath.Join(t.TempDir(), "data"), hosts: strings.Join(addrs, ","), log: &syncBuffer{}}
-		hosts = append(hosts, h)
-		h.start()
-		t.Cleanup(func() { h.kill() })
-	}
-	for _, h := range hosts {
-		h.answers()
-	}
+	hosts := startHosts(t)
 	pool := &http.Client{Transport: &anyHost{hosts: hosts}}
 	client, err := transfer.New(transfer.Config{Base: "http://pool", HTTP: pool, Chunk: 4 << 20, Attempts: 40, MaxBackoff: time.Second})
 	if err != nil {
