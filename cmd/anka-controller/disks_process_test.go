@@ -89,7 +89,7 @@ func TestDisksLostOneAfterAnother(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("needs addresses of loopback that only Linux has without being told")
 	}
-	hosts := startHosts(t)
+	hosts := startHosts(t, t.TempDir())
 	pool := &http.Client{Transport: &anyHost{hosts: hosts[:1]}}
 	client, err := transfer.New(transfer.Config{Base: "http://pool", HTTP: pool, Attempts: 40, MaxBackoff: time.Second})
 	if err != nil {

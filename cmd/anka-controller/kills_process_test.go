@@ -31,17 +31,18 @@ var kills = flag.Int("kills", 20, "how often a host is killed during pushes")
 
 // clusterHost is one anka-controller --standalone --cluster of a test.
 type clusterHost struct {
-	t         *testing.T
+	t         testing.TB
 	addr, dir string
 	hosts     string
+	flags     []string // beside those that say who it is
 	log       *syncBuffer
 	cmd       *exec.Cmd
 }
 
 func (h *clusterHost) start() {
 	h.t.Helper()
-	h.cmd = exec.Command(os.Args[0], "--standalone", "--cluster", h.hosts, "--cluster-self", h.addr, "--listen-addr", h.addr+":8090",
-		"--registry-listen-address", h.addr+":8089", "--data-dir", h.dir)
+	h.cmd = exec.Command(os.Args[0], append([]string{"--standalone", "--cluster", h.hosts, "--cluster-self", h.addr, "--listen-addr", h.addr + ":8090",
+		"--registry-listen-address", h.addr + ":8089", "--data-dir", h.dir}, h.flags...)...)
 	h.cmd.Env = []string{mainVar + "=1", "HOME=" + h.dir}
 	h.cmd.Stdout, h.cmd.Stderr = h.log, h.log
 	if err := h.cmd.Start(); err != nil {
@@ -69,15 +70,16 @@ func (h *clusterHost) answers() {
 	h.t.Fatalf("%s does not answer: %v\n%s", h.addr, err, h.log)
 }
 
-// startHosts starts three hosts on addresses of loopback, and waits for them.
-func startHosts(t *testing.T) (hosts []*clusterHost) {
+// startHosts starts three hosts on addresses of loopback, with their data in dir, and
+// waits for them.
+func startHosts(t testing.TB, dir string, flags ...string) (hosts []*clusterHost) {
 	t.Helper()
 	var addrs []string
 	for i := range 3 {
 		addrs = append(addrs, fmt.Sprintf("127.%d.%d.%d", 1+os.Getpid()>>8%254, os.Getpid()&255, 4+i))
 	}
 	for _, addr := range addrs {
-		h := &clusterHost{t: t, addr: addr, dir: filepath.Join(t.TempDir(), "data"), hosts: strings.Join(addrs, ","), log: &syncBuffer{}}
+		h := &clusterHost{t: t, addr: addr, dir: filepath.Join(dir, addr), hosts: strings.Join(addrs, ","), flags: flags, log: &syncBuffer{}}
 		hosts = append(hosts, h)
 		h.start()
 		t.Cleanup(func() { h.kill() })
@@ -106,7 +108,7 @@ func TestKillsDuringPushes(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("needs addresses of loopback that only Linux has without being told")
 	}
-	hosts := startHosts(t)
+	hosts := startHosts(t, t.TempDir())
 	pool := &http.Client{Transport: &anyHost{hosts: hosts}}
 	client, err := transfer.New(transfer.Config{Base: "http://pool", HTTP: pool, Chunk: 4 << 20, Attempts: 40, MaxBackoff: time.Second})
 	if err != nil {
