@@ -44,6 +44,7 @@ type Command struct {
 	Args  []string
 	Env   []string // added to the agent's own; never logged
 	Stdin io.Reader
+	As    *User // nil: the agent's own user
 	// Timeout bounds the whole run; 0 means none.
 	Timeout time.Duration
 	// Stall ends a command that for so long printed nothing, used no CPU and
@@ -70,6 +71,8 @@ type Runner struct {
 	dir string // where running groups are noted; "" notes nothing
 	log *zap.Logger
 	obs Observer
+
+	launch launch
 }
 
 // Observer is told of every command that ended. verb is the first argument that
@@ -82,7 +85,7 @@ func New(dir string, log *zap.Logger, obs Observer) *Runner {
 	if obs == nil {
 		obs = func(string, time.Duration, error) {}
 	}
-	return &Runner{dir: dir, log: log, obs: obs}
+	return &Runner{dir: dir, log: log, obs: obs, launch: thisSystem()}
 }
 
 // Run runs c to its end. The error wraps ErrTimeout or ErrStalled when Run ended
@@ -117,10 +120,10 @@ func (r *Runner) run(ctx context.Context, c Command) (Result, error) {
 	}
 	stdout, stderr := &tail{limit: limit}, &tail{limit: limit}
 	cmd, err := start(ctx, func() *exec.Cmd {
-		cmd := exec.Command(c.Path, c.Args...)
-		cmd.Env = append(aroundProxies(cmd.Environ()), c.Env...)
+		cmd := r.launch.newCommand(c)
+		cmd.Env = aroundProxies(cmd.Env)
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, stdout, stderr
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		cmd.SysProcAttr.Setpgid = true
 		cmd.WaitDelay = outputWait
 		return cmd
 	})

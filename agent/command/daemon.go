@@ -25,16 +25,15 @@ type Daemon struct {
 }
 
 // Spawn starts c as a daemon: in a session of its own, with both streams in
-// output, which must be a file, and with no input. Of c only Path, Args and Env
-// count. Until Keep the daemon counts as a leftover, which a later agent ends.
+// output, which must be a file, and with no input. Of c only Path, Args, Env
+// and As count. Until Keep the daemon counts as a leftover, which a later agent ends.
 // ctx is for the start only.
 func (r *Runner) Spawn(ctx context.Context, c Command, output *os.File) (*Daemon, error) {
 	began := time.Now()
 	cmd, err := start(ctx, func() *exec.Cmd {
-		cmd := exec.Command(c.Path, c.Args...)
-		cmd.Env = append(cmd.Environ(), c.Env...)
+		cmd := r.launch.newCommand(c)
 		cmd.Stdout, cmd.Stderr = output, output
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		cmd.SysProcAttr.Setsid = true
 		return cmd
 	})
 	r.obs(verb(c.Args), time.Since(began), err)

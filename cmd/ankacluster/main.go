@@ -16,6 +16,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ankacluster/ankacluster/agent/command"
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
 	"github.com/ankacluster/ankacluster/internal/cliargs"
 	"github.com/ankacluster/ankacluster/internal/selfpath"
@@ -31,6 +32,9 @@ const (
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == command.BecomeUser { // no command of people's
+		os.Exit(command.Become(os.Args[2:]))
+	}
 	_, _ = selfpath.Program() // before an upgrade replaces it; the error comes where it is needed
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args, os.Stdout, os.Stderr)
