@@ -204,7 +204,7 @@ func chaosWithAnka(t *testing.T) *chaosMac {
 
 func chaosWithTart(t *testing.T) *chaosMac {
 	m := newChaosMac(t, "faketart")
-	m.variable, m.env, m.rounds = chaosTart, []string{"TART_HOME=" + m.home, "FAKETART_DISK_BYTES=16K", "FAKETART_MAX_RUNNING=0"}, rounds(20, 200)
+	m.variable, m.env, m.rounds = chaosTart, []string{"TART_HOME=" + m.home, "FAKETART_DISK_BYTES=16K", "FAKETART_MAX_RUNNING=0", fmt.Sprint("FAKETART_CONSOLE_UID=", os.Getuid())}, rounds(20, 200)
 	m.faults = `[
  {"command":"run","action":"fail","code":1,"message":"boot failed","probability":0.05},
  {"command":"run","action":"hang","probability":0.03},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -32,7 +33,7 @@ func newMac(t *testing.T) *mac { return &mac{t, t.TempDir()} }
 
 func (m *mac) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), selfEnv+"=1", "TART_HOME="+m.dir, "FAKETART_DISK_BYTES=16K", "FAKETART_MAX_RUNNING=1")
+	cmd.Env = append(os.Environ(), selfEnv+"=1", "TART_HOME="+m.dir, "FAKETART_DISK_BYTES=16K", "FAKETART_MAX_RUNNING=1", fmt.Sprint("FAKETART_CONSOLE_UID=", os.Getuid()))
 	return cmd
 }
 
@@ -73,7 +74,7 @@ func (m *mac) until(name, state string) {
 // Messages and exit codes are those that the agent tells failures apart by.
 func TestErrorsAreThoseOfTheRealCommand(t *testing.T) {
 	m := newMac(t)
-	m.says(0, "2.32.1", "--version")
+	m.says(0, "2.35.0", "--version")
 	m.says(64, "Error: Unexpected argument 'nonsense'\nUsage: tart", "nonsense")
 	m.says(64, "Error: Unknown option '--nonsense'", "list", "--nonsense")
 	m.says(2, `the specified VM "none" does not exist`, "get", "none", "--format", "json")

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // A command in the guest is a child of the VM's process, by way of a watcher that
@@ -41,15 +42,17 @@ func newGuests(l *net.UnixListener, v vm) (*guests, error) {
 	return g, errors.Join(os.MkdirAll(v.path("root"), 0o755), g.writeTools())
 }
 
-// writeTools makes the guest's own sudo and shutdown.
+// writeTools makes the guest's own sudo, shutdown and diskutil.
 func (g *guests) writeTools() error {
 	if err := os.MkdirAll(g.vm.path("bin"), 0o755); err != nil {
 		return err
 	}
 	sudo := "#!/bin/sh\n[ \"$1\" = -n ] && shift\nexec \"$@\"\n"
-	shutdown := fmt.Sprintf("#!/bin/sh\nkill -INT %d\n", os.Getpid())
+	shutdown := fmt.Sprintf("#!/bin/sh\n[ -e '%s' ] && kill -INT %d\n", g.vm.path(bootedFile), os.Getpid())
+	diskutil := fmt.Sprintf("#!/bin/sh\ngb=$(cat '%s')\necho \"   Container Total Space:     $gb.0 GB (${gb}000000000 Bytes) (exactly 1 512-Byte-Units)\"\n", g.vm.path(usedFile))
 	return errors.Join(os.WriteFile(g.vm.path("bin/sudo"), []byte(sudo), 0o755),
-		os.WriteFile(g.vm.path("bin/shutdown"), []byte(shutdown), 0o755))
+		os.WriteFile(g.vm.path("bin/shutdown"), []byte(shutdown), 0o755),
+		os.WriteFile(g.vm.path("bin/diskutil"), []byte(diskutil), 0o755))
 }
 
 // serve takes commands until end.
@@ -150,7 +153,7 @@ func execute(_ context.Context, s *store, o options) error {
 	if os.Getenv("FAKETART_GUEST_AGENT") == "off" {
 		return noAgent
 	}
-	if _, err := os.Stat(v.path(leaseFile)); err != nil { // not booted
+	if _, err := os.Stat(v.path(bootedFile)); err != nil { // not booted
 		return noAgent
 	}
 	if err := os.Chdir(v.dir); err != nil {
@@ -171,17 +174,49 @@ func execute(_ context.Context, s *store, o options) error {
 	if err != nil {
 		return err
 	}
+	if err := s.mind(stdin); err != nil {
+		return err
+	}
 	if _, _, err := conn.WriteMsgUnix(data, syscall.UnixRights(int(stdin.Fd()), 1, 2), nil); err != nil {
 		return err
 	}
+	if versionIn("2.27.1", "2.27.3") {
+		if err := conn.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+			return err
+		}
+	}
 	var code int
-	if err := json.NewDecoder(conn).Decode(&code); err != nil {
-		return failf("the VM has gone")
+	if err := json.NewDecoder(conn).Decode(&code); errors.Is(err, os.ErrDeadlineExceeded) {
+		return errors.New("deadline exceeded (4): timed out")
+	} else if err != nil {
+		return errors.New("unavailable (14): Transport became inactive")
 	}
 	if code == 0 {
 		return nil
 	}
 	return guestExit(code)
+}
+
+// mind does what versions of the real command do wrong with the input of exec.
+func (s *store) mind(stdin *os.File) error {
+	info, err := stdin.Stat()
+	if err != nil {
+		return err
+	}
+	switch {
+	case info.Mode().IsRegular() && versionIn("", "2.28.2"):
+		for { // it waits for a file to become readable, which is told of pipes only
+			time.Sleep(time.Hour)
+		}
+	case info.Mode()&os.ModeNamedPipe != 0 && versionIn("", "2.33.0"):
+		f, err := os.OpenFile(filepath.Join(s.home, "spins"), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(f, os.Getpid())
+		return errors.Join(err, f.Close())
+	}
+	return nil
 }
 
 // guestCommand is the hidden command that watches over one in the guest; guestBin

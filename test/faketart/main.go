@@ -14,28 +14,33 @@
 //
 // What it does not do as the real one: disks are not compressed in the registry
 // (the layers have the media type and the annotations all the same), a disk's size
-// is a number beside it, and nothing is pruned.
+// is a number beside it, and nothing is pruned but what a killed pull left.
 //
 // # Environment
 //
 //	TART_HOME             where VMs and images are (default ~/.tart, as with the real one)
 //	FAKETART_DISK_BYTES   size of a created disk's random content, such as 64M (default 1M)
 //	FAKETART_MAX_RUNNING  macOS VMs that may run at once (default 2; 0: no limit)
-//	FAKETART_BOOT         how long a VM has no address and no guest agent after its start (default 0s)
-//	FAKETART_GUEST_AGENT  "off": the images have no guest agent
-//	FAKETART_VERSION      what --version answers
+//	FAKETART_BOOT         how long after its start a guest asks for an address and its agent answers (default 0s)
+//	FAKETART_GUEST_AGENT  "off": the images have no guest agent; "grow": it is told to grow the file system
+//	FAKETART_VERSION      which tart this is (default 2.35.0): its options and, where they are known, its faults
+//	FAKETART_CONSOLE_UID  who is logged in at the screen (default: any but root)
+//	FAKETART_KEYCHAIN     "locked": that user's keychain is
+//	FAKETART_ADDRESSES    how many addresses there are for VMs (default 253)
+//	FAKETART_LEASE        how long a VM's address is kept from others (default 24h)
 //	FAKETART_FAULTS       faults, as in the file faults.json; see package fakefault
 //
 // # Files, below TART_HOME
 //
 //	vms/NAME              a local VM: config.json, disk.img, nvram.bin
 //	cache/OCIs/HOST/...   images: a directory for each digest, a symbolic link for each tag
+//	leases.json           the host's DHCP leases, by hardware address
+//	spins                 a line for each exec that kept a core of a real host busy
 //	faults.json           what is to go wrong
 //	calls.log             one JSON object a call, for tests to count
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -59,7 +64,6 @@ func main() {
 // command is one entry of the command table.
 type command struct {
 	usage string // what stands after the name
-	flags string // see parse
 	args  int    // how many arguments it takes at least
 	run   func(ctx context.Context, s *store, o options) error
 }
@@ -68,27 +72,30 @@ var commands map[string]command
 
 func init() { // not a literal: help walks the table
 	commands = map[string]command{
-		"create":  {"[--from-ipsw <path>] [--linux] [--disk-size <GB>] <name>", "from-ipsw: linux disk-size: disk-format:", 1, create},
-		"clone":   {"<source-name> <new-name>", "insecure concurrency: prune-limit:", 2, clone},
-		"run":     {"<name>", "no-graphics no-audio no-clipboard suspendable", 1, runVM},
-		"set":     {"<name>", "cpu: memory: display: random-mac random-serial disk-size:", 1, set},
-		"get":     {"<name>", "format:", 1, get},
-		"list":    {"[--source <source>] [--format <format>] [--quiet]", "source: format: quiet q", 0, list},
-		"login":   {"<host>", "username: password-stdin insecure no-validate", 1, login},
-		"ip":      {"<name>", "wait: resolver:", 1, ip},
-		"exec":    {"[-i] [-t] <name> <command> ...", "i t", 2, execute},
-		"pull":    {"<remote-name>", "insecure concurrency:", 1, pull},
-		"push":    {"<local-name> <remote-names> ...", "insecure concurrency: chunk-size: label: populate-cache", 2, push},
-		"rename":  {"<name> <new-name>", "", 2, rename},
-		"stop":    {"<name>", "timeout: t:", 1, stop},
-		"suspend": {"<name>", "", 1, suspend},
-		"delete":  {"<name> ...", "", 1, remove},
+		"create":  {"[--from-ipsw <path>] [--linux] [--disk-size <GB>] <name>", 1, create},
+		"clone":   {"<source-name> <new-name>", 2, clone},
+		"run":     {"<name>", 1, runVM},
+		"set":     {"<name>", 1, set},
+		"get":     {"<name>", 1, get},
+		"list":    {"[--source <source>] [--format <format>] [--quiet]", 0, list},
+		"login":   {"<host>", 1, login},
+		"ip":      {"<name>", 1, ip},
+		"exec":    {"[-i] [-t] <name> <command> ...", 2, execute},
+		"pull":    {"<remote-name>", 1, pull},
+		"push":    {"<local-name> <remote-names> ...", 2, push},
+		"rename":  {"<name> <new-name>", 2, rename},
+		"stop":    {"<name>", 1, stop},
+		"suspend": {"<name>", 1, suspend},
+		"delete":  {"<name> ...", 1, remove},
 	}
 }
 
 func run(ctx context.Context, args []string) int {
 	if len(args) > 0 && args[0] == guestCommand {
 		return becomeGuest(args[1:])
+	}
+	if versionNumber() == "2.33.0" { // for want of an entitlement
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	}
 	s, err := openStore()
 	if err != nil {
@@ -114,8 +121,11 @@ func run(ctx context.Context, args []string) int {
 		}
 	}
 	if name == "--version" {
-		fmt.Println(cmp.Or(os.Getenv("FAKETART_VERSION"), "2.32.1"))
+		fmt.Println(versionNumber())
 	} else {
+		if name != "pull" && name != "clone" {
+			s.discardPulls()
+		}
 		err = call(ctx, s, name, cmd, args[1:])
 	}
 	if f != nil && f.After {
@@ -130,7 +140,11 @@ func run(ctx context.Context, args []string) int {
 }
 
 func call(ctx context.Context, s *store, name string, cmd command, args []string) error {
-	o, err := parse(cmd.flags, args, name == "exec")
+	known, err := loadFacts(versionNumber())
+	if err != nil {
+		return err
+	}
+	o, err := parse(known[name], args, name == "exec")
 	if err == nil && len(o.args) < cmd.args {
 		err = &validationError{message: "Missing expected argument '" + strings.Fields(cmd.usage)[0] + "'"}
 	}
@@ -219,13 +233,16 @@ func (o options) value(name string) string {
 	return ""
 }
 
-// parse reads args by a list of names, with a colon where a value follows.
-// Options stand anywhere, unless lead is set: then what follows the first argument
-// is passed through.
+// parse reads args by a list of options as facts have it; an option is kept by the
+// last of its names. Options stand anywhere, unless lead is set: then what follows
+// the first argument is passed through.
 func parse(known string, args []string, lead bool) (options, error) {
-	takes := make(map[string]bool)
-	for _, n := range strings.Fields(known) {
-		takes[strings.TrimSuffix(n, ":")] = strings.HasSuffix(n, ":")
+	takes, long := make(map[string]bool), make(map[string]string)
+	for spec := range strings.FieldsSeq(known) {
+		names := strings.Split(strings.TrimSuffix(spec, "="), ",")
+		for _, n := range names {
+			takes[n], long[n] = strings.HasSuffix(spec, "="), names[len(names)-1]
+		}
 	}
 	o := options{flags: make(map[string][]string)}
 	for len(args) > 0 {
@@ -250,7 +267,7 @@ func parse(known string, args []string, lead bool) (options, error) {
 			}
 			value, args = args[0], args[1:]
 		}
-		o.flags[key] = append(o.flags[key], value)
+		o.flags[long[key]] = append(o.flags[long[key]], value)
 	}
 	return o, nil
 }

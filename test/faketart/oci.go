@@ -123,8 +123,11 @@ func (s *store) fetch(ctx context.Context, c *transfer.Client, r remoteName, im 
 	if len(disks) == 0 {
 		return errors.New("ShouldBeAtLeastOneLayer")
 	}
-	// Its name is that of the image, so that a pull that was killed goes on.
-	tmp := vm{filepath.Join(s.home, "tmp", digest.FromString(r.String()).Encoded()[:32])}
+	tmp, release, err := s.temporary() // a pull that was killed begins anew
+	if err != nil {
+		return err
+	}
+	defer release()
 	files := filepath.Join(tmp.dir, "layers")
 	last := int64(-1)
 	pulled, err := c.Pull(ctx, r.namespace, r.reference, files, transfer.PullOptions{Report: func(p transfer.Progress) {
@@ -150,8 +153,9 @@ func (s *store) fetch(ctx context.Context, c *transfer.Client, r remoteName, im 
 	if err != nil {
 		return err
 	}
-	err = errors.Join(os.WriteFile(tmp.path("manifest.json"), raw, 0o644),
-		os.WriteFile(tmp.path(sizeFile), []byte(strconv.FormatInt(gb/1e9, 10)), 0o644), os.RemoveAll(files))
+	size := []byte(strconv.FormatInt(gb/1e9, 10))
+	err = errors.Join(os.WriteFile(tmp.path("manifest.json"), raw, 0o644), os.WriteFile(tmp.path(sizeFile), size, 0o644),
+		os.WriteFile(tmp.path(usedFile), size, 0o644), os.RemoveAll(files))
 	if err != nil {
 		return err
 	}

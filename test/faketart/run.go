@@ -43,7 +43,7 @@ func runVM(_ context.Context, s *store, o options) error {
 		return &runtimeError{fmt.Sprintf("VM %q is already running!", v.name()), 2}
 	}
 	defer held.Close()
-	if err := s.checkLimit(v, c); err != nil {
+	if err := errors.Join(s.checkLimit(v, c), checkKeychain(c)); err != nil {
 		return err
 	}
 	return s.live(v, c, o.has("suspendable"))
@@ -82,7 +82,7 @@ func (s *store) live(v vm, c config, suspendable bool) error {
 	}
 	signals := make(chan os.Signal, 4) // more than the signals that end it
 	signal.Notify(signals, os.Interrupt, syscall.SIGUSR1, syscall.SIGTERM)
-	_ = os.Remove(v.path(leaseFile)) // of the run before
+	_ = os.Remove(v.path(bootedFile)) // of the run before
 	if err := os.Remove(v.path(stateFile)); err == nil {
 		fmt.Println("restoring VM state from a snapshot...\nresuming VM...")
 	}
@@ -112,7 +112,7 @@ func (s *store) live(v vm, c config, suspendable bool) error {
 			if hang {
 				continue
 			}
-			if err := os.WriteFile(v.path(leaseFile), nil, 0o644); err != nil {
+			if err := s.boot(v, c); err != nil {
 				return err
 			}
 			g.serve()
@@ -125,7 +125,7 @@ func (s *store) live(v vm, c config, suspendable bool) error {
 			case sig == syscall.SIGTERM:
 				return failf("terminated")
 			case sig == os.Interrupt:
-				_ = os.Remove(v.path(leaseFile))
+				_ = os.Remove(v.path(bootedFile))
 				return nil
 			case !suspendable:
 				return failf("Failed to suspend the VM: the configuration does not support it")
@@ -133,14 +133,33 @@ func (s *store) live(v vm, c config, suspendable bool) error {
 				return &validationError{"You can only suspend macOS VMs", "run <name>"}
 			default:
 				fmt.Println("creating a snapshot...")
-				return errors.Join(os.WriteFile(v.path(stateFile), []byte("memory"), 0o644), os.Remove(v.path(leaseFile)))
+				return errors.Join(os.WriteFile(v.path(stateFile), []byte("memory"), 0o644), os.Remove(v.path(bootedFile)))
 			}
-		case <-tick.C: // a test that was killed cannot stop its VMs
+		case <-tick.C:
+			if _, err := os.Stat(v.path(bootedFile)); err == nil { // the guest goes on asking for an address
+				if _, err := s.obtain(c.MACAddress); err != nil {
+					return err
+				}
+			}
+			// A test that was killed cannot stop its VMs.
 			if _, err := os.Stat(v.path("config.json")); errors.Is(err, os.ErrNotExist) {
 				return nil
 			}
 		}
 	}
+}
+
+// boot is what a guest does that has come up.
+func (s *store) boot(v vm, c config) error {
+	if _, err := s.obtain(c.MACAddress); err != nil {
+		return err
+	}
+	if os.Getenv("FAKETART_GUEST_AGENT") == "grow" {
+		if err := os.WriteFile(v.path(usedFile), []byte(strconv.Itoa(v.diskGB())), 0o644); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(v.path(bootedFile), nil, 0o644)
 }
 
 // fate is what is to befall this VM.

@@ -71,9 +71,10 @@ func (v vm) name() string            { return filepath.Base(v.dir) }
 var vmFiles = []string{"config.json", "disk.img", "nvram.bin"}
 
 const (
-	stateFile = "state.vzvmsave" // the memory of a suspended VM
-	sizeFile  = "disk.size"      // ours: the disk's nominal size in GB
-	leaseFile = "booted"         // ours: stands for the lease of the host's DHCP server
+	stateFile  = "state.vzvmsave" // the memory of a suspended VM
+	sizeFile   = "disk.size"      // ours: the disk's nominal size in GB
+	usedFile   = "disk.used"      // ours: how much of that the guest's file system has
+	bootedFile = "booted"         // ours: the guest has booted
 )
 
 func (v vm) whole() bool {
@@ -203,8 +204,13 @@ func (v vm) state() string {
 }
 
 // diskGB is the nominal size of the disk.
-func (v vm) diskGB() int {
-	if data, err := os.ReadFile(v.path(sizeFile)); err == nil {
+func (v vm) diskGB() int { return v.gigabytes(sizeFile) }
+
+// usedGB is the size of the guest's file system.
+func (v vm) usedGB() int { return v.gigabytes(usedFile) }
+
+func (v vm) gigabytes(file string) int {
+	if data, err := os.ReadFile(v.path(file)); err == nil {
 		if n, err := strconv.Atoi(strings.TrimSpace(string(data))); err == nil {
 			return n
 		}
@@ -237,10 +243,49 @@ func (s *store) localVMs() ([]vm, error) {
 	return vms, nil
 }
 
-// temporary makes an empty directory that no command knows.
-func (s *store) temporary() (vm, error) {
-	dir, err := os.MkdirTemp(filepath.Join(s.home, "tmp"), "vm-")
-	return vm{dir}, err
+// temporary makes an empty directory that no command knows, and locks it: what
+// nobody holds the next command removes. release removes it where it was not moved.
+func (s *store) temporary() (v vm, release func(), err error) {
+	for {
+		dir, err := os.MkdirTemp(filepath.Join(s.home, "tmp"), "vm-")
+		if err != nil {
+			return vm{}, nil, err
+		}
+		f, err := os.Open(dir)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // another command took it for what was left
+		}
+		if err != nil {
+			return vm{}, nil, err
+		}
+		unlock, err := fakefault.Flock(f)
+		if err != nil {
+			return vm{}, nil, err
+		}
+		if _, err := os.Stat(dir); err == nil {
+			return vm{dir}, func() { _ = os.RemoveAll(dir); unlock() }, nil
+		}
+		unlock()
+	}
+}
+
+// discardPulls removes what killed pulls and clones left: those at work hold a lock.
+func (s *store) discardPulls() {
+	entries, err := os.ReadDir(filepath.Join(s.home, "tmp"))
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		path := filepath.Join(s.home, "tmp", e.Name())
+		f, err := os.Open(path)
+		if err != nil {
+			continue // gone meanwhile
+		}
+		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+			_ = os.RemoveAll(path) // or the next command does
+		}
+		f.Close()
+	}
 }
 
 // move gives a directory its place, whatever was there before.

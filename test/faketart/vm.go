@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"net/http"
 	"os"
@@ -31,10 +30,11 @@ func create(_ context.Context, s *store, o options) error {
 	if err != nil {
 		return err
 	}
-	v, err := s.temporary()
+	v, release, err := s.temporary()
 	if err != nil {
 		return err
 	}
+	defer release()
 	for file, n := range map[string]int64{"disk.img": size, "nvram.bin": 4096} {
 		f, err := os.Create(v.path(file))
 		if err != nil {
@@ -50,7 +50,8 @@ func create(_ context.Context, s *store, o options) error {
 	if o.has("linux") {
 		c.OS, c.ECID, c.HardwareModel, c.MemorySizeMin = "linux", "", "", 512<<20
 	}
-	if err := errors.Join(v.save(c), os.WriteFile(v.path(sizeFile), []byte(cmp.Or(o.value("disk-size"), "50")), 0o644)); err != nil {
+	gb := []byte(cmp.Or(o.value("disk-size"), "50"))
+	if err := errors.Join(v.save(c), os.WriteFile(v.path(sizeFile), gb, 0o644), os.WriteFile(v.path(usedFile), gb, 0o644)); err != nil {
 		return err
 	}
 	return v.move(s.local(name))
@@ -80,17 +81,17 @@ func clone(ctx context.Context, s *store, o options) error {
 	if err != nil {
 		return err
 	}
-	to, err := s.temporary()
+	to, release, err := s.temporary()
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(to.dir) // moved by then, unless something failed
+	defer release()
 	unlock, err := s.lock()
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	for _, file := range append([]string{stateFile, sizeFile}, vmFiles...) {
+	for _, file := range append([]string{stateFile, sizeFile, usedFile}, vmFiles...) {
 		if err := copyFile(from.path(file), to.path(file)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
@@ -185,7 +186,7 @@ func list(_ context.Context, s *store, o options) error {
 		}
 	}
 	switch {
-	case o.has("quiet"), o.has("q"):
+	case o.has("quiet"):
 		for _, i := range infos {
 			fmt.Println(i.Name)
 		}
@@ -272,7 +273,8 @@ func set(_ context.Context, s *store, o options) error {
 	return os.WriteFile(v.path(sizeFile), []byte(strconv.Itoa(gb)), 0o644)
 }
 
-// ip answers from the lease that the VM's process leaves when it has booted.
+// ip answers from the host's leases, whether the guest has booted or not. The agent
+// in the guest is not asked.
 func ip(ctx context.Context, s *store, o options) error {
 	v, c, err := s.load(o.args[0])
 	if err != nil {
@@ -280,10 +282,12 @@ func ip(ctx context.Context, s *store, o options) error {
 	}
 	wait, _ := strconv.Atoi(o.value("wait"))
 	for deadline := time.Now().Add(time.Duration(wait) * time.Second); ; {
-		if _, err := os.Stat(v.path(leaseFile)); err == nil {
-			h := fnv.New32a()
-			_, _ = h.Write([]byte(c.MACAddress))
-			_, err := fmt.Printf("192.168.64.%d\n", 2+h.Sum32()%250)
+		address, err := s.address(c.MACAddress)
+		if err != nil {
+			return err
+		}
+		if address != "" {
+			_, err := fmt.Println(address)
 			return err
 		}
 		if !time.Now().Before(deadline) {
@@ -309,7 +313,7 @@ func stop(ctx context.Context, s *store, o options) error {
 		return err
 	}
 	seconds := 30
-	if t := o.value("timeout") + o.value("t"); t != "" {
+	if t := o.value("timeout"); t != "" {
 		if seconds, err = strconv.Atoi(t); err != nil {
 			return &validationError{fmt.Sprintf("The value '%s' is invalid for '--timeout <timeout>'", t), "stop <name>"}
 		}

@@ -77,7 +77,7 @@ var kinds = []struct {
 	// What is not known of the real command, answered the other way.
 	{"anka, answering otherwise", newOtherAnka, createWithAnka, "show"},
 	{"anka without ids", func(t *testing.T) *mac { return newAnka(t, "FAKEANKA_UNKNOWN=no-uuid,pull-mute") }, createWithAnka, "show"},
-	{"tart", newTart, func(m *mac, registry, tag string) {
+	{"tart", func(t *testing.T) *mac { return newTart(t) }, func(m *mac, registry, tag string) {
 		m.run("create", "--from-ipsw", "latest", "demo")
 		m.run("push", "--insecure", "demo", strings.TrimPrefix(registry, "http://")+"/team/demo:"+tag)
 		m.run("delete", "demo")
@@ -114,9 +114,13 @@ func newAnka(t *testing.T, env ...string) *mac {
 	return m
 }
 
-func newTart(t *testing.T) *mac {
+func newTart(t *testing.T, env ...string) *mac {
 	m := &mac{t: t, home: t.TempDir(), fake: filepath.Join(binDir, "faketart")}
-	m.env = []string{"TART_HOME=" + m.home, "FAKETART_DISK_BYTES=64K"}
+	m.env = append(env, "TART_HOME="+m.home, "FAKETART_DISK_BYTES=64K", fmt.Sprint("FAKETART_CONSOLE_UID=", os.Getuid()))
+	for _, v := range m.env {
+		name, value, _ := strings.Cut(v, "=")
+		t.Setenv(name, value)
+	}
 	t.Cleanup(m.endTartVMs)
 	dir := t.TempDir()
 	m.open = func() hypervisor.Runtime {
@@ -281,7 +285,7 @@ func TestVMLivesAsPromised(t *testing.T) {
 			check(t, "push", rt.Push(ctx, id, from, hypervisor.PushOptions{Template: "demo", Tag: "v2", Description: "saved"}))
 			template, err := registryapi.NewClient(registry, http.DefaultClient).Template(ctx, img.ID)
 			check(t, "template", err)
-			if len(template.Versions) != 2 || template.Versions[1].Tag != "v2" {
+			if len(template.Versions) != 2 || template.Versions[1].Tag != "v2" || template.Versions[1].Description != "saved" {
 				t.Errorf("versions: %+v", template.Versions)
 			}
 			check(t, "delete", rt.Delete(ctx, id))
