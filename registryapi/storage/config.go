@@ -9,6 +9,9 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
+// maxDescription is the longest description that is shown: every list has them all.
+const maxDescription = 4 << 10
+
 // maxConfig is the largest VM configuration that is read.
 const maxConfig = 1 << 20
 
@@ -19,7 +22,11 @@ type VMConfig struct {
 	Arch string `json:"arch"`
 	// Architecture is what container images call it.
 	Architecture string `json:"architecture"`
-	JSON         json.RawMessage
+	// Config is that of container images, where tart puts what it was told of an image.
+	Config struct {
+		Labels map[string]string `json:"Labels"`
+	} `json:"config"`
+	JSON json.RawMessage `json:"-"`
 }
 
 // ReadConfig reads the config blob of a manifest as JSON; YAML is converted.

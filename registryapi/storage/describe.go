@@ -15,8 +15,9 @@ var (
 )
 
 // Describe sets what a version shows of a manifest: description and
-// files, and, with the VM's configuration, configuration file and architecture. It
-// returns the VM's name, "" where there is no configuration.
+// files, and, with the VM's configuration, configuration file and architecture. A
+// description may stand in either. It returns the VM's name, "" where there is no
+// configuration.
 func Describe(v *registryapi.Version, c Content, cfg VMConfig, configured bool) string {
 	v.Description = c.Annotations[ispec.AnnotationDescription]
 	v.Images, v.StateFiles = []string{}, []string{}
@@ -25,6 +26,9 @@ func Describe(v *registryapi.Version, c Content, cfg VMConfig, configured bool) 
 	}
 	if !configured {
 		return ""
+	}
+	if d := cfg.Config.Labels[ispec.AnnotationDescription]; v.Description == "" && len(d) <= maxDescription {
+		v.Description = d
 	}
 	if cfg.UUID != "" {
 		v.ConfigFile = strings.ToLower(cfg.UUID) + ".yaml"
