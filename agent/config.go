@@ -73,6 +73,8 @@ type Config struct {
 	TartPath string `json:"tart_path"`
 	// TartHome is where tart keeps VMs and images; "" leaves it to tart.
 	TartHome string `json:"tart_home,omitempty"`
+	// TartUser is whom tart and its VMs run as; "" is the agent's own user.
+	TartUser string `json:"tart_user,omitempty"`
 
 	MetricsAddr string `json:"metrics_addr"` // loopback; port 0 takes any
 }

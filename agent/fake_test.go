@@ -403,6 +403,7 @@ type fakeRuntime struct {
 	unsupported   error // what Check answers
 	byRepository  bool  // images are listed by repository, without an id
 	listsIP       bool  // a list tells addresses
+	notGrown      error // what Grown answers
 }
 
 func (f *fakeRuntime) call(ctx context.Context, verb, id string, work func() error) error {

@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -166,6 +167,9 @@ func (a *Agent) askVersion(ctx context.Context) time.Duration {
 		if ctx.Err() == nil {
 			a.noteError("hypervisor version", err)
 			a.log.Warn("cannot ask the hypervisor for its version", zap.Error(err))
+		}
+		if errors.Is(err, hypervisor.ErrOutdated) {
+			a.markUnfit(err.Error(), 2*versionRetry)
 		}
 		return versionRetry
 	}

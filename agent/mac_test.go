@@ -331,3 +331,97 @@ func TestSpaceIsThatOfTheImages(t *testing.T) {
 		t.Errorf("without the volume: size %d, want %d", got, rootSize)
 	}
 }
+
+// D1: a Mac whose user has no keychain gives the start back, takes no more for a
+// while, and says why.
+func TestLockedKeychainMakesTheNodeInactive(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s := newStage(t)
+		locked := true
+		s.runtime.before = func(_ context.Context, verb, _ string) error {
+			if verb == "start" && locked {
+				return fmt.Errorf("run: %w", hypervisor.ErrKeychain)
+			}
+			return nil
+		}
+		s.up()
+		defer s.down()
+		s.cached(0)
+		s.cloud.start("i1", nil)
+		s.until("i1 given back", func() bool { return s.cloud.get("i1").returned == 1 })
+		s.until("the cloud hears that the node is inactive", func() bool {
+			s.cloud.mu.Lock()
+			defer s.cloud.mu.Unlock()
+			return s.cloud.facts.Inactive == noKeychain && !s.cloud.facts.LicenseValid
+		})
+		if n := s.runtime.count("start vm-1"); n > 1 {
+			t.Errorf("it was started %d times", n)
+		}
+		locked = false
+		pass(noKeychainFor)
+		s.cloud.start("i2", nil)
+		s.untilState("i2", controllerapi.Started)
+		s.until("the cloud hears that it is active", func() bool {
+			s.cloud.mu.Lock()
+			defer s.cloud.mu.Unlock()
+			return s.cloud.facts.Inactive == ""
+		})
+	})
+}
+
+// D11: a script that this version cannot run is another node's, and no failure of
+// the script's; the monitor ends no VM for it.
+func TestOutdatedVersionRunsNoScripts(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s := newStage(t)
+		s.cfg.VMMonitor = true
+		s.runtime.before = func(_ context.Context, verb, _ string) error {
+			if verb == "run" {
+				return fmt.Errorf("%w: too old", hypervisor.ErrOutdated)
+			}
+			return nil
+		}
+		s.up()
+		defer s.down()
+		s.started("i1")
+		pass(time.Hour)
+		if i := s.cloud.get("i1"); i.state != controllerapi.Started {
+			t.Errorf("the monitor ended it: %s, %s", i.state, i.message)
+		}
+		s.cloud.start("i2", func(st *controllerapi.StartTask) {
+			st.Request.StartupScript, st.Request.ScriptMonitoring = script("true"), true
+		})
+		s.until("i2 given back", func() bool { return s.cloud.get("i2").returned == 1 })
+		if i := s.cloud.get("i2"); !strings.Contains(i.message, "too old") {
+			t.Errorf("message: %q", i.message)
+		}
+	})
+}
+
+// Grown is what a hypervisor tells that leaves the disk to the guest.
+func (f *fakeRuntime) Grown(_ context.Context, id string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls = append(f.calls, "grown "+id)
+	return f.notGrown
+}
+
+// D19: a disk that the guest does not use is told, and the VM is of use all the same.
+func TestDiskThatDidNotGrowIsTold(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s := newStage(t)
+		s.runtime.notGrown = errors.New("the guest's file system has 50 GB of the disk's 200")
+		s.up()
+		defer s.down()
+		s.started("i0")
+		s.cloud.start("i1", func(st *controllerapi.StartTask) { st.Request.Disk = &controllerapi.DiskRequest{Size: "200G"} })
+		s.untilState("i1", controllerapi.Started)
+		told := false
+		for _, e := range s.agent.Status().LastErrors {
+			told = told || e.What == "disk of i1" && strings.Contains(e.Message, "50 GB of the disk's 200")
+		}
+		if n := s.runtime.count("grown " + s.cloud.get("i1").vm.UUID); !told || n != 1 {
+			t.Errorf("told %v, asked %d times: %+v", told, n, s.agent.Status().LastErrors)
+		}
+	})
+}

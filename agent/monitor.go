@@ -45,6 +45,9 @@ func (a *Agent) probeVM(ctx context.Context, r Record) {
 	if ctx.Err() != nil || err == nil && !res.TimedOut && res.ExitCode == 0 {
 		return
 	}
+	if errors.Is(err, hypervisor.ErrOutdated) {
+		return // nothing can be asked, so nothing is known
+	}
 	switch {
 	case err != nil:
 	case res.TimedOut:

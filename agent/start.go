@@ -88,7 +88,7 @@ func taskCancelled(ctx context.Context) bool {
 func elsewhere(err error) bool {
 	return errors.Is(err, hypervisor.ErrTooMany) || errors.Is(err, hypervisor.ErrLicense) ||
 		errors.Is(err, hypervisor.ErrMissing) || errors.Is(err, hypervisor.ErrForeign) || errors.Is(err, errNoSpace) ||
-		errors.Is(err, hypervisor.ErrOutdated)
+		errors.Is(err, hypervisor.ErrOutdated) || errors.Is(err, hypervisor.ErrKeychain)
 }
 
 // bringUp prepares, starts and waits for a VM, trying anew after failures that
@@ -122,6 +122,9 @@ func (a *Agent) bringUp(ctx context.Context, r *Record, p *progress) (hypervisor
 				return vm, nil, err
 			}
 			wait = tooManyWait
+		case errors.Is(err, hypervisor.ErrKeychain):
+			a.markUnfit(noKeychain, noKeychainFor)
+			return vm, nil, err
 		case errors.Is(err, hypervisor.ErrNotInRegistry), elsewhere(err), errors.Is(err, errBadRequest), errors.Is(err, hypervisor.ErrUnsupported):
 			return vm, nil, err
 		case try > a.cfg.OptimizationThreshold:
@@ -204,7 +207,15 @@ func (a *Agent) prepare(ctx context.Context, r *Record, p *progress) (hypervisor
 			return vm, err
 		}
 	}
-	return a.waitUp(ctx, r.VMUUID, task.Request)
+	vm, err = a.waitUp(ctx, r.VMUUID, task.Request)
+	if rt, ok := a.deps.Runtime.(hypervisor.Grower); ok && err == nil && grow {
+		if err := rt.Grown(ctx, r.VMUUID); err != nil && ctx.Err() == nil {
+			// The VM is of use all the same.
+			a.noteError("disk of "+string(r.Task.InstanceID), err)
+			a.log.Warn("the disk was not grown", zap.String("instance_id", string(r.Task.InstanceID)), zap.Error(err))
+		}
+	}
+	return vm, err
 }
 
 func (a *Agent) startVM(ctx context.Context, uuid string, o hypervisor.StartOptions) error {
@@ -355,6 +366,8 @@ func (a *Agent) execScript(ctx context.Context, uuid, script string, timeout tim
 		Stdout: strings.ToValidUTF8(string(res.Stdout), "\uFFFD"), Stderr: strings.ToValidUTF8(string(res.Stderr), "\uFFFD"),
 	}
 	switch {
+	case errors.Is(err, hypervisor.ErrOutdated):
+		return nil, err // the script did not run; a node with a newer version can do it
 	case err != nil:
 		out.ReturnCode, out.Errors = -1, []string{err.Error()}
 		return out, &scriptFailed{err.Error()}

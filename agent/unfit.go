@@ -21,6 +21,13 @@ const (
 
 const lostSlot = "macOS refuses to run another VM although fewer run than it allows: it holds a slot that no VM uses; restart this Mac"
 
+// noKeychainFor is how long a node takes no starts after one that found no
+// keychain: somebody may log in at any moment.
+const noKeychainFor = 5 * time.Minute
+
+const noKeychain = "macOS starts no VM here: the login keychain of the user that the VMs run as is locked or missing; " +
+	"log in at this Mac's screen as that user, and see ankacluster doctor"
+
 // unfit is why a node takes no starts although it has room. The zero value is a
 // node that is fit.
 type unfit struct {

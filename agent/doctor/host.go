@@ -18,6 +18,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/agent/anka"
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/agent/tart"
 )
 
 func checkRoot(_ context.Context, cfg Config) []Finding {
@@ -186,7 +187,7 @@ func checkHypervisor(ctx context.Context, cfg Config) []Finding {
 	}
 	f.Summary = strings.TrimSpace(v.Product + " " + v.Version)
 	if cfg.HypervisorName == "tart" {
-		return []Finding{tartFinding(f, v.Version), listFinding(ctx, cfg)}
+		return append([]Finding{tartFinding(f, v.Version), listFinding(ctx, cfg)}, needFindings(ctx, cfg)...)
 	}
 	if !hypervisor.AtLeast(v.Version, anka.OCIMajor, anka.OCIMinor) {
 		f.Level = Fail
@@ -201,17 +202,37 @@ func checkHypervisor(ctx context.Context, cfg Config) []Finding {
 	return []Finding{f, license}
 }
 
-// tartMajor and tartMinor are the first version of tart that runs commands in the
-// guest.
-const tartMajor, tartMinor = 2, 27
-
 func tartFinding(f Finding, version string) Finding {
-	if !hypervisor.AtLeast(version, tartMajor, tartMinor) {
-		f.Level = Warn
-		f.Summary += fmt.Sprintf(": it runs no start-up scripts, which needs %d.%d", tartMajor, tartMinor)
-		f.Advice = "install a newer tart"
+	fitness, why := tart.Judge(version)
+	if fitness == tart.Fit {
+		return f
 	}
+	f.Level, f.Advice = Warn, "install tart "+tart.Advised+" or newer"
+	if fitness == tart.NoScripts {
+		f.Level = Fail
+		f.Summary += ": start-up scripts need " + tart.Oldest
+	}
+	f.Summary += ": " + why
 	return f
+}
+
+// needFindings tells what VMs need of this host besides the hypervisor's command.
+func needFindings(ctx context.Context, cfg Config) (found []Finding) {
+	rt, ok := cfg.Hypervisor.(hypervisor.Needy)
+	if !ok {
+		return nil
+	}
+	for _, n := range rt.Needs(ctx) {
+		f := Finding{Check: n.What, Target: cfg.HypervisorName, Level: OK, Summary: n.Met}
+		if n.Unmet != "" {
+			f.Level, f.Summary, f.Advice = Warn, n.Unmet, n.Advice
+		}
+		if n.Unmet != "" && n.Grave {
+			f.Level = Fail
+		}
+		found = append(found, f)
+	}
+	return found
 }
 
 // listFinding asks for the VMs: tart tells its version also where it cannot use

@@ -34,6 +34,9 @@ var (
 	ErrOutdated = errors.New("the hypervisor's version cannot do that")
 	// ErrMissing: the hypervisor's command is not installed.
 	ErrMissing = errors.New("the hypervisor's command was not found")
+	// ErrKeychain: the system starts no VMs for the user that they belong to. A node
+	// where that user is logged in does.
+	ErrKeychain = errors.New("the user's keychain is locked or missing")
 	// ErrForeign: the image in the registry is of another hypervisor. A node that
 	// has that one may run it.
 	ErrForeign = errors.New("the image is not one of this hypervisor")
@@ -221,6 +224,29 @@ type Placed interface {
 type Cleaner interface {
 	// FreeCache deletes what interrupted pulls and removed images left.
 	FreeCache(ctx context.Context) error
+}
+
+// Grower is a Runtime that leaves it to the guest to use a disk that was enlarged.
+type Grower interface {
+	// Grown returns an error if the guest's file system is not as large as the disk
+	// that was asked for, or its size cannot be told.
+	Grown(ctx context.Context, id string) error
+}
+
+// Needy is a Runtime whose VMs need more of the host than its command.
+type Needy interface {
+	Needs(ctx context.Context) []Need
+}
+
+// Need is something that VMs need of the host.
+type Need struct {
+	What string
+	// Met is what was seen where it is well.
+	Met string
+	// Unmet is what is wrong, "" for nothing, and Advice what to do about it.
+	Unmet, Advice string
+	// Grave: no VM starts as long as it is so.
+	Grave bool
 }
 
 // AtLeast compares a version such as 3.9.1 with a major and a minor number.

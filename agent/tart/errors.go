@@ -14,6 +14,8 @@ import (
 var (
 	errNotRunning = errors.New("the VM does not run")
 	errNoGuest    = errors.New("the guest agent does not answer: the image needs the Tart Guest Agent for scripts")
+	// errInternal is what macOS says when it starts no VM and gives no reason.
+	errInternal = errors.New("macOS gave no reason")
 )
 
 // CommandError is a tart command that ended with an error.
@@ -41,9 +43,18 @@ var phrases = []struct {
 	{"is not running", errNotRunning},
 	{"number of vms exceeds the system limit", hypervisor.ErrTooMany},
 	{"is the tart guest agent running?", errNoGuest},
+	{"seckeycreaterandomkey_ios failed", hypervisor.ErrKeychain},
+	{"failed to generate keypair", hypervisor.ErrKeychain},
+	{"failed to create new hostkey", hypervisor.ErrKeychain},
+	{"interaction is not allowed with the security server", hypervisor.ErrKeychain},
+	{"code=-25308", hypervisor.ErrKeychain},
+	{"vzerrordomain code=-9", hypervisor.ErrKeychain},
+	{"vzerrordomain code=1 ", errInternal},
+	{"no space left on device", hypervisor.ErrDiskFull},
 	{"code: 404", hypervisor.ErrNotInRegistry},
 	{"shouldbeexactlyonelayer", hypervisor.ErrForeign},
 	{"shouldbeatleastonelayer", hypervisor.ErrForeign},
+	{"ocimanifestvalidationerror", hypervisor.ErrForeign},
 	{"legacy disk media type", hypervisor.ErrForeign},
 }
 

@@ -54,12 +54,14 @@ func (c *CLI) Clone(ctx context.Context, img hypervisor.Image, name string) (str
 	id := UUID(name)
 	c.mu.Lock()
 	c.names[id] = name
+	c.guests[id] = &guest{image: img.Repository + ":" + img.Tag}
 	c.mu.Unlock()
 	return id, nil
 }
 
-// Configure sets what is asked for. The guest agent grows the guest's file
-// system by itself when it finds a larger disk.
+// Configure sets what is asked for, and in any case a hardware address of the VM's
+// own. A clone has that of its image, for which the host's DHCP server may still
+// have a lease: the address that it tells would be an earlier VM's.
 func (c *CLI) Configure(ctx context.Context, id string, o hypervisor.Options) error {
 	if err := c.Check(o, hypervisor.StartOptions{}, ""); err != nil {
 		return err
@@ -68,24 +70,24 @@ func (c *CLI) Configure(ctx context.Context, id string, o hypervisor.Options) er
 	if err != nil {
 		return err
 	}
-	var args []string
+	args := []string{"set", name, "--random-mac"}
 	if o.CPU > 0 {
 		args = append(args, "--cpu", strconv.Itoa(o.CPU))
 	}
 	if o.RAM > 0 {
 		args = append(args, "--memory", strconv.Itoa(o.RAM))
 	}
-	if o.DiskSize != "" {
-		gb, err := gigabytes(o.DiskSize)
-		if err != nil {
-			return err
-		}
+	gb, err := gigabytes(o.DiskSize)
+	if err != nil {
+		return err
+	}
+	if gb > 0 {
 		args = append(args, "--disk-size", strconv.Itoa(gb))
 	}
-	if len(args) == 0 {
-		return nil
-	}
-	return c.change(ctx, append([]string{"set", name}, args...)...)
+	c.mu.Lock()
+	c.guestOfLocked(id).disk = gb
+	c.mu.Unlock()
+	return c.change(ctx, args...)
 }
 
 // gigabytes reads a size such as 100G or 1T; "" is 0. tart counts in whole GB,
@@ -127,6 +129,8 @@ func (c *CLI) Start(ctx context.Context, id string, o hypervisor.StartOptions) e
 	}
 	c.mu.Lock()
 	c.runs[id] = d
+	g := c.guestOfLocked(id)
+	g.addressed, g.reachable = time.Time{}, false
 	c.mu.Unlock()
 	if o.Timeout > 0 {
 		var cancel context.CancelFunc
@@ -135,7 +139,7 @@ func (c *CLI) Start(ctx context.Context, id string, o hypervisor.StartOptions) e
 	}
 	err = c.await(ctx, func() (bool, error) {
 		if _, ended := d.Ended(); ended {
-			if err := c.failure(id); err != nil {
+			if err := c.failure(ctx, id); err != nil {
 				return false, err
 			}
 			return false, &CommandError{Verb: "run", Message: "it ended at once"}
@@ -171,7 +175,11 @@ func (c *CLI) spawn(ctx context.Context, id, name string) (*command.Daemon, erro
 	if _, err := fmt.Fprintf(out, "%s%s\n", startedLine, time.Now().UTC().Format(time.RFC3339Nano)); err != nil {
 		return nil, err
 	}
-	d, err := c.run.Spawn(ctx, command.Command{Path: c.cfg.Path, Args: []string{"run", "--no-graphics", name}, Env: c.env()}, out)
+	as, err := c.as()
+	if err != nil {
+		return nil, err
+	}
+	d, err := c.run.Spawn(ctx, command.Command{Path: c.cfg.Path, Args: []string{"run", "--no-graphics", name}, Env: c.env(), As: as}, out)
 	if err != nil {
 		return nil, c.notRun("run", err)
 	}
@@ -216,22 +224,6 @@ func (c *CLI) Stop(ctx context.Context, id string, force bool) error {
 	return c.awaitStopped(ctx, name, c.cfg.Stop)
 }
 
-// shutDown asks the guest to write out what it has and shut down. A guest that
-// cannot be asked, or takes too long, is no error.
-func (c *CLI) shutDown(ctx context.Context, name string) error {
-	res, err := c.exec(ctx, command.Command{Args: []string{"exec", name, "sh", "-c", "sync; sudo -n shutdown -h now"}, Timeout: c.cfg.Query})
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	if err != nil || res.ExitCode != 0 {
-		return nil
-	}
-	if err := c.awaitStopped(ctx, name, c.cfg.Shutdown); ctx.Err() != nil {
-		return err
-	}
-	return nil
-}
-
 func (c *CLI) awaitStopped(ctx context.Context, name string, limit time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("VM %s still runs: %w after %s", name, command.ErrTimeout, limit))
 	defer cancel()
@@ -254,6 +246,9 @@ func (c *CLI) Delete(ctx context.Context, id string) error {
 		return err
 	}
 	c.endRun(id)
+	c.mu.Lock()
+	delete(c.guests, id)
+	c.mu.Unlock()
 	if err := os.Remove(c.outputPath(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/ankacluster/ankacluster/agent/command"
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
@@ -51,12 +53,20 @@ func parse(verb string, res command.Result, v any) error {
 // List returns the local VMs, and the images that came through a loopback
 // address.
 func (c *CLI) List(ctx context.Context) ([]hypervisor.VM, error) {
-	res, err := c.query(ctx, "list", "--format", "json")
-	if err != nil {
-		return nil, err
+	entries, err := c.entries(ctx)
+	var failed *CommandError
+	if errors.As(err, &failed) {
+		// tart fails as a whole when a VM goes while it is listing.
+		t := time.NewTimer(listAgain)
+		defer t.Stop()
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-t.C:
+		}
+		entries, err = c.entries(ctx)
 	}
-	var entries []entry
-	if err := parse("list", res, &entries); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	var vms []hypervisor.VM
@@ -77,11 +87,28 @@ func (c *CLI) List(ctx context.Context) ([]hypervisor.VM, error) {
 	}
 	c.mu.Lock()
 	c.names = names
+	for id, g := range c.guests {
+		if g.image == "" && names[id] == "" {
+			delete(c.guests, id)
+		}
+	}
 	for _, d := range c.runs {
 		d.Ended() // gives back the process ids of those that have
 	}
 	c.mu.Unlock()
 	return vms, nil
+}
+
+// listAgain is how long after a list that failed it is asked for once more.
+const listAgain = 200 * time.Millisecond
+
+func (c *CLI) entries(ctx context.Context) ([]entry, error) {
+	res, err := c.query(ctx, "list", "--format", "json")
+	if err != nil {
+		return nil, err
+	}
+	var entries []entry
+	return entries, parse("list", res, &entries)
 }
 
 // loopbackImage takes host/repository:tag apart. An image by digest stands
@@ -144,11 +171,14 @@ func (c *CLI) Show(ctx context.Context, id string) (hypervisor.VM, error) {
 	}
 	vm := hypervisor.VM{UUID: id, Name: name, Status: e.status(), CPU: e.CPU, RAM: e.Memory}
 	if vm.Status != hypervisor.Running {
-		vm.Failure = c.failure(id)
+		vm.Failure = c.failure(ctx, id)
 		return vm, nil
 	}
 	vm.Started, _ = c.lastRun(id)
-	vm.IP, err = c.ip(ctx, name)
+	ip, err := c.ip(ctx, name)
+	if ip != "" && c.reachable(ctx, id, name, vm.Started) {
+		vm.IP = ip
+	}
 	return vm, err
 }
 
@@ -167,7 +197,7 @@ func (c *CLI) ip(ctx context.Context, name string) (string, error) {
 }
 
 // failure tells why a VM that this agent started ended badly.
-func (c *CLI) failure(id string) error {
+func (c *CLI) failure(ctx context.Context, id string) error {
 	c.mu.Lock()
 	d := c.runs[id]
 	c.mu.Unlock()
@@ -179,5 +209,5 @@ func (c *CLI) failure(id string) error {
 		return nil
 	}
 	_, output := c.lastRun(id)
-	return commandError("run", code, output)
+	return c.blameKeychain(ctx, commandError("run", code, output))
 }

@@ -1,10 +1,10 @@
 package tart
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/ankacluster/ankacluster/agent/command"
@@ -15,16 +15,25 @@ import (
 const pingTimeout = 10 * time.Second
 
 // Run runs a script as `tart exec -i VM sh` with the text on stdin. Its exit code
-// is the script's own. It begins once the guest agent answers.
+// is the script's own. It begins once the guest agent answers. A version that runs
+// no scripts is hypervisor.ErrOutdated.
 func (c *CLI) Run(ctx context.Context, id string, s hypervisor.Script) (hypervisor.ScriptResult, error) {
 	name, err := c.name(ctx, id)
 	if err != nil {
 		return hypervisor.ScriptResult{}, err
 	}
+	if err := c.runsScripts(ctx); err != nil {
+		return hypervisor.ScriptResult{}, err
+	}
 	if err := c.awaitGuest(ctx, name, s.Timeout); err != nil {
 		return hypervisor.ScriptResult{}, err
 	}
-	res, err := c.exec(ctx, command.Command{Args: []string{"exec", "-i", name, "sh"}, Stdin: bytes.NewReader(s.Text), Timeout: s.Timeout})
+	text, err := c.scriptFile(s.Text)
+	if err != nil {
+		return hypervisor.ScriptResult{}, err
+	}
+	defer text.Close()
+	res, err := c.exec(ctx, command.Command{Args: []string{"exec", "-i", name, "sh"}, Stdin: text, Timeout: s.Timeout})
 	out := hypervisor.ScriptResult{ExitCode: res.ExitCode, Stdout: res.Stdout, Stderr: res.Stderr}
 	if errors.Is(err, command.ErrTimeout) {
 		out.TimedOut, out.ExitCode = true, -1
@@ -37,6 +46,29 @@ func (c *CLI) Run(ctx context.Context, id string, s hypervisor.Script) (hypervis
 		}
 	}
 	return out, err
+}
+
+// scriptFile returns an open file that holds a script and has no name any more. It
+// is given to tart as stdin: with a pipe, versions before 2.33 keep a core busy
+// until the script has ended, and as an argument it would be in the list of the
+// host's processes, with its secrets.
+func (c *CLI) scriptFile(text []byte) (*os.File, error) {
+	if err := os.MkdirAll(c.cfg.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.CreateTemp(c.cfg.Dir, "script-*")
+	if err != nil {
+		return nil, err
+	}
+	_, err = f.Write(text)
+	if err == nil {
+		_, err = f.Seek(0, 0)
+	}
+	if err := errors.Join(err, os.Remove(f.Name())); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("keep a script for tart: %w", err)
+	}
+	return f, nil
 }
 
 // awaitGuest waits until the guest agent runs commands: it comes up some time

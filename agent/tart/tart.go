@@ -30,7 +30,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -46,6 +48,8 @@ type Config struct {
 	Path string // of the command; a bare name is looked up
 	// Home is TART_HOME, where tart keeps VMs and images; "" leaves it to tart.
 	Home string
+	// User is whom tart and its VMs run as; "" is the agent's own user.
+	User string
 	// Dir is where the output of running VMs is kept; made if missing.
 	Dir string
 	Timeouts
@@ -60,6 +64,9 @@ type Timeouts struct {
 	Shutdown time.Duration
 	// GuestWait is how long the guest agent may take to answer after the start.
 	GuestWait time.Duration
+	// GuestGrace is how long after the VM has an address a guest of an image that is
+	// new here may take to answer, before the image is taken for one without an agent.
+	GuestGrace time.Duration
 	// TransferStall ends a pull or push that moved no byte, printed nothing and
 	// used no CPU for so long. There is no limit to the whole of it.
 	TransferStall time.Duration
@@ -73,6 +80,7 @@ func DefaultTimeouts() Timeouts {
 		Stop:          time.Minute,
 		Shutdown:      time.Minute,
 		GuestWait:     3 * time.Minute, // it starts when the user is logged in
+		GuestGrace:    30 * time.Second,
 		TransferStall: 5 * time.Minute,
 	}
 }
@@ -82,16 +90,27 @@ type CLI struct {
 	cfg Config
 	run *command.Runner
 
-	mu    sync.Mutex
-	names map[string]string          // guarded by mu; local VMs by UUID, as last listed
-	runs  map[string]*command.Daemon // guarded by mu; what this agent started, by UUID
+	mu      sync.Mutex
+	names   map[string]string          // guarded by mu; local VMs by UUID, as last listed
+	runs    map[string]*command.Daemon // guarded by mu; what this agent started, by UUID
+	guests  map[string]*guest          // guarded by mu; by UUID
+	images  map[string]presence        // guarded by mu; by repository:tag
+	user    *command.User              // guarded by mu; once it was found
+	version string                     // guarded by mu; as last asked for
+	host    host
 }
 
-var _ hypervisor.Runtime = (*CLI)(nil)
+var (
+	_ hypervisor.Runtime = (*CLI)(nil)
+	_ hypervisor.Grower  = (*CLI)(nil)
+	_ hypervisor.Placed  = (*CLI)(nil)
+	_ hypervisor.Needy   = (*CLI)(nil)
+)
 
 // New returns the command that cfg names.
 func New(cfg Config, run *command.Runner) *CLI {
-	return &CLI{cfg: cfg, run: run, names: make(map[string]string), runs: make(map[string]*command.Daemon)}
+	return &CLI{cfg: cfg, run: run, names: make(map[string]string), runs: make(map[string]*command.Daemon),
+		guests: make(map[string]*guest), images: make(map[string]presence), host: thisHost()}
 }
 
 // namespace makes UUIDs of VM names.
@@ -122,7 +141,11 @@ func (c *CLI) call(ctx context.Context, cmd command.Command) (command.Result, er
 
 // exec is call with the exit code left to the caller.
 func (c *CLI) exec(ctx context.Context, cmd command.Command) (command.Result, error) {
-	cmd.Path, cmd.Env = c.cfg.Path, c.env()
+	as, err := c.as()
+	if err != nil {
+		return command.Result{ExitCode: -1}, err
+	}
+	cmd.Path, cmd.Env, cmd.As = c.cfg.Path, c.env(), as
 	res, err := c.run.Run(ctx, cmd)
 	if err != nil {
 		return res, c.notRun(cmd.Args[0], err)
@@ -146,10 +169,15 @@ func (c *CLI) change(ctx context.Context, args ...string) error {
 	return err
 }
 
-// Version asks for tart's version. It has no licence key that could expire: its
-// terms bind by the number of the fleet's cores, which no node can know.
+// Version asks for tart's version; one that cannot be used is hypervisor.ErrOutdated.
+// tart has no licence key that could expire: its terms bind by the number of the
+// fleet's cores, or by what the VMs are sold for, which no node can know.
 func (c *CLI) Version(ctx context.Context) (hypervisor.Version, error) {
 	res, err := c.query(ctx, "--version")
+	var failed *CommandError
+	if errors.As(err, &failed) && (failed.ExitCode == killed || failed.ExitCode == -1) {
+		err = fmt.Errorf("%w: tart was killed, as macOS does with 2.33.0; install %s or newer: %w", hypervisor.ErrOutdated, Advised, err)
+	}
 	if err != nil {
 		return hypervisor.Version{}, err
 	}
@@ -157,7 +185,28 @@ func (c *CLI) Version(ctx context.Context) (hypervisor.Version, error) {
 	if version == "" || strings.ContainsAny(version, " \t") {
 		return hypervisor.Version{}, &CommandError{Verb: "--version", Message: fmt.Sprintf("%q is no version", version)}
 	}
-	return hypervisor.Version{Product: "tart", Version: version, License: "Fair Source", LicenseValid: true}, nil
+	if fitness, why := Judge(version); fitness == Unusable {
+		return hypervisor.Version{}, fmt.Errorf("%w: tart %s: %s; install %s or newer", hypervisor.ErrOutdated, version, why, Advised)
+	}
+	c.mu.Lock()
+	c.version = version
+	c.mu.Unlock()
+	return hypervisor.Version{Product: "tart", Version: version, License: license(version), LicenseValid: true}, nil
+}
+
+// killed is the exit code of a shell whose program was killed.
+const killed = 137
+
+// Dirs returns where images and VMs are kept, or will be; nothing where tart decides
+// that.
+func (c *CLI) Dirs(context.Context) ([]string, error) {
+	if c.cfg.Home == "" {
+		return nil, nil
+	}
+	if _, err := os.Stat(c.cfg.Home); errors.Is(err, fs.ErrNotExist) {
+		return []string{filepath.Dir(c.cfg.Home)}, nil
+	}
+	return []string{c.cfg.Home}, nil
 }
 
 // Check names what tart cannot do of what a start asks for.

@@ -66,6 +66,7 @@ func joinFlags() []cli.Flag {
 		val(catVM, "vm-stuck-timeout", "10s", "a guest is stuck after `DURATION` without an answer"),
 		str(catVM, "skip-pull-error", "`KIND` no-download-bytes: pull also when the size cannot be told"),
 		val(catVM, "runtime", "what is installed, anka first", "run VMs with the hypervisor `anka|tart`"),
+		val(catVM, "tart-user", "who is logged in at the screen", "run tart and its VMs as the user `NAME`"),
 		&cli.StringFlag{Category: catVM, Name: "tart-path", EnvVars: []string{tartPathEnv}, Value: d.TartPath, Usage: "the `tart` command", Hidden: true},
 		&cli.StringFlag{Category: catVM, Name: "anka-path", EnvVars: []string{ankaPathEnv}, Value: d.AnkaPath, Usage: "the `anka` command", Hidden: true},
 
@@ -206,6 +207,7 @@ func joinConfig(c *cli.Context) (agent.Config, error) {
 	}
 	cfg.AnkaPath = cmp.Or(c.String("anka-path"), cfg.AnkaPath)
 	cfg.TartPath = cmp.Or(c.String("tart-path"), cfg.TartPath)
+	cfg.TartUser = c.String("tart-user")
 	cfg.Runtime = cmp.Or(c.String("runtime"), cfg.Runtime)
 	errs = append(errs, readCredentials(c, &cfg))
 	errs = append(errs, cfg.ValidateSettings())

@@ -214,7 +214,10 @@ func runningVMs(s fullStatus) int {
 
 func licenceWord(s fullStatus) string {
 	if s.Runtime == agent.RuntimeTart {
-		return "Fair Source: free up to 100 cores in all your Macs"
+		if s.Hypervisor.License == "Fair Source" {
+			return "Fair Source: free up to 100 cores in all your Macs"
+		}
+		return s.Hypervisor.License + ": any number of cores, no competing use"
 	}
 	if !s.Hypervisor.LicenseValid {
 		return "not valid: the node takes no VMs; see anka license show"
