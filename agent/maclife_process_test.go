@@ -54,14 +54,13 @@ var ankas = []struct {
 }
 
 // lifeFaults go wrong at each step of a VM's life. The agent is killed before or
-// after the command has done its work.
-func lifeFaults() string {
-	type fault = map[string]any
+// after the command has done its work; looks are commands that run all the time.
+func lifeFaults(looks []string, verbs ...string) []fault {
 	var list []fault
-	for _, verb := range []string{"pull", "clone", "modify", "start", "attach", "show", "list", "suspend", "push", "stop", "delete"} {
+	for _, verb := range append(looks, verbs...) {
 		kill := 0.06
-		if verb == "show" || verb == "list" {
-			kill = 0.01 // they run all the time
+		if slices.Contains(looks, verb) {
+			kill = 0.01
 		}
 		list = append(list,
 			fault{"command": verb, "action": "kill-caller", "probability": kill},
@@ -70,9 +69,11 @@ func lifeFaults() string {
 			fault{"command": verb, "action": "crash", "after": true, "probability": 0.03},
 			fault{"command": verb, "action": "garbage", "probability": 0.02})
 	}
-	data, _ := json.Marshal(list)
-	return string(data)
+	return list
 }
+
+// fault is as package fakefault has it.
+type fault = map[string]any
 
 // macLife is a node on a fake Mac with a small disk, a registry, and a cloud.
 type macLife struct {
@@ -85,6 +86,14 @@ type macLife struct {
 	ups       int // VMs that came up
 	saves     int // images that were saved
 	templates []controllerapi.TemplateRef
+	disk      string // what lies on the small disk
+
+	// rows lists VMs and images. It asks the fake itself, which must not take faults
+	// that are for the agent.
+	rows func() []macRow
+	// ask asks for all that there is; wrong tells what of that a VM has not.
+	ask   func(*controllerapi.StartRequest)
+	wrong func(fakeInstance) bool
 }
 
 const (
@@ -102,39 +111,51 @@ const (
 func TestLifeOnEveryAnka(t *testing.T) {
 	for _, anka := range ankas {
 		t.Run(anka.name, func(t *testing.T) {
-			m := newMacLife(t, anka.env, anka.oci)
-			m.begin()
-			m.fails(lifeFaults())
-			seed := rand.Uint64()
-			t.Logf("seed %d", seed)
-			rnd := rand.New(rand.NewPCG(seed, 1))
-			n := 0
-			// Faults are drawn, so that a few lives alone may bring up no VM or save no image.
-			seen := func() bool { return m.ups > 0 && (m.saves > 0 || !anka.oci) }
-			for ; m.kills < rounds(6, 200) || n < 4 || !seen() && n < 100; n++ {
-				m.live(controllerapi.InstanceID(fmt.Sprint("i", n)), m.templates[rnd.IntN(len(m.templates))], anka.oci && n%3 == 1)
-				if n%4 == 2 {
-					m.badRequest(n, anka.oci)
-				}
-			}
-			m.fails("[]")
-			m.cloud.start("kept", func(st *controllerapi.StartTask) { st.Template = m.templates[0] })
-			m.until("the last VM is up", func() bool { return m.is("kept", controllerapi.Started) })
-			m.until("exactly the wanted VM exists", func() bool {
-				names := m.managed()
-				return len(names) == 1 && names[m.cloud.get("kept").vm.UUID] == "running"
-			})
-			m.cloud.terminate("kept")
-			m.until("no VM is left", func() bool { return len(m.managed()) == 0 })
-			t.Logf("%d lives, %d of them up, %d images saved, %d kills", n, m.ups, m.saves, m.kills)
-			if !seen() {
-				t.Error("no VM came up, or no image was saved")
-			}
+			m := newAnkaLife(t, anka.env, anka.oci)
+			m.lives(anka.oci, lifeFaults([]string{"show", "list"}, "pull", "clone", "modify", "start", "attach", "suspend", "push", "stop", "delete"))
 		})
 	}
 }
 
-func newMacLife(t *testing.T, env []string, oci bool) *macLife {
+// lives is what the tests of lives are: VMs come and go while faults are at work, and
+// at the end exactly the wanted ones exist.
+func (m *macLife) lives(oci bool, faults []fault) {
+	t := m.t
+	data, err := json.Marshal(faults)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.begin()
+	m.fails(string(data))
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	n := 0
+	// Faults are drawn, so that a few lives alone may bring up no VM or save no image.
+	seen := func() bool { return m.ups > 0 && (m.saves > 0 || !oci) }
+	for ; m.kills < rounds(6, 200) || n < 4 || !seen() && n < 100; n++ {
+		m.live(controllerapi.InstanceID(fmt.Sprint("i", n)), m.templates[rnd.IntN(len(m.templates))], oci && n%3 == 1)
+		if n%4 == 2 {
+			m.badRequest(n, oci)
+		}
+	}
+	m.fails("[]")
+	m.cloud.start("kept", func(st *controllerapi.StartTask) { st.Template = m.templates[0] })
+	m.until("the last VM is up", func() bool { return m.is("kept", controllerapi.Started) })
+	m.until("exactly the wanted VM exists", func() bool {
+		names := m.managed()
+		return len(names) == 1 && names[m.cloud.get("kept").vm.UUID] == "running"
+	})
+	m.cloud.terminate("kept")
+	m.until("no VM is left", func() bool { return len(m.managed()) == 0 })
+	t.Logf("%d lives, %d of them up, %d images saved, %d kills", n, m.ups, m.saves, m.kills)
+	if !seen() {
+		t.Error("no VM came up, or no image was saved")
+	}
+}
+
+// newMacLife is a node with a fake command, a registry and a cloud.
+func newMacLife(t *testing.T, fake string) *macLife {
 	cfg := server.DefaultConfig()
 	cfg.Root, cfg.MinFree = t.TempDir(), 0
 	registry, err := server.New(cfg, nil)
@@ -143,34 +164,54 @@ func newMacLife(t *testing.T, env []string, oci bool) *macLife {
 	}
 	srv := httptest.NewServer(registry.Handler())
 	t.Cleanup(srv.Close)
+	m := &macLife{chaosMac: newChaosMac(t, fake), cloud: newFakeCloud(), node: filepath.Join(t.TempDir(), "node")}
+	m.registry = srv.URL
+	m.cloud.settings.MaxVMCount, m.cloud.unknownAfter = 4, 5
+	m.srv = httptest.NewServer(m.cloud.handler())
+	t.Cleanup(m.srv.Close)
+	return m
+}
 
-	m := &macLife{chaosMac: newChaosMac(t, "fakeanka"), cloud: newFakeCloud(), node: filepath.Join(t.TempDir(), "node")}
-	m.variable, m.registry = chaosAnka, srv.URL
+func newAnkaLife(t *testing.T, env []string, oci bool) *macLife {
+	m := newMacLife(t, "fakeanka")
+	m.variable, m.disk = chaosAnka, filepath.Join(m.home, "layers")
+	m.rows = m.ankaRows
+	m.ask = func(r *controllerapi.StartRequest) {
+		r.USBDevice = "device1"
+		r.PortForwardingOverride = []controllerapi.PortForwardRule{{Name: "web", GuestPort: "80"}}
+	}
+	m.wrong = func(i fakeInstance) bool {
+		return len(i.vm.PortForwarding) != 1 || i.vm.PortForwarding[0].GuestPort != 80 || i.script == nil || i.script.ReturnCode != 0
+	}
 	maker := &chaosMac{t: t, fake: m.fake, home: filepath.Join(t.TempDir(), "maker")}
 	maker.env = append(slices.Clone(env), "FAKEANKA_VERSION=3.9.1", "FAKEANKA_DIR="+maker.home)
 	m.env = append(slices.Clone(env), "FAKEANKA_DIR="+m.home, "FAKEANKA_MAX_RUNNING=0")
 	for i := range lifeTemplates {
 		name := fmt.Sprint("demo", i)
 		maker.run("create", name, "--size", strconv.Itoa(lifeSize/1024)+"K", "-t", "v1")
-		maker.run("registry", "-o2", "-p", "team", "-r", srv.URL, "push", name, "-t", "v1")
+		maker.run("registry", "-o2", "-p", "team", "-r", m.registry, "push", name, "-t", "v1")
 	}
-	list, err := registryapi.NewClient(srv.URL, http.DefaultClient).Templates(t.Context())
-	if err != nil || len(list) != lifeTemplates {
-		t.Fatalf("templates: %+v, %v", list, err)
-	}
-	for _, tpl := range list {
-		m.templates = append(m.templates, controllerapi.TemplateRef{ID: controllerapi.TemplateID(tpl.ID), Name: tpl.Name, Tag: "v1", Repository: tpl.Repository, Size: lifeSize})
+	m.findTemplates()
+	for _, tpl := range m.templates {
 		if !oci { // brought by hand
-			m.run("create", tpl.Name, "--size", "16K", "-t", "v1", "--uuid", tpl.ID)
+			m.run("create", tpl.Name, "--size", "16K", "-t", "v1", "--uuid", string(tpl.ID))
 		}
 	}
 	m.run("create", byHand, "--size", "1K", "-t", "v1")
 	t.Cleanup(func() { m.fails("[]"); m.run("delete", "--yes", "--all") })
-
-	m.cloud.settings.MaxVMCount, m.cloud.unknownAfter = 4, 5
-	m.srv = httptest.NewServer(m.cloud.handler())
-	t.Cleanup(m.srv.Close)
 	return m
+}
+
+// findTemplates asks the registry for what was pushed.
+func (m *macLife) findTemplates() {
+	m.t.Helper()
+	list, err := registryapi.NewClient(m.registry, http.DefaultClient).Templates(m.t.Context())
+	if err != nil || len(list) != lifeTemplates {
+		m.t.Fatalf("templates: %+v, %v", list, err)
+	}
+	for _, tpl := range list {
+		m.templates = append(m.templates, controllerapi.TemplateRef{ID: controllerapi.TemplateID(tpl.ID), Name: tpl.Name, Tag: "v1", Repository: tpl.Repository, Size: lifeSize})
+	}
 }
 
 // begin starts the agent, and again whenever it was killed.
@@ -181,8 +222,8 @@ func (m *macLife) begin() {
 		m.t.Fatal(err)
 	}
 	agent := exec.Command(self)
-	agent.Env = append(append(os.Environ(), m.env...), "FAKEFAULT_CALLER=1", chaosDir+"="+m.node, chaosURL+"="+m.srv.URL,
-		chaosRegistry+"="+m.registry, m.variable+"="+m.fake, fmt.Sprintf("%s=%d %s", chaosDisk, lifeDisk, filepath.Join(m.home, "layers")))
+	agent.Env = append(append(os.Environ(), m.env...), "FAKEFAULT_CALLER="+self, chaosDir+"="+m.node, chaosURL+"="+m.srv.URL,
+		chaosRegistry+"="+m.registry, m.variable+"="+m.fake, fmt.Sprintf("%s=%d %s", chaosDisk, lifeDisk, m.disk))
 	agent.Stderr = os.Stderr
 	if err := agent.Start(); err != nil {
 		m.t.Fatal(err)
@@ -228,15 +269,15 @@ func (m *macLife) live(id controllerapi.InstanceID, tpl controllerapi.TemplateRe
 	m.cloud.start(id, func(st *controllerapi.StartTask) {
 		st.Template = tpl
 		st.Request = controllerapi.StartRequest{
-			VCPU: 2, VRAM: 2048, USBDevice: "device1", Disk: &controllerapi.DiskRequest{Size: "200G"},
-			PortForwardingOverride: []controllerapi.PortForwardRule{{Name: "web", GuestPort: "80"}},
-			StartupScript:          script("echo hello > written"), ScriptMonitoring: true,
+			VCPU: 2, VRAM: 2048, Disk: &controllerapi.DiskRequest{Size: "200G"},
+			StartupScript: script("echo hello > written"), ScriptMonitoring: true,
 		}
+		m.ask(&st.Request)
 	})
 	m.until(string(id)+" is up or has failed", func() bool { return m.is(id, controllerapi.Started, controllerapi.Error) })
 	if i := m.cloud.get(id); i.state == controllerapi.Started {
 		m.ups++
-		if i.vm == nil || i.vm.CPUCores != 2 || len(i.vm.PortForwarding) != 1 || i.vm.PortForwarding[0].GuestPort != 80 || i.script == nil || i.script.ReturnCode != 0 {
+		if i.vm == nil || i.vm.CPUCores != 2 || m.wrong(i) {
 			m.t.Errorf("%s: VM %+v, script %+v", id, i.vm, i.script)
 		}
 		if save {
@@ -274,19 +315,25 @@ func (m *macLife) badRequest(n int, oci bool) {
 	}
 }
 
+// macRow is a VM, or with a version an image.
 type macRow struct{ UUID, Name, Status, Version string }
 
-// rows asks the fake itself, which must not take faults that are for the agent.
-func (m *macLife) rows() []macRow {
+func (m *macLife) ankaRows() []macRow {
 	m.t.Helper()
-	cmd := exec.Command(m.fake, "-j", "list")
+	var answer struct{ Body []macRow }
+	m.listed(&answer, "-j", "list")
+	return answer.Body
+}
+
+// listed reads the JSON of a command that no fault is for.
+func (m *macLife) listed(to any, args ...string) {
+	m.t.Helper()
+	cmd := exec.Command(m.fake, args...)
 	cmd.Env = append(append(os.Environ(), m.env...), "FAKEFAULT_NONE=1")
 	out, err := cmd.Output()
-	var answer struct{ Body []macRow }
-	if err := errors.Join(err, json.Unmarshal(out, &answer)); err != nil {
-		m.t.Fatalf("list: %v\n%s", err, out)
+	if err := errors.Join(err, json.Unmarshal(out, to)); err != nil {
+		m.t.Fatalf("%q: %v\n%s", args, err, out)
 	}
-	return answer.Body
 }
 
 // managed returns the status of each VM of the cloud, and checks that the one that

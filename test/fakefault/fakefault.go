@@ -40,7 +40,7 @@ type Fault struct {
 	//	truncate  print half an answer and end with 0
 	//	exit      end with Code and print nothing
 	//	flood     print 20 MB to stderr, then go on
-	//	kill-caller  the caller dies of SIGKILL where FAKEFAULT_CALLER is set; go on
+	//	kill-caller  the caller dies of SIGKILL where FAKEFAULT_CALLER is its program; go on
 	//	vm-crash  (start) the VM's process dies Delay after the start
 	//	vm-hang   (start) the VM's process answers nothing and ignores signals
 	Action      string   `json:"action"`
@@ -147,9 +147,7 @@ func (f *Fault) Inject(ctx context.Context, half string) (done bool, code int) {
 	case "exit":
 		return true, f.Code
 	case "kill-caller":
-		if os.Getenv("FAKEFAULT_CALLER") != "" {
-			_ = syscall.Kill(os.Getppid(), syscall.SIGKILL)
-		}
+		killCaller(os.Getenv("FAKEFAULT_CALLER"))
 	case "flood":
 		line := []byte(strings.Repeat("x", 1023) + "\n")
 		for range 20 << 10 {
@@ -157,6 +155,19 @@ func (f *Fault) Inject(ctx context.Context, half string) (done bool, code int) {
 		}
 	}
 	return false, 0
+}
+
+// killCaller kills the parent process if that runs program. When the caller has gone
+// already, the parent is another one.
+func killCaller(program string) {
+	parent := os.Getppid()
+	if program == "" || parent <= 1 {
+		return
+	}
+	if runs, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", parent)); err == nil && runs != program {
+		return
+	}
+	_ = syscall.Kill(parent, syscall.SIGKILL)
 }
 
 // Reason is what a command that fails says.
