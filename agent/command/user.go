@@ -85,6 +85,20 @@ func (l launch) argv(u *User, path string, args []string) (argv []string, creden
 	return append([]string{l.launchctl, "asuser", id(u.UID), l.self, BecomeUser, id(u.UID), id(u.GID), strings.Join(groups, ","), path}, args...), false
 }
 
+// Line returns the command line that root runs a program as u with on this system,
+// for programs that start it themselves.
+func (u *User) Line(path string, args ...string) []string {
+	l := thisSystem()
+	env := append([]string{"HOME=" + u.Home, "USER=" + u.Name, "LOGNAME=" + u.Name, path}, args...)
+	argv, credential := l.argv(u, "/usr/bin/env", env)
+	if credential {
+		l.goos = "darwin"
+		argv, _ = l.argv(u, "/usr/bin/env", env)
+		argv = argv[3:] // without the session, which is macOS's
+	}
+	return argv
+}
+
 // newCommand is exec.Command for c, as the user that it names.
 func (l launch) newCommand(c Command) *exec.Cmd {
 	u := c.As

@@ -63,35 +63,76 @@ func (r *Recorder) Record(ctx context.Context, name string, argv ...string) ([]b
 
 // RecordInput is Record with a text on stdin.
 func (r *Recorder) RecordInput(ctx context.Context, input, name string, argv ...string) ([]byte, error) {
+	s := r.Begin(ctx, input, name, argv...)
+	<-s.Ended
+	return s.stdout.Bytes(), errors.Join(ctx.Err(), s.Record())
+}
+
+// Running is a command that stays, such as one that is a VM.
+type Running struct {
+	// Ended is closed when it has ended.
+	Ended <-chan struct{}
+
+	r              *Recorder
+	name           string
+	argv           []string
+	ctx            context.Context
+	cancel         context.CancelFunc
+	took           time.Duration // valid once it has ended, as err
+	err            error
+	stdout, stderr bytes.Buffer
+}
+
+// Begin starts a command with a text on stdin. The caller calls Record.
+func (r *Recorder) Begin(ctx context.Context, input, name string, argv ...string) *Running {
 	if r.Tell != nil {
 		r.Tell(name, argv)
 	}
-	runCtx, cancel := context.WithTimeout(ctx, stepTimeout)
-	defer cancel()
-	cmd := exec.CommandContext(runCtx, argv[0], argv[1:]...)
+	ended := make(chan struct{})
+	s := &Running{Ended: ended, r: r, name: name, argv: argv}
+	s.ctx, s.cancel = context.WithTimeout(ctx, stepTimeout)
+	cmd := exec.CommandContext(s.ctx, argv[0], argv[1:]...)
 	cmd.Stdin = bytes.NewReader([]byte(input))
 	cmd.WaitDelay = 5 * time.Second
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.Stdout, cmd.Stderr = &s.stdout, &s.stderr
 	began := time.Now()
-	err := cmd.Run()
-	step := Step{Name: fmt.Sprintf("%02d-%s", len(r.steps)+1, name), Seconds: time.Since(began).Round(10 * time.Millisecond).Seconds()}
-	for _, a := range argv {
+	go func() { // Record waits for it
+		defer close(ended)
+		s.err = cmd.Run()
+		s.took = time.Since(began)
+	}()
+	return s
+}
+
+// Record ends the command if it still runs, and stores what it left.
+func (s *Running) Record() error {
+	why := error(nil)
+	select {
+	case <-s.Ended:
+		why = s.ctx.Err()
+	default:
+		why = errors.New("it still ran")
+	}
+	s.cancel()
+	<-s.Ended
+	r := s.r
+	step := Step{Name: fmt.Sprintf("%02d-%s", len(r.steps)+1, s.name), Seconds: s.took.Round(10 * time.Millisecond).Seconds()}
+	for _, a := range s.argv {
 		step.Command = append(step.Command, r.replace.Text(a))
 	}
-	step.Command[0] = filepath.Base(argv[0])
+	step.Command[0] = filepath.Base(s.argv[0])
 	var exit *exec.ExitError
 	switch {
-	case errors.As(err, &exit):
+	case errors.As(s.err, &exit):
 		step.ExitCode = exit.ExitCode()
-	case err != nil:
-		step.ExitCode, step.Error = -1, r.replace.Text(err.Error())
+	case s.err != nil:
+		step.ExitCode, step.Error = -1, r.replace.Text(s.err.Error())
 	}
-	if runCtx.Err() != nil {
-		step.Error = "ended: " + runCtx.Err().Error()
+	if why != nil {
+		step.Error = "ended: " + why.Error()
 	}
 	r.steps = append(r.steps, step)
-	return stdout.Bytes(), errors.Join(ctx.Err(), r.Write(step.Name+".stdout", stdout.Bytes()), r.Write(step.Name+".stderr", stderr.Bytes()))
+	return errors.Join(r.Write(step.Name+".stdout", s.stdout.Bytes()), r.Write(step.Name+".stderr", s.stderr.Bytes()))
 }
 
 // Write adds a file to the report. An empty one is left out.

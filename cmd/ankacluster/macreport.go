@@ -39,11 +39,19 @@ on this Mac, starts, stops and deletes them: about half an hour, and twice the
 template's size on the disk. Run it on a Mac that does nothing else, by the user
 that the VMs belong to (with sudo for those of the agent).
 
+With --tart-vm it makes a VM of that image of tart's, or of that VM, named
+ankacluster-report-tart, and starts it as root and as the user. Once with the
+user logged in at the screen, and once, over ssh, with nobody: that shows what
+macOS asks of a user whose VMs start.
+
 Example:
    ankacluster mac-report
-   sudo ankacluster mac-report --vm 26.4.1-arm64`,
+   sudo ankacluster mac-report --vm 26.4.1-arm64
+   sudo ankacluster mac-report --tart-vm sonoma --tart-user ci`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "vm", Usage: "also make VMs of the template `NAME`"},
+			&cli.StringFlag{Name: "tart-vm", Usage: "also start VMs of tart's image or VM `NAME`, as root and as a user"},
+			&cli.StringFlag{Name: "tart-user", Usage: "the user `NAME` of the VMs of --tart-vm (default: who is logged in at the screen)"},
 			&cli.StringFlag{Name: "out", Usage: "write to `DIR`, which must not exist (default: mac-report-DATE-TIME)"},
 			&cli.StringSliceFlag{Name: "replace", Usage: "also replace this `WORD` wherever it stands; may be given again"},
 		},
@@ -55,11 +63,15 @@ func macReportAction(c *cli.Context) error {
 	if c.NArg() > 0 {
 		return usagef("mac-report takes no arguments, only options: what is %q?", c.Args().First())
 	}
+	tartAs, err := reportUser(c.String("tart-user"), thisHost)
+	if c.String("tart-vm") != "" && err != nil {
+		return err
+	}
 	out := c.String("out")
 	if out == "" {
 		out = "mac-report-" + time.Now().Format("20060102-150405")
 	}
-	r, err := macreport.New(out, macreport.NewReplacer(macreport.Personal(append(serialNumbers(c.Context), c.StringSlice("replace")...)...)))
+	r, err := macreport.New(out, macreport.NewReplacer(macreport.Personal(append(append(serialNumbers(c.Context), c.StringSlice("replace")...), tartAs.word())...)))
 	if errors.Is(err, os.ErrExist) {
 		return usagef("--out %s exists: name another folder", out)
 	}
@@ -74,11 +86,14 @@ func macReportAction(c *cli.Context) error {
 	if vm := c.String("vm"); vm != "" && err == nil {
 		err = m.lives(c.Context, vm)
 	}
+	if vm := c.String("tart-vm"); vm != "" && err == nil {
+		err = m.tartLives(c.Context, vm, tartAs)
+	}
 	if err = errors.Join(err, r.Close()); err != nil {
-		return hintf(fmt.Errorf("the report in %s is not complete: %w", out, err), "what it has may still be of use; VMs named ankacluster-report-N can be deleted")
+		return hintf(fmt.Errorf("the report in %s is not complete: %w", out, err), "what it has may still be of use; VMs named ankacluster-report-… can be deleted")
 	}
 	fmt.Fprintf(c.App.Writer, "%s recorded in %s.\nRead it through, then attach it to an issue of the project.\n", count(len(r.Steps()), "command"), out)
-	if c.String("vm") == "" {
+	if c.String("vm") == "" && c.String("tart-vm") == "" {
 		fmt.Fprintln(c.App.Writer, "It has only looked: with --vm NAME it also shows how VMs live and die.")
 	}
 	return nil
