@@ -77,6 +77,12 @@ type Config struct {
 	TartUser string `json:"tart_user,omitempty"`
 
 	MetricsAddr string `json:"metrics_addr"` // loopback; port 0 takes any
+
+	// AllowUpgrades lets the cloud replace the agent's program by one that is
+	// signed; UpgradeKeys are minisign public keys that are trusted besides those
+	// that were compiled in.
+	AllowUpgrades bool     `json:"allow_upgrades,omitempty"`
+	UpgradeKeys   []string `json:"upgrade_keys,omitempty"`
 }
 
 // Seed is join's share in the settings that the cloud owns. A nil field was not

@@ -51,9 +51,7 @@ func (a *Agent) pollControl(ctx context.Context) error {
 		if heavy < imageTasks {
 			kinds = append(kinds, controllerapi.TaskSaveImage, controllerapi.TaskDistribute, controllerapi.TaskRemove)
 		}
-		if a.deps.Upgrade != nil {
-			kinds = append(kinds, controllerapi.TaskUpgrade)
-		}
+		kinds = append(kinds, controllerapi.TaskUpgrade) // also to refuse it, with the reason
 		return controllerapi.ReserveRequest{Kinds: kinds}, true
 	})
 }

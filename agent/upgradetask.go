@@ -35,7 +35,7 @@ func (a *Agent) workUpgrade(ctx context.Context, r Record) {
 	t := *r.Task.Upgrade
 	up := a.deps.Upgrade
 	if up == nil {
-		a.conclude(ctx, r, Told, failed(errors.New("this agent was started without upgrades")))
+		a.conclude(ctx, r, Told, failed(errors.New("this node does not let the cloud upgrade its agent: join again with --allow-upgrades, or install the new version on the Mac")))
 		return
 	}
 	if up.Version() == t.Version {

@@ -1,7 +1,7 @@
 // Package upgrade replaces the agent's program by a newer one, and puts the old
 // one back when the new one does not prove itself.
 //
-//	Prepare   download, compare the checksum, run it once to ask its version
+//	Prepare   download, verify the signature, run it once to ask its version
 //	Begin     keep the old program, start the guard from it, swap
 //	(restart) the new program runs
 //	Confirm   called by the new program once the cloud has heard from it
@@ -13,6 +13,12 @@
 //     it, synced and renamed.
 //   - The new program need not work at all for the old one to come back: the
 //     guard is a process of the old one.
+//   - Only what a trusted key signed is made executable, run or installed. The
+//     signature is minisign's, and says for which version, system, processor and size
+//     it is (Statement). Keys are compiled in by the release, or named by join: who
+//     answers as a controller gains nothing by it.
+//   - A version lower than the one that runs, or than one that worked here, is
+//     refused unless it is signed as a downgrade.
 //   - A download that is cut short, of another checksum, for another machine or
 //     of another version than announced changes nothing.
 //   - When the guard dies as well, as in a power cut, the new program counts its

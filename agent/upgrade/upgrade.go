@@ -17,6 +17,9 @@ import (
 	"syscall"
 	"time"
 
+	"aead.dev/minisign"
+	"golang.org/x/mod/semver"
+
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
 
@@ -46,6 +49,7 @@ const (
 //	previous   the old program, which the guard runs
 //	pending    what is being tried
 //	failed     what was tried and rolled back
+//	confirmed  the highest version that worked
 type Dir string
 
 func (d Dir) path(name string) string { return filepath.Join(string(d), name) }
@@ -61,13 +65,22 @@ type attempt struct {
 	Starts     int       `json:"starts"`
 }
 
+// confirmed is the highest version that worked here. A signed downgrade lowers it.
+type confirmed struct {
+	Version string `json:"version"`
+}
+
 // Fetch opens a path below a controller's URL.
 type Fetch func(ctx context.Context, path string) (io.ReadCloser, error)
 
-// Prepare downloads the package of t and makes sure of it. It returns
-// ErrRolledBack when this very package was tried before, ErrPackage when it is
-// not what t says, or an error of fetch.
-func (d Dir) Prepare(ctx context.Context, t controllerapi.UpgradeTask, fetch Fetch) error {
+// SignatureSuffix is what the path of a package's signature ends in.
+const SignatureSuffix = ".minisig"
+
+// Prepare downloads the package of t with its signature and makes sure of it. Nothing
+// is made executable, and nothing runs, before the signature is verified. It returns
+// ErrRolledBack when this very package was tried before, ErrPackage when it is not
+// what t says or no trusted key signed it, or an error of fetch.
+func (d Dir) Prepare(ctx context.Context, t controllerapi.UpgradeTask, trust Trust, fetch Fetch) error {
 	var before attempt
 	if d.read("failed", &before) == nil && before.SHA256 == t.SHA256 {
 		return fmt.Errorf("%w: version %s", ErrRolledBack, t.Version)
@@ -75,7 +88,7 @@ func (d Dir) Prepare(ctx context.Context, t controllerapi.UpgradeTask, fetch Fet
 	if err := os.MkdirAll(string(d), 0o700); err != nil {
 		return err
 	}
-	if err := d.download(ctx, t, fetch); err != nil {
+	if err := d.download(ctx, t, trust, fetch); err != nil {
 		return err
 	}
 	if d.isInstaller() {
@@ -125,28 +138,73 @@ func (d Dir) askVersion(ctx context.Context) ([]byte, error) {
 	}
 }
 
-func (d Dir) download(ctx context.Context, t controllerapi.UpgradeTask, fetch Fetch) (err error) {
+// signature downloads the signature of t's package.
+func (d Dir) signature(ctx context.Context, t controllerapi.UpgradeTask, fetch Fetch) ([]byte, error) {
+	path := t.Path + SignatureSuffix
+	body, err := fetch(ctx, path)
+	if err != nil {
+		return nil, fmt.Errorf("download %s: %w (agents run signed programs only)", path, err)
+	}
+	defer body.Close()
+	data, err := io.ReadAll(io.LimitReader(body, maxSignature+1))
+	if err != nil {
+		return nil, fmt.Errorf("download %s: %w", path, err)
+	}
+	if len(data) > maxSignature {
+		return nil, fmt.Errorf("%w: its signature has more than %d bytes", ErrPackage, maxSignature)
+	}
+	return data, nil
+}
+
+// download fetches the package of t to new, and removes it unless it is what a
+// trusted key signed. Only then it becomes executable.
+func (d Dir) download(ctx context.Context, t controllerapi.UpgradeTask, trust Trust, fetch Fetch) (err error) {
+	signature, err := d.signature(ctx, t, fetch)
+	if err != nil {
+		return err
+	}
+	var best confirmed
+	_ = d.read("confirmed", &best) // none yet
+	said, key, err := trust.check(signature, t.Version, best.Version)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrPackage, err)
+	}
 	body, err := fetch(ctx, t.Path)
 	if err != nil {
 		return fmt.Errorf("download %s: %w", t.Path, err)
 	}
 	defer body.Close()
-	f, err := os.OpenFile(d.path("new"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o700)
+	if err := d.remove("new"); err != nil { // what an earlier try left has its x bit
+		return err
+	}
+	f, err := os.OpenFile(d.path("new"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	sum := sha256.New()
-	n, err := io.Copy(io.MultiWriter(f, sum), io.LimitReader(body, maxPackage+1))
+	defer func() {
+		if err != nil {
+			_ = d.remove("new")
+		}
+	}()
+	sum, signed := sha256.New(), minisign.NewReader(io.LimitReader(body, said.Size+1))
+	n, err := io.Copy(io.MultiWriter(f, sum), signed)
 	if err == nil {
 		err = f.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("download %s: %w", t.Path, err)
+	if err != nil {
+		return errors.Join(fmt.Errorf("download %s: %w", t.Path, err), f.Close())
 	}
-	if got := hex.EncodeToString(sum.Sum(nil)); n > maxPackage || !strings.EqualFold(got, t.SHA256) {
-		return fmt.Errorf("%w: %d bytes with checksum %s, %s was announced", ErrPackage, n, got, t.SHA256)
+	switch got := hex.EncodeToString(sum.Sum(nil)); {
+	case n != said.Size:
+		err = fmt.Errorf("%w: it does not have the %d bytes that are signed", ErrPackage, said.Size)
+	case !strings.EqualFold(got, t.SHA256):
+		err = fmt.Errorf("%w: its checksum is %s, %s was announced", ErrPackage, got, t.SHA256)
+	case !signed.Verify(key, signature):
+		err = fmt.Errorf("%w: its signature is wrong: it was changed, or signed by somebody else", ErrPackage)
+	default:
+		err = f.Chmod(0o700)
 	}
-	return nil
+	return errors.Join(err, f.Close())
 }
 
 // Begin puts the prepared program at executable and keeps the old one. After it
@@ -190,11 +248,20 @@ func (d Dir) Started(version string) error {
 	return d.write("pending", a)
 }
 
-// Confirm ends the trial of version: the cloud has heard from it.
+// Confirm ends the trial of version: the cloud has heard from it. No lower one is
+// taken from now on unless it is signed as a downgrade.
 func (d Dir) Confirm(version string) error {
 	var a attempt
 	if err := d.read("pending", &a); err != nil || a.Version != version {
 		return nil
+	}
+	var best confirmed
+	_ = d.read("confirmed", &best) // none yet
+	later := func(than string) bool { return semver.Compare("v"+version, "v"+than) >= 0 }
+	if best.Version == "" || later(best.Version) || !later(a.From) { // the last is a downgrade
+		if err := d.write("confirmed", confirmed{version}); err != nil {
+			return err
+		}
 	}
 	return errors.Join(d.remove("pending"), d.remove("failed"), d.remove("previous"))
 }

@@ -2,6 +2,7 @@ package upgrade
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"aead.dev/minisign"
 	"go.uber.org/goleak"
 
 	"github.com/ankacluster/ankacluster/controllerapi"
@@ -24,13 +26,46 @@ func program(version string) string {
 	return "#!/bin/sh\necho \"ankacluster " + version + " (commit x)\"\n"
 }
 
+// key is what the programs of these tests are signed with.
+var key = func() minisign.PrivateKey {
+	_, private, err := minisign.GenerateKey(rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	return private
+}()
+
+// trust is that of an agent of version 1.
+var trust = Trust{Keys: []minisign.PublicKey{key.Public().(minisign.PublicKey)}, OS: "darwin", Arch: "arm64", Running: "1"}
+
+// signature signs content as what a statement says.
+func signature(with minisign.PrivateKey, content, statement string) string {
+	r := minisign.NewReader(strings.NewReader(content))
+	_, _ = io.Copy(io.Discard, r)
+	return string(r.SignWithComments(with, statement, "a test's key"))
+}
+
+// stated is what is to be said of content as a version for this machine.
+func stated(version, content string) string {
+	return Statement{Version: version, OS: "darwin", Arch: "arm64", Size: int64(len(content))}.String()
+}
+
 func task(version, content string) controllerapi.UpgradeTask {
 	sum := sha256.Sum256([]byte(content))
 	return controllerapi.UpgradeTask{Version: version, Path: "/pkg/x", SHA256: hex.EncodeToString(sum[:])}
 }
 
-func serve(content string) Fetch {
-	return func(context.Context, string) (io.ReadCloser, error) {
+// serve gives a program that is signed as a version.
+func serve(version, content string) Fetch {
+	return serveSigned(content, signature(key, content, stated(version, content)))
+}
+
+func serveSigned(content, signature string) Fetch {
+	return func(_ context.Context, path string) (io.ReadCloser, error) {
+		if strings.HasSuffix(path, SignatureSuffix) {
+			content := signature
+			return io.NopCloser(strings.NewReader(content)), nil
+		}
 		return io.NopCloser(strings.NewReader(content)), nil
 	}
 }
@@ -63,7 +98,7 @@ func at(t *testing.T, exe string) string {
 func begin(t *testing.T, d Dir, exe string) controllerapi.UpgradeTask {
 	t.Helper()
 	two := task("2", program("2"))
-	if err := d.Prepare(t.Context(), two, serve(program("2"))); err != nil {
+	if err := d.Prepare(t.Context(), two, trust, serve("2", program("2"))); err != nil {
 		t.Fatal(err)
 	}
 	guarded := ""
@@ -99,7 +134,7 @@ func TestConfirmedUpgradeStays(t *testing.T) {
 	if at(t, exe) != program("2") {
 		t.Error("version 2 is gone")
 	}
-	if left, _ := os.ReadDir(string(d)); len(left) != 0 {
+	if left, _ := os.ReadDir(string(d)); len(left) != 1 || left[0].Name() != "confirmed" {
 		t.Errorf("left behind: %v", left)
 	}
 }
@@ -114,11 +149,11 @@ func TestA3UnconfirmedUpgradeIsRolledBackByTheGuard(t *testing.T) {
 		t.Fatalf("Guard() = %q, %v, installed %q; want version 1 back", rolledBack, err, at(t, exe))
 	}
 	// The same package is not tried again, a mended one is.
-	if err := d.Prepare(t.Context(), two, serve(program("2"))); !errors.Is(err, ErrRolledBack) {
+	if err := d.Prepare(t.Context(), two, trust, serve("2", program("2"))); !errors.Is(err, ErrRolledBack) {
 		t.Errorf("Prepare() of what failed = %v, want ErrRolledBack", err)
 	}
 	mended := program("2") + "# mended\n"
-	if err := d.Prepare(t.Context(), task("2", mended), serve(mended)); err != nil {
+	if err := d.Prepare(t.Context(), task("2", mended), trust, serve("2", mended)); err != nil {
 		t.Errorf("Prepare() of a mended package = %v", err)
 	}
 }
@@ -151,19 +186,23 @@ func TestA3BadPackageChangesNothing(t *testing.T) {
 		fetch Fetch
 		want  error
 	}{
-		"cut short":        {task("2", good), serve(good[:20]), ErrPackage},
-		"another content":  {task("2", good), serve(program("3")), ErrPackage},
-		"another version":  {task("3", good), serve(good), ErrPackage},
-		"not a program":    {task("2", "\x00\x01"), serve("\x00\x01"), ErrPackage},
-		"an installer":     {task("2", "xar!\x00\x1c"), serve("xar!\x00\x1c"), ErrPackage},
-		"that fails":       {task("2", "#!/bin/sh\nexit 3\n"), serve("#!/bin/sh\nexit 3\n"), ErrPackage},
+		"cut short":        {task("2", good), serveSigned(good[:20], signature(key, good, stated("2", good))), ErrPackage},
+		"longer":           {task("2", good), serveSigned(good+"#", signature(key, good, stated("2", good))), ErrPackage},
+		"another content":  {task("2", good), serve("2", program("3")), ErrPackage},
+		"another version":  {task("3", good), serve("3", good), ErrPackage},
+		"not a program":    {task("2", "\x00\x01"), serve("2", "\x00\x01"), ErrPackage},
+		"an installer":     {task("2", "xar!\x00\x1c"), serve("2", "xar!\x00\x1c"), ErrPackage},
+		"that fails":       {task("2", "#!/bin/sh\nexit 3\n"), serve("2", "#!/bin/sh\nexit 3\n"), ErrPackage},
 		"that cannot come": {task("2", good), func(context.Context, string) (io.ReadCloser, error) { return nil, broken }, broken},
-		"that breaks off": {task("2", good), func(context.Context, string) (io.ReadCloser, error) {
+		"that breaks off": {task("2", good), func(ctx context.Context, path string) (io.ReadCloser, error) {
+			if strings.HasSuffix(path, SignatureSuffix) {
+				return serve("2", good)(ctx, path)
+			}
 			return io.NopCloser(io.MultiReader(strings.NewReader(good[:9]), failing{broken})), nil
 		}, broken},
 	} {
 		d, exe := installed(t)
-		if err := d.Prepare(t.Context(), tc.task, tc.fetch); !errors.Is(err, tc.want) {
+		if err := d.Prepare(t.Context(), tc.task, trust, tc.fetch); !errors.Is(err, tc.want) {
 			t.Errorf("%s: Prepare() = %v, want %v", name, err, tc.want)
 		}
 		if at(t, exe) != program("1") {
@@ -180,7 +219,7 @@ func TestNoSwapWithoutAGuard(t *testing.T) {
 	t.Parallel()
 	d, exe := installed(t)
 	two := task("2", program("2"))
-	if err := d.Prepare(t.Context(), two, serve(program("2"))); err != nil {
+	if err := d.Prepare(t.Context(), two, trust, serve("2", program("2"))); err != nil {
 		t.Fatal(err)
 	}
 	broken := errors.New("no more processes")
@@ -206,7 +245,7 @@ func TestUpgradeKeepsTheLinkToTheProgram(t *testing.T) {
 			t.Fatal(err)
 		}
 		next := program("2")
-		if err := d.Prepare(t.Context(), task("2", next), serve(next)); err != nil {
+		if err := d.Prepare(t.Context(), task("2", next), trust, serve("2", next)); err != nil {
 			t.Fatal(err)
 		}
 		if err := d.Begin(task("2", next), "1", link, func(string) error { return nil }); err != nil {

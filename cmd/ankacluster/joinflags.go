@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ankacluster/ankacluster/agent"
+	"github.com/ankacluster/ankacluster/agent/upgrade"
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
@@ -80,6 +81,8 @@ func joinFlags() []cli.Flag {
 		str(catSecure, "keystore-pass", "its `PASSWORD`", "p"),
 		yes(catSecure, "tls", "insist on https", "t"),
 		yes(catSecure, "skip-tls-verification", "do not check the servers' certificates (tests only)"),
+		yes(catSecure, "allow-upgrades", "let the cloud upgrade this agent, to programs that a trusted key has signed"),
+		&cli.StringSliceFlag{Category: catSecure, Name: "upgrade-key", Usage: "trust this minisign public key for upgrades, and allow them: `KEY|FILE`; more than once for more"},
 
 		val(catTune, "heartbeat", "5s", "tell the cloud every `DURATION` that the node is there"),
 		val(catTune, "dial-timeout", "15s; in a pool of servers 1s, then the next", "to connect to a server, at most `DURATION`"),
@@ -210,6 +213,7 @@ func joinConfig(c *cli.Context) (agent.Config, error) {
 	cfg.TartUser = c.String("tart-user")
 	cfg.Runtime = cmp.Or(c.String("runtime"), cfg.Runtime)
 	errs = append(errs, readCredentials(c, &cfg))
+	errs = append(errs, readUpgradeKeys(c, &cfg))
 	errs = append(errs, cfg.ValidateSettings())
 	return cfg, errors.Join(errs...)
 }
@@ -247,6 +251,29 @@ func readCredentials(c *cli.Context, cfg *agent.Config) error {
 				errs = append(errs, fmt.Errorf("--tls: controller %s is not https", u))
 			}
 		}
+	}
+	return errors.Join(errs...)
+}
+
+// readUpgradeKeys reads whether the cloud may upgrade this agent, and whose programs
+// it may bring.
+func readUpgradeKeys(c *cli.Context, cfg *agent.Config) error {
+	var errs []error
+	for _, given := range c.StringSlice("upgrade-key") {
+		text := given
+		if data, err := os.ReadFile(given); err == nil {
+			text = string(data)
+		}
+		key, err := upgrade.ParseKey(text)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("--upgrade-key %.60q: %w, and no file with one", given, err))
+			continue
+		}
+		cfg.UpgradeKeys = append(cfg.UpgradeKeys, key.String())
+	}
+	cfg.AllowUpgrades = c.Bool("allow-upgrades") || len(cfg.UpgradeKeys) > 0
+	if trusted, err := upgrade.Keys(cfg.UpgradeKeys); err != nil || cfg.AllowUpgrades && len(trusted) == 0 && len(errs) == 0 {
+		errs = append(errs, err, errors.New("--allow-upgrades: this program has no release key compiled in; name yours with --upgrade-key"))
 	}
 	return errors.Join(errs...)
 }

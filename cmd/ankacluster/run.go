@@ -146,7 +146,7 @@ func serveNode(ctx context.Context, dir agent.Dir, lock *agent.Lock, cfg agent.C
 	a, err := agent.New(cfg, dir, id, agent.Deps{
 		Cloud: pools.client(), Runtime: rt, Registry: door,
 		Host:     agent.NewMachine(string(dir), func() []string { return cfg.Controllers }),
-		Identity: agent.IdentifyHost(dir), OnCluster: pools.learn(log), Pools: pools.numbers, Metrics: reg, Log: log, Upgrade: newUpgrader(dir, pools),
+		Identity: agent.IdentifyHost(dir), OnCluster: pools.learn(log), Pools: pools.numbers, Metrics: reg, Log: log, Upgrade: newUpgrader(cfg, dir, pools),
 		Caffeinate: caffeinate(),
 	})
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -29,22 +30,27 @@ type upgrader struct {
 	dir   agent.Dir
 	pools *pools
 	self  string // by which the program is started; a link may lead on from there
+	trust upgrade.Trust
 }
 
-// newUpgrader returns nil, which refuses upgrades, when this process does not
-// know its own program.
-func newUpgrader(dir agent.Dir, pools *pools) agent.Upgrader {
+// newUpgrader returns nil, which refuses upgrades, where join did not allow them and
+// when this process does not know its own program.
+func newUpgrader(cfg agent.Config, dir agent.Dir, pools *pools) agent.Upgrader {
 	self, err := selfpath.Program()
-	if err != nil {
+	if err != nil || !cfg.AllowUpgrades {
 		return nil
 	}
-	return upgrader{dir, pools, self}
+	keys, err := upgrade.Keys(cfg.UpgradeKeys)
+	if err != nil {
+		return nil // join has refused it
+	}
+	return upgrader{dir, pools, self, upgrade.Trust{Keys: keys, OS: runtime.GOOS, Arch: runtime.GOARCH, Running: buildinfo.Version}}
 }
 
 func (u upgrader) Version() string { return buildinfo.Version }
 
 func (u upgrader) Prepare(ctx context.Context, t controllerapi.UpgradeTask) error {
-	return upgradeDir(u.dir).Prepare(ctx, t, func(ctx context.Context, path string) (io.ReadCloser, error) {
+	return upgradeDir(u.dir).Prepare(ctx, t, u.trust, func(ctx context.Context, path string) (io.ReadCloser, error) {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, controllersBase+path, nil)
 		if err != nil {
 			return nil, err

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -21,19 +23,24 @@ import (
 	"testing"
 	"time"
 
+	"aead.dev/minisign"
+
 	"github.com/ankacluster/ankacluster/agent"
+	"github.com/ankacluster/ankacluster/agent/upgrade"
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
 
 // upgradingCloud offers upgrades to the one node of a test.
 type upgradingCloud struct {
-	mu      sync.Mutex
-	program []byte
-	task    *controllerapi.Task
-	results map[controllerapi.TaskID]controllerapi.ReportRequest
-	version string        // of the agent that registered last
-	half    chan struct{} // closed to let downloads go on, nil when they do
-	stuck   bool          // half of a download was sent
+	key       minisign.PrivateKey // what it offers is signed with it
+	mu        sync.Mutex
+	program   []byte
+	signature []byte
+	task      *controllerapi.Task
+	results   map[controllerapi.TaskID]controllerapi.ReportRequest
+	version   string        // of the agent that registered last
+	half      chan struct{} // closed to let downloads go on, nil when they do
+	stuck     bool          // half of a download was sent
 }
 
 // stall makes downloads stop half way.
@@ -74,10 +81,12 @@ func (c *upgradingCloud) download(w http.ResponseWriter, r *http.Request) {
 }
 
 func (c *upgradingCloud) offer(id controllerapi.TaskID, version string, content []byte) {
-	sum := sha256.Sum256(content)
+	sum, signed := sha256.Sum256(content), minisign.NewReader(bytes.NewReader(content))
+	_, _ = io.Copy(io.Discard, signed)
+	statement := upgrade.Statement{Version: version, OS: runtime.GOOS, Arch: runtime.GOARCH, Size: int64(len(content)), Downgrade: true}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.program = content
+	c.program, c.signature = content, signed.SignWithComments(c.key, statement.String(), "a test's key")
 	c.task = &controllerapi.Task{ID: id, Kind: controllerapi.TaskUpgrade, Attempt: 1,
 		Upgrade: &controllerapi.UpgradeTask{Version: version, Path: "/pkg/AnkaAgentArm.pkg", SHA256: hex.EncodeToString(sum[:])}}
 }
@@ -95,6 +104,10 @@ func (c *upgradingCloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/pkg/AnkaAgentArm.pkg":
 		c.download(w, r)
+	case "/pkg/AnkaAgentArm.pkg" + upgrade.SignatureSuffix:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		_, _ = w.Write(c.signature) // the caller went away
 	case controllerapi.PathAgentRegister:
 		data, _ := io.ReadAll(r.Body) // cut short it decodes to nothing
 		var req controllerapi.RegisterRequest
@@ -174,7 +187,11 @@ type upgraded struct {
 func newUpgraded(t *testing.T, proveWithin string) *upgraded {
 	t.Helper()
 	dir := t.TempDir()
-	u := &upgraded{t: t, dir: dir, exe: filepath.Join(dir, "ankacluster"), cloud: &upgradingCloud{results: make(map[controllerapi.TaskID]controllerapi.ReportRequest)}}
+	_, key, err := minisign.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := &upgraded{t: t, dir: dir, exe: filepath.Join(dir, "ankacluster"), cloud: &upgradingCloud{key: key, results: make(map[controllerapi.TaskID]controllerapi.ReportRequest)}}
 	if err := os.WriteFile(u.exe, u.content("1"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +216,7 @@ func newUpgraded(t *testing.T, proveWithin string) *upgraded {
 func (u *upgraded) join(proveWithin string) {
 	u.t.Helper()
 	u.env = append(u.env, "ANKA_UPGRADE_PROVE_WITHIN="+proveWithin) // the last one counts
-	if out, err := u.do("join", u.url); err != nil {
+	if out, err := u.do("join", u.url, "--upgrade-key", u.cloud.key.Public().(minisign.PublicKey).String()); err != nil {
 		u.t.Fatalf("join: %v\n%s", err, out)
 	}
 }
@@ -296,6 +313,28 @@ func TestA3UpgradeEndsInTheNewVersionOrTheOld(t *testing.T) {
 	u.cloud.offer("x.5.node", "1", u.content("1"))
 	if r := u.ended("x.5.node"); r.Phase != controllerapi.PhaseDone {
 		t.Errorf("an upgrade after refused ones ended with %s: %s", r.Phase, r.Message)
+	}
+	u.runs("1")
+
+	// A cloud that signs with another key, and a node that was not joined for it.
+	trusted := u.cloud.key
+	_, other, err := minisign.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.cloud.key = other
+	u.cloud.offer("x.6.node", "2", u.content("2"))
+	if r := u.ended("x.6.node"); r.Phase != controllerapi.PhaseFailed || !strings.Contains(r.Message, "does not trust") {
+		t.Errorf("an upgrade that somebody else signed ended with %s: %s", r.Phase, r.Message)
+	}
+	u.cloud.key = trusted
+	if out, err := u.do("join", u.url); err != nil {
+		t.Fatalf("join: %v\n%s", err, out)
+	}
+	u.runs("1")
+	u.cloud.offer("x.7.node", "2", u.content("2"))
+	if r := u.ended("x.7.node"); r.Phase != controllerapi.PhaseFailed || !strings.Contains(r.Message, "--allow-upgrades") {
+		t.Errorf("an upgrade of a node that does not allow it ended with %s: %s", r.Phase, r.Message)
 	}
 	u.runs("1")
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -74,7 +75,9 @@ func TestF18EveryCallAnswersToTheLetter(t *testing.T) {
 		cfg.PackageDir = t.TempDir()
 	})
 	url := c.controllers[0].URL
-	if err := os.WriteFile(filepath.Join(c.controllers[0].cfg.PackageDir, "AnkaAgentArm.pkg"), []byte("pkg"), 0o644); err != nil {
+	agents := c.controllers[0].cfg.PackageDir
+	if err := errors.Join(os.WriteFile(filepath.Join(agents, "AnkaAgentArm.pkg"), []byte("pkg"), 0o644),
+		os.WriteFile(filepath.Join(agents, "AnkaAgentArm.pkg.minisig"), []byte("signature"), 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the registry is known to run", c.controllers[0].catalog.running)
@@ -205,6 +208,9 @@ func TestF18EveryCallAnswersToTheLetter(t *testing.T) {
 	call("upgrade", "PUT", "/api/v1/node/update", "")
 	if task := n.reserve(api.TaskUpgrade); task.Upgrade.Version != "1.2.3" || task.Upgrade.Path != "/pkg/AnkaAgentArm.pkg" || len(task.Upgrade.SHA256) != 64 {
 		t.Errorf("upgrade task %+v", task.Upgrade)
+	}
+	if code, body := do(t, "GET", url+"/pkg/AnkaAgentArm.pkg.minisig", ""); code != 200 || body != "signature" {
+		t.Errorf("GET of the signature: %d %s", code, body)
 	}
 	if code, body := do(t, "GET", url+"/pkg/AnkaAgentArm.pkg", ""); code != 200 || body != "pkg" {
 		t.Errorf("package: %d %q", code, body)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/etcdstore"
@@ -20,12 +21,16 @@ import (
 // packages are the agent packages by host architecture.
 var packages = map[string]string{"amd64": "AnkaAgent.pkg", "arm64": "AnkaAgentArm.pkg"}
 
-// packageFile serves an agent package.
+// signatureSuffix is what the name of a package's signature ends in. Agents run
+// nothing that a key they trust has not signed.
+const signatureSuffix = ".minisig"
+
+// packageFile serves an agent package, or its signature.
 func (s *Server) packageFile(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
 	for _, known := range packages {
-		if name == known && s.cfg.PackageDir != "" {
-			http.ServeFile(w, r, filepath.Join(s.cfg.PackageDir, known))
+		if strings.TrimSuffix(name, signatureSuffix) == known && s.cfg.PackageDir != "" {
+			http.ServeFile(w, r, filepath.Join(s.cfg.PackageDir, name))
 			return
 		}
 	}
@@ -49,6 +54,9 @@ func (s *Server) upgradeNodes(r *http.Request) (any, error) {
 		}
 		if err != nil {
 			return nil, fmt.Errorf("agent package: %w", err)
+		}
+		if _, err := os.Stat(filepath.Join(s.cfg.PackageDir, name+signatureSuffix)); err != nil {
+			return nil, httpapi.Failf("the agent package %s is not signed: agents run signed programs only, and %s%s is not beside it", name, name, signatureSuffix)
 		}
 		job.Upgrade[arch] = &api.UpgradeTask{Version: s.cfg.Version, Path: "/pkg/" + name, SHA256: sum}
 	}

@@ -34,7 +34,7 @@ func (r *release) archive(p platform) error {
 		add("bin/"+name, filepath.Join(r.binaries(p), name), 0o755)
 	}
 	for name, path := range r.agents() {
-		add("share/ankacluster/agents/"+name, path, 0o755)
+		add("share/ankacluster/agents/"+name, path, agentMode(name))
 	}
 	for _, name := range programs {
 		add("share/man/man8/"+name+".8.gz", r.manual(name), 0o644)
@@ -62,16 +62,32 @@ func (r *release) archive(p platform) error {
 	})
 }
 
-// agents are the agent's programs for Macs by the names under which controllers
-// serve them for upgrades.
+// agentPlatforms are those of the agent's programs for Macs, by the names under which
+// controllers serve them for upgrades.
+var agentPlatforms = map[string]platform{"AnkaAgent.pkg": {"darwin", "amd64"}, "AnkaAgentArm.pkg": {"darwin", "arm64"}}
+
+// agents are the agent's programs for Macs, and their signatures where there is a
+// key, by their names in a controller's folder.
 func (r *release) agents() map[string]string {
 	found := make(map[string]string)
-	for name, p := range map[string]platform{"AnkaAgent.pkg": {"darwin", "amd64"}, "AnkaAgentArm.pkg": {"darwin", "arm64"}} {
-		if r.has(p) {
-			found[name] = filepath.Join(r.binaries(p), "ankacluster")
+	for name, p := range agentPlatforms {
+		if !r.has(p) {
+			continue
+		}
+		found[name] = filepath.Join(r.binaries(p), "ankacluster")
+		if r.key != nil {
+			found[name+".minisig"] = r.agentSignature(name)
 		}
 	}
 	return found
+}
+
+// agentMode is the mode of a file of agents.
+func agentMode(name string) fs.FileMode {
+	if strings.HasSuffix(name, ".pkg") {
+		return 0o755
+	}
+	return 0o644
 }
 
 // writeFile writes a file of the result.

@@ -104,7 +104,7 @@ func (r *release) imageFor(p platform, name string) (v1.Image, error) {
 	list := []entry{{name, filepath.Join(r.binaries(p), name), 0o755}}
 	if name == "anka-controller" {
 		for agent, path := range r.agents() {
-			list = append(list, entry{"share/ankacluster/agents/" + agent, path, 0o755})
+			list = append(list, entry{"share/ankacluster/agents/" + agent, path, agentMode(agent)})
 		}
 		slices.SortFunc(list, func(a, b entry) int { return strings.Compare(a.path, b.path) })
 	}

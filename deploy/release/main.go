@@ -19,6 +19,7 @@ import (
 	"strings"
 	"time"
 
+	"aead.dev/minisign"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -38,6 +39,7 @@ type release struct {
 	platforms             []platform
 	download              string // where the archives will be found
 	keyFile               string
+	key                   *minisign.PrivateKey // nil: nothing is signed
 	say                   func(format string, args ...any)
 }
 
@@ -62,7 +64,7 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&r.version, "version", "", "`VERSION` (default: what deploy/release/version prints)")
 	flags.StringVar(&platforms, "platforms", "darwin/arm64 darwin/amd64 linux/amd64 linux/arm64", "`LIST` of systems and processors")
 	flags.StringVar(&r.download, "download", "https://github.com/ankacluster/ankacluster/releases/download", "`URL` under which a folder named after the version's tag will hold the archives")
-	flags.StringVar(&r.keyFile, "key", "", "`FILE` with the minisign key that signs the checksums; its password is taken from MINISIGN_PASSWORD")
+	flags.StringVar(&r.keyFile, "key", "", "`FILE` with the minisign key that signs the checksums and the agents for upgrades; its password is taken from MINISIGN_PASSWORD")
 	flags.BoolVar(&only, "licences", false, "only check the licences of the modules that are linked")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -73,6 +75,13 @@ func run(ctx context.Context, args []string) error {
 			return fmt.Errorf("-platforms: %q is not SYSTEM/PROCESSOR", s)
 		}
 		r.platforms = append(r.platforms, platform{system, arch})
+	}
+	if r.keyFile != "" {
+		key, err := readKey(r.keyFile, os.Getenv("MINISIGN_PASSWORD"))
+		if err != nil {
+			return fmt.Errorf("-key: %w", err)
+		}
+		r.key = &key
 	}
 	begun := time.Now()
 	r.say = func(format string, args ...any) {
@@ -147,6 +156,9 @@ func (r *release) make(ctx context.Context, modules []module) error {
 		}
 		r.say("built for %s", p)
 	}
+	if err := r.signAgents(); err != nil {
+		return err
+	}
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for _, p := range r.platforms {
@@ -175,6 +187,9 @@ func (r *release) make(ctx context.Context, modules []module) error {
 func (r *release) build(ctx context.Context, p platform) error {
 	const info = "github.com/ankacluster/ankacluster/internal/buildinfo"
 	ldflags := fmt.Sprintf("-s -w -buildid= -X %[1]s.Version=%[2]s -X %[1]s.commit=%[3]s -X %[1]s.date=%[4]s", info, r.version, r.commit, r.date)
+	if r.key != nil { // whose agents the agent trusts
+		ldflags += " -X github.com/ankacluster/ankacluster/agent/upgrade.keys=" + r.key.Public().(minisign.PublicKey).String()
+	}
 	args := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags", ldflags, "-o", r.binaries(p) + "/"}
 	for _, name := range programs {
 		args = append(args, "./cmd/"+name)

@@ -82,7 +82,7 @@ func (r *release) packageInfo(p platform, name, format string) (*nfpm.Info, erro
 	depends := []string{}
 	if name == "anka-controller" {
 		for agent, path := range r.agents() {
-			add("/usr/share/ankacluster/agents/"+agent, path, files.TypeFile, 0o755)
+			add("/usr/share/ankacluster/agents/"+agent, path, files.TypeFile, agentMode(agent))
 		}
 	}
 	if server {

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http/httptest"
 	"os"
@@ -27,13 +28,9 @@ import (
 // madeRelease is a release of the checked-out commit for two platforms.
 type madeRelease struct{ dir, public, commit, date string }
 
-// makeRelease clones the source and makes a release of the commit, signed with a
-// new key.
-func makeRelease(t *testing.T, commit, umask string) madeRelease {
+// newKey makes a key with a password.
+func newKey(t *testing.T) (file string, public minisign.PublicKey) {
 	t.Helper()
-	clone, out := filepath.Join(t.TempDir(), "a clone"), t.TempDir()
-	command(t, "", "git", "clone", "--quiet", "--no-hardlinks", "../..", clone)
-	command(t, clone, "git", "-c", "advice.detachedHead=false", "checkout", "--quiet", commit)
 	public, private, err := minisign.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -42,10 +39,20 @@ func makeRelease(t *testing.T, commit, umask string) madeRelease {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(t.TempDir(), "minisign.key")
+	file = filepath.Join(t.TempDir(), "minisign.key")
 	if err := os.WriteFile(file, key, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return file, public
+}
+
+// makeRelease clones the source and makes a release of the commit, signed with a
+// key.
+func makeRelease(t *testing.T, commit, umask, file string, public minisign.PublicKey) madeRelease {
+	t.Helper()
+	clone, out := filepath.Join(t.TempDir(), "a clone"), t.TempDir()
+	command(t, "", "git", "clone", "--quiet", "--no-hardlinks", "../..", clone)
+	command(t, clone, "git", "-c", "advice.detachedHead=false", "checkout", "--quiet", commit)
 	// Settings of this machine must not reach the result.
 	t.Setenv("ANKA_LISTEN_ADDR", ":1234")
 	t.Setenv("MINISIGN_PASSWORD", "a password")
@@ -70,8 +77,9 @@ func command(t *testing.T, dir, name string, args ...string) string {
 // looks into the first.
 func TestRelease(t *testing.T) {
 	commit := strings.TrimSpace(command(t, "", "git", "rev-parse", "HEAD"))
-	first := makeRelease(t, commit, "022")
-	second := makeRelease(t, commit, "077")
+	file, public := newKey(t)
+	first := makeRelease(t, commit, "022", file, public)
+	second := makeRelease(t, commit, "077", file, public)
 
 	t.Run("two builds of one commit are equal", func(t *testing.T) {
 		files := names(t, first.dir)
@@ -79,9 +87,6 @@ func TestRelease(t *testing.T) {
 			t.Fatalf("the second release has the files %v, the first %v", got, files)
 		}
 		for _, f := range files {
-			if f == "ankacluster.pub" || f == sums+".minisig" { // of two keys
-				continue
-			}
 			if !bytes.Equal(read(t, first.dir, f), read(t, second.dir, f)) {
 				t.Errorf("%s differs between two builds of one commit", f)
 			}
@@ -201,6 +206,29 @@ func checkArchives(t *testing.T, r madeRelease) {
 		if want := p + " " + version + " (commit " + r.commit[:12] + ", " + r.date + ", go"; !strings.HasPrefix(got, want) {
 			t.Errorf("%s --version: %q, want %s…", p, got, want)
 		}
+	}
+	checkAgents(t, r, filepath.Join(dir, "share/ankacluster/agents"))
+}
+
+// checkAgents looks at the signatures of the agents for Macs: of what each is, with
+// the key that the agents trust.
+func checkAgents(t *testing.T, r madeRelease, dir string) {
+	t.Helper()
+	content := read(t, dir, "AnkaAgentArm.pkg")
+	signature := read(t, dir, "AnkaAgentArm.pkg.minisig")
+	var public minisign.PublicKey
+	if err := public.UnmarshalText([]byte(r.public)); err != nil {
+		t.Fatal(err)
+	}
+	if !minisign.Verify(public, content, signature) {
+		t.Error("the agent for Macs is not signed with the release's key")
+	}
+	version := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(one(t, r.dir, "ankacluster_", "_linux_amd64.tar.gz")), "ankacluster_"), "_linux_amd64.tar.gz")
+	if want := fmt.Sprintf("\ntrusted comment: ankacluster %s darwin/arm64 %d\n", version, len(content)); !strings.Contains(string(signature), want) {
+		t.Errorf("the agent is signed as %s, want %q", signature, want)
+	}
+	if !bytes.Contains(content, []byte(r.public)) {
+		t.Error("the agent does not know the release's key")
 	}
 }
 

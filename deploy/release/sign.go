@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -36,19 +37,15 @@ func (r *release) sign() error {
 	if err := os.WriteFile(filepath.Join(r.out, sums), list.Bytes(), 0o644); err != nil {
 		return err
 	}
-	if r.keyFile == "" {
-		r.say("not signed: no key was given")
+	if r.key == nil {
+		r.say("not signed: no key was given; agents refuse to be upgraded to what this release brings")
 		return nil
 	}
-	key, err := readKey(r.keyFile, os.Getenv("MINISIGN_PASSWORD"))
-	if err != nil {
-		return err
-	}
-	signature := minisign.SignWithComments(key, list.Bytes(), fmt.Sprintf("ankacluster %s %s", r.version, r.commit), "signature of the ankacluster release key")
+	signature := minisign.SignWithComments(*r.key, list.Bytes(), fmt.Sprintf("ankacluster %s %s", r.version, r.commit), "signature of the ankacluster release key")
 	if err := os.WriteFile(filepath.Join(r.out, sums+".minisig"), signature, 0o644); err != nil {
 		return err
 	}
-	public, err := key.Public().(minisign.PublicKey).MarshalText()
+	public, err := r.key.Public().(minisign.PublicKey).MarshalText()
 	if err != nil {
 		return err
 	}
@@ -57,6 +54,38 @@ func (r *release) sign() error {
 	}
 	r.say("signed: minisign -V -p ankacluster.pub -m %s", sums)
 	return nil
+}
+
+// signAgents signs the agent's programs for Macs, each as what it is: agents run
+// nothing else (agent/upgrade).
+func (r *release) signAgents() error {
+	if r.key == nil {
+		return nil
+	}
+	for name, p := range agentPlatforms {
+		if !r.has(p) {
+			continue
+		}
+		f, err := os.Open(filepath.Join(r.binaries(p), "ankacluster"))
+		if err != nil {
+			return err
+		}
+		content := minisign.NewReader(f)
+		size, err := io.Copy(io.Discard, content)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+		statement := fmt.Sprintf("ankacluster %s %s %d", r.version, p, size)
+		signature := content.SignWithComments(*r.key, statement, "signature of the ankacluster release key")
+		if err := os.WriteFile(r.agentSignature(name), signature, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *release) agentSignature(name string) string {
+	return filepath.Join(r.work, name+".minisig")
 }
 
 // readKey reads a key as minisign writes it, with or without a password.
