@@ -176,15 +176,10 @@ func (b *Balancer) record(a *attempt, o outcome, resp *http.Response, err error,
 		if !longPoll {
 			a.p.route.observe(b.cfg.Hedge, now.Sub(a.sent))
 		}
-		a.p.route.answered()
+		b.charge(a.p.route.refusals.well(ep, now, b.cfg.Breaker.Window), now)
 		b.succeeded(a, resp, now)
 	case outcomeBusy, outcomeGateway:
-		a.p.route.refused(ep, now)
-		if b.blameless(ep, a.p.route) {
-			ep.uncounted(now)
-			return
-		}
-		b.failed(ep, statusError(resp.StatusCode), now)
+		b.refused(ep, a.p.route, statusError(resp.StatusCode), now)
 	case outcomeUnsent, outcomeBroken:
 		b.transportFailed(ep, err, now)
 	case outcomeLocal, outcomeCut:
@@ -208,12 +203,29 @@ func (b *Balancer) succeeded(a *attempt, resp *http.Response, now time.Time) {
 	}
 }
 
+// refused counts an answer of 429, 502, 503 or 504. A peer's good answer to the same
+// kind of request makes it a failure of the endpoint.
+func (b *Balancer) refused(ep *endpoint, r *route, err error, now time.Time) {
+	r.refusals.add(ep, err, b.snap.Load().usable, now)
+	if b.blameless(ep, r) {
+		ep.uncounted(now)
+		return
+	}
+	ep.refused(now, err)
+	b.lookAgain(ep)
+}
+
 // failed counts a failure of real traffic and ejects on the breaker's word.
 func (b *Balancer) failed(ep *endpoint, err error, now time.Time) {
 	if !ep.failed(now, err) {
 		b.lookAgain(ep)
 		return
 	}
+	b.tripped(ep, err, now)
+}
+
+// tripped ejects an endpoint whose breaker has opened.
+func (b *Balancer) tripped(ep *endpoint, err error, now time.Time) {
 	run := ep.failRun.Load()
 	reason := fmt.Sprintf("%d consecutive failures, last: %s", run, short(err))
 	if run < int32(b.cfg.Breaker.Consecutive) {
@@ -313,6 +325,7 @@ func (ep *endpoint) enteredLocked(before, after health, now time.Time) {
 	switch {
 	case after.usable():
 		ep.failRun.Store(0)
+		ep.refusals.Store(0)
 		ep.lateRun.Store(0)
 		ep.transferFails.Store(0)
 		ep.timing = punctuality{}

@@ -26,6 +26,7 @@ type endpoint struct {
 	transfers atomic.Int64 // answers whose body is still being read
 
 	failRun       atomic.Int32  // failures of real requests in a row
+	refusals      atomic.Int32  // refusals since the last good answer that no peer has proven to be its own
 	lateRun       atomic.Int32  // late answers in a row
 	ramp          atomic.Int64  // start of the slow start, nano, 0 for none
 	share         atomic.Uint64 // weight set by a person, as float bits
@@ -184,7 +185,7 @@ const quiet = 15 * time.Millisecond
 
 // trusted says that nothing at all speaks against the endpoint.
 func (ep *endpoint) trusted(now time.Time) bool {
-	if ep.failRun.Load() > 0 || ep.lateRun.Load() > 0 || ep.ramp.Load() != 0 {
+	if ep.badRun() > 0 || ep.lateRun.Load() > 0 || ep.ramp.Load() != 0 {
 		return false
 	}
 	return ep.inFlight.Load() == 0 || nano(now)-ep.progress.Load() < int64(quiet)
@@ -209,9 +210,13 @@ func (ep *endpoint) mayTry(now time.Time) bool {
 	return true
 }
 
+// badRun is how many real requests have failed or been refused since the last good
+// answer.
+func (ep *endpoint) badRun() int32 { return ep.failRun.Load() + ep.refusals.Load() }
+
 // answers says that real requests succeed at an endpoint whatever its probes say.
 func (ep *endpoint) answers() bool {
-	return ep.failRun.Load() == 0 && ep.lastGood.Load() > ep.outSince.Load()
+	return ep.badRun() == 0 && ep.lastGood.Load() > ep.outSince.Load()
 }
 
 // trialDue is when a request may next try an endpoint that is out.
@@ -244,8 +249,8 @@ func (ep *endpoint) ended(now time.Time, longPoll bool) {
 // row of failures that is long enough to be out for.
 func (ep *endpoint) succeeded(sent, now time.Time, late, longPoll bool) (recovered bool) {
 	ep.lastGood.Store(nano(now))
-	if ep.failRun.Load() != 0 {
-		recovered = ep.failRun.Swap(0) >= int32(ep.cfg.Breaker.Consecutive)
+	if ep.badRun() != 0 {
+		recovered = ep.failRun.Swap(0)+ep.refusals.Swap(0) >= int32(ep.cfg.Breaker.Consecutive)
 	}
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
@@ -273,6 +278,11 @@ func (ep *endpoint) failed(now time.Time, err error) (tripped bool) {
 	ep.failRun.Add(1)
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
+	ep.noteFailureLocked(now, err)
+	return ep.badLocked(err)
+}
+
+func (ep *endpoint) noteFailureLocked(now time.Time, err error) {
 	slot := ep.minute.at(now)
 	slot.sent++
 	slot.failed++
@@ -280,7 +290,32 @@ func (ep *endpoint) failed(now time.Time, err error) (tripped bool) {
 	ep.failures++
 	ep.lastErr = err.Error()
 	ep.failAt = now
-	return ep.badLocked(err)
+}
+
+// refused records a refusal, which the breaker hears of when it is charged.
+func (ep *endpoint) refused(now time.Time, err error) {
+	ep.refusals.Add(1)
+	ep.mu.Lock()
+	defer ep.mu.Unlock()
+	ep.noteFailureLocked(now, err)
+}
+
+// charged tells the breaker of n failures that were noted before, and says whether it
+// opened on them.
+func (ep *endpoint) charged(n int, err error) (tripped bool) {
+	for range n {
+		run := ep.refusals.Load()
+		if run <= 0 || !ep.refusals.CompareAndSwap(run, run-1) {
+			break // it has answered well since
+		}
+		ep.failRun.Add(1)
+	}
+	ep.mu.Lock()
+	defer ep.mu.Unlock()
+	for range n {
+		tripped = ep.badLocked(err) || tripped
+	}
+	return tripped
 }
 
 // uncounted records a request that says nothing about the endpoint.

@@ -173,8 +173,8 @@ func (p *pass) end(a *attempt, resp *http.Response, err error) *endpoint {
 		m = stay
 		p.once = true
 	}
-	if againOutcome(o) && len(p.errs) > 1 && p.b.isRoutesOwn(p.route) {
-		m = stay // the others have said the same
+	if againOutcome(o) && p.othersSayTheSameLocked() {
+		m = stay
 	}
 	if m == stay {
 		p.giveUpLocked()
@@ -191,6 +191,12 @@ func (p *pass) end(a *attempt, resp *http.Response, err error) *endpoint {
 	}
 	p.b.retries.Add(1)
 	return next
+}
+
+// othersSayTheSameLocked reports whether a refusal is what another endpoint would answer,
+// too: they have, for this request, or all refuse whatever they are asked.
+func (p *pass) othersSayTheSameLocked() bool {
+	return len(p.errs) > 1 && p.b.isRoutesOwn(p.route) || p.b.mustWait() && !p.b.snap.Load().failedOpen
 }
 
 // endQuiet leaves an attempt whose connection could not be trusted, and was sent

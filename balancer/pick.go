@@ -30,7 +30,7 @@ type snapshot struct {
 // many failures in a row, if it were not the last.
 func (s *snapshot) allRefuse(failures uint32) bool {
 	for _, ep := range s.usable {
-		if ep.failRun.Load() < int32(failures) {
+		if ep.badRun() < int32(failures) {
 			return false
 		}
 	}

@@ -10,13 +10,12 @@ import (
 // take, and so when a missing one is late. A list that always takes 300 ms must
 // not be hedged by the measure of a status call.
 type route struct {
-	delay   atomic.Int64 // ns; 0 until there are enough samples
-	trouble atomic.Int64 // since when no endpoint has answered it well, nano; 0 while one does
+	delay    atomic.Int64 // ns; 0 until there are enough samples
+	refusals trouble      // answers that another endpoint may better
 
 	mu        sync.Mutex
 	latency   *histogram // nil without a sample
 	unsettled int        // samples since delay was computed
-	refusers  []*endpoint
 }
 
 // routeCount is the number of routes told apart. Two kinds of requests that
@@ -70,54 +69,17 @@ func (r *route) observe(cfg HedgeConfig, d time.Duration) {
 	}
 }
 
-// refused notes that an endpoint answered this kind of request with an error that
-// another one may not have.
-func (r *route) refused(ep *endpoint, now time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.trouble.Load() == 0 {
-		r.refusers = r.refusers[:0]
-		r.trouble.Store(nano(now))
-	}
-	if !contains(r.refusers, ep) {
-		r.refusers = append(r.refusers, ep)
-	}
-}
-
-// answered notes that an endpoint answered this kind of request well.
-func (r *route) answered() {
-	if r.trouble.Load() != 0 {
-		r.trouble.Store(0)
-	}
-}
-
-// refusedByAll says since when every usable endpoint has refused this kind of
-// request; 0 when one has not.
-func (b *Balancer) refusedByAll(r *route) int64 {
-	since := r.trouble.Load()
-	if since == 0 {
-		return 0
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, ep := range b.snap.Load().usable {
-		if !contains(r.refusers, ep) {
-			return 0
-		}
-	}
-	return since
-}
-
 // isRoutesOwn reports whether every usable endpoint refuses this kind of request, and the
 // pool is otherwise well: what is behind it is down, and another try gives the same
 // answer. Where nothing else is asked, refusals are waited out, as those of servers
 // that have too much to do.
 func (b *Balancer) isRoutesOwn(r *route) bool {
-	since := b.refusedByAll(r)
+	usable := b.snap.Load().usable
+	since := r.refusals.ofAll(usable)
 	if since == 0 {
 		return false
 	}
-	for _, ep := range b.snap.Load().usable {
+	for _, ep := range usable {
 		if ep.lastGood.Load() > since {
 			return true
 		}
@@ -128,7 +90,7 @@ func (b *Balancer) isRoutesOwn(r *route) bool {
 // blameless reports whether an endpoint's refusal of this kind of request tells nothing of
 // the endpoint: all refuse it, and this one has answered others well since.
 func (b *Balancer) blameless(ep *endpoint, r *route) bool {
-	since := b.refusedByAll(r)
+	since := r.refusals.ofAll(b.snap.Load().usable)
 	return since != 0 && ep.lastGood.Load() > since
 }
 

@@ -62,3 +62,58 @@ func TestRouteThatIsRefusedEverywhereGetsItsAnswer(t *testing.T) {
 		})
 	}
 }
+
+// Nine of ten requests are of the route whose backing is down, from the first one on,
+// reads and writes without a key: no endpoint goes out for what all of them answer, the
+// 503 comes after two tries at most, and the rest of the traffic notices nothing.
+func TestRouteThatIsMostOfTheTrafficEjectsNobody(t *testing.T) {
+	for _, warm := range []time.Duration{0, 5 * time.Second} {
+		inWorld(t, DefaultConfig(), three, func(w *world) {
+			if bad, _ := w.load("GET", "/broken", warm, 10*time.Millisecond, "200"); len(bad) > 0 {
+				t.Fatalf("%d failed before anything broke", len(bad))
+			}
+			hits := func() (n int) {
+				for _, host := range three {
+					h, _ := w.fakes[host].counts()
+					n += h
+				}
+				return n
+			}
+			before := hits()
+			for _, host := range three {
+				w.fakes[host].set(func(rw http.ResponseWriter, r *http.Request) {
+					if strings.HasPrefix(r.URL.Path, "/broken") {
+						status(http.StatusServiceUnavailable)(rw, r)
+						return
+					}
+					say(host)(rw, r)
+				})
+			}
+			var load sync.WaitGroup
+			for method, gap := range map[string]time.Duration{"GET": 7 * time.Millisecond, "POST": 14 * time.Millisecond} {
+				load.Go(func() {
+					bad, longest := w.load(method, "/broken", 20*time.Second, gap, "503")
+					if len(bad) > 0 || longest > 500*time.Millisecond {
+						t.Errorf("%d %ss were not answered 503 (%.1q), the slowest took %s", len(bad), method, bad, longest)
+					}
+				})
+			}
+			load.Go(func() {
+				bad, longest := w.load("GET", "/other", 20*time.Second, 42*time.Millisecond, "200")
+				if len(bad) > 0 || longest > 100*time.Millisecond {
+					t.Errorf("%d requests of another route failed (%.1q), the slowest took %s", len(bad), bad, longest)
+				}
+			})
+			load.Wait()
+			for _, host := range three {
+				if n := w.count(host, Ejected) + w.count(host, Down); n > 0 {
+					t.Errorf("after %s of health %s was taken out %d times, want never", warm, host, n)
+				}
+			}
+			// Of 7 ms, 14 ms and 42 ms: a GET is to be tried twice, a POST and the rest once.
+			if got, most := hits()-before, 20_000/7*2+20_000/14+20_000/42+30; got > most {
+				t.Errorf("the endpoints got %d requests, want %d at most", got, most)
+			}
+		})
+	}
+}

@@ -125,7 +125,7 @@ func (ep *endpoint) status(cfg Config, snap *snapshot, now time.Time) (EndpointS
 		InFlight: ep.inFlight.Load(), LongPolls: ep.waiting.Load(), Transfers: ep.transfers.Load(),
 		SuccessRate: 1, Requests: ep.requests, Failures: ep.failures, Late: ep.lateTotal, Ejections: ep.ejections,
 		LatencyP50: milliseconds(ep.latency.quantile(0.5)), LatencyP95: milliseconds(ep.latency.quantile(0.95)),
-		FailuresInRow: ep.failRun.Load(), LastError: ep.lastErr,
+		FailuresInRow: ep.badRun(), LastError: ep.lastErr,
 		Breaker: ep.breaker.State().String(), NextProbe: ep.probe.due,
 	}
 	if good+failed > 0 {

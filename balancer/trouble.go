@@ -1,0 +1,108 @@
+package balancer
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// trouble is what one kind of request met at some endpoints. Whether that is an
+// endpoint's fault, or lies behind all of them, shows when a peer does well what it
+// failed: only then is it charged. What every usable endpoint does is charged to none.
+// The zero value is none. It is safe for concurrent use.
+type trouble struct {
+	since atomic.Int64 // since when no endpoint has done well, nano; 0 while one does
+
+	mu  sync.Mutex
+	met []charge
+}
+
+// charge is what an endpoint has to answer for.
+type charge struct {
+	ep  *endpoint
+	n   int // failures that no peer has proven to be its own yet
+	err error
+}
+
+// add notes a failure of ep.
+func (t *trouble) add(ep *endpoint, err error, usable []*endpoint, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.since.Load() == 0 {
+		t.met = t.met[:0]
+		t.since.Store(nano(now))
+	}
+	c := t.ofLocked(ep)
+	if c == nil {
+		t.met = append(t.met, charge{ep: ep})
+		c = &t.met[len(t.met)-1]
+	}
+	c.n++
+	c.err = err
+	if t.coversLocked(usable) {
+		for i := range t.met {
+			t.met[i].n = 0
+		}
+	}
+}
+
+func (t *trouble) ofLocked(ep *endpoint) *charge {
+	for i := range t.met {
+		if t.met[i].ep == ep {
+			return &t.met[i]
+		}
+	}
+	return nil
+}
+
+func (t *trouble) coversLocked(usable []*endpoint) bool {
+	for _, ep := range usable {
+		if t.ofLocked(ep) == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// well notes that ep did well, and returns what its peers are to be charged with.
+func (t *trouble) well(ep *endpoint, now time.Time, window time.Duration) []charge {
+	if t.since.Load() == 0 {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	fresh := nano(now)-t.since.Load() < int64(window)
+	t.since.Store(0)
+	var due []charge
+	for _, c := range t.met {
+		if c.ep != ep && c.n > 0 && fresh {
+			due = append(due, c)
+		}
+	}
+	t.met = t.met[:0]
+	return due
+}
+
+// ofAll is since when every usable endpoint has been in this trouble; 0 when one has
+// not.
+func (t *trouble) ofAll(usable []*endpoint) int64 {
+	since := t.since.Load()
+	if since == 0 {
+		return 0
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.coversLocked(usable) {
+		return 0
+	}
+	return since
+}
+
+// charge counts what peers have proven to be an endpoint's own failures.
+func (b *Balancer) charge(due []charge, now time.Time) {
+	for _, c := range due {
+		if c.ep.charged(c.n, c.err) {
+			b.tripped(c.ep, c.err, now)
+		}
+	}
+}
