@@ -34,6 +34,11 @@ type attempt struct {
 	body   *lentBody   // what it sends; nil without a body
 	read   readBody    // the answer's, when its length is known
 	ahead  atomic.Pointer[aheadBody]
+
+	reading  atomic.Bool           // the rest of an answer of known length is waited for
+	got      atomic.Int64          // when something of it came last, nano
+	silence  atomic.Pointer[alarm] // rings when nothing comes for too long
+	oversize bool                  // it sends more than such answers have
 }
 
 // try sends the request to the endpoint and reads ahead.
@@ -69,6 +74,9 @@ func (a *attempt) try() (*http.Response, error) {
 	p.b.alarms.remove(&a.answer)
 	if a.dial != nil {
 		p.b.alarms.remove(a.dial)
+	}
+	if silence := a.silence.Load(); silence != nil {
+		p.b.alarms.remove(silence)
 	}
 	a.ended = time.Now()
 	a.ep.ended(a.ended, p.wait > 0)
@@ -233,7 +241,7 @@ func (a *attempt) onLate() {
 		return
 	}
 	a.rang.Store(true)
-	if ahead := a.ahead.Load(); ahead != nil {
+	if ahead := a.ahead.Load(); ahead != nil && !p.doubts() {
 		ahead.want() // it has an answer, which comes in pieces
 		return
 	}
@@ -243,9 +251,14 @@ func (a *attempt) onLate() {
 	}
 	p.b.late(a, now)
 	a.watchUpload(now)
+	if a.reading.Load() {
+		a.watchSilence(now)
+	}
 	switch {
 	case p.hedgeable:
-		p.hedge(a, now, false)
+		if !p.hedge(a, now, false) {
+			p.release()
+		}
 	case p.b.cfg.Class == Blob && p.repeatable && (p.hasNext(now) || a.reused.Load()):
 		if a.reused.Load() {
 			p.stalled.Store(true)

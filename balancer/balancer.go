@@ -121,7 +121,7 @@ func (b *Balancer) newPass(req *http.Request) *pass {
 }
 
 func (b *Balancer) routeOf(req *http.Request) *route {
-	return &b.routes[routeOf(req.Method, req.URL.Path)]
+	return &b.routes[(routeOf(req.Method, req.URL.Path)+queryOf(req.URL.RawQuery))%routeCount]
 }
 
 // firstOf picks the endpoint for the first attempt, nil when nothing can be
@@ -170,13 +170,16 @@ func (b *Balancer) record(a *attempt, o outcome, resp *http.Response, err error,
 	}
 	switch o {
 	case outcomeGood, outcomeLacks:
-		if ep.succeeded(a.sent, now, a.late.Load(), longPoll) {
-			b.republish(now) // wakes the requests that wait for it
+		if a.provisional(resp) {
+			resp.Body.(*watchedBody).provisional = true
+			ep.uncounted(now)
+			return
 		}
+		a.endedAhead(resp, now)
+		b.good(a, now)
 		if !longPoll {
 			a.p.route.observe(b.cfg.Hedge, now.Sub(a.sent))
 		}
-		b.charge(a.p.route.refusals.well(ep, now, b.cfg.Breaker.Window), now)
 		b.succeeded(a, resp, now)
 	case outcomeBusy, outcomeGateway:
 		b.refused(ep, a.p.route, statusError(resp.StatusCode), now)
@@ -187,6 +190,14 @@ func (b *Balancer) record(a *attempt, o outcome, resp *http.Response, err error,
 	case outcomeDoubt, outcomeGone, outcomeDropped:
 		ep.uncounted(now)
 	}
+}
+
+// good counts a good answer.
+func (b *Balancer) good(a *attempt, now time.Time) {
+	if a.ep.succeeded(a.sent, now, a.late.Load(), a.p.wait > 0) {
+		b.republish(now) // wakes the requests that wait for it
+	}
+	b.charge(a.p.route.refusals.well(a.ep, now, b.cfg.Breaker.Window), now)
 }
 
 // succeeded notes what a good answer proves beside the endpoint's own record.

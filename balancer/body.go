@@ -163,8 +163,9 @@ func (a *attempt) wrap(resp *http.Response) {
 // watchedBody reports how a streamed answer ends, when it ends.
 type watchedBody struct {
 	io.ReadCloser
-	a    *attempt
-	once sync.Once
+	a           *attempt
+	once        sync.Once
+	provisional bool // its header did not count as a success
 }
 
 func (w *watchedBody) Read(p []byte) (int, error) {
@@ -185,13 +186,19 @@ func (w *watchedBody) finish(err error) {
 	w.once.Do(func() {
 		w.a.ep.transfers.Add(-1)
 		cause := context.Cause(w.a.ctx)
-		if errors.Is(cause, errStalled) || errors.Is(cause, errCrawling) {
+		if errors.Is(cause, errStalled) || errors.Is(cause, errCrawling) || errors.Is(cause, errSilent) {
 			err, cause = cause, nil
 		}
 		gone := w.a.p.req.Context().Err() != nil || cause != nil
 		switch {
 		case errors.Is(err, io.EOF):
 			w.a.ep.transferred(nil)
+			if w.provisional {
+				w.a.p.b.good(w.a, time.Now())
+			}
+		case errors.Is(err, errSilent) && !gone:
+			b := w.a.p.b
+			w.a.p.route.unended.add(w.a.ep, err, b.snap.Load().usable, time.Now())
 		case err != nil && !gone:
 			w.a.p.b.transferFailed(w.a.ep, err, time.Now())
 		}

@@ -28,9 +28,16 @@
 //     that may be repeated wait, and each endpoint is tried for them at most three
 //     times a second, until one answers or the deadline comes.
 //   - Answers of up to ReadAhead bytes are read before they are returned, so that
-//     a reset in their middle is repeated elsewhere. One whose length is not
-//     announced, and which is not whole when an answer would be late, is taken for
-//     a stream and passed on as it comes.
+//     a reset in their middle is repeated elsewhere, and so are silences. One whose
+//     length is not announced, and which is not whole when an answer would be late, is
+//     taken for a stream and passed on as it comes, unless answers of its kind have
+//     been short documents so far: then another endpoint is asked, too, and it is
+//     passed on when every usable one does the same.
+//   - Where answers without a length end as a rule, one that is passed on as it comes
+//     and sends nothing for 1.5 s is broken off.
+//   - What all endpoints do is charged to none of them: a refusal (429, 502, 503, 504),
+//     a body that does not end or goes on where others have ended count against an
+//     endpoint when a peer does well what it failed.
 //   - A larger answer to a GET, of known length, that has a strong ETag (or whose
 //     path ends in the content's sha256) goes on at another endpoint, from the byte
 //     it had reached, when its own breaks off or sends nothing for 1.5 s.
@@ -49,6 +56,14 @@
 // not have run. An answer larger than ReadAhead that breaks or stalls in its
 // middle ends in an error for the caller, unless it can be continued. Without Run,
 // endpoints that went out do not come back.
+//
+// Some answers that never end cannot be told from streams, and are passed on for as
+// long as they are read: those of a kind (method, path and names in the query) of which
+// twenty have not been seen to end yet, or which every endpoint leaves open; those that
+// say text/event-stream; those that the caller declared to wait for; and those that
+// flow, from a pool of one or to a write without a key, though a peer's end. A stream
+// that is silent for over 1.5 s where answers end as a rule is broken off: let its query
+// have a name that they have not, or its type be text/event-stream.
 //
 // # Concurrency
 //

@@ -28,6 +28,8 @@ type endpoint struct {
 	failRun       atomic.Int32  // failures of real requests in a row
 	refusals      atomic.Int32  // refusals since the last good answer that no peer has proven to be its own
 	lateRun       atomic.Int32  // late answers in a row
+	owes          atomic.Int32  // documents that have begun and are waited for
+	owedSince     atomic.Int64  // when the last byte of one came, or the first was asked for, nano
 	ramp          atomic.Int64  // start of the slow start, nano, 0 for none
 	share         atomic.Uint64 // weight set by a person, as float bits
 	credit        atomic.Int64  // parts of a turn saved up, in wholeTurn; see takesTurn
@@ -186,6 +188,9 @@ const quiet = 15 * time.Millisecond
 // trusted says that nothing at all speaks against the endpoint.
 func (ep *endpoint) trusted(now time.Time) bool {
 	if ep.badRun() > 0 || ep.lateRun.Load() > 0 || ep.ramp.Load() != 0 {
+		return false
+	}
+	if ep.owes.Load() > 0 && nano(now)-ep.owedSince.Load() >= int64(quiet) {
 		return false
 	}
 	return ep.inFlight.Load() == 0 || nano(now)-ep.progress.Load() < int64(quiet)

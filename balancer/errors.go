@@ -30,12 +30,14 @@ var (
 )
 
 // Causes with which attempts are cancelled. They say nothing about endpoints,
-// except for the last three.
+// except where an endpoint is told to have stalled.
 var (
 	errOvertaken = errors.New("another endpoint answered first")
 	errMovedOn   = errors.New("the endpoint was taken out while the request waited")
 	errStalled   = errors.New("no byte within the stall time")
 	errNotTaken  = errors.New("the endpoint has stopped taking the request's body")
+	errSilent    = errors.New("no byte within the stall time, though such answers end")
+	errEndless   = errors.New("sends on where its peers' answers have ended")
 	errCrawling  = errors.New("several times slower than the best peer")
 	errQuiet     = errors.New("the connection was quiet for too long to be trusted")
 	errClosed    = errors.New("the connection was closed without an answer")

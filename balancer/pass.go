@@ -28,6 +28,7 @@ type pass struct {
 	accept     func(*http.Response) error // nil takes any good answer
 
 	stalled atomic.Bool // on a connection that had carried others
+	open    atomic.Bool // all were asked: an answer without a length is passed on as it comes
 
 	// sender is the one attempt that may send a request that must not be sent
 	// twice.
@@ -47,8 +48,9 @@ type pass struct {
 	heldBy   *attempt       // whose it is
 	reached  bool           // an attempt may have reached a server
 	once     bool           // its body could be sent only once
-	doubt    *endpoint      // answered 500, another opinion is asked for
-	atFault  *endpoint      // answered 500 where another succeeded
+	doubt    *endpoint      // answered 500, or without an end: another opinion is asked for
+	doubted  error          // what it did
+	atFault  *endpoint      // did so where another succeeded
 	errs     []AttemptError
 
 	// What most passes need is part of the pass, to be allocated with it.
@@ -72,7 +74,7 @@ func (p *pass) run(first *endpoint) (*http.Response, error) {
 	p.work(first, now)
 	p.await()
 	if p.atFault != nil {
-		p.b.failed(p.atFault, statusError(http.StatusInternalServerError), time.Now())
+		p.b.failed(p.atFault, p.doubted, time.Now())
 	}
 	return p.resp, p.err
 }
@@ -140,7 +142,7 @@ func (p *pass) end(a *attempt, resp *http.Response, err error) *endpoint {
 	}
 	o := a.outcome(resp, err)
 	if o == outcomeGood {
-		o, err = p.judge(resp)
+		o, err = p.judge(a, resp)
 	}
 	p.b.record(a, o, resp, err, now)
 	p.mu.Lock()
@@ -151,7 +153,9 @@ func (p *pass) end(a *attempt, resp *http.Response, err error) *endpoint {
 		return nil
 	}
 	if o == outcomeGood {
-		p.atFault = p.doubt
+		if !a.oversize {
+			p.atFault = p.doubt
+		}
 		p.answered = a
 		p.settleLocked(resp, nil)
 		return nil
@@ -214,7 +218,7 @@ func (p *pass) endQuiet(a *attempt) *endpoint {
 
 // judge looks at a good answer more closely: content that this endpoint lacks
 // may be at another, and a continued download must fit.
-func (p *pass) judge(resp *http.Response) (outcome, error) {
+func (p *pass) judge(a *attempt, resp *http.Response) (outcome, error) {
 	if p.accept != nil {
 		if err := p.accept(resp); err != nil {
 			return outcomeLacks, err
@@ -224,7 +228,22 @@ func (p *pass) judge(resp *http.Response) (outcome, error) {
 	if p.lacks(resp) {
 		return outcomeLacks, nil
 	}
+	if a.oversize {
+		return p.secondOpinion(), nil
+	}
 	return outcomeGood, nil
+}
+
+// secondOpinion judges an answer that is larger than its kind is as a rule: another
+// endpoint's tells whether it is without end. Two of them are what they are meant to be.
+func (p *pass) secondOpinion() outcome {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.doubt == nil && p.body.reusable(false) {
+		return outcomeDoubt
+	}
+	p.route.habit.small.Store(0)
+	return outcomeGood
 }
 
 func (p *pass) lacks(resp *http.Response) bool {
@@ -257,8 +276,11 @@ func (p *pass) noteLocked(a *attempt, resp *http.Response, err error) {
 			p.held.Body.Close()
 		}
 		p.held, p.heldBy = resp, a
-		if resp.StatusCode == http.StatusInternalServerError {
-			p.doubt = a.ep
+		if a.oversize {
+			err = errEndless
+		}
+		if a.oversize || resp.StatusCode == http.StatusInternalServerError {
+			p.doubt, p.doubted = a.ep, err
 		}
 	}
 	p.errs = append(p.errs, AttemptError{a.ep.name, err})
@@ -336,11 +358,22 @@ func (p *pass) untryLocked(ep *endpoint) {
 // hedge starts another attempt beside the late ones, in the goroutine of the
 // timer that found a late. Where there is no other endpoint, the same one gets the
 // request again on a new connection: the old one may be dead without a sign.
-func (p *pass) hedge(a *attempt, now time.Time, unsent bool) {
+// It reports whether there was anything to try, when that has ended.
+func (p *pass) hedge(a *attempt, now time.Time, unsent bool) bool {
+	ep := p.hedgeTo(a, now, unsent)
+	if ep == nil {
+		return false
+	}
+	p.b.hedges.Add(1)
+	p.work(ep, now)
+	return true
+}
+
+func (p *pass) hedgeTo(a *attempt, now time.Time, unsent bool) *endpoint {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.settled || p.workers == 0 || !p.body.reusable(unsent) {
-		p.mu.Unlock()
-		return
+		return nil
 	}
 	ep := p.nextLocked(now)
 	if ep == nil && p.alone && p.fresh == nil && a.reused.Load() {
@@ -348,16 +381,59 @@ func (p *pass) hedge(a *attempt, now time.Time, unsent bool) {
 		ep.dropIdle(now)
 	}
 	if ep == nil {
-		p.mu.Unlock()
-		return
+		return nil
 	}
 	if !unsent && !p.b.budget.take(now) {
 		p.untryLocked(ep)
-		p.mu.Unlock()
-		return
+		return nil
 	}
 	p.workers++
-	p.mu.Unlock()
-	p.b.hedges.Add(1)
-	p.work(ep, now)
+	return ep
+}
+
+// doubts reports whether an answer without a length that is late is to be asked of
+// another endpoint as well, and not yet passed on: such answers are short documents.
+func (p *pass) doubts() bool {
+	return p.hedgeable && !p.alone && !p.open.Load() && p.route.habit.documents()
+}
+
+// release passes on the answer that has come furthest of those that do not end: no
+// endpoint is left to ask, so this is what they all do. One without a header is waited
+// for a little.
+func (p *pass) release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.settled {
+		return
+	}
+	var best *aheadBody
+	most := -1
+	for _, r := range p.running {
+		ahead := r.ahead.Load()
+		if ahead == nil {
+			time.AfterFunc(p.b.cfg.Stall.Timeout, p.releaseLate)
+			return
+		}
+		if n := ahead.size(); n > most {
+			best, most = ahead, n
+		}
+	}
+	p.open.Store(true)
+	if best != nil {
+		p.route.habit.streamed()
+		best.want()
+	}
+}
+
+// releaseLate passes on what there is.
+func (p *pass) releaseLate() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open.Store(true)
+	for _, r := range p.running {
+		if ahead := r.ahead.Load(); ahead != nil && !p.settled {
+			ahead.want()
+			return
+		}
+	}
 }

@@ -340,9 +340,10 @@ func (b *Balancer) askProof(ctx context.Context, ep *endpoint) verdict {
 	if err != nil {
 		return verdictFail
 	}
-	_, err = io.Copy(io.Discard, resp.Body)
+	most := max(b.cfg.ReadAhead, documentMax) // the peers' was no larger
+	n, err := io.Copy(io.Discard, io.LimitReader(resp.Body, most+1))
 	resp.Body.Close()
-	if err != nil || resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests {
+	if err != nil || n > most || resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests {
 		return verdictFail
 	}
 	return verdictPass

@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net/http"
 	"sync"
+	"time"
 )
 
 // readBody is an answer's body that was read ahead.
@@ -35,26 +36,86 @@ func (a *attempt) readAhead(resp *http.Response) error {
 	switch {
 	case limit == 0 || resp.Body == nil || resp.Body == http.NoBody || resp.ContentLength > limit:
 		return nil
-	case resp.ContentLength < 0 && wholeType(resp.Header.Get("Content-Type")):
-		return a.readUntilLate(resp, limit)
-	case resp.ContentLength < 0:
+	case resp.ContentLength >= 0:
+		return a.readWhole(resp)
+	case declaresStream(resp):
 		return nil
+	case wholeType(resp.Header.Get("Content-Type")) || a.p.hedgeable && a.p.route.habit.documents():
+		return a.readUntilLate(resp, limit)
 	}
+	return nil
+}
+
+// readWhole reads an answer of known length.
+func (a *attempt) readWhole(resp *http.Response) (err error) {
 	data := make([]byte, resp.ContentLength)
-	_, err := io.ReadFull(resp.Body, data)
+	n := 0
+	a.reading.Store(true)
+	if len(data) > 0 && a.rang.Load() {
+		a.watchSilence(time.Now())
+	}
+	for n < len(data) && err == nil {
+		var more int
+		more, err = resp.Body.Read(data[n:])
+		if n += more; n < len(data) {
+			a.got.Store(nano(time.Now()))
+		}
+	}
+	a.reading.Store(false)
 	resp.Body.Close()
-	a.read.set(data)
+	a.read.set(data[:n])
 	resp.Body = &a.read
+	switch {
+	case n == len(data):
+		return nil
+	case err == io.EOF:
+		return io.ErrUnexpectedEOF
+	}
 	return err
+}
+
+// watchSilence has the attempt given up when no byte comes for the stall time. It is
+// for answers that are late: nearly all others are read at once.
+func (a *attempt) watchSilence(now time.Time) {
+	al := &alarm{at: now.Add(a.p.b.cfg.Stall.Timeout), attempt: a, ring: (*attempt).onSilence}
+	if a.silence.CompareAndSwap(nil, al) {
+		a.setSilence(al)
+	}
+}
+
+func (a *attempt) setSilence(al *alarm) {
+	a.p.b.alarms.add(al)
+	if a.over.Load() {
+		a.p.b.alarms.remove(al) // it ended meanwhile
+	}
+}
+
+// onSilence runs when nothing may have come for too long.
+func (a *attempt) onSilence() {
+	if a.over.Load() {
+		return
+	}
+	now := time.Now()
+	al, cfg := a.silence.Load(), &a.p.b.cfg
+	due := timeOf(a.got.Load()).Add(cfg.Stall.Timeout)
+	if now.Sub(al.at) > cfg.Slow.Pause { // the machine slept
+		due = now.Add(cfg.Slow.Pause)
+	}
+	if due.After(now) {
+		al.at = due
+		a.setSilence(al)
+		return
+	}
+	a.giveUp(errStalled)
 }
 
 // readUntilLate reads an answer of unknown length. It may be a document, or
 // events that come one by one for hours: what is not whole when the attempt's
-// alarm rings is passed on as it comes.
+// alarm rings is passed on as it comes, unless its kind is known to end.
 func (a *attempt) readUntilLate(resp *http.Response, limit int64) error {
 	body := &aheadBody{src: resp.Body, limit: limit, wanted: make(chan struct{}), ended: make(chan struct{})}
 	a.ahead.Store(body)
-	if a.rang.Load() {
+	if a.rang.Load() && !a.p.doubts() {
 		body.want()
 	}
 	go body.fill() // ends with the answer, which the caller closes
@@ -73,18 +134,22 @@ func (a *attempt) readUntilLate(resp *http.Response, limit int64) error {
 		return err
 	default:
 		resp.Body = body
+		a.oversize = int64(len(data)) > limit && a.p.hedgeable && a.p.route.habit.documents()
 	}
 	return nil
 }
 
 // hold reads an answer that may yet be replaced by another endpoint's, so that
-// its connection need not be kept. How it ends does not matter.
+// its connection need not be kept. How it ends does not matter, and one
+// that does not end in time is cut.
 func (a *attempt) hold(resp *http.Response) {
 	if resp.Body == nil || resp.Body == http.NoBody {
 		return
 	}
 	limit := max(a.p.b.cfg.ReadAhead, 64<<10)
+	enough := time.AfterFunc(a.p.b.cfg.Stall.Timeout, func() { a.cancel(errStalled) })
 	data, _ := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	enough.Stop()
 	if int64(len(data)) > limit {
 		resp.Body = &prefixedBody{Reader: io.MultiReader(bytes.NewReader(data), resp.Body), Closer: resp.Body}
 		return
@@ -124,6 +189,13 @@ type aheadBody struct {
 	mu   sync.Mutex // guards all below; after ended it is the reader's alone
 	data []byte     // read and not given yet
 	err  error      // how src ended, nil while it goes on
+}
+
+// size is how much has been read.
+func (b *aheadBody) size() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.data)
 }
 
 func (b *aheadBody) want() { b.once.Do(func() { close(b.wanted) }) }

@@ -12,6 +12,8 @@ import (
 type route struct {
 	delay    atomic.Int64 // ns; 0 until there are enough samples
 	refusals trouble      // answers that another endpoint may better
+	unended  trouble      // answers that do not end where others do
+	habit    habit
 
 	mu        sync.Mutex
 	latency   *histogram // nil without a sample
@@ -50,6 +52,23 @@ func routeOf(method, path string) int {
 		h = (h ^ uint32(c)) * 16777619
 		if c == '/' {
 			before = h
+		}
+	}
+	return int(h % routeCount)
+}
+
+// queryOf hashes the names in a query: one that asks for a stream, or for one item of a
+// list, is another kind of request.
+func queryOf(query string) int {
+	h, name := uint32(0), true
+	for i := range len(query) {
+		switch c := query[i]; {
+		case c == '&':
+			name = true
+		case c == '=':
+			name = false
+		case name:
+			h = (h ^ uint32(c)) * 16777619
 		}
 	}
 	return int(h % routeCount)

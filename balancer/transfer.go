@@ -45,11 +45,15 @@ type transfer struct {
 	pace     pace
 }
 
-// watchTransfer replaces the body of an answer that is read as it comes and whose
-// length is known. Streams and upgraded connections pass through as they are:
-// silence is no fault of theirs.
+// watchTransfer replaces the body of an answer that is read as it comes. Upgraded
+// connections, and what says that it is a stream, pass through as they are: silence
+// is no fault of theirs.
 func (b *Balancer) watchTransfer(p *pass, resp *http.Response) {
 	body, ok := resp.Body.(*watchedBody)
+	if ok && resp.ContentLength < 0 && !declaresStream(resp) {
+		resp.Body = b.watchOpen(p, body)
+		return
+	}
 	if !ok || resp.ContentLength <= 0 {
 		return
 	}
@@ -184,6 +188,7 @@ func (t *transfer) took(p []byte, err error) (int, error) {
 		if err == nil && t.trailers {
 			_, _ = t.readCurrent(make([]byte, 1)) // they come after the last byte
 		}
+		t.cur.a.ending(t.total, true, time.Now())
 		t.cur.finish(io.EOF)
 		return len(p), io.EOF
 	}
@@ -198,11 +203,19 @@ func (t *transfer) took(p []byte, err error) (int, error) {
 func (t *transfer) readCurrent(p []byte) (int, error) {
 	a := t.cur.a
 	began := time.Now()
+	owed := t.total <= documentMax
+	if owed {
+		a.ep.owe(began)
+	}
 	t.watch(a)
 	n, err := t.cur.ReadCloser.Read(p)
 	t.stalls.Store(0)
 	t.watchdog.Stop()
-	if t.pace.add(n, began, time.Now()) && t.b.crawls(a.ep, &t.pace) {
+	now := time.Now()
+	if owed {
+		a.ep.paid(n, now)
+	}
+	if t.pace.add(n, began, now) && t.b.crawls(a.ep, &t.pace) {
 		a.cancel(errCrawling)
 		if err == nil {
 			err = errCrawling

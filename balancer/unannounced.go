@@ -1,0 +1,183 @@
+package balancer
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// An answer that does not announce its length may be a document or a stream, and one
+// that sends nothing, or does not end, may be broken or what it is meant to be. The
+// other answers of its kind tell.
+
+// habit is how answers of one kind end. It is safe for concurrent use; the zero value
+// knows nothing.
+type habit struct {
+	ends  atomic.Int32 // answers that ended, since one was a stream; up to minSamples
+	small atomic.Int32 // the same, since one without a length was larger than documentMax
+}
+
+// documentMax is how large an answer may be and still be taken for a document.
+const documentMax = 1 << 20
+
+// known reports whether enough answers have been seen.
+func known(n *atomic.Int32) bool { return n.Load() >= minSamples }
+
+// documents reports whether answers of this kind are short documents, whether or not
+// they announce it.
+func (h *habit) documents() bool { return known(&h.small) && known(&h.ends) }
+
+// ended notes an answer that was whole.
+func (h *habit) ended(size int64, announced bool) {
+	for _, n := range []*atomic.Int32{&h.ends, &h.small} {
+		if !known(n) {
+			n.Add(1)
+		}
+	}
+	if size > documentMax && !announced {
+		h.small.Store(0)
+	}
+}
+
+// streamed notes an answer that pauses, or goes on, as no document does.
+func (h *habit) streamed() {
+	h.ends.Store(0)
+	h.small.Store(0)
+}
+
+// declaresStream reports whether an answer says of itself that it has no end.
+func declaresStream(resp *http.Response) bool {
+	return strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream")
+}
+
+// ending is called when all of an answer has come: peers that leave such an answer
+// unended are charged with it.
+func (a *attempt) ending(size int64, announced bool, now time.Time) {
+	r := a.p.route
+	r.habit.ended(size, announced)
+	for _, c := range r.unended.well(a.ep, now, a.p.b.cfg.Breaker.Window) {
+		for range c.n {
+			a.p.b.transferFailed(c.ep, c.err, now)
+		}
+	}
+}
+
+// endedAhead is ending for an answer that was read before it is returned.
+func (a *attempt) endedAhead(resp *http.Response, now time.Time) {
+	if resp.StatusCode >= 300 || a.p.req.Method == http.MethodHead {
+		return
+	}
+	switch body := resp.Body.(type) {
+	case *readBody:
+		a.ending(int64(len(body.data)), resp.ContentLength >= 0, now)
+	default:
+		if resp.ContentLength == 0 {
+			a.ending(0, true, now)
+		}
+	}
+}
+
+// provisional reports whether the header of an answer proves little: a document has to
+// follow it.
+func (a *attempt) provisional(resp *http.Response) bool {
+	_, open := resp.Body.(*watchedBody)
+	return open && resp.ContentLength < 0 && a.p.wait == 0 && a.p.route.habit.documents() && !declaresStream(resp)
+}
+
+// openBody is the body of an answer without a length, passed on as it comes. Where
+// such answers end as a rule, one that sends nothing for the stall time is broken off;
+// its endpoint is charged when a peer's answer ends. It is used by one reader.
+type openBody struct {
+	*watchedBody
+	limit    time.Duration
+	size     int64
+	owed     bool // a document is expected
+	watchdog *time.Timer
+	due      atomic.Int64 // when the silence is too long, nano; 0 while nothing is waited for
+}
+
+func (b *Balancer) watchOpen(p *pass, body *watchedBody) *openBody {
+	o := &openBody{watchedBody: body, limit: p.wait + b.cfg.Stall.Timeout, owed: body.provisional}
+	o.watchdog = time.AfterFunc(o.limit, o.bark)
+	o.watchdog.Stop() // until something is waited for
+	return o
+}
+
+func (o *openBody) Read(p []byte) (int, error) {
+	began := time.Now()
+	ep, habit := o.a.ep, &o.a.p.route.habit
+	if o.owed {
+		ep.owe(began)
+	}
+	o.watch(began)
+	n, err := o.ReadCloser.Read(p)
+	o.due.Store(0)
+	o.watchdog.Stop()
+	now := time.Now()
+	if o.owed {
+		ep.paid(n, now)
+	}
+	if n > 0 && now.Sub(began) > o.limit {
+		habit.streamed() // it was silent, and went on
+	}
+	within := o.size <= documentMax
+	if o.size += int64(n); within && o.size > documentMax && habit.documents() {
+		o.a.p.route.unended.add(ep, errEndless, o.a.p.b.snap.Load().usable, now)
+	}
+	if err != nil {
+		if cause := context.Cause(o.a.ctx); cause != nil && errors.Is(err, context.Canceled) {
+			err = cause
+		}
+		if err == io.EOF {
+			o.a.ending(o.size, false, now)
+		}
+		o.finish(err)
+	}
+	return n, err
+}
+
+func (o *openBody) watch(now time.Time) {
+	o.due.Store(nano(now.Add(o.limit)))
+	o.watchdog.Reset(o.limit)
+}
+
+// bark is the watchdog's. What arrived while the machine stood still is still to be
+// read; where answers are not known to end, silence is no fault.
+func (o *openBody) bark() {
+	due := o.due.Load()
+	late := time.Since(timeOf(due))
+	switch {
+	case due == 0 || late < 0: // it was stopped
+	case late > o.a.p.b.cfg.Slow.Pause || !known(&o.a.p.route.habit.ends):
+		now := time.Now()
+		if o.due.CompareAndSwap(due, nano(now.Add(o.limit))) {
+			o.watchdog.Reset(o.limit)
+		}
+	default:
+		o.a.cancel(errSilent)
+	}
+}
+
+// Close ends the answer.
+func (o *openBody) Close() error {
+	o.watchdog.Stop()
+	return o.watchedBody.Close()
+}
+
+// owe notes that a reader waits for a document that the endpoint has begun.
+func (ep *endpoint) owe(now time.Time) {
+	if ep.owes.Add(1) == 1 {
+		ep.owedSince.Store(nano(now))
+	}
+}
+
+func (ep *endpoint) paid(n int, now time.Time) {
+	ep.owes.Add(-1)
+	if n > 0 {
+		ep.owedSince.Store(nano(now))
+	}
+}
