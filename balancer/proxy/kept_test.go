@@ -16,6 +16,7 @@ func TestKeyedBodyIsKeptHoweverItComes(t *testing.T) {
 	t.Parallel()
 	good := backend(t, func(w http.ResponseWriter, r *http.Request) {
 		data, _ := io.ReadAll(r.Body)
+		w.Header().Set("X-Got", r.Trailer.Get("X-Sum"))
 		w.Write(data)
 	})
 	var broken atomic.Int64
@@ -35,6 +36,9 @@ func TestKeyedBodyIsKeptHoweverItComes(t *testing.T) {
 		{"in chunks, when asked for", 1000, true, true},
 		{"in chunks, the most that is kept", keepBody, true, false},
 		{"in chunks, too large", keepBody + 1, true, false},
+		{"in chunks, with trailers", 1000, true, false},
+		{"in chunks, with trailers, too large", keepBody + 1, true, false},
+		{"with trailers, when asked for", 1000, true, true},
 		{"too large", keepBody + 1, false, false},
 		{"too large, when asked for", keepBody + 1, false, true},
 		{"in chunks, too large, when asked for", 2 * keepBody, true, true},
@@ -50,13 +54,18 @@ func TestKeyedBodyIsKeptHoweverItComes(t *testing.T) {
 				}
 				req, _ := http.NewRequest(http.MethodPost, addr+"/x", body)
 				req.Header.Set(balancer.IdempotencyHeader, "k")
+				sum := ""
+				if strings.Contains(test.name, "trailers") {
+					sum = "0123"
+					req.Trailer = http.Header{"X-Sum": {sum}}
+				}
 				if test.expect {
 					req.Header.Set("Expect", "100-continue")
 				}
 				resp, err := http.DefaultClient.Do(req)
 				got := read(t, resp, err)
 				switch {
-				case resp.StatusCode == http.StatusOK && got == data:
+				case resp.StatusCode == http.StatusOK && got == data && resp.Header.Get("X-Got") == sum:
 				case test.size > keepBody && resp.StatusCode == http.StatusServiceUnavailable && strings.Contains(got, "too large to be kept"):
 					refused++
 				default:

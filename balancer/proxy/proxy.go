@@ -162,12 +162,10 @@ func keepSmallBody(r *http.Request) error {
 		r.Body = &prefixed{io.MultiReader(bytes.NewReader(data), r.Body), r.Body}
 		return nil
 	}
-	if len(r.Trailer) > 0 {
-		r.Body = &prefixed{bytes.NewReader(data), r.Body} // trailers follow chunks, and those are sent once
-		return nil
-	}
 	r.Body.Close()
-	r.ContentLength = int64(len(data))
+	if len(r.Trailer) == 0 { // they have come with the body, and follow chunks only
+		r.ContentLength = int64(len(data))
+	}
 	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
 	r.Body, _ = r.GetBody()
 	return nil
