@@ -203,6 +203,10 @@ func (b *backend) call(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
+	if how.Endless != "" {
+		sendEndless(w, r, body, how.Endless)
+		return
+	}
 	if n, err := strconv.Atoi(r.Header.Get(headerSize)); err == nil && n > 0 && n < 4<<20 {
 		body = sized(out.Request, n)
 		w.Header().Set("Content-Type", "application/octet-stream")
@@ -224,6 +228,19 @@ func (b *backend) call(w http.ResponseWriter, r *http.Request) {
 	default:
 		_, _ = w.Write(body)
 	}
+}
+
+// sendEndless sends an answer that begins well and does not end.
+func sendEndless(w http.ResponseWriter, r *http.Request, body []byte, how endless) {
+	_, _ = w.Write(body[:len(body)/2])
+	_ = http.NewResponseController(w).Flush()
+	for how == endlessBytes {
+		if _, err := w.Write(pattern()[:32<<10]); err != nil {
+			return
+		}
+		time.Sleep(time.Millisecond) // the other fakes share the processors
+	}
+	<-r.Context().Done()
 }
 
 // resetConnection ends the connection with RST, as a crashed peer's kernel does.

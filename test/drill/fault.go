@@ -38,6 +38,8 @@ var (
 	slow            = behaving(behaviour{Delay: slowBy})
 	slowReady       = behaving(behaviour{Delay: slowBy, Ready: true})
 	resettingBefore = behaving(behaviour{Reset: resetBeforeBody, Ready: true})
+	unended         = behaving(behaviour{Endless: endlessSilence, Ready: true})
+	flooding        = behaving(behaviour{Endless: endlessBytes, Ready: true})
 	resettingMid    = behaving(behaviour{Reset: resetMidBody, Ready: true})
 )
 

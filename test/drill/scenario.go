@@ -44,6 +44,8 @@ func scenarios() []scenario {
 		{name: "slow-ready", about: "one answers 5 s late while its readiness check is good", victims: 1, play: once(slowReady), promise: late},
 		{name: "reset", about: "one resets connections before it answers", victims: 1, play: once(resettingBefore), promise: ordinary(4)},
 		{name: "reset-body", about: "one resets connections in mid answer", victims: 1, play: once(resettingMid), promise: ordinary(4)},
+		{name: "body-hang", about: "one answers 200 and then never ends the body, which has no length", victims: 1, play: once(unended), promise: ordinary(10)},
+		{name: "body-endless", about: "one sends bodies without a length and without an end", victims: 1, play: once(flooding), promise: ordinary(10)},
 		{name: "flap", about: "one is killed each time it has been back for a second", victims: 1, play: crashLoop, promise: ordinary(4)},
 		{name: "rolling", about: "all three are restarted politely, one after the other", victims: 3, play: rollingRestart, promise: ordinary(4)},
 		// Four for each that dies: what a process had read when it was killed cannot be

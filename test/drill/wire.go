@@ -20,10 +20,11 @@ const (
 
 // behaviour is how a fake answers. The zero value is good.
 type behaviour struct {
-	Status int           `json:"status,omitempty"` // answer with this instead of working
-	Delay  time.Duration `json:"delay,omitempty"`  // answer this late
-	Reset  resetPoint    `json:"reset,omitempty"`  // cut the connection there
-	Ready  bool          `json:"ready,omitempty"`  // the readiness check stays good
+	Status  int           `json:"status,omitempty"`  // answer with this instead of working
+	Delay   time.Duration `json:"delay,omitempty"`   // answer this late
+	Reset   resetPoint    `json:"reset,omitempty"`   // cut the connection there
+	Endless endless       `json:"endless,omitempty"` // send bodies without a length, and without an end
+	Ready   bool          `json:"ready,omitempty"`   // the readiness check stays good
 }
 
 type resetPoint string
@@ -31,6 +32,13 @@ type resetPoint string
 const (
 	resetBeforeBody resetPoint = "before" // nothing of the answer is sent
 	resetMidBody    resetPoint = "mid"    // the header and half of the body are sent
+)
+
+type endless string
+
+const (
+	endlessSilence endless = "silence" // half of the body, then nothing
+	endlessBytes   endless = "bytes"   // it goes on for as long as it is read
 )
 
 // greeting is the first line a fake prints: it is listening.
