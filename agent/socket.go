@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -146,7 +147,7 @@ func AskSocket(ctx context.Context, path, route string, answer any) error {
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("the agent does not know %s: it is of another version", route)
 	}
-	return json.NewDecoder(resp.Body).Decode(answer)
+	return json.NewDecoder(io.LimitReader(resp.Body, 64<<20)).Decode(answer)
 }
 
 // ErrNotRunning: no agent answers.

@@ -17,6 +17,10 @@ import (
 // and answers every repeat with the first answer, for 24 h.
 const IdempotencyHeader = "Idempotency-Key"
 
+// maxAnswer bounds what is read of an answer: the lists of ten thousand nodes are a
+// quarter of it.
+const maxAnswer = 256 << 20
+
 type idempotencyKey struct{}
 
 // WithIdempotencyKey returns a context whose one write call carries key instead
@@ -31,13 +35,14 @@ func WithIdempotencyKey(ctx context.Context, key string) context.Context {
 type Client struct {
 	base string
 	http *http.Client
+	most int64 // of an answer
 }
 
 // NewClient returns a client for the controller at base, for example
 // "http://10.0.1.4:8090". With an *http.Client whose transport balances, base
 // names the pool and the transport picks the endpoint.
 func NewClient(base string, hc *http.Client) *Client {
-	return &Client{base: strings.TrimRight(base, "/"), http: hc}
+	return &Client{base: strings.TrimRight(base, "/"), http: hc, most: maxAnswer}
 }
 
 // Status returns the controller's own state and that of its registry.
@@ -148,7 +153,11 @@ func call[T any](ctx context.Context, c *Client, method, path string, in any) (T
 		Message string `json:"message"`
 		Body    *T     `json:"body"`
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&env); err != nil {
+	answer := &io.LimitedReader{R: resp.Body, N: c.most}
+	if err := json.NewDecoder(answer).Decode(&env); err != nil {
+		if answer.N <= 0 {
+			err = fmt.Errorf("it does not end within %d MiB", c.most>>20)
+		}
 		return out, &APIError{HTTPStatus: resp.StatusCode, Message: fmt.Sprintf("the answer is not from a controller: %v", err)}
 	}
 	if resp.StatusCode != http.StatusOK || env.Status != "OK" {

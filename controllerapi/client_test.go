@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 )
 
@@ -33,5 +34,35 @@ func TestA16AnswerThatIsNoneIsAnError(t *testing.T) {
 	answer = `{"status":"OK","message":"","body":{}}`
 	if err := calls["sync"](); err != nil {
 		t.Errorf("a whole answer: %v", err)
+	}
+}
+
+// endlessBody is an answer that goes on for as long as it is read.
+type endlessBody struct{ read int64 }
+
+func (e *endlessBody) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = ' '
+	}
+	e.read += int64(len(p))
+	return len(p), nil
+}
+
+func (*endlessBody) Close() error { return nil }
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func TestAnswerWithoutEndIsAnError(t *testing.T) {
+	body := new(endlessBody)
+	hc := &http.Client{Transport: roundTrip(func(*http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: http.StatusOK, Body: body}, nil
+	})}
+	c := NewClient("http://controller", hc)
+	c.most = 1 << 20
+	_, err := c.Status(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "does not end within 1 MiB") || body.read > 2<<20 {
+		t.Errorf("got %v after %d bytes, want an error that says so", err, body.read)
 	}
 }

@@ -131,6 +131,9 @@ func call[T any](ctx context.Context, c *Client, method, path string, in any) (T
 	return decode[T](resp)
 }
 
+// maxAnswer bounds what is read of an answer: a list of all templates is far smaller.
+const maxAnswer = 64 << 20
+
 // decode reads an answer's envelope.
 func decode[T any](resp *http.Response) (T, error) {
 	var out T
@@ -139,7 +142,11 @@ func decode[T any](resp *http.Response) (T, error) {
 		Message string `json:"message"`
 		Body    *T     `json:"body"`
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&env); err != nil {
+	answer := &io.LimitedReader{R: resp.Body, N: maxAnswer}
+	if err := json.NewDecoder(answer).Decode(&env); err != nil {
+		if answer.N <= 0 {
+			err = fmt.Errorf("it does not end within %d MiB", maxAnswer>>20)
+		}
 		return out, &APIError{HTTPStatus: resp.StatusCode, Message: "the answer is not from a registry: " + err.Error()}
 	}
 	if resp.StatusCode != http.StatusOK || env.Status != "OK" {
