@@ -89,7 +89,7 @@ func Run(ctx context.Context, cfg Config, bin, dir string, say func(string, ...a
 	}
 	began := time.Now()
 	say("all servers are ready; faults begin")
-	c := &clients{api: api, rec: rec, say: say, room: make(chan struct{}, cfg.Alive)}
+	c := &clients{api: api, rec: rec, ledger: ledger, say: say, room: make(chan struct{}, cfg.Alive)}
 	result.Faults, err = c.load(ctx, cfg, cl)
 	if err != nil {
 		return result, err

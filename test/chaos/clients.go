@@ -21,6 +21,7 @@ type clients struct {
 	api    *controllerapi.Client   // through the balancer
 	direct []*controllerapi.Client // to one controller each
 	rec    *history.Recorder
+	ledger *simnode.Ledger
 	say    func(string, ...any)
 
 	room  chan struct{} // a token for each instance that may be alive
@@ -113,7 +114,7 @@ func (c *clients) keepStarting(ctx context.Context, key string) ([]controllerapi
 
 func (c *clients) start(ctx context.Context, api *controllerapi.Client, key string) ([]controllerapi.InstanceID, error) {
 	call := c.rec.Creating(key)
-	ids, err := api.Start(controllerapi.WithIdempotencyKey(ctx, key), controllerapi.StartRequest{VMID: template, ExternalID: key})
+	ids, err := api.Start(controllerapi.WithIdempotencyKey(ctx, key), controllerapi.StartRequest{VMID: template, ExternalID: key, Metadata: simnode.Mark(key, markMost)})
 	if err == nil {
 		c.rec.Created(key, call, ids)
 	}
@@ -147,6 +148,17 @@ func (c *clients) terminate(ctx context.Context, id controllerapi.InstanceID) {
 	}
 }
 
+// markMost is how large an instance's mark is at most: lists of them are some hundred
+// kB, which no single read of a connection brings.
+const markMost = 16 << 10
+
+// compare notes an instance that is not as it was stored.
+func (c *clients) compare(i controllerapi.Instance) {
+	if why := simnode.Damage(i); why != "" {
+		c.ledger.Break(simnode.Damaged, i.InstanceID, why)
+	}
+}
+
 // read asks one controller, again and again, for single instances and for all.
 func (c *clients) read(ctx context.Context, rng *rand.Rand, who string, api *controllerapi.Client) {
 	for sleep(ctx, time.Duration(rng.Int64N(int64(100*time.Millisecond)))) {
@@ -155,11 +167,15 @@ func (c *clients) read(ctx context.Context, rng *rand.Rand, who string, api *con
 		if id, ok := c.one(rng); ok && rng.IntN(3) > 0 {
 			instance, err := api.Instance(callCtx, id)
 			if err == nil {
+				c.compare(instance)
 				c.rec.Read(who, id, call, instance.InstanceState)
 			} else if errors.Is(err, controllerapi.ErrNotFound) {
 				c.rec.Read(who, id, call, "")
 			}
 		} else if list, err := api.Instances(callCtx); err == nil {
+			for _, i := range list {
+				c.compare(i.VM)
+			}
 			c.rec.Listed(who, call, list)
 		}
 		cancel()

@@ -36,7 +36,7 @@ type driver struct {
 
 	joiningErrors, syncErrors, createErrors, terminateErrors, listErrors, nodeListErrors atomic.Int64
 
-	maxOffline, maxListed atomic.Int64
+	maxOffline, maxListed, keys atomic.Int64
 
 	root  context.Context // of the run: it ends with an interrupt
 	ends  chan struct{}   // a token for each terminate in flight; as many as clients
@@ -308,6 +308,9 @@ func (d *driver) turns(ctx context.Context, wg *sync.WaitGroup) <-chan struct{} 
 	return turns
 }
 
+// markMost is small: what is measured is the cloud, not the size of its records.
+const markMost = 256
+
 func (d *driver) create(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
@@ -315,7 +318,8 @@ func (d *driver) create(ctx context.Context) {
 	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), callLimit)
 	defer cancel()
 	began := time.Now()
-	ids, err := d.api.Start(call, controllerapi.StartRequest{VMID: controllerapi.TemplateID(d.o.template)})
+	key := fmt.Sprintf("nodesim-%d", d.keys.Add(1))
+	ids, err := d.api.Start(call, controllerapi.StartRequest{VMID: controllerapi.TemplateID(d.o.template), ExternalID: key, Metadata: simnode.Mark(key, markMost)})
 	if err != nil {
 		if d.createErrors.Add(1) == 1 {
 			d.say("create: %v", err)
@@ -399,6 +403,11 @@ func (d *driver) watch(ctx context.Context) {
 		began = time.Now()
 		list, err := d.api.Instances(ctx)
 		d.note(ctx, &d.lists, &d.listErrors, began, err)
+		for _, i := range list {
+			if why := simnode.Damage(i.VM); why != "" {
+				d.ledger.Break(simnode.Damaged, i.InstanceID, why)
+			}
+		}
 		raise(&d.maxListed, int64(len(list)))
 	}
 }

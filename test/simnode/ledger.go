@@ -44,6 +44,7 @@ const (
 	Lost         ViolationKind = "lost"          // Started, and no VM; or acknowledged, and not there
 	Orphan       ViolationKind = "orphan"        // a VM whose instance is over
 	Stuck        ViolationKind = "stuck"         // neither Started nor over after a long time
+	Damaged      ViolationKind = "damaged"       // an answer shows other bytes than were stored
 )
 
 // Violation is one broken promise.
