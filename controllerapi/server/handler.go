@@ -13,10 +13,10 @@ func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	// The words behind a handler are the parameters that its call takes.
 	read := func(pattern string, h httpapi.HandlerFunc, takes ...string) {
-		mux.Handle("GET "+pattern, s.protected(s.read(checked(h, takes))))
+		mux.Handle("GET "+pattern, s.protected(s.read(httpapi.Taking(h, takes...))))
 	}
 	write := func(pattern string, h writeFunc, takes ...string) {
-		mux.Handle(pattern, s.protected(s.write(checked(h, takes))))
+		mux.Handle(pattern, s.protected(s.write(httpapi.Taking(h, takes...))))
 	}
 	agent := func(path string, h httpapi.HandlerFunc) { mux.Handle("POST "+path, s.protected(s.agent(h))) }
 
@@ -69,16 +69,6 @@ func (s *Server) Handler() http.Handler {
 	mux.Handle("POST "+api.PathAgentReserve, s.protected(http.HandlerFunc(s.reserve)))
 	agent(api.PathAgentReport, s.report)
 
-	mux.Handle("/", s.unknown(mux))
+	mux.Handle("/", s.api.NoSuchCall(mux, s.notFound))
 	return s.outermost(s.metrics.observe(mux))
-}
-
-// checked refuses parameters that a call does not take.
-func checked(h httpapi.HandlerFunc, takes []string) httpapi.HandlerFunc {
-	return func(r *http.Request) (any, error) {
-		if err := httpapi.CheckQuery(r, takes...); err != nil {
-			return nil, err
-		}
-		return h(r)
-	}
 }

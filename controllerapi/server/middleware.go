@@ -148,27 +148,6 @@ func writeRaw(w http.ResponseWriter, data []byte) {
 	_, _ = w.Write(newline)                            // a person's prompt stands below the answer
 }
 
-// unknown answers what is no call: another method of a path that is one is 405.
-func (s *Server) unknown(mux *http.ServeMux) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		var allowed []string
-		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
-			other := r.Clone(r.Context())
-			other.Method = method
-			if _, pattern := mux.Handler(other); pattern != "" && pattern != "/" {
-				allowed = append(allowed, method)
-			}
-		}
-		if len(allowed) == 0 {
-			s.notFound(w, r)
-			return
-		}
-		w.Header().Set("Allow", strings.Join(allowed, ", "))
-		s.api.WriteError(w, r, &httpapi.Error{Code: http.StatusMethodNotAllowed,
-			Message: fmt.Sprintf("%s takes %s, not %s", r.URL.Path, strings.Join(allowed, " and "), r.Method)})
-	}
-}
-
 // named is the id of what a call is about: documented for some calls in the query
 // and for others in the body, and taken from both by all of them.
 func named[T ~string](r *http.Request, field string, body ...T) (T, error) {

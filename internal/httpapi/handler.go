@@ -53,6 +53,29 @@ func (a *API) WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	WriteJSON(w, e.Code, Envelope{Status: StatusFail, Message: e.Message, Body: a.EmptyBody})
 }
 
+// NoSuchCall answers what is no call of mux, as the handler of its "/": another
+// method of a path that is one is 405, and told which the path takes. notFound answers
+// what is a call by no method.
+func (a *API) NoSuchCall(mux *http.ServeMux, notFound http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var allowed []string
+		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
+			other := r.Clone(r.Context())
+			other.Method = method
+			if _, pattern := mux.Handler(other); pattern != "" && pattern != "/" {
+				allowed = append(allowed, method)
+			}
+		}
+		if len(allowed) == 0 {
+			notFound(w, r)
+			return
+		}
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		a.WriteError(w, r, &Error{Code: http.StatusMethodNotAllowed,
+			Message: r.URL.Path + " takes " + strings.Join(allowed, " and ") + ", not " + r.Method})
+	}
+}
+
 // WriteJSON writes v with the headers that the contract asks for.
 func WriteJSON(w http.ResponseWriter, code int, v any) {
 	data, err := json.Marshal(v)

@@ -53,6 +53,16 @@ func CheckQuery(r *http.Request, takes ...string) error {
 	return nil
 }
 
+// Taking is h for a call that takes these parameters and no other.
+func Taking(h HandlerFunc, takes ...string) HandlerFunc {
+	return func(r *http.Request) (any, error) {
+		if err := CheckQuery(r, takes...); err != nil {
+			return nil, err
+		}
+		return h(r)
+	}
+}
+
 // unknownField is encoding/json's word on a field that the type does not have.
 var unknownField = regexp.MustCompile(`^json: unknown field "(.*)"$`)
 

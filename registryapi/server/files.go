@@ -23,7 +23,7 @@ import (
 // these calls are ours.
 
 func (s *Server) fileRoutes(mux *http.ServeMux) {
-	api := s.api.Handle
+	api := func(h httpapi.HandlerFunc) http.Handler { return s.api.Handle(httpapi.Taking(h)) }
 	mux.Handle("GET /registry/files", api(func(*http.Request) (any, error) { return s.fileList("") }))
 	mux.Handle("PUT /registry/files/{name...}", api(s.uploadFile))
 	mux.Handle("GET /registry/files/{name...}", s.downloadFrom(""))

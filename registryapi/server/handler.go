@@ -13,25 +13,29 @@ import (
 // under /v2/ by serveOCI, whose paths have names with slashes in the middle.
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	api := s.api.Handle
+	// The words behind a handler are the parameters that its call takes.
+	api := func(h httpapi.HandlerFunc, takes ...string) http.Handler {
+		return s.api.Handle(httpapi.Taking(h, takes...))
+	}
+	target := []string{"id", "tag", "version", "number"}
 	mux.Handle("GET /registry/status", api(s.status))
 	mux.Handle("GET /registry/disk", api(s.disk))
-	mux.Handle("GET /registry/vm", api(s.listTemplatesV1))
-	mux.Handle("GET /registry/v2/vm", api(s.listTemplates))
-	mux.Handle("DELETE /registry/vm", api(s.deleteTemplate))
-	mux.Handle("GET /registry/vm/info", api(s.vmInfo))
+	mux.Handle("GET /registry/vm", api(s.listTemplatesV1, "id"))
+	mux.Handle("GET /registry/v2/vm", api(s.listTemplates, "id"))
+	mux.Handle("DELETE /registry/vm", api(s.deleteTemplate, target...))
+	mux.Handle("GET /registry/vm/info", api(s.vmInfo, target...))
 	mux.Handle("PUT /registry/vm/arch", api(s.setArch))
-	mux.Handle("DELETE /registry/revert", s.untilDelivered(api(s.revert)))
-	mux.Handle("GET /registry/v1/changes", api(s.changes))
+	mux.Handle("DELETE /registry/revert", s.untilDelivered(api(s.revert, target...)))
+	mux.Handle("GET /registry/v1/changes", api(s.changes, "since", "wait"))
 	mux.Handle("GET /registry/v1/replication", api(s.replicationState))
 	mux.Handle("GET /registry/v1/cluster", api(s.cluster))
 	mux.Handle("GET /registry/v1/copies", api(s.copies))
 	mux.Handle("GET /registry/v1/repositories", api(s.repositories))
-	mux.Handle("GET /registry/v1/repository", api(s.repository))
+	mux.Handle("GET /registry/v1/repository", api(s.repository, "name"))
 	s.fileRoutes(mux)
 	mux.HandleFunc("GET /{$}", welcome)
-	mux.Handle("/", api(func(r *http.Request) (any, error) {
-		return nil, &httpapi.Error{Code: http.StatusNotFound, Message: "Not found"}
+	mux.Handle("/", s.api.NoSuchCall(mux, func(w http.ResponseWriter, r *http.Request) {
+		s.api.WriteError(w, r, &httpapi.Error{Code: http.StatusNotFound, Message: "Not found"})
 	}))
 	protected := httpapi.CleanPath(mux)
 

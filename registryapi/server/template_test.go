@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -351,6 +353,9 @@ func TestR13FailureWords(t *testing.T) {
 		{"GET", "/registry/vm/info?id=none", 200, "VM not in the registry"},
 		{"DELETE", "/registry/revert", 400, "id is required"},
 		{"GET", "/registry/nothing", 404, "Not found"},
+		{"PATCH", "/registry/v2/vm", 405, "/registry/v2/vm takes GET, not PATCH"},
+		{"POST", "/registry/vm", 405, "/registry/vm takes GET and DELETE, not POST"},
+		{"DELETE", "/registry/files/a", 405, "/registry/files/a takes GET and PUT, not DELETE"},
 	} {
 		a := g.want(tt.status, tt.method, tt.path, nil)
 		want := fmt.Sprintf(`{"status":"FAIL","message":%q,"body":null}`, tt.message) + "\n"
@@ -363,6 +368,33 @@ func TestR13FailureWords(t *testing.T) {
 	}
 	if a := g.want(http.StatusOK, "GET", "/registry//v2/vm/", nil); string(a.body) != `{"status":"OK","message":"","body":[]}`+"\n" {
 		t.Errorf("empty list: got %s", a.body)
+	}
+}
+
+// A person who mistypes a parameter learns of it, at every call; the existing clients
+// may send what was never documented.
+func TestUnknownParametersAreRefused(t *testing.T) {
+	t.Parallel()
+	g := newRegistry(t, testConfig(t.TempDir()))
+	for _, tt := range []struct{ method, path, message string }{
+		{"GET", "/registry/v2/vm?name=sonoma", `unknown parameter "name": this call takes id`},
+		{"GET", "/registry/vm?idd=1", `unknown parameter "idd"; is "id" meant?`},
+		{"DELETE", "/registry/vm?uuid=1", `unknown parameter "uuid": this call takes id, tag, version, number`},
+		{"DELETE", "/registry/revert?id=1&tagg=v1", `unknown parameter "tagg"; is "tag" meant?`},
+		{"GET", "/registry/v1/changes?sinse=1", `unknown parameter "sinse"; is "since" meant?`},
+		{"GET", "/registry/v1/copies?tag=1", `unknown parameter "tag": this call takes none`},
+		{"GET", "/registry/status?verbose", `unknown parameter "verbose": this call takes none`},
+		{"GET", "/registry/files?name=1", `unknown parameter "name": this call takes none`},
+	} {
+		for agent, status := range map[string]int{"curl/8.7.1": 400, "Go-http-client/1.1": 0, "Apache-HttpClient/4.5": 0} {
+			r := httptest.NewRequest(tt.method, tt.path, nil)
+			r.Header.Set("User-Agent", agent)
+			w := httptest.NewRecorder()
+			g.srv.Handler().ServeHTTP(w, r)
+			if status == 400 && (w.Code != 400 || !strings.Contains(w.Body.String(), strconv.Quote(tt.message))) || status == 0 && strings.Contains(w.Body.String(), "unknown parameter") {
+				t.Errorf("%s %s of %s: got %d %s, want %q of curl alone", tt.method, tt.path, agent, w.Code, w.Body, tt.message)
+			}
+		}
 	}
 }
 
