@@ -118,7 +118,7 @@ func newApp(lookupEnv func(string) (string, bool), stdout, stderr io.Writer) *cl
 			}
 			return c.serve(cc.Context, log)
 		},
-		Commands: []*cli.Command{versionCommand(stdout), etcdCommand(lookupEnv, out), serviceCommand(lookupEnv, out), readyCommand(lookupEnv, stdout),
+		Commands: []*cli.Command{versionCommand(stdout), etcdCommand(lookupEnv, out), serviceCommand(lookupEnv, out), readyCommand(lookupEnv, stdout, settings.PackagedFile(program)),
 			clidocs.CompletionCommand(program, func(err error) error { return usageError{err} }), clidocs.ManCommand(manPage())},
 	}
 	return app

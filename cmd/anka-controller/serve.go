@@ -69,6 +69,7 @@ func (c *config) serve(ctx context.Context, log *zap.Logger) error {
 	if err := p.listen(); err != nil {
 		return err
 	}
+	c.noteAddress()
 	log.Info("anka-controller starts", zap.String("version", buildinfo.Version), zap.String("commit", buildinfo.Commit()),
 		zap.String("address", p.api.net.Addr().String()), zap.String("url", c.AdvertiseURL), zap.Bool("standalone", c.Standalone))
 

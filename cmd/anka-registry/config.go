@@ -129,11 +129,15 @@ func brief(d time.Duration) string {
 
 // load reads flags, environment and --env-file without looking at how the
 // settings fit together.
-func load(cc *cli.Context) (*config, error) {
+func load(cc *cli.Context) (*config, error) { return loadWith(cc, cc.String("env-file")) }
+
+// loadWith is load with the settings of a file behind those of flags and
+// environment, if it names one.
+func loadWith(cc *cli.Context, file string) (*config, error) {
 	c := &config{server: server.DefaultConfig()}
 	table := c.table()
 	env := settings.Lookup(os.LookupEnv)
-	if file := cc.String("env-file"); file != "" {
+	if file != "" {
 		var err error
 		if env, err = settings.WithFile(file, table, env); err != nil {
 			return nil, fmt.Errorf("%w: %w", errUsage, err)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
 	"github.com/ankacluster/ankacluster/internal/progress"
+	"github.com/ankacluster/ankacluster/internal/settings"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
@@ -25,7 +26,7 @@ import (
 func commands() []*cli.Command {
 	jsonFlag := &cli.BoolFlag{Name: "machine-readable", Aliases: []string{"json", "j"}, Usage: "print JSON"}
 	return []*cli.Command{
-		readyCommand(),
+		readyCommand(settings.PackagedFile("anka-registry")),
 		{
 			Name: "version", Hidden: true, Usage: "print version, commit, date and Go version",
 			Action: func(c *cli.Context) error {
@@ -100,11 +101,11 @@ func verify(c *cli.Context) error {
 	if len(peers) > 0 && !c.Bool("repair") {
 		return usageErrorf("--from needs --repair")
 	}
-	settings, err := load(c)
+	cfg, err := load(c)
 	if err != nil {
 		return err
 	}
-	trust, err := settings.trust()
+	trust, err := cfg.trust()
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}

@@ -143,6 +143,9 @@ func Flags(table []Setting) []cli.Flag {
 	return out
 }
 
+// PackagedFile holds the settings of the service that a Linux package installs.
+func PackagedFile(program string) string { return "/etc/ankacluster/" + program + ".env" }
+
 // WithFile returns env with the variables of a file behind it: the real
 // environment wins unless it is empty. The file may hold secrets, so only its
 // owner may be able to read it. Names that are not in table are refused.

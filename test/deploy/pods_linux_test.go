@@ -166,7 +166,7 @@ func (n *node) helmTest() {
 		for _, e := range c.Env {
 			args = append(args, "-e", e.Name+"="+e.Value)
 		}
-		if out := n.docker(append(append(args, c.Image), c.Command[1:]...)...); out != "ready" {
+		if out := n.docker(append(append(args, c.Image), c.Command[1:]...)...); !strings.HasPrefix(out, "ready") {
 			n.t.Errorf("helm test %s: %s", p.Name, out)
 		}
 	}
