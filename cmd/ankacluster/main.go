@@ -78,6 +78,20 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	// asked: what people read comes from complain alone. The agent logs them.
 	log.SetOutput(io.Discard)
 	settings.UnsetEmpty()
+	app := newApp(stdout, stderr)
+	err := app.RunContext(ctx, cliargs.Order(args, app.Flags, app.Commands))
+	if err == nil {
+		return exitDone
+	}
+	complain(stderr, err)
+	var usage usageError
+	if errors.As(err, &usage) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+func newApp(stdout, stderr io.Writer) *cli.App {
 	app := &cli.App{
 		Name:        "ankacluster",
 		Usage:       "join this Mac to a highly available build cloud and run its node agent",
@@ -115,16 +129,7 @@ Exit codes: 0 done, 1 failed, 2 used wrongly.`,
 			sub.OnUsageError = onUsageError
 		}
 	}
-	err := app.RunContext(ctx, cliargs.Order(args, app.Flags, app.Commands))
-	if err == nil {
-		return exitDone
-	}
-	complain(stderr, err)
-	var usage usageError
-	if errors.As(err, &usage) {
-		return exitUsage
-	}
-	return exitFailed
+	return app
 }
 
 // unknownCommand names the command that was perhaps meant.

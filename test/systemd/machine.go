@@ -10,6 +10,9 @@
 //	out := m.Run(nil, "systemctl", "is-system-running")
 //	m.Reboot()
 //
+// BootHost does so in a network namespace, as a host of a network that the test has
+// made: /var/lib and /usr/local are the host's own, and last as the units do.
+//
 // BootRoot boots the systemd of another system's root directory instead, with
 // all units of that system, a network of its own that has a loopback device
 // alone, and its own host name.
@@ -50,6 +53,7 @@ mount --make-rprivate /
 mount -t cgroup2 none /sys/fs/cgroup
 mount --bind "$1/etc" /etc/systemd/system
 mount --bind "$1/lib" /usr/lib/systemd/system
+if [ -d "$1/var" ]; then mount --bind "$1/var" /var/lib; mount --bind "$1/local" /usr/local; fi
 mount -t tmpfs none /run
 exec ` + binary + ` --system --unit=multi-user.target --log-target=console --log-level=warning --show-status=0
 `
@@ -83,6 +87,7 @@ type Machine struct {
 	t      testing.TB
 	dir    string
 	root   string // of another system, or ""
+	netns  string // network namespace of a host, or ""
 	cgroup string
 	outer  *exec.Cmd // unshare, whose child is process 1 in there
 	init   int       // process 1 in there, as numbered out here
@@ -93,17 +98,24 @@ type Machine struct {
 // where there is none, or no right to make namespaces.
 func Boot(t testing.TB) *Machine {
 	t.Helper()
-	return boot(t, "")
+	return boot(t, "", "")
+}
+
+// BootHost is Boot in the named network namespace, with a /var/lib and a /usr/local
+// of its own, both empty.
+func BootHost(t testing.TB, netns string) *Machine {
+	t.Helper()
+	return boot(t, "", netns)
 }
 
 // BootRoot boots the systemd below root, which it changes, and stops it when the
 // test ends. It skips the test where Boot does.
 func BootRoot(t testing.TB, root string) *Machine {
 	t.Helper()
-	return boot(t, root)
+	return boot(t, root, "")
 }
 
-func boot(t testing.TB, root string) *Machine {
+func boot(t testing.TB, root, netns string) *Machine {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to make namespaces and control groups")
@@ -117,8 +129,12 @@ func boot(t testing.TB, root string) *Machine {
 	if err != nil {
 		t.Skipf("needs a cgroup2 file system: %v", err)
 	}
-	m := &Machine{t: t, root: root, dir: t.TempDir(), cgroup: filepath.Join(parent, fmt.Sprintf("anka-test-%d-%d", os.Getpid(), time.Now().UnixNano()))}
-	for _, d := range []string{"etc", "lib"} {
+	m := &Machine{t: t, root: root, netns: netns, dir: t.TempDir(), cgroup: filepath.Join(parent, fmt.Sprintf("anka-test-%d-%d", os.Getpid(), time.Now().UnixNano()))}
+	dirs := []string{"etc", "lib"}
+	if netns != "" {
+		dirs = append(dirs, "var", "local")
+	}
+	for _, d := range dirs {
 		m.must(os.Mkdir(filepath.Join(m.dir, d), 0o755))
 	}
 	for name, text := range units {
@@ -135,10 +151,16 @@ func boot(t testing.TB, root string) *Machine {
 	return m
 }
 
+// Local is the folder that is /usr/local on a machine of BootHost.
+func (m *Machine) Local() string { return filepath.Join(m.dir, "local") }
+
 // Run runs a command inside and returns its combined output.
 func (m *Machine) Run(env []string, command string, args ...string) (string, error) {
 	enter := []string{"-t", strconv.Itoa(m.init), "-m", "-p", "-i", "-C"}
 	environ := os.Environ()
+	if m.netns != "" {
+		enter = append(enter, "-n")
+	}
 	if m.root != "" {
 		enter = append(enter, "-n", "-u")
 		environ = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"}
@@ -166,8 +188,12 @@ func (m *Machine) powerOn() {
 	if m.root != "" {
 		namespaces, script, dir = "-p -m -i -C -n -u", rootScript, m.root
 	}
-	m.outer = exec.Command("sh", "-c", `echo $$ > "$0/cgroup.procs" && exec unshare $3 --fork --kill-child sh -c "$1" sh "$2"`,
-		m.cgroup, script, dir, namespaces)
+	within := ""
+	if m.netns != "" {
+		within = "nsenter --net=/run/netns/" + m.netns
+	}
+	m.outer = exec.Command("sh", "-c", `echo $$ > "$0/cgroup.procs" && exec $4 unshare $3 --fork --kill-child sh -c "$1" sh "$2"`,
+		m.cgroup, script, dir, namespaces, within)
 	m.outer.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "container=test"}
 	m.outer.Stdout, m.outer.Stderr = &m.log, &m.log
 	m.must(m.outer.Start())

@@ -8,33 +8,9 @@ import (
 	"strings"
 	"testing"
 	"time"
-)
 
-// pageCommands are the commands of a page: its indented lines. Lines that end with
-// a backslash, and loops, go on in the next one.
-func pageCommands(t *testing.T, page string) []string {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "operators", page))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var commands []string
-	more := false
-	for line := range strings.Lines(string(text)) {
-		if !strings.HasPrefix(line, "    ") {
-			more = false
-			continue
-		}
-		if line = strings.TrimPrefix(line, "    "); more {
-			commands[len(commands)-1] += line
-		} else {
-			commands = append(commands, line)
-		}
-		last := strings.TrimSpace(line)
-		more = strings.HasSuffix(last, "\\") || strings.HasPrefix(commands[len(commands)-1], "for ") && last != "done"
-	}
-	return commands
-}
+	"github.com/ankacluster/ankacluster/test/pages"
+)
 
 // TestHTTPSPage does what docs/operators/https.md says with a private authority, as
 // written, on three hosts: certificates, start, join, push, list, a replica,
@@ -85,7 +61,12 @@ func TestHTTPSPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	public, tried := false, 0
-	for _, command := range pageCommands(t, "https.md") {
+	commands, err := pages.Blocks("../..", "docs/operators/https.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, found := range commands {
+		command := found.Text
 		tried++
 		switch {
 		case strings.Contains(command, "build.example.com:8090"):

@@ -94,7 +94,7 @@ func get(args []string) int {
 }
 
 func build(dir string) error {
-	cmd := exec.Command("go", "build", "-trimpath", "-o", dir+"/", "./cmd/anka-controller", "./cmd/anka-registry", "./cmd/ankacluster", "./test/fakeanka")
+	cmd := exec.Command("go", "build", "-trimpath", "-o", dir+"/", "./cmd/anka-controller", "./cmd/anka-registry", "./cmd/ankacluster", "./test/fakeanka", "./test/faketart")
 	cmd.Dir = filepath.Join("..", "..")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -204,13 +204,19 @@ func (p *process) end(sig os.Signal) {
 // eventually polls until ok returns nil.
 func eventually(t *testing.T, what string, ok func() error) {
 	t.Helper()
-	var err error
+	if err := until(ok); err != nil {
+		t.Fatalf("%s: not after %s: %v", what, deadline, err)
+	}
+}
+
+// until polls until ok returns nil, and returns what it returned last.
+func until(ok func() error) (err error) {
 	for end := time.Now().Add(deadline); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		if err = ok(); err == nil {
-			return
+			return nil
 		}
 	}
-	t.Fatalf("%s: not after %s: %v", what, deadline, err)
+	return err
 }
 
 // freeAddr returns a loopback address that is free now.

@@ -1,0 +1,81 @@
+package pages
+
+// Whole are pages whose blocks are typed by a test of its own.
+var Whole = map[string]string{
+	"README.md":                    "TestReadme",
+	"docs/operators/installing.md": "TestInstallingPage",
+	"docs/operators/https.md":      "TestHTTPSPage",
+}
+
+// Elsewhere are commands that another test types, or does what they do, because they
+// need more than three hosts and a Mac have.
+var Elsewhere = map[string]string{
+	// Packages in a Debian system.
+	"sudo apt install ./anka-controller_0.2.0_amd64.deb":                                     "TestDebian",
+	"curl -X PUT http://10.0.1.4:8090/api/v1/node/update":                                    "TestDebian",
+	"man anka-controller":                                                                    "TestDebian",
+	"journalctl -u anka-controller":                                                          "TestDebian",
+	"sudo tar -xzf ankacluster_0.2.0_darwin_arm64.tar.gz -C /usr/local --strip-components 1": "TestInstallingPage",
+
+	// Containers.
+	"TAG=v2 docker compose -f deploy/compose/three-hosts.yaml up -d": "TestComposeThreeHosts",
+	"docker compose -f OLD-FILE down":                                "TestComposeThreeHosts",
+
+	// The chart: what --set says is rendered.
+	"helm install": "TestCommandsOfTheChartsPage",
+	"helm upgrade": "TestPodsRunAsRenderedAndRollWithoutLoss",
+	"helm install cloud deploy/helm/ankacluster -n ci --create-namespace": "TestCommandsOfTheChartsPage",
+	"helm test cloud -n ci": "TestEveryCombinationOfValuesIsValidKubernetes",
+	"helm install cloud deploy/helm/ankacluster --set images.controller=REGISTRY/anka-controller,images.registry=REGISTRY/anka-registry":                        "TestCommandsOfTheChartsPage",
+	"--set controller.exposure=perPod,controller.perPod.type=NodePort,controller.perPod.nodePort=30090 --set controller.perPod.url=http://10.0.1.4:3009{index}": "TestCommandsOfTheChartsPage",
+
+	// More members than three hosts have, and what takes its time.
+	"anka-controller etcd run":                 "TestEtcdClusterKeepsEveryAcknowledgedWrite",
+	"anka-controller etcd run --cluster a,b,c": "TestEtcdClusterKeepsEveryAcknowledgedWrite",
+	"sudo ankacluster mac-report --vm NAME":    "TestMacReport",
+	"ankacluster --help":                       "TestScripts",
+	"ankacluster proxy":                        "TestEveryPullIsGoodWhileRegistriesAreKilled",
+	"ankacluster drill":                        "TestDrillCommandKeepsRequestsThroughAKill",
+	"ankacluster drill --scenario download-kill,download-hang,download-kills": "TestDrillListsEveryScenario",
+
+	// A release, verified with minisign's own library.
+	"minisign -V -p ankacluster.pub -m SHA256SUMS":  "TestRelease",
+	"sha256sum --check --ignore-missing SHA256SUMS": "TestRelease",
+
+	// The agent drives these all the time. Their options are held to the vendor's
+	// help texts, in the tests of the stand-ins.
+	"anka -o2":           "TestPullByIdGoesThroughTheTemplateList",
+	"anka pull -o2":      "TestPullByIdGoesThroughTheTemplateList",
+	"anka show NAME":     "TestLifeOnEveryAnka",
+	"anka show UUID tag": "TestLifeOnEveryAnka",
+	"anka list -a":       "TestLifeOnEveryAnka",
+	"tart run":           "TestCloudStartsVMsWithTart",
+	"tart exec":          "TestVMLivesAsPromised",
+}
+
+const (
+	onlyOnAMac = "only macOS has it, or the vendor's own command"
+	ofOthers   = "a command of another product, for comparison"
+)
+
+// NotHere are commands that cannot be typed where the tests run, and why.
+var NotHere = map[string]string{
+	"sudo launchctl bootout system/com.veertu.anka.cluster.agent":        onlyOnAMac,
+	"sudo rm /Library/LaunchDaemons/com.veertu.anka.cluster.agent.plist": onlyOnAMac,
+	"sudo pmset -a sleep 0 disksleep 0 autorestart 1 womp 1":             onlyOnAMac,
+	"sudo fdesetup authrestart":                                          onlyOnAMac,
+	"sudo anka …":                                                        onlyOnAMac,
+	"sudo anka license accept-eula":                                      onlyOnAMac,
+	"sudo anka config img_lib_dir":                                       onlyOnAMac,
+	"anka log -s TIME":                                                   onlyOnAMac,
+	"tart pull ghcr.io/ORG/IMAGE:TAG":                                    "it reads from a registry of the internet",
+	"orchard worker run":                                                 ofOthers,
+	"orchard create vm --image …":                                        ofOthers,
+	"orchard list vms":                                                   ofOthers,
+	"orchard ssh vm":                                                     ofOthers,
+	"orchard delete vm":                                                  ofOthers,
+	"benchstat -col /via":                                                "a tool of Go's authors that reads what a benchmark printed",
+	"git commit -s":                                                      "it is about a contributor's own commit",
+	"git tag $(cat VERSION)":                                             "it makes a release",
+	"sudo anka-controller service install …":                             "the dots are the page's own settings: the stories type such a line",
+}
