@@ -42,6 +42,10 @@ var Elsewhere = map[string]string{
 	"minisign -V -p ankacluster.pub -m SHA256SUMS":  "TestRelease",
 	"sha256sum --check --ignore-missing SHA256SUMS": "TestRelease",
 
+	"minisign -G -p ankacluster.pub -s minisign.key":                                               "TestKeys",
+	`minisign -S -s minisign.key -m AnkaAgentArm.pkg -t "ankacluster 0.2.0 darwin/arm64 20123456"`: "TestOnlySignedProgramsRun",
+	"sudo ankacluster join http://10.0.1.4:8090 --upgrade-key ankacluster.pub":                     "TestA3UpgradeEndsInTheNewVersionOrTheOld",
+
 	// The agent drives these all the time. Their options are held to the vendor's
 	// help texts, in the tests of the stand-ins.
 	"anka -o2":           "TestPullByIdGoesThroughTheTemplateList",
