@@ -14,6 +14,7 @@ import (
 var (
 	errNotRunning = errors.New("the VM does not run")
 	errNoGuest    = errors.New("the guest agent does not answer: the image needs the Tart Guest Agent for scripts")
+	errNoAddress  = errors.New("the VM has no address yet")
 	// errInternal is what macOS says when it starts no VM and gives no reason.
 	errInternal = errors.New("macOS gave no reason")
 )
@@ -43,6 +44,7 @@ var phrases = []struct {
 	{"is not running", errNotRunning},
 	{"number of vms exceeds the system limit", hypervisor.ErrTooMany},
 	{"is the tart guest agent running?", errNoGuest},
+	{"no ip address found", errNoAddress},
 	{"seckeycreaterandomkey_ios failed", hypervisor.ErrKeychain},
 	{"failed to generate keypair", hypervisor.ErrKeychain},
 	{"failed to create new hostkey", hypervisor.ErrKeychain},

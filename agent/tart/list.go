@@ -183,15 +183,22 @@ func (c *CLI) Show(ctx context.Context, id string) (hypervisor.VM, error) {
 }
 
 // ip returns the address that the host's DHCP server gave to the VM, "" while
-// there is none.
+// there is none. That it could not be asked is an error: it would take back an
+// address that was told.
 func (c *CLI) ip(ctx context.Context, name string) (string, error) {
 	res, err := c.exec(ctx, command.Command{Args: []string{"ip", name}, Timeout: c.cfg.Query})
-	if err != nil || res.ExitCode != 0 {
-		return "", err // it ends with 1 as long as there is none
+	if err != nil {
+		return "", err
+	}
+	if res.ExitCode != 0 {
+		if err := commandError("ip", res.ExitCode, res.Stderr); !errors.Is(err, errNoAddress) {
+			return "", err
+		}
+		return "", nil
 	}
 	a, err := netip.ParseAddr(command.LastLine(res.Stdout))
 	if err != nil {
-		return "", nil
+		return "", &CommandError{Verb: "ip", Message: fmt.Sprintf("it printed no address: %.100q", command.LastLine(res.Stdout))}
 	}
 	return a.String(), nil
 }

@@ -229,6 +229,19 @@ func TestAddressWaitsForTheGuest(t *testing.T) {
 	}
 }
 
+// A command that fails is not a VM without an address.
+func TestAddressThatCannotBeAsked(t *testing.T) {
+	for script, wrong := range map[string]bool{
+		"echo 192.168.64.7": false, "echo 'no IP address found, is your VM running?' >&2; exit 1": false,
+		"echo no >&2; exit 1": true, "kill -9 $$": true, "echo Traceback": true, "true": true,
+	} {
+		c := cli(t, `running=true; state=running; case "$1" in list) `+listOfVM1+`;; `+getOfVM1+`ip) `+script+`;; esac`)
+		if _, err := c.Show(t.Context(), UUID("vm1")); (err != nil) != wrong {
+			t.Errorf("%s: %v", script, err)
+		}
+	}
+}
+
 // D11: which version can do what.
 func TestVersions(t *testing.T) {
 	for version, want := range map[string]Fitness{
