@@ -47,7 +47,8 @@ func (c *CLI) Needs(ctx context.Context) []hypervisor.Need {
 	return []hypervisor.Need{c.needSession(name), c.needKeychain(ctx, name), c.needAutoLogin(ctx, name), c.needLeases(ctx)}
 }
 
-// needSession looks who is logged in at the screen.
+// needSession looks who is logged in at the screen. That is the usual way to an open
+// keychain, and not the only one: what keeps VMs from starting is told by that.
 func (c *CLI) needSession(name string) hypervisor.Need {
 	n := hypervisor.Need{What: "tart's user", Met: name + " is logged in at the screen"}
 	owner := ""
@@ -64,9 +65,9 @@ func (c *CLI) needSession(name string) hypervisor.Need {
 	case owner == "":
 		n.Unmet = "who is logged in at the screen cannot be told"
 	case owner == "root" || owner == "0":
-		n.Unmet, n.Grave = "nobody is logged in at the screen: macOS starts no VM of "+name, true
+		n.Unmet = "nobody is logged in at the screen: VMs of " + name + " start only while the login keychain is open all the same"
 	default:
-		n.Unmet, n.Grave = fmt.Sprintf("%s is logged in at the screen, and VMs run as %s", owner, name), true
+		n.Unmet = fmt.Sprintf("%s is logged in at the screen, and VMs run as %s", owner, name)
 	}
 	if n.Unmet != "" {
 		n.Advice = "log in at the Mac's screen as " + name + ", or join again with --tart-user"

@@ -139,7 +139,7 @@ func placeTart(cfg *agent.Config, before agent.Config, h host) (said string, err
 	if cfg.TartUser == "" && h.goos == "darwin" && h.euid == 0 {
 		cfg.TartUser, err = h.console()
 		if err != nil || cfg.TartUser == "root" {
-			return "", hintf(errors.New("cannot join: nobody is logged in at this Mac's screen, and macOS starts VMs only for a user who is"),
+			return "", hintf(errors.New("cannot join: nobody is logged in at this Mac's screen, and macOS starts VMs only for a user whose keychain is open"),
 				"log in there, best with automatic login, or name the user: --tart-user NAME (root, if all VMs are Linux)")
 		}
 	}
