@@ -23,7 +23,11 @@ func TestLifeOnEveryTart(t *testing.T) {
 	for _, version := range tarts {
 		t.Run(version, func(t *testing.T) {
 			m := newTartLife(t, version)
-			faults := lifeFaults([]string{"get", "list", "ip"}, "pull", "clone", "set", "exec", "push", "stop", "delete")
+			looks := []string{"get", "list", "ip"}
+			faults := slices.DeleteFunc(lifeFaults(looks, "pull", "clone", "set", "exec", "push", "stop", "delete"), func(f fault) bool {
+				// The other commands print no answer, so that their exit code is all.
+				return f["action"] == "garbage" && !slices.Contains(looks, f["command"].(string))
+			})
 			faults = append(faults,
 				// A VM's own process has no end that an agent waits for.
 				fault{"command": "run", "action": "kill-caller", "probability": 0.06},
