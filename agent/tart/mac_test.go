@@ -34,6 +34,7 @@ func TestKeychainMessages(t *testing.T) {
 		says     string
 	}{
 		"no host key":    {"Error Domain=VZErrorDomain Code=-9 \"security error\" {NSLocalizedFailureReason=Failed to create new HostKey.}", 501, "linux", "", hypervisor.ErrKeychain, nil, "Code=-9"},
+		"security error": {"Error Domain=VZErrorDomain Code=-9 \"The virtual machine encountered a security error.\"", 501, "linux", "", hypervisor.ErrKeychain, nil, "Code=-9"},
 		"no key":         {"SecKeyCreateRandomKey_ios failed: Code=-25308 \"Failed to generate keypair\"", 501, "linux", "", hypervisor.ErrKeychain, nil, "-25308"},
 		"not allowed":    {"Interaction is not allowed with the Security Server", 501, "linux", "", hypervisor.ErrKeychain, nil, ""},
 		"root":           {"Error Domain=VZErrorDomain Code=1 \"The virtual machine failed to start.\"", 0, "linux", "", hypervisor.ErrKeychain, nil, "runs as root, who has no login keychain"},

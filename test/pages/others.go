@@ -55,6 +55,14 @@ var Elsewhere = map[string]string{
 	"anka list -a":       "TestLifeOnEveryAnka",
 	"tart run":           "TestCloudStartsVMsWithTart",
 	"tart exec":          "TestVMLivesAsPromised",
+	"tart delete NAME":   "TestLifeOnEveryTart",
+
+	// Another user, and one who is logged in, as far as it can be played here.
+	"launchctl asuser":                                                         "TestCommandRunsAsAnotherUser",
+	"launchctl asuser UID":                                                     "TestCommandRunsAsAnotherUser",
+	"sudo ankacluster mac-report --tart-vm NAME":                               "TestMacReportOfTart",
+	"sudo TART_HOME=/Volumes/VMs ankacluster join …":                           "TestWhomTartRunsAs",
+	"sudo ankacluster join http://10.0.1.4:8090 --runtime tart --tart-user ci": "TestWhomTartRunsAs",
 }
 
 const (
@@ -66,6 +74,9 @@ const (
 var NotHere = map[string]string{
 	"sudo launchctl bootout system/com.veertu.anka.cluster.agent":        onlyOnAMac,
 	"sudo rm /Library/LaunchDaemons/com.veertu.anka.cluster.agent.plist": onlyOnAMac,
+	"sudo launchctl print system | grep -i orchard":                      onlyOnAMac,
+	"sudo launchctl bootout system/LABEL":                                onlyOnAMac,
+	"sudo rm /var/db/dhcpd_leases":                                       onlyOnAMac,
 	"sudo pmset -a sleep 0 disksleep 0 autorestart 1 womp 1":             onlyOnAMac,
 	"sudo fdesetup authrestart":                                          onlyOnAMac,
 	"sudo anka …":                                                        onlyOnAMac,
