@@ -134,6 +134,9 @@ type ProbeConfig struct {
 	Rise int
 	// Header is sent with every probe.
 	Header map[string]string
+	// Identity is the header of a readiness answer that names the server, so that two
+	// addresses of one are known as such; "" for none.
+	Identity string
 }
 
 // BreakerConfig says when failures of real traffic take an endpoint out.
@@ -227,6 +230,7 @@ func DefaultConfig() Config {
 			Jitter:   0.2,
 			Fall:     3, // HAProxy fall and rise
 			Rise:     2,
+			Identity: "X-Server-Id",
 		},
 		Breaker: BreakerConfig{
 			Consecutive: 5, // Finagle failure accrual

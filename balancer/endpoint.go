@@ -44,7 +44,9 @@ type endpoint struct {
 
 	mu         sync.Mutex
 	health     health
-	everReady  bool // its readiness has passed once
+	everReady  bool   // its readiness has passed once
+	server     string // the name that it gives itself
+	several    bool   // it has given more than one: others are behind it
 	origins    []Origin
 	breaker    *gobreaker.TwoStepCircuitBreaker[struct{}]
 	opens      int // openings of the breaker that are not forgotten yet

@@ -293,7 +293,24 @@ func (b *Balancer) askReady(ctx context.Context, ep *endpoint, halfOpen bool) (v
 	if err != nil {
 		return verdictFail, 0, err
 	}
+	if resp.StatusCode == http.StatusOK && b.cfg.Probe.Identity != "" {
+		ep.identified(resp.Header.Get(b.cfg.Probe.Identity))
+	}
 	return judgeReady(resp.StatusCode, halfOpen), askedStretch(resp.Header), statusError(resp.StatusCode)
+}
+
+// maxIdentity bounds the name that a server gives itself.
+const maxIdentity = 128
+
+// identified notes the name that a server gives itself.
+func (ep *endpoint) identified(name string) {
+	if len(name) > maxIdentity {
+		return
+	}
+	ep.mu.Lock()
+	defer ep.mu.Unlock()
+	ep.several = ep.several || ep.server != "" && name != ep.server
+	ep.server = name
 }
 
 // judgeReady: a server without readiness (404 and its like) tells nothing by

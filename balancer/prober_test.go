@@ -292,3 +292,26 @@ func TestReturnIsNoStampede(t *testing.T) {
 		}
 	})
 }
+
+// Two addresses of one server are known by the name that it gives itself; an address
+// behind which several take turns is that of none.
+func TestServersAreKnownByTheirNames(t *testing.T) {
+	inWorld(t, DefaultConfig(), []string{"a", "b", "c", "vip"}, func(w *world) {
+		named := func(names ...string) http.HandlerFunc {
+			turn := 0
+			return func(rw http.ResponseWriter, r *http.Request) {
+				rw.Header().Set("X-Server-Id", names[turn%len(names)])
+				turn++
+			}
+		}
+		w.fakes["a"].setReady(named("one"))
+		w.fakes["b"].setReady(named("one"))
+		w.fakes["vip"].setReady(named("one", "two"))
+		time.Sleep(time.Minute)
+		for host, want := range map[string]string{"a": "one", "b": "one", "c": "", "vip": ""} {
+			if got := w.state(host).Server; got != want {
+				t.Errorf("%s is of server %q, want %q", host, got, want)
+			}
+		}
+	})
+}

@@ -31,7 +31,11 @@ type Status struct {
 // EndpointStatus is one endpoint's part of Status. Durations are in
 // milliseconds.
 type EndpointStatus struct {
-	URL     string    `json:"url"`
+	URL string `json:"url"`
+	// Server is the name that the server gives itself in its readiness answer. Two
+	// endpoints with the same one are two addresses of one server; "" is not known, or
+	// several servers behind one address.
+	Server  string    `json:"server,omitempty"`
 	Origins []Origin  `json:"origins"`
 	State   State     `json:"state"`
 	Since   time.Time `json:"since"`
@@ -127,6 +131,9 @@ func (ep *endpoint) status(cfg Config, snap *snapshot, now time.Time) (EndpointS
 		LatencyP50: milliseconds(ep.latency.quantile(0.5)), LatencyP95: milliseconds(ep.latency.quantile(0.95)),
 		FailuresInRow: ep.badRun(), LastError: ep.lastErr,
 		Breaker: ep.breaker.State().String(), NextProbe: ep.probe.due,
+	}
+	if !ep.several {
+		s.Server = ep.server
 	}
 	if good+failed > 0 {
 		s.SuccessRate = float64(good) / float64(good+failed)

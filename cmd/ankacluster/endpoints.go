@@ -140,8 +140,8 @@ func printEndpoints(out io.Writer, pools poolMap, why bool, now time.Time) error
 		}
 		first = false
 		fmt.Fprintf(w, "%s: %s\n", l.Bold(poolTitle(name)), usable(l, s))
-		for _, e := range s.Endpoints {
-			printEndpoint(w, l, e, now)
+		for i, e := range s.Endpoints {
+			printEndpoint(w, l, s.Endpoints, i, now)
 			indented(w, l, traffic(e))
 			if why {
 				for _, line := range whyLines(e, now) {
@@ -155,12 +155,16 @@ func printEndpoints(out io.Writer, pools poolMap, why bool, now time.Time) error
 
 // usable is how a pool is as a whole.
 func usable(l look.Look, s balancer.Status) string {
-	text := fmt.Sprintf("%d of %d usable", s.Usable, len(s.Endpoints))
+	well, all := servers(s.Endpoints)
+	text := fmt.Sprintf("%d of %d usable", well, all)
 	switch {
 	case s.Usable == 0:
 		text = l.Bad(text)
 	case s.Usable < len(s.Endpoints):
 		text = l.Warn(text)
+	}
+	if all < len(s.Endpoints) {
+		text += fmt.Sprintf(", at %d addresses", len(s.Endpoints))
 	}
 	if note := poolNote(s); note != "" {
 		text += "; " + l.Bad(note)
@@ -168,12 +172,42 @@ func usable(l look.Look, s balancer.Status) string {
 	return text
 }
 
+// servers counts the servers at the endpoints, and those of them that are usable: one
+// that has two addresses is one.
+func servers(endpoints []balancer.EndpointStatus) (usable, all int) {
+	well := make(map[string]bool)
+	for _, e := range endpoints {
+		id := cmp.Or(e.Server, e.URL)
+		well[id] = well[id] || e.State == balancer.Healthy || e.State == balancer.Unknown
+	}
+	for _, w := range well {
+		if w {
+			usable++
+		}
+	}
+	return usable, len(well)
+}
+
+// sameServer is the address before the i-th one that is of the same server, or "".
+func sameServer(endpoints []balancer.EndpointStatus, i int) string {
+	for _, e := range endpoints[:i] {
+		if e.Server != "" && e.Server == endpoints[i].Server {
+			return e.URL
+		}
+	}
+	return ""
+}
+
 // printEndpoint writes an endpoint with its state, and why it is out of use.
-func printEndpoint(w io.Writer, l look.Look, e balancer.EndpointStatus, now time.Time) {
+func printEndpoint(w io.Writer, l look.Look, endpoints []balancer.EndpointStatus, i int, now time.Time) {
+	e := endpoints[i]
 	level := stateLevel(e)
 	fmt.Fprintf(w, "  %s%s  %s\n", l.Sign(level), e.URL, l.Paint(level, stateWord(e, now)))
 	if level == look.Bad {
 		indented(w, l, e.Reason)
+	}
+	if other := sameServer(endpoints, i); other != "" {
+		indented(w, l, "the same server as "+other)
 	}
 }
 

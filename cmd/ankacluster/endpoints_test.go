@@ -177,3 +177,26 @@ func TestFailedOpenPoolTellsWhy(t *testing.T) {
 		}
 	}
 }
+
+// Two addresses of one server are one server, in each view.
+func TestServerWithTwoAddressesIsCountedOnce(t *testing.T) {
+	now := time.Now()
+	s := balancer.Status{Usable: 3, Endpoints: []balancer.EndpointStatus{
+		{URL: "http://localhost:8090", Server: "one", State: balancer.Healthy, Weight: 1, Since: now},
+		{URL: "http://127.0.0.1:8090", Server: "one", State: balancer.Healthy, Weight: 1, Since: now},
+		{URL: "http://b:8090", Server: "two", State: balancer.Healthy, Weight: 1, Since: now},
+		{URL: "http://c:8090", State: balancer.Down, Since: now, Reason: "refused", NextProbe: now},
+	}}
+	var row, text bytes.Buffer
+	printPool(&row, look.Look{}, "controllers", s, now)
+	if err := printEndpoints(&text, poolMap{"controllers": s}, false, now); err != nil {
+		t.Fatal(err)
+	}
+	for _, got := range []string{row.String(), text.String()} {
+		for _, want := range []string{"2 of 3 usable, at 4 addresses\n", "      the same server as http://localhost:8090\n"} {
+			if strings.Count(got, want) != 1 {
+				t.Errorf("want %q once in\n%s", want, got)
+			}
+		}
+	}
+}

@@ -232,7 +232,7 @@ func printPool(w io.Writer, l look.Look, name string, p balancer.Status, now tim
 		return
 	}
 	fmt.Fprintf(w, "%s%s\n", l.Bold(fmt.Sprintf("%-12s", name)), usable(l, p))
-	for _, e := range p.Endpoints {
-		printEndpoint(w, l, e, now)
+	for i := range p.Endpoints {
+		printEndpoint(w, l, p.Endpoints, i, now)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -391,6 +392,14 @@ func TestF12StatusIsTheSameOnEveryController(t *testing.T) {
 		rest, own := strings.CutSuffix(strings.TrimSpace(body), `,"server_id":"`+ctl.cfg.ID+`"}}`)
 		if !own {
 			t.Fatalf("%s does not end in the server_id %s", body, ctl.cfg.ID)
+		}
+		ready, err := http.Get(ctl.URL + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ready.Body.Close()
+		if id := ready.Header.Get("X-Server-Id"); id != ctl.cfg.ID {
+			t.Errorf("readyz names server %q, want %q", id, ctl.cfg.ID)
 		}
 		return rest
 	}

@@ -127,6 +127,7 @@ func (s *Server) livez(w http.ResponseWriter, _ *http.Request) { plain(w, http.S
 // a person should know and nodes need not: the answer's first line and its code are
 // the same.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Server-Id", s.cfg.ID) // two addresses of one controller are known by it
 	code, text := http.StatusOK, "ok"
 	if reason := s.notReady(); reason != "" {
 		code, text = http.StatusServiceUnavailable, reason
