@@ -68,13 +68,24 @@ func TestTableSaysWhatWasMeasuredAndWhatWasNot(t *testing.T) {
 	}
 	row.Door = "haproxy"
 	var out bytes.Buffer
-	o := options{doors: []string{"haproxy", "nginx"}, drill: drill.DefaultConfig()}
+	page := filepath.Join(t.TempDir(), "page")
+	if err := os.WriteFile(page, []byte("old\n\n## What is promised\n\nThis is kept.\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	promises, err := promisesOf(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := options{doors: []string{"haproxy", "nginx"}, drill: drill.DefaultConfig(), promises: promises}
 	if err := write(&out, o, results{Rows: []*drill.Row{&row}}); err != nil {
 		t.Fatal(err)
 	}
 	want := "| **hang**: one accepts requests and never answers (SIGSTOP) | GET 0/3, no key 2/0/1; steady never, back 0.25s | not measured |"
 	if !strings.Contains(out.String(), want) {
 		t.Errorf("got\n%s\nwant a line\n%s", out.String(), want)
+	}
+	if !strings.HasSuffix(out.String(), "\n\n## What is promised\n\nThis is kept.\n") || strings.Contains(out.String(), "old") {
+		t.Errorf("the promises are not kept:\n%s", out.String())
 	}
 	if strings.Contains(out.String(), "**kill**") {
 		t.Error("a scenario that nobody measured has a row")

@@ -30,6 +30,7 @@ type options struct {
 	program, deploy, out, results string
 	doors                         []string
 	render, speedOnly, noSpeed    bool
+	promises                      string // the part of the page that is not measured
 	drill                         drill.Config
 }
 
@@ -115,12 +116,31 @@ func run(ctx context.Context, args []string) error {
 	}
 	out := os.Stdout
 	if o.out != "" {
+		if o.promises, err = promisesOf(o.out); err != nil {
+			return err
+		}
 		if out, err = os.Create(o.out); err != nil {
 			return err
 		}
 		defer out.Close()
 	}
 	return write(out, o, all)
+}
+
+// promisesOf is the part of the page, as it is now, that is written by hand.
+func promisesOf(path string) (string, error) {
+	page, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	const heading = "\n## What is promised\n"
+	if i := strings.Index(string(page), heading); i >= 0 {
+		return string(page[i:]), nil
+	}
+	return "", fmt.Errorf("%s has no part %q, and would lose it", path, strings.TrimSpace(heading))
 }
 
 // load reads what earlier runs have kept.

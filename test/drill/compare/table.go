@@ -47,6 +47,10 @@ func write(w io.Writer, o options, all results) error {
 	}
 	p.speed(all.Speed)
 	p.method()
+	if o.promises != "" {
+		p.line("")
+		p.line("%s", strings.TrimSpace(o.promises))
+	}
 	return p.err
 }
 
@@ -190,20 +194,4 @@ const methodText = `
 - Rows may come from several runs on the same machine (see ` + "`-results`" + ` of ` + "`test/drill/compare`" + `); the figures of
   one line of costs always come from runs in which the doors took turns.
 - "Steady" is how long after the fault requests still went wrong; "never" means to the end of the fault.
-
-## What is promised
-
-` + "`ankacluster drill`" + ` judges the balancer by these, and ends with an error if one is broken:
-
-- GETs, and POSTs with a key: none fails, none takes over 0.5 s, none runs twice, in every scenario but all-down.
-- POSTs without a key: at most 10 fail or are slow when a backend hangs, is slow or cut off, at most 4 in any other
-  scenario, and none runs twice.
-- Nothing goes wrong any more 0.5 s after a fault (1 s when the backend is slow and its readiness check good).
-- A healed backend answers within 1 s, and its share grows from a tenth to all of what is fair within 30 s. POSTs
-  without a key may be kept off it meanwhile.
-- With no fault, the most used backend gets at most 1.01 times what the least used gets.
-- All down for 10 s: nothing with a deadline of 30 s fails (but POSTs without a key that were under way, 4 a backend), the first
-  answer comes within 0.5 s of the first backend's return, and no more than 3 connections a second are tried to each.
-- A download of 1 GiB is complete and identical after its registry is killed (no gap over 50 ms) or hangs (2 s), and
-  with a registry killed every 2 s; less than 1 % is fetched twice, and the proxy uses less than 50 MB.
 `
