@@ -1,8 +1,10 @@
 package balancer
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -52,9 +54,19 @@ func BenchmarkPickCareful(b *testing.B) {
 	}
 }
 
-// doors are a bare client and a balancer's, to one server on loopback.
-func doors(b *testing.B) (bare, balanced func()) {
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, `{"status":"OK"}`) }))
+// doors are a bare client and a balancer's, to one server on loopback; each answer is
+// compared byte by byte. size 0 is a small one.
+func doors(b *testing.B, size int) (bare, balanced func()) {
+	const answer = `{"status":"OK"}`
+	large := benchBytes()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/large" {
+			w.Header().Set("Content-Length", fmt.Sprint(len(large)))
+			w.Write(large)
+			return
+		}
+		io.WriteString(w, answer)
+	}))
 	b.Cleanup(srv.Close)
 	tr := http.DefaultTransport.(*http.Transport).Clone()
 	b.Cleanup(tr.CloseIdleConnections)
@@ -65,21 +77,52 @@ func doors(b *testing.B) (bare, balanced func()) {
 	bal.SetMembers(OriginJoin, []string{srv.URL})
 	b.Cleanup(bal.closeIdle)
 	through := func(c *http.Client, url string) func() {
+		want, path := []byte(answer), "/api/v1/status"
+		if size > 0 {
+			want, path = large, "/large"
+		}
+		got := make([]byte, len(want)+1)
 		return func() {
-			resp, err := c.Get(url)
+			resp, err := c.Get(url + path)
 			if err != nil {
 				b.Fatal(err)
 			}
-			io.Copy(io.Discard, resp.Body)
+			n, err := io.ReadFull(resp.Body, got)
+			if err != io.ErrUnexpectedEOF || !bytes.Equal(got[:n], want) {
+				b.Fatalf("got %d bytes (%v) that are not the %d sent", n, err, len(want))
+			}
 			resp.Body.Close()
 		}
 	}
-	return through(&http.Client{Transport: tr}, srv.URL+"/api/v1/status"), through(bal.Client(), "http://pool/api/v1/status")
+	return through(&http.Client{Transport: tr}, srv.URL), through(bal.Client(), "http://pool")
+}
+
+// benchBytes are more than a balancer reads ahead, and no part of them is like another.
+func benchBytes() []byte {
+	data := make([]byte, DefaultConfig().ReadAhead*5/4)
+	rand.NewChaCha8([32]byte{1}).Read(data)
+	return data
+}
+
+// An answer above ReadAhead, through a bare client and the balancer.
+func BenchmarkLargeAnswer(b *testing.B) {
+	bare, balanced := doors(b, 1)
+	for _, door := range []struct {
+		name    string
+		request func()
+	}{{"via=bare", bare}, {"via=balancer", balanced}} {
+		b.Run(door.name, func(b *testing.B) {
+			b.SetBytes(DefaultConfig().ReadAhead * 5 / 4)
+			for b.Loop() {
+				door.request()
+			}
+		})
+	}
 }
 
 // The cost of a request over a bare client, on loopback.
 func BenchmarkRequest(b *testing.B) {
-	bare, balanced := doors(b)
+	bare, balanced := doors(b, 0)
 	for _, door := range []struct {
 		name    string
 		request func()
@@ -98,7 +141,7 @@ func BenchmarkRequest(b *testing.B) {
 // what the balancer takes longer, in percent.
 func BenchmarkRequestInTurn(b *testing.B) {
 	const block = 100
-	bare, balanced := doors(b)
+	bare, balanced := doors(b, 0)
 	timed := func(request func()) float64 {
 		start := time.Now()
 		for range block {

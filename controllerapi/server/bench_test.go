@@ -1,6 +1,7 @@
 package server
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -39,8 +40,11 @@ func load(b *testing.B, method, url, body string) {
 					b.Error(err)
 					continue
 				}
-				_, _ = io.Copy(io.Discard, resp.Body)
+				err = whole(resp)
 				resp.Body.Close()
+				if err != nil {
+					b.Error(err)
+				}
 				mu.Lock()
 				took = append(took, time.Since(t0))
 				mu.Unlock()
@@ -58,6 +62,19 @@ func load(b *testing.B, method, url, body string) {
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
 }
 
+// whole reads an answer and says what is wrong with it.
+func whole(resp *http.Response) error {
+	data, err := io.ReadAll(resp.Body)
+	var answer struct{ Status string }
+	if err == nil {
+		err = json.Unmarshal(data, &answer)
+	}
+	if err == nil && (resp.StatusCode != http.StatusOK || answer.Status != "OK") {
+		err = fmt.Errorf("%s: %.200s", resp.Status, data)
+	}
+	return err
+}
+
 func BenchmarkCreate(b *testing.B) {
 	c := benchCloud(b)
 	load(b, "POST", c.URL+"/api/v1/vm", `{"vmid":"tpl-1"}`)
@@ -69,7 +86,10 @@ func BenchmarkList1000(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		_, _ = do(b, "GET", c.URL+"/api/v1/vm", "")
+		list, err := c.client().Instances(b.Context())
+		if err != nil || len(list) != 1000 {
+			b.Fatalf("got %d instances, %v", len(list), err)
+		}
 	}
 }
 

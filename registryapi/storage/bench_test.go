@@ -37,4 +37,18 @@ func BenchmarkUpload(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+	stored(b, s, d, data)
+}
+
+// stored compares what is stored with what was sent.
+func stored(b *testing.B, s *Store, d digest.Digest, want []byte) {
+	f, _, err := s.OpenBlob("vm", d)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	got, err := io.ReadAll(f)
+	if err != nil || !bytes.Equal(got, want) {
+		b.Fatalf("%d bytes are stored (%v) that are not the %d sent", len(got), err, len(want))
+	}
 }
