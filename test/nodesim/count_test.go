@@ -5,6 +5,9 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/test/simnode"
 )
 
 func TestCountFindsEveryWordWhereverReadsEnd(t *testing.T) {
@@ -20,5 +23,18 @@ func TestCountFindsEveryWordWhereverReadsEnd(t *testing.T) {
 	}
 	if _, err := count(iotest.TimeoutReader(iotest.OneByteReader(strings.NewReader(text))), word); err == nil {
 		t.Error("a list that breaks off counts as a whole one")
+	}
+}
+
+func TestDamagedListIsAViolation(t *testing.T) {
+	t.Parallel()
+	d := &driver{ledger: simnode.NewLedger()}
+	list := []controllerapi.ListedInstance{{VM: controllerapi.Instance{ExternalID: "key", Metadata: simnode.Mark("key", markMost)}}}
+	if d.compare(list); len(d.ledger.Violations()) != 0 {
+		t.Fatalf("a whole list: %s", d.ledger.Violations()[0])
+	}
+	list[0].VM.ExternalID = "another"
+	if d.compare(list); len(d.ledger.Violations()) != 1 {
+		t.Errorf("got %v, want one violation", d.ledger.Violations())
 	}
 }

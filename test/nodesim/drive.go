@@ -403,12 +403,17 @@ func (d *driver) watch(ctx context.Context) {
 		began = time.Now()
 		list, err := d.api.Instances(ctx)
 		d.note(ctx, &d.lists, &d.listErrors, began, err)
-		for _, i := range list {
-			if why := simnode.Damage(i.VM); why != "" {
-				d.ledger.Break(simnode.Damaged, i.InstanceID, why)
-			}
-		}
+		d.compare(list)
 		raise(&d.maxListed, int64(len(list)))
+	}
+}
+
+// compare notes what a list shows otherwise than it was stored.
+func (d *driver) compare(list []controllerapi.ListedInstance) {
+	for _, i := range list {
+		if why := simnode.Damage(i.VM); why != "" {
+			d.ledger.Break(simnode.Damaged, i.InstanceID, why)
+		}
 	}
 }
 
