@@ -164,7 +164,8 @@ func killCaller(program string) {
 	if program == "" || parent <= 1 {
 		return
 	}
-	if runs, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", parent)); err == nil && runs != program {
+	// Of a program that was replaced Linux tells that it was deleted.
+	if runs, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", parent)); err == nil && strings.TrimSuffix(runs, " (deleted)") != program {
 		return
 	}
 	_ = syscall.Kill(parent, syscall.SIGKILL)

@@ -21,6 +21,7 @@
 //	TART_HOME             where VMs and images are (default ~/.tart, as with the real one)
 //	FAKETART_DISK_BYTES   size of a created disk's random content, such as 64M (default 1M)
 //	FAKETART_MAX_RUNNING  macOS VMs that may run at once (default 2; 0: no limit)
+//	FAKETART_LOST_SLOTS   how many of those macOS holds although no VM uses them (default 0)
 //	FAKETART_BOOT         how long after its start a guest asks for an address and its agent answers (default 0s)
 //	FAKETART_GUEST_AGENT  "off": the images have no guest agent; "grow": it is told to grow the file system
 //	FAKETART_VERSION      which tart this is (default 2.35.0): its options and, where they are known, its faults

@@ -40,6 +40,15 @@ func TestRootStartsNoMacOS(t *testing.T) {
 	m.says(0, "", "stop", "linux")
 }
 
+// D13: macOS may hold a slot that no VM uses, and says so in the same words.
+func TestLostSlot(t *testing.T) {
+	m := newMac(t)
+	m.says(0, "", "create", "--from-ipsw", "latest", "a")
+	if code, out := m.with("FAKETART_LOST_SLOTS=1", "run", "--no-graphics", "a"); code != 1 || out != "The number of VMs exceeds the system limit\n" {
+		t.Errorf("%d, %q", code, out)
+	}
+}
+
 func (m *mac) start(cmd *exec.Cmd) {
 	m.t.Helper()
 	if err := cmd.Start(); err != nil {
