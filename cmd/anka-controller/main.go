@@ -37,6 +37,8 @@ const (
 // usageError is a mistake in how the program was called.
 type usageError struct{ error }
 
+func init() { cli.HelpPrinter = clidocs.Help }
+
 func main() {
 	// Thousands of long polls hold buffers that live as long as they do: at Go's
 	// default the heap would be twice that. GOGC says otherwise.
@@ -78,16 +80,15 @@ type output struct{ stdout, stderr io.Writer }
 func newApp(lookupEnv func(string) (string, bool), stdout, stderr io.Writer) *cli.App {
 	out := &output{stdout, stderr}
 	app := &cli.App{
-		Name:                  program,
-		Usage:                 "the controller of a build cloud",
-		Writer:                stdout,
-		ErrWriter:             stderr,
-		HideVersion:           true,
-		HideHelpCommand:       true,
-		ExitErrHandler:        func(*cli.Context, error) {},
-		OnUsageError:          onUsageError,
-		CustomAppHelpTemplate: helpTemplate,
-		Description:           description,
+		Name:            program,
+		Usage:           "the controller of a build cloud",
+		Writer:          stdout,
+		ErrWriter:       stderr,
+		HideVersion:     true,
+		HideHelpCommand: true,
+		ExitErrHandler:  func(*cli.Context, error) {},
+		OnUsageError:    onUsageError,
+		Description:     description,
 		Flags: append(settings.Flags((&config{}).table()),
 			&cli.StringFlag{Name: "env-file", Usage: "`FILE` of ANKA_NAME=value lines, for secrets; readable by its owner only", Category: groupStart},
 			&cli.BoolFlag{Name: "version", Usage: "print version, commit, date and Go version", Category: groupStart, DisableDefaultText: true}),
@@ -183,15 +184,3 @@ Secrets are read from the environment only: ANKA_ETCD_PASSWORD.
 
 This version does not ask who calls: everybody who reaches the controller or the
 registry may start and end VMs, and push and delete templates.`
-
-const helpTemplate = `{{.Name}} - {{.Usage}}
-
-{{.Description}}
-{{if .VisibleCommands}}
-COMMANDS:{{range .VisibleCommands}}
-   {{join .Names ", "}}{{"\t"}}{{.Usage}}{{end}}
-{{end}}
-OPTIONS:{{range .VisibleFlagCategories}}{{with .Name}}
-   {{.}}{{end}}{{range .Flags}}
-     {{.}}{{end}}
-{{end}}`

@@ -77,9 +77,9 @@ func (c *config) table() []settings.Setting {
 		{Env: "ANKA_GC_GRACE", Group: groupStore, Default: brief(def.GCGrace), Parse: settings.Duration(&s.GCGrace), Usage: "keep unreferenced content for `DURATION`"},
 		{Env: "ANKA_KEEP_UNTAGGED", Group: groupStore, Default: brief(def.KeepUntagged), Parse: settings.Duration(&s.KeepUntagged), Usage: "keep manifests without a tag for `DURATION`; 0 is for ever"},
 		{Env: "ANKA_UPLOAD_EXPIRY", Group: groupStore, Default: brief(def.UploadExpiry), Parse: settings.Duration(&s.UploadExpiry), Usage: "remove uploads without data for `DURATION`; 0 is never"},
-		{Env: "ANKA_VM_DIR_PATH", Group: groupStore, Parse: settings.NoEffect, Usage: "accepted, without effect"},
-		{Env: "ANKA_IMAGE_DIR_PATH", Group: groupStore, Parse: settings.NoEffect, Usage: "accepted, without effect"},
-		{Env: "ANKA_STATE_FILE_DIR_PATH", Group: groupStore, Parse: settings.NoEffect, Usage: "accepted, without effect"},
+		{Env: "ANKA_VM_DIR_PATH", Group: groupStore, Parse: settings.NoEffect, Usage: "`DIR`, accepted without effect"},
+		{Env: "ANKA_IMAGE_DIR_PATH", Group: groupStore, Parse: settings.NoEffect, Usage: "`DIR`, accepted without effect"},
+		{Env: "ANKA_STATE_FILE_DIR_PATH", Group: groupStore, Parse: settings.NoEffect, Usage: "`DIR`, accepted without effect"},
 
 		{Env: "ANKA_FILES_DIR", Group: groupLogs, Default: def.FilesDir, Parse: settings.Text(&s.FilesDir), Usage: "keep uploaded files in `DIR` below the base path"},
 		{Env: "ANKA_LOGS_DIR", Group: groupLogs, Default: def.LogsDir, Parse: settings.Text(&s.LogsDir), Usage: "keep central logs in `DIR` below the files"},

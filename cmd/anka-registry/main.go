@@ -21,6 +21,8 @@ import (
 	"github.com/ankacluster/ankacluster/internal/settings"
 )
 
+func init() { cli.HelpPrinter = clidocs.Help }
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args, os.Stdout, os.Stderr)

@@ -1,18 +1,27 @@
 package main
 
 import (
+	"bytes"
 	"io"
 	"testing"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/ankacluster/ankacluster/internal/cliargs"
+	"github.com/ankacluster/ankacluster/internal/clidocs/clihelp"
 	"github.com/ankacluster/ankacluster/test/pages"
 )
 
 func TestCommandsOfThePagesAreUnderstood(t *testing.T) {
-	t.Parallel()
 	pages.Check(t, "../..", "anka-registry", func(words []string) error {
 		app := newApp(io.Discard, io.Discard)
 		pages.Harmless(app)
 		return app.RunContext(t.Context(), cliargs.Order(words, app.Flags, app.Commands))
 	})
+}
+
+// Not parallel: cli keeps its help flag in a global.
+func TestHelpFitsATerminalAndNamesValues(t *testing.T) {
+	newOne := func(out *bytes.Buffer) *cli.App { return newApp(out, out) }
+	clihelp.Check(t, newOne(new(bytes.Buffer)), clihelp.Run(t, newOne))
 }

@@ -25,7 +25,7 @@ const (
 func placeFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "state-dir", EnvVars: []string{stateDirEnv}, DefaultText: systemStateDir(), Usage: "keep the agent's identity, settings and journal in `DIR`"},
-		&cli.BoolFlag{Name: "force-no-sudo", Aliases: []string{"f"}, Usage: "run as this user instead of root; the state directory is then below your home"},
+		&cli.BoolFlag{Name: "force-no-sudo", Aliases: []string{"f"}, Usage: "run as this user instead of root; the state directory is then below your home", DisableDefaultText: true},
 	}
 }
 

@@ -20,11 +20,12 @@ import (
 
 // Categories of join's flags, in the order of its help.
 const (
-	catNode   = "1. This node (seeds: from the first join on, the cloud's settings rule)"
-	catVM     = "2. Starting VMs"
-	catSecure = "3. Credentials and TLS"
-	catTune   = "4. Timing and connections"
-	catLocal  = "5. This process"
+	catUsual  = "What most want"
+	catNode   = "This node; with those above, seeds: from the first join on, the cloud's settings rule"
+	catVM     = "Starting VMs"
+	catSecure = "Credentials and TLS"
+	catTune   = "Timing and connections"
+	catLocal  = "This process"
 )
 
 func joinFlags() []cli.Flag {
@@ -44,29 +45,29 @@ func joinFlags() []cli.Flag {
 	verify.Category = catTune
 	flags := []cli.Flag{
 		&cli.StringSliceFlag{Name: "controllers", Usage: "controllers to join, as `URL,URL,…`; the same as arguments"},
-		str(catNode, "name", "`NAME` of the node in the cloud (default: the host's name)", "n"),
+		str(catUsual, "name", "`NAME` of the node in the cloud (default: the host's name)", "n"),
 		str(catNode, "node-id", "`ID` of the node (default: made at the first join, then kept)"),
-		str(catNode, "host", "`ADDRESS` at which CI systems reach this node's VMs (default: the one that reaches the controllers)", "H"),
-		str(catNode, "groups", "put the node into these groups: `NAME,NAME,…`", "G"),
+		str(catUsual, "host", "`ADDRESS` at which CI systems reach this node's VMs (default: the one that reaches the controllers)", "H"),
+		str(catUsual, "groups", "put the node into these groups: `NAME,NAME,…`", "G"),
 		val(catNode, "capacity-mode", agent.CapacityNumber, "how much runs at once: `MODE` number (of VMs) or resource (CPU and RAM)", "M"),
-		val(catNode, "max-vm-count", "2", "VMs at once in mode number: `N`", "m"),
+		val(catUsual, "max-vm-count", "2", "VMs at once in mode number: `N`", "m"),
 		val(catNode, "vcpu-override", "performance cores x 2", "virtual CPUs in mode resource: `N`", "V"),
 		val(catNode, "ram-override", "all but 2 GB", "RAM for VMs in mode resource, `MB`", "R"),
 		yes(catNode, "force-overrides-in-resource-mode", "let overrides exceed what the host has; without it they are cut to that"),
 		yes(catNode, "ignore-arm-vm-limit", "allow more than 2 VMs on Apple silicon"),
-		yes(catNode, "drain-mode", "join without taking VMs"),
+		yes(catUsual, "drain-mode", "join without taking VMs"),
 		yes(catNode, "no-central-logging", "send no logs to the registry"),
 
 		val(catVM, "cli-start-timeout", "1m30s", "end a start of a VM after `DURATION` and try again"),
 		val(catVM, "num-workers", strconv.Itoa(d.NumWorkers), "VMs that are prepared at once: `N`"),
 		val(catVM, "optimization-threshold", strconv.Itoa(d.OptimizationThreshold), "clean the disk after `N` failed starts"),
-		val(catVM, "reserve-space", "20%", "keep so much of the disk free: `20%|50G`"),
+		val(catUsual, "reserve-space", "20%", "keep so much of the disk free: `20%|50G`"),
 		val(catVM, "vm-prefix", d.VMPrefix, "`PREFIX` of the names of the cloud's VMs"),
 		yes(catVM, "enable-vm-monitor", "end VMs whose guest does not answer"),
 		val(catVM, "vm-stuck-delay", "30s", "look at each VM every `DURATION`"),
 		val(catVM, "vm-stuck-timeout", "10s", "a guest is stuck after `DURATION` without an answer"),
 		str(catVM, "skip-pull-error", "`KIND` no-download-bytes: pull also when the size cannot be told"),
-		val(catVM, "runtime", "what is installed, anka first", "run VMs with the hypervisor `anka|tart`"),
+		val(catUsual, "runtime", "what is installed, anka first", "run VMs with the hypervisor `anka|tart`"),
 		val(catVM, "tart-user", "who is logged in at the screen", "run tart and its VMs as the user `NAME`"),
 		&cli.StringFlag{Category: catVM, Name: "tart-path", EnvVars: []string{tartPathEnv}, Value: d.TartPath, Usage: "the `tart` command", Hidden: true},
 		&cli.StringFlag{Category: catVM, Name: "anka-path", EnvVars: []string{ankaPathEnv}, Value: d.AnkaPath, Usage: "the `anka` command", Hidden: true},
@@ -74,14 +75,14 @@ func joinFlags() []cli.Flag {
 		str(catSecure, "api-key-id", "`ID` of the API key"),
 		str(catSecure, "api-key-string", "the API key itself, base64; visible in the process list, so prefer a file: `KEY`"),
 		str(catSecure, "api-key-file", "`FILE` with the API key (wins over --api-key-string)"),
-		&cli.StringFlag{Category: catSecure, Name: "cacert", Aliases: []string{"c", "root-cert", "r"}, Usage: "trust the certificate authority in this PEM `FILE`"},
+		&cli.StringFlag{Category: catUsual, Name: "cacert", Aliases: []string{"c", "root-cert", "r"}, Usage: "trust the certificate authority in this PEM `FILE`"},
 		str(catSecure, "cert", "client certificate, PEM `FILE`", "C"),
 		str(catSecure, "cert-key", "its key, PEM `FILE`", "K"),
 		str(catSecure, "keystore", "client certificate and key, PKCS#12 `FILE`", "k"),
 		str(catSecure, "keystore-pass", "its `PASSWORD`", "p"),
 		yes(catSecure, "tls", "insist on https", "t"),
 		yes(catSecure, "skip-tls-verification", "do not check the servers' certificates (tests only)"),
-		yes(catSecure, "allow-upgrades", "let the cloud upgrade this agent, to programs that a trusted key has signed"),
+		yes(catUsual, "allow-upgrades", "let the cloud upgrade this agent, to programs that a trusted key has signed"),
 		&cli.StringSliceFlag{Category: catSecure, Name: "upgrade-key", Usage: "trust this minisign public key for upgrades, and allow them: `KEY|FILE`; more than once for more"},
 
 		val(catTune, "heartbeat", "5s", "tell the cloud every `DURATION` that the node is there"),

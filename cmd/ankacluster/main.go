@@ -19,6 +19,7 @@ import (
 	"github.com/ankacluster/ankacluster/agent/command"
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
 	"github.com/ankacluster/ankacluster/internal/cliargs"
+	"github.com/ankacluster/ankacluster/internal/clidocs"
 	"github.com/ankacluster/ankacluster/internal/selfpath"
 	"github.com/ankacluster/ankacluster/internal/settings"
 	"github.com/ankacluster/ankacluster/internal/spelling"
@@ -30,6 +31,8 @@ const (
 	exitFailed = 1
 	exitUsage  = 2
 )
+
+func init() { cli.HelpPrinter = clidocs.Help }
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == command.BecomeUser { // no command of people's
@@ -99,10 +102,10 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Description: `A first look, on a Mac with anka installed:
 
    sudo ankacluster join http://10.0.1.4:8090,http://10.0.1.5:8090
-   sudo ankacluster status         what the agent does, and which servers it uses
-   sudo ankacluster endpoints      how well each server is, and why
-   sudo ankacluster doctor         when something is wrong: what, and what to do
-   sudo ankacluster disjoin        leave, and clean up
+   sudo ankacluster status      what the agent does, which servers it uses
+   sudo ankacluster endpoints   how well each server is, and why
+   sudo ankacluster doctor      when something is wrong: what, what to do
+   sudo ankacluster disjoin     leave, and clean up
 
 Exit codes: 0 done, 1 failed, 2 used wrongly.`,
 		HideHelpCommand: true,

@@ -54,10 +54,10 @@ again. The version is listed once all of it is stored.
 Example: ankacluster template push ./sonoma sonoma:v2 --url http://10.0.1.4:8089`,
 				[]cli.Flag{
 					&cli.StringFlag{Name: "description", Aliases: []string{"d"}, Usage: "the version's description, `TEXT`"},
-					&cli.BoolFlag{Name: "force", Usage: "replace a tag that exists", DisableDefaultText: true},
+					&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "replace a tag that exists", DisableDefaultText: true},
 				}, pushTemplate),
 			sub("tag", "give a version another tag", "template tag NAME:TAG NEWTAG [--force] [--url URL]",
-				[]cli.Flag{&cli.BoolFlag{Name: "force", Usage: "replace a tag that exists", DisableDefaultText: true}}, tagTemplate),
+				[]cli.Flag{&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "replace a tag that exists", DisableDefaultText: true}}, tagTemplate),
 			sub("revert", "remove a version and all later ones",
 				`template revert NAME[:TAG] --yes [--url URL]
 
@@ -88,8 +88,19 @@ func sub(name, usage, text string, flags []cli.Flag, action cli.ActionFunc) *cli
 			&cli.StringFlag{Name: "cacert", EnvVars: []string{"ANKA_CACERT"}, Usage: "trust the certificate authority in this PEM `FILE`; default: the one this node joined with"},
 			&cli.BoolFlag{Name: "skip-tls-verification", Usage: "do not check the servers' certificates (tests only)", DisableDefaultText: true},
 			&cli.BoolFlag{Name: "json", Aliases: []string{"j", "machine-readable"}, Usage: "print JSON", DisableDefaultText: true}),
-			placeFlags()...),
+			withoutShortForce(placeFlags())...),
 	}
+}
+
+// withoutShortForce takes -f from --force-no-sudo: beside a command that deletes or
+// replaces, people mean another force.
+func withoutShortForce(flags []cli.Flag) []cli.Flag {
+	for _, f := range flags {
+		if b, ok := f.(*cli.BoolFlag); ok {
+			b.Aliases = nil
+		}
+	}
+	return flags
 }
 
 func yesFlag() []cli.Flag {

@@ -54,8 +54,8 @@ func showDownload(f *fetch, size int64) func() string {
 	}
 }
 
-// headings of the table. Three numbers are failed/slow/run twice.
-const headings = "SCENARIO\tSENT\tGET f/s\tKEYED f/s/2\tUNKEYED f/s/2\tLONGEST\tSTEADY\tBACK\tSHARE\tVERDICT"
+// headings of the table. The columns of requests tell what went wrong with them.
+const headings = "SCENARIO\tSENT\tGET\tPOST+KEY\tPOST\tLONGEST\tSTEADY\tBACK\tSHARE\tVERDICT"
 
 // Table writes the rows for people to read, and under it every broken promise.
 func Table(w io.Writer, rows []*Row) error {
@@ -73,7 +73,7 @@ func Table(w io.Writer, rows []*Row) error {
 		if err := t.Flush(); err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "f failed, s slower than %v, 2 run twice; share is of what is fair after healing\n", slowAfter)
+		fmt.Fprintf(w, "ok: none failed, none took over %v (slow), none ran twice. POST+KEY: with an\nidempotency key. STEADY: until requests were as before. BACK: until all servers\nhad requests again. SHARE: of what is fair, after healing.\n", slowAfter)
 	}
 	if len(downloads) > 0 {
 		t = tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -126,18 +126,28 @@ func (r *Row) cells() []string {
 	} else if r.Fairness > 0 {
 		share = fmt.Sprintf("max/min %.3f", r.Fairness)
 	}
-	return []string{r.Scenario, fmt.Sprint(sent), r.GET.cell(false), r.Keyed.cell(true), r.Unkeyed.cell(true),
+	return []string{r.Scenario, fmt.Sprint(sent), r.GET.cell(), r.Keyed.cell(), r.Unkeyed.cell(),
 		longest.String(), r.Steady.String(), r.Back.String(), share, r.Verdict()}
 }
 
-func (t *Tally) cell(twice bool) string {
-	switch {
-	case t == nil:
+// cell is what went wrong with requests of one kind.
+func (t *Tally) cell() string {
+	if t == nil {
 		return "-"
-	case twice:
-		return fmt.Sprintf("%d/%d/%d", t.Failed, t.Slow, t.Twice)
 	}
-	return fmt.Sprintf("%d/%d", t.Failed, t.Slow)
+	var wrong []string
+	for _, w := range []struct {
+		n    int
+		what string
+	}{{t.Failed, "failed"}, {t.Slow, "slow"}, {t.Twice, "twice"}} {
+		if w.n > 0 {
+			wrong = append(wrong, fmt.Sprint(w.n, " ", w.what))
+		}
+	}
+	if len(wrong) == 0 {
+		return "ok"
+	}
+	return strings.Join(wrong, ", ")
 }
 
 // Verdict is the last column: kept, BROKEN, not judged, or why it was skipped.

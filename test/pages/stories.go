@@ -122,7 +122,8 @@ var replicas = []Step{
 }
 
 var oneMachine = []Step{
-	{Command: "sudo anka-controller service install --standalone", On: first, Prints: "ankacluster join http://10.0.1.4:8090"},
+	{Command: "sudo anka-controller service install --standalone", On: first, Prints: "ankacluster join http://10.0.1.4:8090",
+		Also: []string{"anka-controller --standalone"}},
 	{Command: "sudo ankacluster join http://10.0.1.4:8090 --runtime tart", On: mac, Prints: "joined as node",
 		Also: []string{"sudo ankacluster join URL,URL,URL --runtime tart"}},
 	{Command: "tart push --insecure sonoma 10.0.1.4:8089/team/sonoma:v1", On: mac, Before: "tart create --from-ipsw latest sonoma",
