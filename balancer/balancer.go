@@ -171,8 +171,7 @@ func (b *Balancer) record(a *attempt, o outcome, resp *http.Response, err error,
 	switch o {
 	case outcomeGood, outcomeLacks:
 		if a.provisional(resp) {
-			resp.Body.(*watchedBody).provisional = true
-			ep.uncounted(now)
+			resp.Body.(*watchedBody).provisional = true // it counts when the body ends
 			return
 		}
 		a.endedAhead(resp, now)

@@ -274,3 +274,21 @@ func TestHangWithoutAPeerEndsInAnError(t *testing.T) {
 		})
 	}
 }
+
+// An answer that counts when its body ends counts once.
+func TestDocumentWithoutALengthCountsOnce(t *testing.T) {
+	inWorld(t, DefaultConfig(), []string{"a"}, func(w *world) {
+		w.fakes["a"].set(func(rw http.ResponseWriter, r *http.Request) {
+			rw.(http.Flusher).Flush()
+			io.WriteString(rw, "document")
+		})
+		for range 100 {
+			if got := w.ask("POST", "/x", time.Minute); got != "200 document" {
+				t.Fatal(got)
+			}
+		}
+		if s := w.state("a"); s.Requests != 100 || s.SuccessRate != 1 || s.Transfers != 0 {
+			t.Errorf("100 requests are counted as %d, %g of them good; %d transfers are open", s.Requests, s.SuccessRate, s.Transfers)
+		}
+	})
+}
