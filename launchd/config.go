@@ -36,6 +36,8 @@ type Config struct {
 	// StopTimeout is how long the program may take to end after SIGTERM; 0
 	// means DefaultStopTimeout. Whole seconds.
 	StopTimeout time.Duration
+	// Launchd is where launchd is found; the zero value is the system's own.
+	Launchd Launchd
 }
 
 const (
@@ -145,11 +147,13 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// DefinitionPath returns where the definition of a service of that name is kept
-// on this system.
-func DefinitionPath(name string) string {
-	if runtime.GOOS == "darwin" {
-		return "/Library/LaunchDaemons/" + name + ".plist"
+// underLaunchd reports whether launchd runs the service.
+func (c Config) underLaunchd() bool { return c.Launchd.standIn() || runtime.GOOS == "darwin" }
+
+// DefinitionPath returns where the definition of the service is kept.
+func (c Config) DefinitionPath() string {
+	if c.underLaunchd() {
+		return filepath.Join(c.Launchd.withDefaults().Daemons, c.Name+".plist")
 	}
-	return "/etc/systemd/system/" + name + ".service"
+	return "/etc/systemd/system/" + c.Name + ".service"
 }

@@ -26,6 +26,20 @@
 //     machines, lives on over a stop, a restart and an upgrade.
 //   - Installing over an installed service replaces its definition. Uninstalling
 //     what is not installed is no error, so both can be repeated.
+//   - Start, Stop, Restart, Install and Uninstall work from every state that launchd
+//     can have a job in: loaded without a process, waiting after a crash, about to
+//     go, switched off, loaded from a property list that was changed or removed
+//     since. They return when it is so, or with an error; ErrDisabled where
+//     somebody has to switch the service on.
+//
+// # launchd
+//
+// launchd is asked by `launchctl print`, `enable`, `bootstrap`, `kickstart -k` and
+// `bootout`, because kardianos/service's load and unload fail for jobs that are
+// loaded and do not run. A job that is loaded with what is installed is started in
+// its place; all others leave first, which is waited for. Starting a service
+// switches it on. Tests do all this to package test/fakelaunchctl. kardianos/service
+// is what systemd is driven by, and what Run runs in.
 //
 // # Not guaranteed
 //

@@ -3,9 +3,7 @@ package launchd
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"time"
 
 	"github.com/kardianos/service"
 )
@@ -16,6 +14,9 @@ var (
 	ErrNoManager = errors.New("no service manager (launchd or systemd) runs on this machine")
 	// ErrNotInstalled means that there is no such service.
 	ErrNotInstalled = errors.New("the service is not installed")
+	// ErrDisabled means that launchd does not start the service because somebody
+	// has switched it off, and that it stayed off when it was switched on.
+	ErrDisabled = errors.New("the service is switched off on this Mac")
 )
 
 const (
@@ -32,10 +33,21 @@ func Available() bool {
 
 // Service is one installed or installable service.
 type Service struct {
-	cfg  Config
-	path string
-	text string
-	ctl  service.Service
+	cfg Config
+	manager
+}
+
+// manager is a service at a service manager. Its errors do not name the service.
+type manager interface {
+	status() (Status, error)
+	install() error
+	uninstall() error
+	start() error
+	stop() error
+	restart() error
+	uses(arg string) (installed, uses bool)
+	// advice is where a person finds out more.
+	advice() string
 }
 
 // New returns the service that cfg describes and changes nothing. It returns
@@ -44,39 +56,33 @@ func New(cfg Config) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if !Available() {
+	if !cfg.Launchd.standIn() && !Available() {
 		return nil, ErrNoManager
 	}
 	cfg = cfg.withDefaults()
 	render := renderUnit
-	if service.Platform() == platformLaunchd {
+	if cfg.underLaunchd() {
 		render = renderPlist
 	}
 	text, err := render(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("render service %s: %w", cfg.Name, err)
 	}
-	ctl, err := service.New(noProgram{}, &service.Config{
-		Name:        cfg.Name,
-		DisplayName: cfg.Name,
-		Description: cfg.Description,
-		Executable:  cfg.Executable,
-		Arguments:   cfg.Arguments,
-		EnvVars:     cfg.Environment,
-		Option:      service.KeyValue{"SystemdScript": text, "LaunchdConfig": text},
-	})
+	if cfg.underLaunchd() {
+		return &Service{cfg, newDaemon(cfg, text)}, nil
+	}
+	u, err := newSystemdUnit(cfg, text)
 	if err != nil {
 		return nil, fmt.Errorf("service %s: %w", cfg.Name, err)
 	}
-	return &Service{cfg: cfg, path: DefinitionPath(cfg.Name), text: text, ctl: ctl}, nil
+	return &Service{cfg, u}, nil
 }
 
-// noProgram stands where kardianos/service wants a program to run: a Service
-// controls one, Run is one.
-type noProgram struct{}
-
-func (noProgram) Start(service.Service) error { return nil }
-func (noProgram) Stop(service.Service) error  { return nil }
+// Status asks the service manager. On macOS it needs no rights.
+func (s *Service) Status() (Status, error) {
+	st, err := s.manager.status()
+	return st, s.told("status of", err)
+}
 
 // Install writes the definition and makes the service start at boot. It does
 // not start it: call Restart, which also makes a changed definition take effect.
@@ -88,109 +94,38 @@ func (s *Service) Install() error {
 	if info.IsDir() || info.Mode()&0o111 == 0 {
 		return fmt.Errorf("install service %s: %s is not an executable file", s.cfg.Name, s.cfg.Executable)
 	}
-	if service.Platform() == platformLaunchd {
-		if err := os.MkdirAll(s.cfg.LogDir, 0o755); err != nil {
-			return fmt.Errorf("install service %s: %w", s.cfg.Name, err)
-		}
-	}
-	old, err := os.ReadFile(s.path)
-	switch {
-	case err == nil && string(old) == s.text && s.enabled():
-		return nil
-	case err == nil:
-		if err := s.ctl.Uninstall(); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("replace service %s: %w", s.cfg.Name, err)
-		}
-	case !errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("install service %s: %w", s.cfg.Name, err)
-	}
-	if err := s.ctl.Install(); err != nil {
-		// A definition that was written but not accepted would make the next
-		// attempt look like a repeat.
-		_ = os.Remove(s.path)
-		return fmt.Errorf("install service %s: %w", s.cfg.Name, err)
-	}
-	return nil
+	return s.told("install", s.install())
 }
 
 // Uninstall stops the service and removes its definition. It is no error when
 // there is none.
-func (s *Service) Uninstall() error {
-	if _, err := os.Stat(s.path); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err := s.Stop(); err != nil && !errors.Is(err, errDamaged) {
-		return err
-	}
-	if err := s.ctl.Uninstall(); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("uninstall service %s: %w", s.cfg.Name, err)
-	}
-	s.forget()
-	return nil
-}
+func (s *Service) Uninstall() error { return s.told("uninstall", s.uninstall()) }
 
 // Start runs an installed service. It is no error when it runs already.
-// ErrNotInstalled if there is no such service.
-func (s *Service) Start() error {
-	st, err := s.Status()
-	switch {
-	case err != nil:
-		return err
-	case st.State == NotInstalled:
-		return fmt.Errorf("start service %s: %w", s.cfg.Name, ErrNotInstalled)
-	case st.State == Running && service.Platform() == platformLaunchd:
-		// launchctl calls it an error. systemd does not, and may be about to
-		// stop or waiting for a restart, so there the start is asked for.
-		return nil
-	}
-	if err := s.ctl.Start(); err != nil {
-		return fmt.Errorf("start service %s: %w (%s)", s.cfg.Name, err, s.advice())
-	}
-	return nil
-}
+// ErrNotInstalled if there is no such service, ErrDisabled if it is switched off.
+func (s *Service) Start() error { return s.told("start", s.start()) }
 
 // Stop ends the service and returns when its process has gone. It stays
 // installed. It is no error when it does not run.
-func (s *Service) Stop() error {
-	st, err := s.Status()
-	if err != nil || st.State == NotInstalled || st.State == Stopped {
-		return err
-	}
-	if err := s.ctl.Stop(); err != nil {
-		return fmt.Errorf("stop service %s: %w (%s)", s.cfg.Name, err, s.advice())
-	}
-	// launchctl comes back while the process still works on its end. A start
-	// before that end is refused or, worse, taken for done.
-	deadline := time.Now().Add(s.cfg.StopTimeout + stopGrace)
-	for {
-		st, err := s.Status()
-		if err != nil || st.State != Running {
-			return err
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("stop service %s: still running after %s (%s)", s.cfg.Name, s.cfg.StopTimeout+stopGrace, s.advice())
-		}
-		time.Sleep(pollInterval)
-	}
-}
+func (s *Service) Stop() error { return s.told("stop", s.stop()) }
 
-// Restart stops the service if it runs and starts it.
-func (s *Service) Restart() error {
-	if err := s.Stop(); err != nil {
-		return err
-	}
-	return s.Start()
-}
+// Restart stops the service if it runs and starts it. Its errors are Start's.
+func (s *Service) Restart() error { return s.told("start", s.restart()) }
 
-const (
-	stopGrace    = 5 * time.Second // what the service manager may take to kill
-	pollInterval = 50 * time.Millisecond
-)
+// Uses reports whether the service is installed, and whether what is installed has
+// arg among its arguments.
+func (s *Service) Uses(arg string) (installed, uses bool) { return s.manager.uses(arg) }
 
-// advice is where a person finds out more.
-func (s *Service) advice() string {
-	if service.Platform() == platformLaunchd {
-		return "see launchctl print system/" + s.cfg.Name
+// DefinitionPath returns where the definition is kept.
+func (s *Service) DefinitionPath() string { return s.cfg.DefinitionPath() }
+
+// told names the service in an error, and where there is more to be seen.
+func (s *Service) told(what string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrNotInstalled), errors.Is(err, ErrDisabled), errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("%s service %s: %w", what, s.cfg.Name, err)
 	}
-	return "see systemctl status " + s.cfg.Name + " and journalctl -u " + s.cfg.Name
+	return fmt.Errorf("%s service %s: %w (%s)", what, s.cfg.Name, err, s.advice())
 }

@@ -133,7 +133,7 @@ func insideLifecycle(t *testing.T, dir string) {
 	must(t, changed.Uninstall())
 	must(t, changed.Uninstall())
 	wantState(t, changed, NotInstalled)
-	if _, err := os.Stat(DefinitionPath("anka-test-agent")); err == nil {
+	if _, err := os.Stat(changed.DefinitionPath()); err == nil {
 		t.Error("the unit is still there after Uninstall")
 	}
 }
@@ -197,7 +197,7 @@ func insideAwkward(t *testing.T, dir string) {
 
 	// A unit that someone has damaged is not one that is not installed.
 	damage := func() {
-		must(t, os.WriteFile(DefinitionPath(cfg.Name), []byte("[Service]\nType=exec\n"), 0o644))
+		must(t, os.WriteFile(s.DefinitionPath(), []byte("[Service]\nType=exec\n"), 0o644))
 		if st, err := s.Status(); !errors.Is(err, errDamaged) {
 			t.Errorf("Status() of a damaged unit = %+v, %v, want an error that says so", st, err)
 		}
@@ -224,23 +224,4 @@ func insideRebooted(t *testing.T, dir string) {
 	waitLine(t, diary, "started", 2)
 	wantState(t, s, Running)
 	must(t, s.Uninstall())
-}
-
-func wantState(t *testing.T, s *Service, want State) Status {
-	t.Helper()
-	st, err := s.Status()
-	if err != nil || st.State != want {
-		t.Fatalf("Status() = %+v, %v, want %s", st, err, want)
-	}
-	if st.Enabled != (want != NotInstalled) || (st.PID != 0) != (want == Running) {
-		t.Fatalf("Status() = %+v: enabled and pid do not fit", st)
-	}
-	return st
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

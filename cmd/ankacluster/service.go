@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -24,7 +23,7 @@ const serviceName = "ankacluster"
 func newLauncher(c *cli.Context, dir agent.Dir) (launcher, error) {
 	noSudo := c.Bool("force-no-sudo")
 	plain := background{dir, noSudo}
-	if os.Geteuid() != 0 || noSudo || !launchd.Available() {
+	if os.Geteuid() != 0 || noSudo || !serviceAvailable() {
 		return plain, nil
 	}
 	svc, err := agentService(dir)
@@ -33,6 +32,10 @@ func newLauncher(c *cli.Context, dir agent.Dir) (launcher, error) {
 	}
 	return asService{dir, svc, plain, c.Bool("no-service")}, nil
 }
+
+// standInLaunchctl and standInDaemons are a stand-in of launchd. Only tests set them,
+// when they link the program.
+var standInLaunchctl, standInDaemons string
 
 // agentService describes the service that runs the agent of dir.
 func agentService(dir agent.Dir) (*launchd.Service, error) {
@@ -46,8 +49,13 @@ func agentService(dir agent.Dir) (*launchd.Service, error) {
 		Executable:  self,
 		Arguments:   []string{"run", "--state-dir", string(dir)},
 		StopTimeout: stopTimeout,
+		LogDir:      standInDaemons,
+		Launchd:     launchd.Launchd{Launchctl: standInLaunchctl, Daemons: standInDaemons},
 	})
 }
+
+// serviceAvailable reports whether this machine can run the agent as a service.
+func serviceAvailable() bool { return launchd.Available() || standInLaunchctl != "" }
 
 // asService runs the agent under launchd or systemd.
 type asService struct {
@@ -69,11 +77,14 @@ func (s asService) start(ctx context.Context) error {
 	if s.avoid {
 		return errors.Join(s.remove(ctx), s.plain.start(ctx))
 	}
-	if other := s.otherDir(); other {
+	if installed, ours := s.installed(); installed && !ours {
 		return hintf(fmt.Errorf("the service %s runs an agent of another state directory", serviceName),
-			"disjoin that one first; see %s", launchd.DefinitionPath(serviceName))
+			"disjoin that one first; see %s", s.svc.DefinitionPath())
 	}
-	if err := errors.Join(s.svc.Install(), s.svc.Restart()); err != nil {
+	switch err := errors.Join(s.svc.Install(), s.svc.Restart()); {
+	case errors.Is(err, launchd.ErrDisabled):
+		return hintf(err, "switch it on: sudo launchctl enable system/%s, or System Settings, General, Login Items & Extensions, Allow in the Background (a managed Mac: its profile). Then join again", serviceName)
+	case err != nil:
 		return hintf(err, "join with --no-service to run the agent without the service manager")
 	}
 	deadline := time.Now().Add(startTimeout)
@@ -83,21 +94,37 @@ func (s asService) start(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		if time.Now().After(deadline) {
-			state, _ := s.svc.Status() // only more detail for the error
-			return hintf(fmt.Errorf("the agent did not answer within %s; its service is %s after %d restarts", startTimeout, state.State, state.Restarts), "see %s", s.dir.LogFile())
+		st, _ := s.svc.Status() // only more detail for the error
+		if gaveUp := st.State == launchd.Failed && st.Restarts >= crashLoop; gaveUp || time.Now().After(deadline) {
+			return hintf(s.silent(st, gaveUp), "see %s", s.dir.LogFile())
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(200 * time.Millisecond):
 		}
 	}
 }
 
+// crashLoop is after how many restarts an agent that has not answered is taken for
+// one that never will.
+const crashLoop = 3
+
+// silent tells of an agent that does not answer.
+func (s asService) silent(st launchd.Status, gaveUp bool) error {
+	last := ""
+	if st.LastExit != "" {
+		last = "; it ended with " + st.LastExit
+	}
+	if gaveUp {
+		return fmt.Errorf("the agent ends each time that it is started, %d times now%s", st.Restarts+1, last)
+	}
+	return fmt.Errorf("the agent did not answer within %s; its service is %s after %d restarts%s", startTimeout, st.State, st.Restarts, last)
+}
+
 // stop stops the service and also an agent that was started without it.
 func (s asService) stop(ctx context.Context) error {
-	if s.ours() {
+	if _, ours := s.installed(); ours {
 		if err := s.svc.Stop(); err != nil {
 			return err
 		}
@@ -106,21 +133,26 @@ func (s asService) stop(ctx context.Context) error {
 }
 
 func (s asService) remove(ctx context.Context) error {
-	if s.ours() {
+	if _, ours := s.installed(); ours {
 		return s.svc.Uninstall()
 	}
 	return nil
 }
 
-// ours and otherDir tell whose agent an installed service runs: a machine has
-// one service, and may for a trial have agents of other state directories.
-func (s asService) ours() bool     { installed, same := s.installed(); return installed && same }
-func (s asService) otherDir() bool { installed, same := s.installed(); return installed && !same }
+// installed tells whether there is a service, and whether it runs the agent of this
+// state directory: a machine has one service, and may for a trial have agents of
+// other directories.
+func (s asService) installed() (installed, ours bool) { return s.svc.Uses(string(s.dir)) }
 
-func (s asService) installed() (installed, same bool) {
-	text, err := os.ReadFile(launchd.DefinitionPath(serviceName))
-	if err != nil {
-		return false, false
+// runsAsService reports whether the agent of dir is the service of this machine.
+func runsAsService(dir agent.Dir) bool {
+	if !serviceAvailable() {
+		return false
 	}
-	return true, strings.Contains(string(text), string(s.dir))
+	svc, err := agentService(dir)
+	if err != nil {
+		return false
+	}
+	_, ours := svc.Uses(string(dir))
+	return ours
 }

@@ -136,7 +136,7 @@ func restartAgent(dir agent.Dir, program string) error {
 			return err
 		}
 	}
-	if (asService{dir: dir}).ours() {
+	if runsAsService(dir) {
 		return nil
 	}
 	for deadline := time.Now().Add(stopTimeout); dir.RunningPID() != 0 && time.Now().Before(deadline); {

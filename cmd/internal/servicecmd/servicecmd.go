@@ -111,6 +111,9 @@ func (p Program) status(cc *cli.Context, svc *launchd.Service) error {
 	if st.PID != 0 {
 		fmt.Fprintf(p.Stdout, ", process %d", st.PID)
 	}
+	if st.LastExit != "" {
+		fmt.Fprintf(p.Stdout, ", its last process ended with %s", st.LastExit)
+	}
 	fmt.Fprintf(p.Stdout, ", restarts after failures: %d, starts at boot: %t\n", st.Restarts, st.Enabled)
 	if st.State != launchd.Running {
 		return fmt.Errorf("service %s is %s", cc.String("name"), st.State)
@@ -157,8 +160,10 @@ func (p Program) install(cc *cli.Context) error {
 	if err := svc.Install(); err != nil {
 		return err
 	}
-	fmt.Fprintf(p.Stdout, "service %s installed: %s\n", cc.String("name"), launchd.DefinitionPath(cc.String("name")))
-	if err := svc.Restart(); err != nil {
+	fmt.Fprintf(p.Stdout, "service %s installed: %s\n", cc.String("name"), svc.DefinitionPath())
+	if err := svc.Restart(); errors.Is(err, launchd.ErrDisabled) {
+		return fmt.Errorf("%w: switch it on with sudo launchctl enable system/%s, or in System Settings, General, Login Items & Extensions; then install it again", err, cc.String("name"))
+	} else if err != nil {
 		return err
 	}
 	fmt.Fprintf(p.Stdout, "waiting for %s/readyz\n", plan.URL)
