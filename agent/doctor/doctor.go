@@ -81,7 +81,10 @@ type Service struct {
 	State   string // not installed, stopped, running, failed
 	PID     int    // 0 if not known
 	Enabled bool
-	Err     error // the service manager could not be asked
+	// Restarts and LastExit are the service manager's words for how it went.
+	Restarts int
+	LastExit string
+	Err      error // the service manager could not be asked
 }
 
 // Process is a process of this machine.

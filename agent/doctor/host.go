@@ -294,7 +294,7 @@ func serviceFinding(s Service, agentPID int) Finding {
 	case s.State == "not installed":
 		f.Level, f.Summary, f.Advice = Warn, "not installed: the agent does not come back after a reboot", "run ankacluster join as root"
 	case s.State == "failed":
-		f.Level, f.Summary, f.Advice = Fail, "ended with an error", "see ankacluster logs"
+		f.Level, f.Summary, f.Advice = Fail, "ended with "+cmp.Or(s.LastExit, "an error")+fmt.Sprintf(", started again %d times", s.Restarts), "see ankacluster logs, then join again"
 	case s.State == "stopped":
 		f.Level, f.Summary, f.Advice = Warn, "installed but stopped", "run ankacluster join to start it"
 	case s.PID != 0 && agentPID != 0 && s.PID != agentPID:

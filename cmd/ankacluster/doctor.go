@@ -17,7 +17,6 @@ import (
 	"github.com/ankacluster/ankacluster/agent"
 	"github.com/ankacluster/ankacluster/agent/command"
 	"github.com/ankacluster/ankacluster/agent/doctor"
-	"github.com/ankacluster/ankacluster/launchd"
 )
 
 func doctorCommand() *cli.Command {
@@ -118,7 +117,7 @@ func doctorConfig(c *cli.Context) (doctor.Config, error) {
 
 // serviceState asks the service manager, where the agent would be its service.
 func serviceState(c *cli.Context, dir agent.Dir) *doctor.Service {
-	if c.Bool("force-no-sudo") || !launchd.Available() {
+	if c.Bool("force-no-sudo") || !serviceAvailable() {
 		return nil
 	}
 	svc, err := agentService(dir)
@@ -126,7 +125,7 @@ func serviceState(c *cli.Context, dir agent.Dir) *doctor.Service {
 		return &doctor.Service{Err: err}
 	}
 	st, err := svc.Status()
-	return &doctor.Service{State: string(st.State), PID: st.PID, Enabled: st.Enabled, Err: err}
+	return &doctor.Service{State: string(st.State), PID: st.PID, Enabled: st.Enabled, Restarts: st.Restarts, LastExit: st.LastExit, Err: err}
 }
 
 // printFindings writes a line for each finding, and what to do below it.
