@@ -5,7 +5,6 @@ import (
 	"net/url"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -68,14 +67,6 @@ func platformUUID(ioreg []byte) string {
 		return ""
 	}
 	return controllerapi.HardwareMac + strings.ToLower(string(m[1]))
-}
-
-// hostArch is one of the two words that clients know.
-func hostArch() string {
-	if runtime.GOARCH == "arm64" {
-		return "arm64"
-	}
-	return "amd64"
 }
 
 // Facts returns what rarely changes.

@@ -1,12 +1,9 @@
 package agent
 
 import (
-	"bytes"
-	"encoding/binary"
+	"os"
 	"os/exec"
 	"runtime"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,26 +19,30 @@ func cpuCount() int {
 
 // hardwareID returns the platform UUID of this Mac, which its disk does not hold.
 func hardwareID() string {
-	out, err := exec.Command("/usr/sbin/ioreg", "-rd1", "-c", "IOPlatformExpertDevice").Output()
+	cmd := exec.Command("/usr/sbin/ioreg", "-rd1", "-c", "IOPlatformExpertDevice")
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	out, err := cmd.Output()
 	if err != nil {
 		return ""
 	}
 	return platformUUID(out)
 }
 
+// hostArch is one of the two words that clients know, of the host and not of a
+// program that it translates.
+func hostArch() string {
+	n, err := unix.SysctlUint32("hw.optional.arm64")
+	return macArch(runtime.GOARCH, n, err)
+}
+
 // readCPU derives counters from the load average: the kernel's own counters
 // need a Mach call, and so cgo.
 func readCPU() cpuTimes {
 	raw, err := unix.SysctlRaw("vm.loadavg")
-	if err != nil || len(raw) < 16 {
+	share, ok := loadShare(raw, runtime.NumCPU())
+	if err != nil || !ok {
 		return cpuTimes{}
 	}
-	// struct loadavg { fixpt_t ldavg[3]; long fscale; }
-	load, scale := float64(binary.LittleEndian.Uint32(raw)), float64(binary.LittleEndian.Uint64(raw[len(raw)-8:]))
-	if scale == 0 {
-		return cpuTimes{}
-	}
-	share := min(load/scale/float64(runtime.NumCPU()), 1)
 	return loadIntegral.add(share, time.Now())
 }
 
@@ -71,29 +72,14 @@ func totalRAM() uint64 {
 	return n
 }
 
-// usedRAM is a share from 0 to 1, from vm_stat: wired, active and compressed
-// pages. The rest can be had.
+// usedRAM is a share from 0 to 1.
 func usedRAM() float64 {
-	out, err := exec.Command("vm_stat").Output()
+	cmd := exec.Command("/usr/bin/vm_stat")
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	out, err := cmd.Output()
 	total := totalRAM()
 	if err != nil || total == 0 {
 		return 0
 	}
-	page := float64(unix.Getpagesize())
-	var used float64
-	for line := range bytes.Lines(out) {
-		name, value, ok := strings.Cut(string(line), ":")
-		if !ok {
-			continue
-		}
-		n, err := strconv.ParseFloat(strings.Trim(value, " .\n"), 64)
-		if err != nil {
-			continue
-		}
-		switch name {
-		case "Pages wired down", "Pages active", "Pages occupied by compressor":
-			used += n * page
-		}
-	}
-	return used / float64(total)
+	return usedPages(out, unix.Getpagesize()) / float64(total)
 }

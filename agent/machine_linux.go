@@ -10,6 +10,14 @@ import (
 
 func cpuCount() int { return runtime.NumCPU() }
 
+// hostArch is one of the two words that clients know.
+func hostArch() string {
+	if runtime.GOARCH == "arm64" {
+		return "arm64"
+	}
+	return "amd64"
+}
+
 // hardwareID returns the firmware's id of this machine, or, where that cannot be
 // read, the system's. A container has the first of its host, and may have none.
 func hardwareID() string {

@@ -1,6 +1,12 @@
 package agent
 
-import "testing"
+import (
+	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+)
 
 func TestPlatformUUIDIsReadWhateverTheLanguage(t *testing.T) {
 	t.Parallel()
@@ -16,5 +22,71 @@ func TestPlatformUUIDIsReadWhateverTheLanguage(t *testing.T) {
 	}
 	if got := platformUUID([]byte("Fehler")); got != "" {
 		t.Errorf("nothing to be read: got %q", got)
+	}
+}
+
+// Pages have 4096 bytes on Intel and 16384 on Apple silicon, and vm_stat tells which,
+// also to a program that Rosetta translates.
+func TestUsedMemoryOfMacs(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]float64{
+		"vm_stat-16384": (600000 + 131072 + 65536) * 16384, "vm_stat-4096": (1500000 + 524288 + 10000) * 4096,
+		"vm_stat-old": (300000 + 100000) * 4096, // without anonymous pages
+	} {
+		data, err := os.ReadFile(filepath.Join("testdata", "mac", name+".txt"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := usedPages(data, 1); got != want {
+			t.Errorf("%s: %.0f bytes, want %.0f", name, got, want)
+		}
+	}
+	if got := usedPages([]byte("Pages wired down: 10.\r\n"), 4096); got != 40960 {
+		t.Errorf("without a page size: %.0f, want the fallback's", got)
+	}
+	if got := usedPages([]byte("Fehler: -3\nPages active: viele.\n"), 4096); got != 0 {
+		t.Errorf("what cannot be read: %.0f, want 0", got)
+	}
+}
+
+func TestLoadOfMacs(t *testing.T) {
+	t.Parallel()
+	loadavg := func(load uint32, scale uint64) []byte {
+		raw := make([]byte, 24)
+		binary.LittleEndian.PutUint32(raw, load)
+		binary.LittleEndian.PutUint64(raw[16:], scale)
+		return raw
+	}
+	for _, c := range []struct {
+		raw  []byte
+		cpus int
+		want float64
+		ok   bool
+	}{
+		{loadavg(4096, 2048), 8, 0.25, true},
+		{loadavg(40960, 2048), 8, 1, true}, // more wants to run than can
+		{loadavg(4096, 0), 8, 0, false},
+		{nil, 8, 0, false},
+		{loadavg(4096, 2048), 0, 0, false},
+	} {
+		if got, ok := loadShare(c.raw, c.cpus); got != c.want || ok != c.ok {
+			t.Errorf("loadShare(%v, %d) = %v, %t, want %v, %t", c.raw, c.cpus, got, ok, c.want, c.ok)
+		}
+	}
+}
+
+// A program for Intel tells the host's processor, not the one that it was made for.
+func TestProcessorOfMacs(t *testing.T) {
+	t.Parallel()
+	unknown := errors.New("unknown oid")
+	for _, c := range []struct {
+		goarch string
+		arm64  uint32
+		err    error
+		want   string
+	}{{"arm64", 1, nil, "arm64"}, {"amd64", 1, nil, "arm64"}, {"amd64", 0, unknown, "amd64"}, {"arm64", 0, unknown, "arm64"}} {
+		if got := macArch(c.goarch, c.arm64, c.err); got != c.want {
+			t.Errorf("macArch(%s, %d, %v) = %s, want %s", c.goarch, c.arm64, c.err, got, c.want)
+		}
 	}
 }

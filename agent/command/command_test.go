@@ -222,6 +222,23 @@ func TestParseCPUTime(t *testing.T) {
 }
 
 // D20: a proxy that the agent's environment names is not for this host.
+
+// ps of macOS, in the words of a shell that sets no language and of one that has a
+// decimal comma.
+func TestCPUTimeOfAGroup(t *testing.T) {
+	for name, ps := range map[string]string{
+		"C":     "    1   2:14.53\n  501   0:01.50\n  501   1:00.25\n 5010  59:59.99\n",
+		"de_DE": "    1   2:14,53\n  501   0:01,50\n  501   1:00,25\n 5010  59:59,99\n",
+	} {
+		if got, want := sumCPU([]byte(ps), 501), 61750*time.Millisecond; got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+	if got := sumCPU([]byte("501 ganz viel\n501\n"), 501); got != 0 {
+		t.Errorf("what cannot be read: %s, want 0", got)
+	}
+}
+
 func TestCommandsReachThisHostWithoutAProxy(t *testing.T) {
 	t.Setenv("NO_PROXY", "example.com")
 	t.Setenv("no_proxy", "")

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -70,6 +71,19 @@ func endGroup(pgid int) error {
 	return nil
 }
 
+// sumCPU adds up the CPU time of a process group in what `ps -A -o pgid=,time=`
+// prints.
+func sumCPU(ps []byte, pgid int) time.Duration {
+	want := strconv.Itoa(pgid)
+	var sum time.Duration
+	for line := range bytes.Lines(ps) {
+		if f := strings.Fields(string(line)); len(f) == 2 && f[0] == want {
+			sum += parseCPUTime(f[1])
+		}
+	}
+	return sum
+}
+
 // parseCPUTime reads what ps prints as TIME: [[dd-]hh:]mm:ss[.cc].
 func parseCPUTime(s string) time.Duration {
 	var days int
@@ -78,7 +92,8 @@ func parseCPUTime(s string) time.Duration {
 		s = rest
 	}
 	var seconds float64
-	for part := range strings.SplitSeq(s, ":") {
+	// ps writes the decimal sign of its locale.
+	for part := range strings.SplitSeq(strings.ReplaceAll(s, ",", "."), ":") {
 		f, err := strconv.ParseFloat(part, 64)
 		if err != nil {
 			return 0

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,18 +21,11 @@ func startTime(pid int) string {
 
 // groupCPU sums the CPU time of the processes of a group that are alive.
 func groupCPU(pgid int) time.Duration {
-	cmd := exec.Command("ps", "-A", "-o", "pgid=,time=")
+	cmd := exec.Command("/bin/ps", "-A", "-o", "pgid=,time=")
 	cmd.Env = append(os.Environ(), "LC_ALL=C") // a decimal point
 	out, err := cmd.Output()
 	if err != nil {
 		return 0
 	}
-	want := strconv.Itoa(pgid)
-	var sum time.Duration
-	for line := range strings.Lines(string(out)) {
-		if f := strings.Fields(line); len(f) == 2 && f[0] == want {
-			sum += parseCPUTime(f[1])
-		}
-	}
-	return sum
+	return sumCPU(out, pgid)
 }
