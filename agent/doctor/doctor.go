@@ -60,6 +60,8 @@ type Config struct {
 	Service *Service
 	// Agents lists the agent processes of this machine.
 	Agents func(ctx context.Context) ([]Process, error)
+	// Inactive is why the agent takes no VMs, "" if it does or does not answer.
+	Inactive string
 	// Rivals lists other programs that use the hypervisor; nil looks for none.
 	Rivals func(ctx context.Context) ([]Rival, error)
 
@@ -71,6 +73,7 @@ type Config struct {
 
 	EUID int
 	GOOS string // "" means this system
+	Tool Tool   // asks macOS; nil runs the commands
 }
 
 // DefaultTimeout is long enough for a lost packet and short enough to wait for.
@@ -101,10 +104,13 @@ func Run(ctx context.Context, cfg Config) []Finding {
 	if cfg.GOOS == "" {
 		cfg.GOOS = runtime.GOOS
 	}
+	if cfg.Tool == nil {
+		cfg.Tool = runTool
+	}
 	if cfg.Client == nil {
 		cfg.Client = &http.Client{}
 	}
-	host := inParallel(ctx, cfg, checkRoot, checkState, checkDisk, checkHypervisor, checkAgents, checkRivals)
+	host := inParallel(ctx, cfg, checkRoot, checkState, checkDisk, checkHypervisor, checkAgents, checkRivals, checkMac)
 
 	probes := make([]controllerProbe, len(cfg.Controllers))
 	var wg sync.WaitGroup

@@ -282,6 +282,8 @@ func checkAgents(ctx context.Context, cfg Config) []Finding {
 		f.Advice = "run one agent a machine: sudo kill " + strings.Join(others, " ")
 	case cfg.AgentPID == 0:
 		f.Level, f.Summary, f.Advice = Warn, "does not run", "run ankacluster join"
+	case cfg.Inactive != "":
+		f.Level, f.Summary, f.Advice = Fail, "the node is Inactive and gets no VMs: "+cfg.Inactive, "see to the reason; ankacluster status shows when it is gone"
 	}
 	return append(all, f)
 }
@@ -310,13 +312,23 @@ func serviceFinding(s Service, agentPID int) Finding {
 // Processes lists the processes whose program has the given name and whose first
 // argument is subcommand, but this one and its parents.
 func Processes(ctx context.Context, program, subcommand string) ([]Process, error) {
-	cmd := exec.CommandContext(ctx, "ps", "-axo", "pid=,args=")
+	out, err := listProcesses(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return parseProcesses(out, program, subcommand, os.Getpid()), nil
+}
+
+// listProcesses returns a line for each process: its id and its command line.
+func listProcesses(ctx context.Context) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, "/bin/ps", "-axo", "pid=,args=")
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	cmd.WaitDelay = time.Second
 	out, err := cmd.Output()
 	if err != nil {
 		return nil, fmt.Errorf("ps: %w", err)
 	}
-	return parseProcesses(out, program, subcommand, os.Getpid()), nil
+	return out, nil
 }
 
 func parseProcesses(ps []byte, program, subcommand string, self int) []Process {

@@ -5,12 +5,10 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // LaunchDaemons is where macOS keeps the services that it starts at boot.
@@ -49,12 +47,7 @@ var rivals = []struct {
 // Rivals looks for other users of the hypervisor among the services in daemons and
 // the processes.
 func Rivals(ctx context.Context, daemons string) ([]Rival, error) {
-	cmd := exec.CommandContext(ctx, "ps", "-axo", "pid=,args=")
-	cmd.WaitDelay = time.Second
-	ps, err := cmd.Output()
-	if err != nil {
-		err = fmt.Errorf("ps: %w", err)
-	}
+	ps, err := listProcesses(ctx)
 	return findRivals(ps, daemons), err
 }
 

@@ -104,6 +104,10 @@ func doctorConfig(c *cli.Context) (doctor.Config, error) {
 		Client:  &http.Client{Transport: plain},
 		Timeout: c.Duration("timeout"), EUID: os.Geteuid(),
 	}
+	var status agent.Status
+	if agent.AskSocket(c.Context, dir.Socket(), "/status", &status) == nil {
+		cfg.Inactive = status.Inactive
+	}
 	if c.NArg() == 0 {
 		for _, u := range serverURLs(cluster.Controllers) {
 			if !slices.Contains(cfg.Controllers, u) {
