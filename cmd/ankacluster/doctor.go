@@ -105,7 +105,9 @@ func doctorConfig(c *cli.Context) (doctor.Config, error) {
 		Timeout: c.Duration("timeout"), EUID: os.Geteuid(),
 	}
 	var status agent.Status
-	if agent.AskSocket(c.Context, dir.Socket(), "/status", &status) == nil {
+	askCtx, cancel := context.WithTimeout(c.Context, c.Duration("timeout"))
+	defer cancel()
+	if agent.AskSocket(askCtx, dir.Socket(), "/status", &status) == nil {
 		cfg.Inactive = status.Inactive
 	}
 	if c.NArg() == 0 {

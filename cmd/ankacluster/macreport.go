@@ -44,6 +44,10 @@ ankacluster-report-tart, and starts it as root and as the user. Once with the
 user logged in at the screen, and once, over ssh, with nobody: that shows what
 macOS asks of a user whose VMs start.
 
+With --service it also installs a service of its own by the name of
+ankacluster-report, ends and kills it, switches it off, starts it again after
+each, and removes it: a minute, with sudo. The agent's service is left alone.
+
 Example:
    ankacluster mac-report
    sudo ankacluster mac-report --vm 26.4.1-arm64
@@ -52,6 +56,7 @@ Example:
 			&cli.StringFlag{Name: "vm", Usage: "also make VMs of the template `NAME`"},
 			&cli.StringFlag{Name: "tart-vm", Usage: "also start VMs of tart's image or VM `NAME`, as root and as a user"},
 			&cli.StringFlag{Name: "tart-user", Usage: "the user `NAME` of the VMs of --tart-vm (default: who is logged in at the screen)"},
+			&cli.BoolFlag{Name: "service", Usage: "also install, end, kill and remove a service of its own", DisableDefaultText: true},
 			&cli.StringFlag{Name: "out", Usage: "write to `DIR`, which must not exist (default: mac-report-DATE-TIME)"},
 			&cli.StringSliceFlag{Name: "replace", Usage: "also replace this `WORD` wherever it stands; may be given again"},
 		},
@@ -66,6 +71,9 @@ func macReportAction(c *cli.Context) error {
 	tartAs, err := reportUser(c.String("tart-user"), thisHost)
 	if c.String("tart-vm") != "" && err != nil {
 		return err
+	}
+	if c.Bool("service") && (os.Geteuid() != 0 || !underLaunchd()) {
+		return usagef("--service needs launchd and its rights: run it on a Mac, with sudo")
 	}
 	out := c.String("out")
 	if out == "" {
@@ -83,6 +91,9 @@ func macReportAction(c *cli.Context) error {
 	}
 	m := &macReporter{Recorder: r, anka: envOr(ankaPathEnv, "anka"), tart: envOr(tartPathEnv, "tart")}
 	err = errors.Join(m.look(c.Context), m.tartLooks(c.Context))
+	if c.Bool("service") && err == nil {
+		err = m.service(c.Context)
+	}
 	if vm := c.String("vm"); vm != "" && err == nil {
 		err = m.lives(c.Context, vm)
 	}

@@ -64,6 +64,7 @@ func commands() []*cli.Command {
 		manCommand(),
 		runCommand(),
 		upgradeGuardCommand(),
+		reportServiceCommand(),
 		drillFakeCommand(),
 	}
 }

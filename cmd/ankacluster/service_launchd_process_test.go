@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/agent"
+	"github.com/ankacluster/ankacluster/agent/macreport"
 	"github.com/ankacluster/ankacluster/test/fakelaunchctl"
 )
 
@@ -233,4 +234,41 @@ func (m *launchdMac) switchOff() {
 	m.launchd.Set(func(o *fakelaunchctl.Options) { o.EnableIgnored = false })
 	m.must("join", m.url)
 	m.runs("2")
+}
+
+// The report on a real launchd runs against the stand-in: every answer is recorded,
+// and every start works.
+func TestMacReportOfTheService(t *testing.T) {
+	t.Parallel()
+	m := newLaunchdMac(t)
+	out := filepath.Join(m.dir, "report")
+	m.must("mac-report", "--service", "--out", out)
+	steps, err := macreport.Read(out)
+	m.check(err)
+	codes := make(map[string]int)
+	for _, s := range steps {
+		_, name, _ := strings.Cut(s.Name, "-")
+		codes[name] = s.ExitCode
+	}
+	for name, want := range map[string]int{
+		"service-running": 0, "service-load-again": 5, "service-ended": 0, "service-load-ended": 5, "service-after-term": 0, "service-killed-5": 0,
+		"service-load-disabled": 119, "service-leaving": 0, "service-load-leaving": 5, "service-kick-leaving": 37, "service-bootout-gone": 3, "service-uninstalled": 113,
+	} {
+		if got, ok := codes[name]; !ok || got != want {
+			t.Errorf("%s: ended with %d (%t), want %d", name, got, ok, want)
+		}
+	}
+	notes, err := os.ReadFile(filepath.Join(out, "service-steps.txt"))
+	m.check(err)
+	for line := range strings.Lines(string(notes)) {
+		if !strings.Contains(line, ": <nil>; then ") {
+			t.Errorf("a step failed: %s", line)
+		}
+	}
+	if n := strings.Count(string(notes), "\nstart after"); n != 4 {
+		t.Errorf("%d starts, want 4:\n%s", n, notes)
+	}
+	if j := m.launchd.Command("print", "system/"+reportService); j.Code != 113 {
+		t.Errorf("left behind:\n%s", j.Stdout)
+	}
 }
