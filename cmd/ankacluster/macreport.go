@@ -104,7 +104,7 @@ func macReportAction(c *cli.Context) error {
 		return hintf(fmt.Errorf("the report in %s is not complete: %w", out, err), "what it has may still be of use; VMs named ankacluster-report-… can be deleted")
 	}
 	fmt.Fprintf(c.App.Writer, "%s recorded in %s.\nRead it through, then attach it to an issue of the project.\n", count(len(r.Steps()), "command"), out)
-	if c.String("vm") == "" && c.String("tart-vm") == "" {
+	if c.String("vm") == "" && c.String("tart-vm") == "" && !c.Bool("service") {
 		fmt.Fprintln(c.App.Writer, "It has only looked: with --vm NAME it also shows how VMs live and die.")
 	}
 	return nil
