@@ -51,7 +51,7 @@ func TestAnswersOfMacOS(t *testing.T) {
 		"backed up":            {backedUp(img, "[Included]    "+img+"\n"), Warn, "addexclusion"},
 		"not backed up":        {backedUp(img, "[Excluded]    "+img+"\n"), "", ""},
 		"ad hoc, external":     {signature("/x", []string{img}, "Signature=adhoc\nTeamIdentifier=not set\n"), Warn, "Full Disk Access"},
-		"ad hoc, inside":       {signature("/x", []string{"/var/root/images"}, "Signature=adhoc\n"), "", ""},
+		"ad hoc, inside":       {signature("/x", []string{"/opt/images"}, "Signature=adhoc\n"), "", ""},
 		"signed, external":     {signature("/x", []string{img}, "TeamIdentifier=ABCDE12345\n"), "", ""},
 		"snapshots":            {snapshots(recorded(t, "snapshots")), Warn, "2 of Time Machine"},
 		"no snapshots":         {snapshots("Snapshots for disk /:\n"), "", ""},
