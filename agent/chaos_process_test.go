@@ -310,20 +310,23 @@ func (m *chaosMac) chaos(work string) {
 		return had >= total/3
 	}
 	n := 0
+	// A start takes a few commands, which on a busy machine are slower than all this
+	// is: after the starts that were asked for, each has more time.
+	slower := func() int { return 1 + n/total }
 	for n < total || len(live) > 3 || !enough() {
 		time.Sleep(time.Duration(rnd.IntN(300)) * time.Millisecond) // the moments are the subject
 		if time.Now().After(nextKill) {
 			end(syscall.SIGKILL)
 			begin()
 			kills++
-			nextKill = time.Now().Add(time.Duration(2000+rnd.IntN(3000)) * time.Millisecond)
+			nextKill = time.Now().Add(time.Duration((2000+rnd.IntN(3000))*slower()) * time.Millisecond)
 		}
 		if len(live) < 6 && (n < total || !enough()) && rnd.IntN(2) == 0 {
 			id := controllerapi.InstanceID(fmt.Sprint("i", n))
 			cloud.start(id, nil)
 			live = append(live, id)
 			n++
-		} else if len(live) > 0 && rnd.IntN(3) == 0 {
+		} else if len(live) > 0 && rnd.IntN(3*slower()) == 0 {
 			k := rnd.IntN(len(live))
 			cloud.terminate(live[k])
 			live = append(live[:k], live[k+1:]...)
