@@ -206,9 +206,6 @@ func (v vm) state() string {
 // diskGB is the nominal size of the disk.
 func (v vm) diskGB() int { return v.gigabytes(sizeFile) }
 
-// usedGB is the size of the guest's file system.
-func (v vm) usedGB() int { return v.gigabytes(usedFile) }
-
 func (v vm) gigabytes(file string) int {
 	if data, err := os.ReadFile(v.path(file)); err == nil {
 		if n, err := strconv.Atoi(strings.TrimSpace(string(data))); err == nil {
