@@ -24,7 +24,7 @@ import (
 
 var (
 	pushMiB  = flag.Int64("push.mib", 256, "size of the image that BenchmarkCopies pushes, in MiB")
-	pushRate = flag.Int64("push.rate", 0, "MiB/s that its client's line carries; 0: as fast as it goes")
+	pushRate = flag.Int64("push.rate", 0, "MiB/s that its clients' line carries; 0: as fast as it goes")
 	pushDirs = flag.String("push.dirs", "", "folder for the hosts' data; a tmpfs gives each host a disk of its own speed")
 )
 
@@ -61,6 +61,22 @@ func (l *line) Read(p []byte) (int, error) {
 		}
 	}
 	return n, nil
+}
+
+// drain takes what is pulled over a line of so many bytes a second.
+type drain struct {
+	rate, got int64
+	began     time.Time
+}
+
+func (d *drain) Write(p []byte) (int, error) {
+	d.got += int64(len(p))
+	if d.rate > 0 {
+		if ahead := time.Duration(d.got*int64(time.Second)/d.rate) - time.Since(d.began); ahead > 0 {
+			<-time.After(ahead)
+		}
+	}
+	return len(p), nil
 }
 
 // pushed is what a push of one large image took.
@@ -168,7 +184,7 @@ func pullElsewhere(b *testing.B, hosts []*clusterHost, d digest.Digest, rate fun
 			b.Fatal(err)
 		}
 		defer resp.Body.Close()
-		if n, err := io.Copy(io.Discard, resp.Body); err != nil || n != *pushMiB<<20 {
+		if n, err := io.Copy(&drain{rate: *pushRate << 20, began: began}, resp.Body); err != nil || n != *pushMiB<<20 {
 			b.Fatalf("%s: %s, %d bytes, %v", h.addr, resp.Status, n, err)
 		}
 		return time.Since(began)
