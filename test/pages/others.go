@@ -59,6 +59,11 @@ var Elsewhere = map[string]string{
 
 	// Another user, and one who is logged in, as far as it can be played here.
 	"launchctl asuser":                                                         "TestCommandRunsAsAnotherUser",
+	"sudo ankacluster mac-report --service":                                    "TestMacReportOfTheService",
+	"sudo ankacluster join":                                                    "TestJoinUnderLaunchd",
+	"launchctl print system/ankacluster":                                       "TestServiceUnderLaunchd",
+	"launchctl disable":                                                        "TestServiceThatIsSwitchedOff",
+	"sudo launchctl enable system/ankacluster":                                 "TestServiceThatIsSwitchedOff",
 	"launchctl asuser UID":                                                     "TestCommandRunsAsAnotherUser",
 	"sudo ankacluster mac-report --tart-vm NAME":                               "TestMacReportOfTart",
 	"sudo TART_HOME=/Volumes/VMs ankacluster join …":                           "TestWhomTartRunsAs",
