@@ -131,6 +131,19 @@ func sleepSettings(out string) Finding {
 	return f
 }
 
+// Translated finds that this program is for Intel and runs on Apple silicon: its
+// hypervisor's commands would run translated, too. Otherwise the finding is empty.
+func Translated(ctx context.Context) Finding {
+	if runtime.GOOS != "darwin" {
+		return Finding{}
+	}
+	out, err := runTool(ctx, "/usr/sbin/sysctl", "-n", "hw.optional.arm64")
+	if err != nil {
+		return Finding{} // Intel Macs have no such name
+	}
+	return translated(runtime.GOARCH, out)
+}
+
 // translated finds a program for Intel on Apple silicon.
 func translated(goarch, arm64 string) Finding {
 	if goarch != "amd64" || strings.TrimSpace(arm64) != "1" {

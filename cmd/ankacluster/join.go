@@ -53,6 +53,9 @@ func joinAction(c *cli.Context) error {
 	if err := onlyAgent(cfg, dir); err != nil {
 		return err
 	}
+	if err := refuseTranslated(ctx); err != nil {
+		return err
+	}
 	if err := refuseRivals(ctx, c.App.ErrWriter); err != nil {
 		return err
 	}

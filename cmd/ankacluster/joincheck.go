@@ -355,6 +355,19 @@ func noRegistry(checks []serverCheck) error {
 		"start the controllers with --anka-registry http://REGISTRY:8089; --skip-tests joins all the same")
 }
 
+// translated tells whether this program is the right one for the processor; a test has
+// its own.
+var translated = doctor.Translated
+
+// refuseTranslated refuses to join with the program for Intel on Apple silicon: it
+// would tell the cloud of another machine, and start VMs through Rosetta.
+func refuseTranslated(ctx context.Context) error {
+	if f := translated(ctx); f.Level == doctor.Fail {
+		return hintf(fmt.Errorf("cannot join: %s", f.Summary), "%s", f.Advice)
+	}
+	return nil
+}
+
 // launchDaemons is where other agents' services are looked for; a test has its own.
 var launchDaemons = doctor.LaunchDaemons
 

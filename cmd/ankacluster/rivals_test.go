@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/ankacluster/ankacluster/agent/doctor"
 )
 
 // D5: join refuses beside Veertu's agent, also while that does not run, and says how
@@ -25,6 +28,23 @@ func TestJoinRefusesBesideVeertusAgent(t *testing.T) {
 	}
 	complain(&out, err)
 	if !strings.Contains(out.String(), "end each other's VMs") || !strings.Contains(out.String(), "launchctl bootout system/com.veertu.anka.cluster.agent") {
+		t.Errorf("it says:\n%s", &out)
+	}
+}
+
+func TestJoinRefusesATranslatedProgram(t *testing.T) {
+	old := translated
+	defer func() { translated = old }()
+	if err := refuseTranslated(t.Context()); err != nil {
+		t.Fatalf("the right program: %v", err)
+	}
+	translated = func(context.Context) doctor.Finding {
+		return doctor.Finding{Check: "program", Level: doctor.Fail, Summary: "it runs translated", Advice: "install the one for arm64"}
+	}
+	err := refuseTranslated(t.Context())
+	var out strings.Builder
+	complain(&out, err)
+	if err == nil || !strings.Contains(out.String(), "it runs translated") || !strings.Contains(out.String(), "install the one for arm64") {
 		t.Errorf("it says:\n%s", &out)
 	}
 }
