@@ -289,9 +289,11 @@ const shareWindow = 2 * time.Second
 
 // shares returns the least share any victim has at the end, in parts of the
 // fair one, and the ratio of the most to the least used backend before anything
-// breaks, or stands still: a stall may take a backend from the rotation. Writes
-// that cannot be repeated count for the share only after the ramp: to keep them
-// off an endpoint that has just returned is prudent.
+// breaks, or stands still: a stall may take a backend from the rotation. An answer
+// that was late may be of the backend after the one whose turn it was, which was asked
+// as well: each may be one too many there and one too few here. Writes that cannot be
+// repeated count for the share only after the ramp: to keep them off an endpoint that
+// has just returned is prudent.
 func shares(samples []*sample, events []event, backends int, end time.Time, stood stall.List) (share, fairness float64) {
 	before, after := make(map[string]int), make(map[string]int)
 	whole := end // until here nothing disturbed the rotation
@@ -303,7 +305,7 @@ func shares(samples []*sample, events []event, backends int, end time.Time, stoo
 			whole = stall.Earlier(whole, x.From.Add(-grace))
 		}
 	}
-	var late int
+	var late, moved int
 	ramped := len(events) > 0 && end.Sub(events[len(events)-1].at) > rampLength+shareWindow
 	for _, s := range samples {
 		if s.failure != "" {
@@ -311,6 +313,9 @@ func shares(samples []*sample, events []event, backends int, end time.Time, stoo
 		}
 		if s.due.Before(whole) {
 			before[s.backend]++
+			if s.done.Sub(s.due) >= stall.Harmful {
+				moved++
+			}
 		}
 		if s.due.After(end.Add(-shareWindow)) && (s.kind != unkeyed || ramped) {
 			after[s.backend]++
@@ -324,7 +329,7 @@ func shares(samples []*sample, events []event, backends int, end time.Time, stoo
 	}
 	switch {
 	case least > 0:
-		fairness = float64(most) / float64(least)
+		fairness = max(1, float64(most-moved)/float64(least+moved))
 	case most < backends && whole.Before(end): // too few to say
 		fairness = 1
 	default:

@@ -96,6 +96,24 @@ func TestSharesCountTheLastTwoSeconds(t *testing.T) {
 	}
 }
 
+// An answer that was late may have come from another backend than the one whose turn
+// it was; one that was on time has not.
+func TestFairnessAllowsForLateAnswers(t *testing.T) {
+	for late, want := range map[float64]float64{0: 11.0 / 9, 0.1: 1} {
+		var samples []*sample
+		for i := range 30 {
+			by, after := backendName(i%3), 0.0
+			if i == 0 { // a's turn, answered by b
+				by, after = "b", late
+			}
+			samples = append(samples, answered(1+float64(i)/100, after, by))
+		}
+		if _, fairness := shares(samples, nil, 3, at(10), nil); fairness != want {
+			t.Errorf("%v s late: got %v, want %v", late, fairness, want)
+		}
+	}
+}
+
 func TestMeasureCountsWhatTheLedgerSays(t *testing.T) {
 	post := func(id, failure string) *sample {
 		return &sample{id: id, kind: unkeyed, due: at(1), done: at(1.1), failure: failure}
