@@ -111,6 +111,7 @@ const (
 func TestLifeOnEveryAnka(t *testing.T) {
 	for _, anka := range ankas {
 		t.Run(anka.name, func(t *testing.T) {
+			t.Parallel() // with one another: they mostly wait
 			m := newAnkaLife(t, anka.env, anka.oci)
 			m.lives(anka.oci, lifeFaults([]string{"show", "list"}, "pull", "clone", "modify", "start", "attach", "suspend", "push", "stop", "delete"))
 		})

@@ -22,6 +22,7 @@ var tarts = []string{"2.27.2", "2.27.3", "2.28.2", "2.32.1", "2.33.1", "2.35.0"}
 func TestLifeOnEveryTart(t *testing.T) {
 	for _, version := range tarts {
 		t.Run(version, func(t *testing.T) {
+			t.Parallel() // with one another: they mostly wait
 			m := newTartLife(t, version)
 			looks := []string{"get", "list", "ip"}
 			faults := slices.DeleteFunc(lifeFaults(looks, "pull", "clone", "set", "exec", "push", "stop", "delete"), func(f fault) bool {
