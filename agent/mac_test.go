@@ -406,7 +406,7 @@ func (f *fakeRuntime) Grown(_ context.Context, id string) error {
 	return f.notGrown
 }
 
-// D19: a disk that the guest does not use is told, and the VM is of use all the same.
+// D19: a disk that the guest does not use is reported, and the VM is of use all the same.
 func TestDiskThatDidNotGrowIsTold(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		s := newStage(t)

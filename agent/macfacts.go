@@ -11,7 +11,7 @@ import (
 // What macOS tells of itself, read here so that it can be tested anywhere.
 
 // vmStatPage is the first line of vm_stat. The size is that of the host: a program
-// translated by Rosetta is told 4096 on hosts whose pages have 16384 bytes.
+// translated by Rosetta gets 4096 as the size on hosts whose pages have 16384 bytes.
 var vmStatPage = regexp.MustCompile(`page size of (\d+) bytes`)
 
 // usedPages reads what vm_stat prints and returns how many bytes are in use: wired,

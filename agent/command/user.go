@@ -132,8 +132,8 @@ func (u *User) environment(env []string) []string {
 	return append(env, "HOME="+u.Home, "USER="+u.Name, "LOGNAME="+u.Name)
 }
 
-// BecomeUser is the first argument by which this program is told to call Become
-// with the others.
+// BecomeUser is the first argument that makes this program call Become with the
+// others.
 const BecomeUser = "__become-user"
 
 // Become takes the user, group and groups that args begin with, and becomes the

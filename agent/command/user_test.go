@@ -53,7 +53,7 @@ func TestEnvironmentOfAnotherUser(t *testing.T) {
 	}
 }
 
-// nobody is a user of every system that has no rights.
+// nobody returns the user of that name, who has no rights.
 func nobody(t *testing.T) *User {
 	t.Helper()
 	if os.Geteuid() != 0 {

@@ -170,7 +170,7 @@ func TestNeeds(t *testing.T) {
 	}
 }
 
-// D10: an address is told once the guest answers, and no sooner because of a lease; an
+// D10: an address is reported once the guest answers, and no sooner because of a lease; an
 // image without an agent is waited for once.
 func TestAddressWaitsForTheGuest(t *testing.T) {
 	c := cli(t, `running=true; state=running; case "$1" in list) `+listOfVM1+`;; `+getOfVM1+`ip) echo 192.168.64.7;; exec) [ -e $home/up ];; esac`)
