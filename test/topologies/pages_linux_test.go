@@ -22,6 +22,7 @@ func TestPages(t *testing.T) {
 	for _, s := range pages.Stories {
 		t.Run(s.Name, func(t *testing.T) {
 			w := newPagesWorld(t, s)
+			defer w.tellLogs()
 			for _, step := range s.Steps {
 				w.take(step)
 			}
@@ -33,7 +34,8 @@ func TestPages(t *testing.T) {
 type pagesWorld struct {
 	t     *testing.T
 	hosts map[int]*pageHost
-	known []string // of strings.NewReplacer
+	mac   *pageHost // or nil
+	known []string  // of strings.NewReplacer
 }
 
 type pageHost struct {
@@ -57,6 +59,7 @@ func newPagesWorld(t *testing.T, s pages.Story) *pagesWorld {
 		}
 		if n == s.Mac {
 			h.becomeMac(t)
+			w.mac = h
 		}
 		// A person reads past curl's progress.
 		if out, err := h.sh("mkdir -p /var/lib/backup && printf 'silent\\nshow-error\\n' >.curlrc"); err != nil {
@@ -64,6 +67,15 @@ func newPagesWorld(t *testing.T, s pages.Story) *pagesWorld {
 		}
 	}
 	return w
+}
+
+// tellLogs prints what the agent and its hypervisor did, if the story failed.
+func (w *pagesWorld) tellLogs() {
+	if !w.t.Failed() || w.mac == nil {
+		return
+	}
+	logs, err := w.mac.sh("ankacluster logs --lines 50 && ankacluster logs --commands --lines 50")
+	w.t.Logf("the agent of %s (%v):\n%s", w.mac.addr, err, logs)
 }
 
 // install puts a program into the host's /usr/local/bin.
@@ -85,7 +97,7 @@ func (h *pageHost) becomeMac(t *testing.T) {
 	h.install(t, "faketart", bin("faketart"))
 	for name, line := range map[string]string{
 		"anka": "FAKEANKA_DIR=" + h.dir + "/anka FAKEANKA_MAX_RUNNING=8 exec /usr/local/bin/fakeanka \"$@\"",
-		"tart": "TART_HOME=" + h.dir + "/tart exec /usr/local/bin/faketart \"$@\"",
+		"tart": "TART_HOME=" + h.dir + "/tart FAKETART_CONSOLE_UID=0 exec /usr/local/bin/faketart \"$@\"",
 	} {
 		if err := os.WriteFile(filepath.Join(h.machine.Local(), "bin", name), []byte("#!/bin/sh\n"+line+"\n"), 0o755); err != nil {
 			t.Fatal(err)
