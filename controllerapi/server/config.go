@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/balancer"
-	"github.com/ankacluster/ankacluster/controllerapi/etcdstore"
+	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
 	"github.com/ankacluster/ankacluster/controllerapi/schedule"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -116,7 +116,7 @@ type Config struct {
 // DefaultConfig returns the documented defaults. ID, and RegistryURL unless
 // AllowEmptyRegistry is set, have none.
 func DefaultConfig() Config {
-	store := etcdstore.DefaultConfig()
+	store := cloudstore.DefaultConfig()
 	pool := balancer.DefaultConfig()
 	pool.Name = "registries"
 	return Config{
@@ -175,7 +175,7 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("strategy %q must be %q or %q", s, schedule.Spread, schedule.Pack))
 	}
 	if c.ManageMACAddresses {
-		if _, err := etcdstore.ParseMACRange(c.MACRange); err != nil {
+		if _, err := cloudstore.ParseMACRange(c.MACRange); err != nil {
 			errs = append(errs, fmt.Errorf("ANKA_MAC_ADDR_RANGE: %w", err))
 		}
 	}
@@ -199,8 +199,8 @@ func checkURL(name, value string) error {
 	return nil
 }
 
-func (c Config) store() etcdstore.Config {
-	s := etcdstore.DefaultConfig()
+func (c Config) store() cloudstore.Config {
+	s := cloudstore.DefaultConfig()
 	s.ID, s.CloudID = c.ID, c.CloudID
 	s.NodeActiveTimeout, s.InstanceActiveTimeout, s.InstanceTimeout = c.NodeActiveTimeout, c.InstanceActiveTimeout, c.InstanceTimeOut
 	s.UnknownVMThreshold = c.UnknownVMThreshold
@@ -211,13 +211,13 @@ func (c Config) store() etcdstore.Config {
 }
 
 // macRange is zero when addresses are not managed.
-func (c Config) macRange() etcdstore.MACRange {
+func (c Config) macRange() cloudstore.MACRange {
 	if !c.ManageMACAddresses {
-		return etcdstore.MACRange{}
+		return cloudstore.MACRange{}
 	}
-	r, err := etcdstore.ParseMACRange(c.MACRange)
+	r, err := cloudstore.ParseMACRange(c.MACRange)
 	if err != nil {
-		return etcdstore.MACRange{} // Validate has told
+		return cloudstore.MACRange{} // Validate has told
 	}
 	return r
 }

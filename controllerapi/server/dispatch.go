@@ -8,7 +8,7 @@ import (
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/controllerapi/etcdstore"
+	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
 	"github.com/ankacluster/ankacluster/controllerapi/schedule"
 	"go.uber.org/zap"
 )
@@ -31,7 +31,7 @@ const (
 type dispatcher struct {
 	cfg   schedule.Config
 	every time.Duration // all nodes are looked at anew; an upgrade that takes too long changes one without an event
-	store *etcdstore.Store
+	store *cloudstore.Store
 	log   *zap.Logger
 	kick  chan struct{} // capacity 1: something changed
 
@@ -68,7 +68,7 @@ type waiter struct {
 	busy   bool                // guarded by dispatcher.mu; an offer is out
 }
 
-func newDispatcher(cfg schedule.Config, every time.Duration, store *etcdstore.Store, log *zap.Logger) *dispatcher {
+func newDispatcher(cfg schedule.Config, every time.Duration, store *cloudstore.Store, log *zap.Logger) *dispatcher {
 	return &dispatcher{
 		cfg: cfg, every: every, store: store, log: log, kick: make(chan struct{}, 1),
 		waiters: make(map[api.NodeID][]*waiter),
@@ -79,7 +79,7 @@ func newDispatcher(cfg schedule.Config, every time.Duration, store *etcdstore.St
 }
 
 // changed is told of every batch of events.
-func (d *dispatcher) changed(ch etcdstore.Changes) {
+func (d *dispatcher) changed(ch cloudstore.Changes) {
 	d.mu.Lock()
 	waiting := false
 	for id := range ch.Nodes {
@@ -203,7 +203,7 @@ func (d *dispatcher) run(ctx context.Context) {
 // round is due though nothing changes.
 func (d *dispatcher) round(now time.Time) time.Time {
 	waiting := false
-	d.store.Read(func(v *etcdstore.View) { waiting = len(v.Pending()) > 0 })
+	d.store.Read(func(v *cloudstore.View) { waiting = len(v.Pending()) > 0 })
 	if !waiting {
 		return time.Time{} // most rounds: every long poll that begins asks for one
 	}
@@ -280,7 +280,7 @@ func (d *dispatcher) look(charged map[api.NodeID][]offer, out map[api.InstanceID
 	if all {
 		d.nodes, d.rebuilt = make(map[api.NodeID]*schedule.Node), now
 	}
-	d.store.Read(func(v *etcdstore.View) {
+	d.store.Read(func(v *cloudstore.View) {
 		refresh := func(id api.NodeID) {
 			n := v.Nodes[id]
 			if n == nil {

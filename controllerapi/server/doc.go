@@ -1,6 +1,6 @@
 // Package server is the controller: the REST API for CI systems, the wire for
 // node agents, and what goes on behind them. It holds no state of its own; all is
-// in etcd, by way of etcdstore, and any number of servers on one etcd are one
+// in etcd, by way of cloudstore, and any number of servers on one etcd are one
 // cloud.
 //
 //	srv, err := server.New(cfg, etcd, log)
@@ -9,7 +9,7 @@
 //	err = srv.Run(ctx)
 //
 // handler.go is the table of routes. Each resource has a file: what a request
-// means, what it is checked for, and which change of etcdstore it becomes.
+// means, what it is checked for, and which change of cloudstore it becomes.
 //
 // # Stopping
 //

@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/ankacluster/ankacluster/controllerapi/etcdstore"
+	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.uber.org/zap"
 )
@@ -77,8 +77,8 @@ func (s *Server) examine(ctx context.Context) (reason string, alarm bool) {
 		return loading, false
 	}
 	switch err := s.store.Fresh(ctx); {
-	case errors.Is(err, etcdstore.ErrOtherHistory):
-		return fmt.Sprintf("%v: the state is not loaded yet", etcdstore.ErrOtherHistory), false
+	case errors.Is(err, cloudstore.ErrOtherHistory):
+		return fmt.Sprintf("%v: the state is not loaded yet", cloudstore.ErrOtherHistory), false
 	case err != nil:
 		return fmt.Sprintf("etcd does not answer: %v", err), false
 	}

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/controllerapi/etcdstore"
+	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
 	"github.com/ankacluster/ankacluster/internal/httpapi"
 	"github.com/google/uuid"
 )
@@ -117,8 +117,8 @@ func (s *Server) images(r *http.Request) (any, error) {
 	}
 	id := r.URL.Query().Get("id")
 	out := []saveRequest{}
-	var one *etcdstore.Image
-	s.store.Read(func(v *etcdstore.View) {
+	var one *cloudstore.Image
+	s.store.Read(func(v *cloudstore.View) {
 		one = v.Images[id]
 		for _, img := range v.Images {
 			if id == "" {
@@ -128,7 +128,7 @@ func (s *Server) images(r *http.Request) (any, error) {
 	})
 	if id != "" {
 		if one == nil {
-			return nil, etcdstore.ErrNotFound
+			return nil, cloudstore.ErrNotFound
 		}
 		return s.wholeImage(r, one)
 	}
@@ -137,7 +137,7 @@ func (s *Server) images(r *http.Request) (any, error) {
 }
 
 // wholeImage describes a request with all that is kept of its script's output.
-func (s *Server) wholeImage(r *http.Request, img *etcdstore.Image) (any, error) {
+func (s *Server) wholeImage(r *http.Request, img *cloudstore.Image) (any, error) {
 	if img.LongOutput {
 		full := *img
 		var err error
@@ -151,7 +151,7 @@ func (s *Server) wholeImage(r *http.Request, img *etcdstore.Image) (any, error) 
 
 // describeImage is the one place where a save-image request becomes what the API
 // shows.
-func (s *Server) describeImage(img *etcdstore.Image) saveRequest {
+func (s *Server) describeImage(img *cloudstore.Image) saveRequest {
 	req := img.Task.Request
 	registry := s.cfg.RegistryURL
 	if len(img.Task.PushRegistries) > 0 {

@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/controllerapi/etcdstore"
+	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
 	"github.com/ankacluster/ankacluster/internal/httpapi"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 )
@@ -89,12 +89,12 @@ func (s *Server) write(h writeFunc) http.Handler {
 			}
 			r.Body = io.NopCloser(bytes.NewReader(body))
 			request := append([]byte(r.Method+" "+r.URL.RequestURI()+"\n"), body...)
-			ctx, _ := etcdstore.WithIdem(r.Context(), key, request, envelope)
+			ctx, _ := cloudstore.WithIdem(r.Context(), key, request, envelope)
 			r = r.WithContext(ctx)
 		}
 		body, err := h(r)
 		err = s.settle(r, body, answer(err))
-		var replay *etcdstore.Replay
+		var replay *cloudstore.Replay
 		switch {
 		case errors.As(err, &replay):
 			writeRaw(w, replay.Answer)
@@ -198,26 +198,26 @@ func answer(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, etcdstore.ErrNotFound), errors.Is(err, errNoTemplate):
+	case errors.Is(err, cloudstore.ErrNotFound), errors.Is(err, errNoTemplate):
 		return httpapi.Fail(api.MsgNotFound)
-	case errors.Is(err, etcdstore.ErrUnknownNode):
+	case errors.Is(err, cloudstore.ErrUnknownNode):
 		return httpapi.Fail(api.MsgUnknownNode)
-	case errors.Is(err, etcdstore.ErrSessionEnded):
+	case errors.Is(err, cloudstore.ErrSessionEnded):
 		return httpapi.Fail(api.MsgSessionEnded)
-	case errors.Is(err, etcdstore.ErrOtherHost):
+	case errors.Is(err, cloudstore.ErrOtherHost):
 		return httpapi.Fail(api.MsgOtherHost)
-	case errors.Is(err, etcdstore.ErrNoSuchGroup), errors.Is(err, etcdstore.ErrNoSuchNode), errors.Is(err, etcdstore.ErrGroupExists),
-		errors.Is(err, etcdstore.ErrFallbackCycle), errors.Is(err, etcdstore.ErrBadState), errors.Is(err, etcdstore.ErrNoMAC):
+	case errors.Is(err, cloudstore.ErrNoSuchGroup), errors.Is(err, cloudstore.ErrNoSuchNode), errors.Is(err, cloudstore.ErrGroupExists),
+		errors.Is(err, cloudstore.ErrFallbackCycle), errors.Is(err, cloudstore.ErrBadState), errors.Is(err, cloudstore.ErrNoMAC):
 		return httpapi.Fail(lastWords(err))
-	case errors.Is(err, etcdstore.ErrKeyReused):
+	case errors.Is(err, cloudstore.ErrKeyReused):
 		return &httpapi.Error{Code: http.StatusUnprocessableEntity, Message: "the idempotency key was used for another request"}
 	case errors.Is(err, rpctypes.ErrRequestTooLarge):
 		return httpapi.Fail("the request makes records that are too large to be stored")
-	case errors.Is(err, etcdstore.ErrNoSpace):
+	case errors.Is(err, cloudstore.ErrNoSpace):
 		return httpapi.Unavailable("etcd: database space exceeded", err)
-	case errors.Is(err, etcdstore.ErrOtherHistory):
-		return httpapi.Unavailable(etcdstore.ErrOtherHistory.Error(), err)
-	case errors.Is(err, etcdstore.ErrUnavailable):
+	case errors.Is(err, cloudstore.ErrOtherHistory):
+		return httpapi.Unavailable(cloudstore.ErrOtherHistory.Error(), err)
+	case errors.Is(err, cloudstore.ErrUnavailable):
 		return httpapi.Unavailable("etcd does not answer", err)
 	}
 	return err

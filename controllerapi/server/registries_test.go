@@ -13,7 +13,7 @@ import (
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/controllerapi/etcdstore"
+	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"go.uber.org/zap"
 )
@@ -158,7 +158,7 @@ func TestRegistryStaysListedWhenItsControllerDies(t *testing.T) {
 	})
 	eventually(t, "and announces it", func() bool {
 		announced := 0
-		first.store.Read(func(v *etcdstore.View) {
+		first.store.Read(func(v *cloudstore.View) {
 			for _, srv := range v.Servers {
 				if srv.URL == other.URL {
 					announced++

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/controllerapi/etcdstore"
+	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
 	"github.com/ankacluster/ankacluster/internal/httpapi"
 	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -19,7 +19,7 @@ type Server struct {
 	cfg     Config
 	log     *zap.Logger
 	etcd    *clientv3.Client
-	store   *etcdstore.Store
+	store   *cloudstore.Store
 	disp    *dispatcher
 	catalog *catalog
 	events  *eventLog
@@ -40,7 +40,7 @@ func New(cfg Config, etcd *clientv3.Client, log *zap.Logger) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	store, err := etcdstore.New(cfg.store(), etcd, log.Named("store"))
+	store, err := cloudstore.New(cfg.store(), etcd, log.Named("store"))
 	if err != nil {
 		return nil, err
 	}
@@ -100,23 +100,23 @@ func (s *Server) isDraining() bool {
 
 // announcement is what this controller tells the cloud of servers: itself, the
 // registry that it is configured with, and the others' registries that it reaches.
-func (s *Server) announcement() []etcdstore.Server {
-	var out []etcdstore.Server
+func (s *Server) announcement() []cloudstore.Server {
+	var out []cloudstore.Server
 	if s.cfg.URL != "" {
 		state := api.ServerReady
 		if s.isDraining() {
 			state = api.ServerDraining
 		}
-		out = append(out, etcdstore.Server{
-			Kind:   etcdstore.KindController,
+		out = append(out, cloudstore.Server{
+			Kind:   cloudstore.KindController,
 			Server: api.Server{ID: s.cfg.ID, URL: s.cfg.URL, State: state, Version: s.cfg.Version},
 			Push:   s.cfg.PushRegistries,
 		})
 	}
 	if reg := s.catalog.announced(); reg.URL != "" {
-		out = append(out, etcdstore.Server{Kind: etcdstore.KindRegistry, Server: reg})
+		out = append(out, cloudstore.Server{Kind: cloudstore.KindRegistry, Server: reg})
 		for _, url := range s.catalog.regs.healthy() {
-			out = append(out, etcdstore.Server{Kind: etcdstore.KindRegistry, Server: api.Server{ID: url, URL: url, State: api.ServerReady}})
+			out = append(out, cloudstore.Server{Kind: cloudstore.KindRegistry, Server: api.Server{ID: url, URL: url, State: api.ServerReady}})
 		}
 	}
 	return out

@@ -9,7 +9,7 @@ import (
 	"strconv"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/controllerapi/etcdstore"
+	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
 	"github.com/ankacluster/ankacluster/internal/httpapi"
 )
 
@@ -35,8 +35,8 @@ func checkStart(req *api.StartRequest) (count int, err error) {
 	if req.Count != nil {
 		count = *req.Count
 	}
-	if count < 1 || count > etcdstore.MaxCount {
-		return 0, httpapi.Failf("count %d: it must be from 1 to %d", count, etcdstore.MaxCount)
+	if count < 1 || count > cloudstore.MaxCount {
+		return 0, httpapi.Failf("count %d: it must be from 1 to %d", count, cloudstore.MaxCount)
 	}
 	if req.Priority == nil {
 		req.Priority = new(defaultPriority)

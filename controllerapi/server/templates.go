@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/controllerapi/etcdstore"
+	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
 	"github.com/ankacluster/ankacluster/internal/httpapi"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/google/uuid"
@@ -159,7 +159,7 @@ func (s *Server) changeRegistry(r *http.Request, id string, name func(*registrya
 		// then the key holds an answer, or a plan.
 		plan.Target = ""
 	}
-	again, err := etcdstore.Plan(ctx, s.store, &plan)
+	again, err := cloudstore.Plan(ctx, s.store, &plan)
 	if err != nil {
 		return err
 	}
@@ -218,13 +218,13 @@ func (s *Server) removeFromNodes(r *http.Request) (any, error) {
 	if len(nodes) == 0 {
 		return body, nil
 	}
-	job := etcdstore.Job{ID: uuid.NewString(), Kind: api.TaskRemove, Template: api.TemplateRef{ID: id}, Nodes: nodes}
+	job := cloudstore.Job{ID: uuid.NewString(), Kind: api.TaskRemove, Template: api.TemplateRef{ID: id}, Nodes: nodes}
 	return body, s.store.CreateJob(r.Context(), job, body)
 }
 
 // nodesWith returns the nodes that hold any tag of a template.
 func (s *Server) nodesWith(id api.TemplateID) (out []api.NodeID) {
-	s.store.Read(func(v *etcdstore.View) {
+	s.store.Read(func(v *cloudstore.View) {
 		for _, n := range sortedNodes(v) {
 			if state := v.States[n.ID]; state != nil {
 				for _, img := range state.Images {

@@ -13,7 +13,7 @@ import (
 	"strings"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/controllerapi/etcdstore"
+	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
 	"github.com/ankacluster/ankacluster/internal/httpapi"
 	"github.com/google/uuid"
 )
@@ -46,7 +46,7 @@ func (s *Server) upgradeNodes(r *http.Request) (any, error) {
 	case s.cfg.PackageDir == "":
 		return nil, httpapi.Fail("the controller has no agent packages")
 	}
-	job := etcdstore.Job{ID: uuid.NewString(), Kind: api.TaskUpgrade, Upgrade: make(map[string]*api.UpgradeTask)}
+	job := cloudstore.Job{ID: uuid.NewString(), Kind: api.TaskUpgrade, Upgrade: make(map[string]*api.UpgradeTask)}
 	for arch, name := range packages {
 		sum, err := fileSum(filepath.Join(s.cfg.PackageDir, name))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -63,7 +63,7 @@ func (s *Server) upgradeNodes(r *http.Request) (any, error) {
 	if err := s.fresh(r); err != nil {
 		return nil, err
 	}
-	s.store.Read(func(v *etcdstore.View) {
+	s.store.Read(func(v *cloudstore.View) {
 		for _, n := range sortedNodes(v) {
 			if n.Facts.AgentVersion != s.cfg.Version && job.Upgrade[n.Facts.HostArch] != nil {
 				job.Nodes = append(job.Nodes, n.ID)

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/controllerapi/etcdstore"
+	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
 	"github.com/ankacluster/ankacluster/test/history"
 	"github.com/ankacluster/ankacluster/test/simnode"
 )
@@ -179,7 +179,7 @@ func settle(ctx context.Context, cl *cluster, ledger *simnode.Ledger, patient bo
 // bookkeeping are the folders of etcd whose records all end in an idle cloud.
 // The nodes' ledgers are none: they remember the last few tasks until the next
 // one is handed out, so that a repeated reservation gets the same one.
-var bookkeeping = []string{etcdstore.Prefix + "s/instance/", etcdstore.Prefix + "s/task/"}
+var bookkeeping = []string{cloudstore.Prefix + "s/instance/", cloudstore.Prefix + "s/task/"}
 
 // leftOver lists the instances and tasks that etcd still holds. A buried
 // instance is none: it is in no list, and only waits to be forgotten, which a

@@ -18,7 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/controllerapi/etcdstore"
+	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
 )
 
 // watcherVar makes this test's executable tell of every change of a node's life
@@ -45,7 +45,7 @@ func watchCloud() int {
 	}
 	defer client.Close()
 	out := json.NewEncoder(os.Stdout)
-	for answer := range client.Watch(ctx, etcdstore.Prefix+"s/", clientv3.WithPrefix(), clientv3.WithCreatedNotify()) {
+	for answer := range client.Watch(ctx, cloudstore.Prefix+"s/", clientv3.WithPrefix(), clientv3.WithCreatedNotify()) {
 		if answer.Created {
 			_ = out.Encode(change{What: "ready"}) // stdout is the test's pipe
 		}

@@ -1,0 +1,164 @@
+package cloudstore
+
+import (
+	"encoding/json"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+)
+
+// How long ago something happened is never the difference of two machines'
+// clocks: a controller whose clock is wrong would end instances too early, or
+// never. etcd's revisions order what happens, and each Store notes when it saw
+// them, by its own clock. The keeper keeps such notes in keyClock, in time since
+// the cloud began, so that a Store that starts knows the age of old records.
+// Stamps in records are for people.
+
+// ages notes when this Store saw revisions. It is guarded by Store.mu.
+type ages struct {
+	marks []mark // both fields ascend
+	// up is how old the cloud was when keyClock was written, which this Store saw at
+	// upAt; the zero time means that no keeper of this version has written it.
+	up   time.Duration
+	upAt time.Time
+	// offset is Config.ClockOffset, and what Advance added.
+	offset atomic.Int64
+}
+
+// reset forgets what is of another etcd.
+func (a *ages) reset() { a.marks, a.up, a.upAt = nil, 0, time.Time{} }
+
+// Now is this machine's clock: for stamps, and for the ages of what this Store saw.
+func (v *View) Now() time.Time { return time.Now().UTC().Add(time.Duration(v.ages.offset.Load())) }
+
+// mark says that all revisions up to rev had happened at the time at.
+type mark struct {
+	rev int64
+	at  time.Time
+}
+
+// note takes in that rev is the newest revision now. Marks that are closer to
+// another than a sixteenth of their age, or a second, are dropped: an age may be
+// told too low by that.
+func (a *ages) note(rev int64, now time.Time) {
+	n := len(a.marks)
+	if n > 0 && rev < a.marks[n-1].rev { // another history: a restore of etcd
+		a.reset()
+		n = 0
+	}
+	if n > 0 && rev == a.marks[n-1].rev {
+		return
+	}
+	if n > 1 && now.Sub(a.marks[n-2].at) < time.Second {
+		a.marks[n-1] = mark{rev, now}
+		return
+	}
+	a.marks = thin(append(a.marks, mark{rev, now}), now, time.Second)
+}
+
+// thin keeps the newest mark and of the others those that are far enough apart.
+func thin(marks []mark, now time.Time, least time.Duration) []mark {
+	kept := marks[:0]
+	for i, m := range marks {
+		if i > 0 && i < len(marks)-1 && marks[i+1].at.Sub(kept[len(kept)-1].at) < max(least, now.Sub(m.at)/16) {
+			continue
+		}
+		kept = append(kept, m)
+	}
+	return kept
+}
+
+// seen returns when this Store knew first that rev had happened; the zero time
+// means that it does not know yet.
+func (a *ages) seen(rev int64) time.Time {
+	i, _ := slices.BinarySearchFunc(a.marks, rev, func(m mark, rev int64) int {
+		switch {
+		case m.rev < rev:
+			return -1
+		case m.rev > rev:
+			return 1
+		}
+		return 0
+	})
+	if i == len(a.marks) {
+		return time.Time{}
+	}
+	return a.marks[i].at
+}
+
+// clockRecord is what keyClock holds.
+type clockRecord struct {
+	At    time.Time     `json:"at"`    // for people
+	Up    time.Duration `json:"up"`    // how long the cloud has had a keeper
+	Marks []clockMark   `json:"marks"` // up to longestAge ago
+}
+
+type clockMark struct {
+	Rev int64         `json:"rev"`
+	Up  time.Duration `json:"up"`
+}
+
+// longestAge is the longest that anything is waited for.
+const longestAge = 26 * time.Hour
+
+// clock takes in keyClock. A Store that has no marks of its own gets the ages that
+// the keeper knew: at least, for it may have been stopped since.
+func (a *ages) clock(kv *mvccpb.KeyValue, now time.Time) {
+	var rec clockRecord
+	if json.Unmarshal(kv.Value, &rec) != nil { // of an older version, a stamp
+		return
+	}
+	a.up, a.upAt = rec.Up, now
+	if len(a.marks) > 0 {
+		return
+	}
+	for _, m := range rec.Marks {
+		if m.Rev < kv.ModRevision {
+			a.marks = append(a.marks, mark{m.Rev, now.Add(m.Up - rec.Up)})
+		}
+	}
+}
+
+// uptime returns how old the cloud is. Stores agree on it but for a moment.
+func (a *ages) uptime(now time.Time) (time.Duration, bool) {
+	if a.upAt.IsZero() {
+		return 0, false
+	}
+	return a.up + now.Sub(a.upAt), true
+}
+
+// record returns what the keeper writes to keyClock.
+func (a *ages) record(now time.Time) clockRecord {
+	up, _ := a.uptime(now)
+	rec := clockRecord{At: now, Up: up, Marks: []clockMark{}}
+	for _, m := range thin(slices.Clone(a.marks), now, time.Minute) {
+		if age := now.Sub(m.at); age < longestAge {
+			rec.Marks = append(rec.Marks, clockMark{m.rev, rec.Up - age})
+		}
+	}
+	return rec
+}
+
+// age returns how long ago a revision was, as far as this Store knows: never
+// more than is true. now is this Store's.
+func (v *View) age(rev int64, now time.Time) time.Duration {
+	at := v.ages.seen(rev)
+	if at.IsZero() {
+		return 0
+	}
+	return max(0, now.Sub(at))
+}
+
+// AgeOf returns how long an instance has been as it is.
+func (v *View) AgeOf(i *Instance, now time.Time) time.Duration { return v.age(i.rev, now) }
+
+// orRev is the revision of a moment, or that of its record where the moment was
+// written by a version that kept none.
+func orRev(rev, record int64) int64 {
+	if rev == 0 {
+		return record
+	}
+	return rev
+}

@@ -1,0 +1,83 @@
+package cloudstore
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+)
+
+// An age is never told too high, and too low by a second or a sixteenth at most,
+// however often there are changes.
+func TestAgesOfRevisions(t *testing.T) {
+	t.Parallel()
+	begin := time.Now()
+	for _, every := range []time.Duration{50 * time.Millisecond, time.Second, 7 * time.Second, 10 * time.Minute} {
+		var a ages
+		n := int64(30 * time.Hour / max(every, 2*time.Second))
+		at := func(rev int64) time.Time { return begin.Add(time.Duration(rev) * every) }
+		for rev := int64(1); rev <= n; rev++ {
+			a.note(rev, at(rev))
+		}
+		now := at(n)
+		for rev := int64(1); rev <= n; rev += max(1, n/500) {
+			is := now.Sub(at(rev))
+			told := now.Sub(a.seen(rev))
+			if told > is || told < is-max(2*time.Second, is/8)-every {
+				t.Fatalf("every %v: the age of revision %d is told as %v, it is %v", every, rev, told, is)
+			}
+		}
+		if len(a.marks) > 400 {
+			t.Errorf("every %v: %d marks are kept", every, len(a.marks))
+		}
+		if !a.seen(n + 1).IsZero() {
+			t.Error("a revision to come was seen")
+		}
+	}
+}
+
+// A Store that starts knows the age of old records from the keeper's clock, and
+// not from the stamps of machines.
+func TestAgesAreHandedOnByTheClock(t *testing.T) {
+	t.Parallel()
+	begin := time.Now()
+	var keeper ages
+	kv := &mvccpb.KeyValue{ModRevision: 1}
+	write := func(rev int64, now time.Time) {
+		data, err := json.Marshal(keeper.record(now))
+		if err != nil {
+			t.Fatal(err)
+		}
+		kv = &mvccpb.KeyValue{ModRevision: rev, Value: data}
+		keeper.note(rev, now)
+		keeper.clock(kv, now)
+	}
+	for rev := int64(2); rev <= 600; rev++ { // three hours
+		write(rev, begin.Add(time.Duration(rev)*20*time.Second))
+	}
+	for _, skew := range []time.Duration{-2 * time.Hour, 0, 2 * time.Hour} {
+		var other ages
+		start := begin.Add(600*20*time.Second + skew) // by its own clock
+		other.clock(kv, start)
+		other.note(600, start)
+		for _, rev := range []int64{100, 300, 590} {
+			is := time.Duration(600-rev) * 20 * time.Second
+			told := start.Sub(other.seen(rev))
+			if told > is || told < is-2*time.Minute-is/8 {
+				t.Errorf("clock %v off: the age of revision %d is told as %v, it is %v", skew, rev, told, is)
+			}
+		}
+		a, _ := keeper.uptime(begin.Add(601 * 20 * time.Second))
+		b, ok := other.uptime(start.Add(20 * time.Second))
+		if !ok || a != b {
+			t.Errorf("clock %v off: the cloud is %v old, and %v for another Store", skew, a, b)
+		}
+	}
+	var after ages
+	after.note(1000, begin)
+	after.note(10, begin.Add(time.Hour))
+	if at := after.seen(5); !at.Equal(begin.Add(time.Hour)) {
+		t.Errorf("after a restore of etcd, old marks are kept: %v", at)
+	}
+}

@@ -1,0 +1,206 @@
+package cloudstore
+
+import (
+	"slices"
+	"time"
+
+	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/controllerapi/schedule"
+)
+
+const (
+	armVMLimit = 2 // of macOS guests on Apple silicon, set by Apple's licence
+	// hostRAM is kept from VMs in resource mode, in MB.
+	hostRAM = 2048
+	// avoidFor is how long a node is not asked again for what it handed back. It
+	// doubles with each time, up to maxAvoidFor: there may be no other node.
+	avoidFor    = 5 * time.Second
+	maxAvoidFor = time.Minute
+	// upgradeLimit is how long a node may be Updating.
+	upgradeLimit = 15 * time.Minute
+)
+
+// Capacity returns what a node can hold, and what of it is taken.
+func (v *View) Capacity(n *Node) (total, used schedule.Size) {
+	set := n.Settings
+	total = schedule.Size{VMs: set.MaxVMCount, VCPU: int(n.Facts.CPUCount) * 2, RAM: int(n.Facts.RAM)*1024 - hostRAM}
+	if set.VCPUOverride > 0 {
+		total.VCPU = set.VCPUOverride
+	}
+	if set.RAMOverride > 0 {
+		total.RAM = set.RAMOverride
+	}
+	arm := n.Facts.HostArch == "arm64" && !set.IgnoreARMVMLimit
+	switch {
+	case set.CapacityMode == schedule.ByResource && arm:
+		total.VMs = armVMLimit
+	case set.CapacityMode == schedule.ByResource:
+		total.VMs = 0 // no limit
+	case arm:
+		total.VMs = min(total.VMs, armVMLimit)
+	}
+	// What the node says runs, managed or not, and what was given to it since.
+	state := v.States[n.ID]
+	counted := make(map[api.InstanceID]bool)
+	if state != nil {
+		for _, vm := range state.VMs {
+			if !vm.Running() {
+				continue
+			}
+			used = used.Add(schedule.Size{VMs: 1, VCPU: vm.VCPU, RAM: vm.RAM})
+			if i := v.Instances[vm.Instance]; i != nil && i.Attempt == vm.Attempt {
+				counted[vm.Instance] = true
+			}
+		}
+	}
+	for id, i := range v.onNode[n.ID] {
+		if !counted[id] && i.takesSlot() {
+			used = used.Add(v.need(i))
+		}
+	}
+	return total, used
+}
+
+// takesSlot reports whether the instance has, or will have, a running VM.
+func (i *Instance) takesSlot() bool {
+	switch i.Public.InstanceState {
+	case api.Stopped, api.Error, api.Terminated:
+		return i.Restart != nil
+	}
+	return true
+}
+
+// ScheduleNode returns the node as placement sees it.
+func (v *View) ScheduleNode(n *Node) *schedule.Node {
+	total, used := v.Capacity(n)
+	out := &schedule.Node{
+		ID: string(n.ID), Accepting: v.Accepting(n), Arch: n.Facts.HostArch, Mode: n.Settings.CapacityMode,
+		Total: total, Used: used,
+	}
+	for _, g := range v.GroupsOf(n.ID) {
+		out.Groups = append(out.Groups, string(g))
+	}
+	if state := v.States[n.ID]; state != nil {
+		out.Images = make(map[schedule.Image]bool, len(state.Images))
+		for _, img := range state.Images {
+			out.Images[schedule.Image{Template: string(img.UUID), Tag: img.Tag}] = true
+		}
+	}
+	for _, d := range n.Facts.USBDevices {
+		if out.USB == nil {
+			out.USB = make(map[string]int)
+		}
+		free := out.USB[d.Group]
+		if !d.Busy {
+			free++
+		}
+		out.USB[d.Group] = free
+	}
+	if out.USB != nil {
+		for _, i := range v.onNode[n.ID] {
+			if i.Public.USBDevice != "" && !i.Claim.Done {
+				out.USB[i.Public.USBDevice]--
+			}
+		}
+	}
+	return out
+}
+
+// Accepting reports whether the node takes start tasks.
+func (v *View) Accepting(n *Node) bool {
+	return v.Lives[n.ID] != nil && n.Facts.LicenseValid && !n.Settings.DrainMode && !v.Updating(n.ID)
+}
+
+// ScheduleTask returns a pending instance as placement sees it. The caller must
+// not change it.
+func (v *View) ScheduleTask(i *Instance) *schedule.Task {
+	need := v.need(i)
+	if t := i.task.Load(); t != nil && t.Need == need {
+		return t
+	}
+	t := &schedule.Task{
+		ID: string(i.Public.InstanceID), Priority: i.Priority, Created: v.ages.seen(i.created), Order: i.created,
+		Image: schedule.Image{Template: string(i.Template.ID), Tag: i.Template.Tag},
+		Arch:  i.Public.Arch, Node: string(i.PinNode), USB: i.Public.USBDevice, Need: need,
+		Groups: v.groupChain(i.Public.GroupID),
+	}
+	if t.Arch != "arm64" && t.Arch != "amd64" {
+		t.Arch = ""
+	}
+	var times map[api.NodeID]int
+	for _, a := range i.Avoid { // oldest first
+		if t.Avoid == nil {
+			t.Avoid = make(map[string]time.Time)
+			times = make(map[api.NodeID]int)
+		}
+		t.Avoid[string(a.Node)] = v.ages.seen(orRev(a.Rev, i.rev)).Add(min(avoidFor<<times[a.Node], maxAvoidFor))
+		times[a.Node]++
+	}
+	if i.Public.GroupID == "" { // else the groups' fallbacks may change
+		i.task.Store(t)
+	}
+	return t
+}
+
+// NodeState returns the documented word for a node's condition.
+func (v *View) NodeState(n *Node) api.NodeState {
+	switch {
+	case v.Lives[n.ID] == nil:
+		return api.NodeOffline
+	case !n.Facts.LicenseValid:
+		return api.NodeInactive
+	case v.Updating(n.ID):
+		return api.NodeUpdating
+	case n.Settings.DrainMode:
+		return api.NodeDrain
+	case v.unhealthy(n):
+		return api.NodeUnhealthy
+	}
+	return api.NodeActive
+}
+
+// unhealthy: all slots are taken and none of the VMs runs.
+func (v *View) unhealthy(n *Node) bool {
+	total, used := v.Capacity(n)
+	if total.VMs == 0 || used.VMs < total.VMs {
+		return false
+	}
+	state := v.States[n.ID]
+	if state == nil || len(state.VMs) < total.VMs {
+		return false // the VMs are being made
+	}
+	for _, vm := range state.VMs {
+		if vm.Running() {
+			return false
+		}
+	}
+	return true
+}
+
+// Updating reports whether the node replaces its agent: it has begun to, and has
+// not been at it for too long.
+func (v *View) Updating(id api.NodeID) bool {
+	for job, j := range v.Jobs {
+		if j.Kind != api.TaskUpgrade || !j.nodes[id] {
+			continue
+		}
+		if at := v.jobNodes[job][id]; at != nil && !at.Ended() && v.age(orRev(at.BegunRev, at.rev), v.Now()) < upgradeLimit {
+			return true
+		}
+	}
+	return false
+}
+
+// groupChain returns a group and its fallbacks, each once.
+func (v *View) groupChain(id api.GroupID) []string {
+	var out []string
+	for id != "" && !slices.Contains(out, string(id)) {
+		out = append(out, string(id))
+		g := v.Groups[id]
+		if g == nil || g.FallbackGroupID == nil {
+			break
+		}
+		id = *g.FallbackGroupID
+	}
+	return out
+}

@@ -1,0 +1,46 @@
+package cloudstore
+
+import (
+	"context"
+	"time"
+
+	api "github.com/ankacluster/ankacluster/controllerapi"
+)
+
+// ConfigureNode changes a node's settings; nil is unchanged.
+func (s *Store) ConfigureNode(ctx context.Context, id api.NodeID, set api.SeedSettings, host *string) error {
+	return s.decide(ctx, func(v *View, _ time.Time) (*change, bool, error) {
+		cur := v.Nodes[id]
+		if cur == nil {
+			return nil, false, ErrNotFound
+		}
+		next := *cur
+		seed(&next.Settings, set)
+		assign(&next.Settings.Host, host)
+		if api.HashPart(next) == api.HashPart(cur) {
+			return nil, false, errNoChange
+		}
+		c := new(change)
+		c.must(nodeKey(id), cur.rev)
+		c.put(nodeKey(id), next)
+		return c, false, nil
+	})
+}
+
+// RestartInstance asks for an instance's VM to be restarted. Its state stays.
+func (s *Store) RestartInstance(ctx context.Context, id api.InstanceID, restart string, task api.RestartTask) error {
+	return s.updateInstance(ctx, id, nil, func(_ *View, i *Instance, now time.Time) error {
+		if i.Buried != nil {
+			return ErrNotFound
+		}
+		if i.Restart != nil && i.Restart.ID == restart {
+			return errNoChange // an earlier attempt of ours went through
+		}
+		st := i.Public.InstanceState
+		if i.Claim == nil || !i.Claim.Done || i.Image != "" || st != api.Started && st != api.Stopped {
+			return ErrBadState
+		}
+		i.Restart = &Restart{ID: restart, At: now, Task: task}
+		return nil
+	})
+}

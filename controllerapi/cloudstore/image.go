@@ -1,0 +1,196 @@
+package cloudstore
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	api "github.com/ankacluster/ankacluster/controllerapi"
+)
+
+// States of a save-image request.
+const (
+	ImagePending = "pending"
+	ImageDone    = "done"
+	ImageError   = "error"
+)
+
+const (
+	// imageSilent is how long a save-image request may go without a report.
+	imageSilent = 30 * time.Minute
+	// recordsFor is how long ended requests and jobs can be asked for.
+	recordsFor = 24 * time.Hour
+)
+
+// Image is a save-image request.
+type Image struct {
+	ID       string            `json:"id"`
+	Instance api.InstanceID    `json:"instance"`
+	Node     api.NodeID        `json:"node"`
+	Attempt  int               `json:"attempt"`
+	Task     api.SaveImageTask `json:"task"`
+	VMID     string            `json:"vmid"` // the VM's own id
+	Status   string            `json:"status"`
+	Error    string            `json:"error,omitempty"`
+	Script   *api.ScriptResult `json:"script,omitempty"`
+	// LongOutput is as in Instance.
+	LongOutput bool      `json:"long_output,omitempty"`
+	Created    time.Time `json:"created"`
+	Seen       time.Time `json:"seen"`
+	Seq        int64     `json:"seq"`
+
+	rev int64
+}
+
+// ErrBadState: the instance is in no state for what was asked.
+var ErrBadState = errors.New("the instance is not in a state for this")
+
+func imageTaskID(id string) api.TaskID { return api.TaskID(taskImage + "." + id) }
+
+// SaveImage asks for an instance's VM to be pushed. task is complete.
+func (s *Store) SaveImage(ctx context.Context, instance api.InstanceID, task api.SaveImageTask, answer any) error {
+	return s.decide(ctx, func(v *View, now time.Time) (*change, bool, error) {
+		i := v.Instances[instance]
+		if i == nil || i.Buried != nil {
+			return nil, false, ErrNotFound
+		}
+		if v.Images[task.RequestID] != nil {
+			return nil, true, errNoChange // an earlier attempt of ours went through
+		}
+		if i.Claim == nil || !i.Claim.Done || i.Image != "" || i.Restart != nil || !mayBecome(i.Public.InstanceState, api.Pushing) {
+			return nil, false, ErrBadState
+		}
+		next := i.clone()
+		next.become(api.Pushing, now)
+		next.Image = task.RequestID
+		img := Image{
+			ID: task.RequestID, Instance: instance, Node: i.Claim.Node, Attempt: i.Attempt, Task: task,
+			Status: ImagePending, Created: now, Seen: now,
+		}
+		if i.Public.VMInfo != nil {
+			img.VMID = i.Public.VMInfo.UUID
+		}
+		c := &change{answer: answer}
+		c.must(instanceKey(instance), i.rev)
+		c.must(dirImage+img.ID, 0)
+		c.must(keyClock, v.clock)
+		c.put(instanceKey(instance), next)
+		c.put(dirImage+img.ID, img)
+		return c, false, nil
+	})
+}
+
+func (s *Store) imageTask(id api.TaskID, ref string) *api.Task {
+	img := record(s, func(v *View) map[string]*Image { return v.Images }, ref)
+	if img == nil {
+		return nil
+	}
+	task := img.Task
+	return &api.Task{ID: id, Kind: api.TaskSaveImage, InstanceID: img.Instance, Attempt: img.Attempt, SaveImage: &task}
+}
+
+// reportImage takes a report of a save-image task.
+func (s *Store) reportImage(ctx context.Context, req *api.ReportRequest, ref string) error {
+	if err := s.storeOutput(ctx, req, dirImage+ref, ref); err != nil {
+		return err
+	}
+	return s.decide(ctx, func(v *View, now time.Time) (*change, bool, error) {
+		img := v.Images[ref]
+		if img == nil {
+			return nil, false, ErrNotFound
+		}
+		if img.Node != req.NodeID {
+			return nil, false, errNotYours
+		}
+		if img.Status != ImagePending {
+			if i := v.Instances[img.Instance]; i == nil || i.Ended() {
+				return nil, false, errNotYours
+			}
+			return nil, false, errNoChange
+		}
+		if req.Seq <= img.Seq {
+			return nil, false, errNoChange
+		}
+		c := new(change)
+		next := *img
+		next.Seq, next.Seen = req.Seq, now
+		if req.Script != nil {
+			next.Script, next.LongOutput = shorten(req.Script)
+		}
+		switch req.Phase {
+		case api.PhaseProgress:
+			if v.age(img.rev, now) < seenEvery {
+				return nil, false, errNoChange
+			}
+		case api.PhaseDone:
+			next.Status = ImageDone
+			v.afterImage(c, img, true, req.VM, now)
+		default:
+			next.Status, next.Error = ImageError, orElse(req.Message, "the node could not save the image")
+			v.afterImage(c, img, false, req.VM, now)
+		}
+		c.must(dirImage+ref, img.rev)
+		c.put(dirImage+ref, next)
+		return c, false, nil
+	})
+}
+
+// afterImage settles the instance of a save-image request that has ended: after
+// a push it disappears, and its node removes what is left of the VM; else it
+// stays.
+func (v *View) afterImage(c *change, img *Image, pushed bool, vm *api.VMInfo, now time.Time) {
+	i := v.Instances[img.Instance]
+	if i == nil || i.Image != img.ID || i.Ended() {
+		return
+	}
+	next := i.clone()
+	next.Image = ""
+	if vm != nil {
+		next.Public.VMInfo = v.complete(img.Node, vm)
+	}
+	next.Public.TS = now
+	switch {
+	case pushed:
+		next.become(api.Terminating, now)
+		next.bury(now)
+	case next.Public.VMInfo != nil && next.Public.VMInfo.Status != "running":
+		next.become(api.Stopped, now)
+	default:
+		next.become(api.Started, now)
+	}
+	c.must(instanceKey(img.Instance), i.rev)
+	c.put(instanceKey(img.Instance), next)
+}
+
+// endImage ends a request that nobody works on any more.
+func (s *Store) endImage(ctx context.Context, id, why string) error {
+	return s.decide(ctx, func(v *View, now time.Time) (*change, bool, error) {
+		img := v.Images[id]
+		if img == nil || img.Status != ImagePending {
+			return nil, true, errNoChange
+		}
+		c := new(change)
+		next := *img
+		next.Status, next.Error, next.Seen = ImageError, why, now
+		c.must(dirImage+id, img.rev)
+		c.put(dirImage+id, next)
+		v.afterImage(c, img, false, nil, now)
+		return c, false, nil
+	})
+}
+
+// stuckImage returns why a request will not end by itself, or "".
+func (v *View) stuckImage(img *Image, now time.Time) string {
+	i := v.Instances[img.Instance]
+	switch {
+	case i == nil || i.Ended():
+		return "the instance was terminated"
+	case i.Image != img.ID:
+		return orElse(i.Public.Message, "the instance is in error")
+	case v.Nodes[img.Node] == nil:
+		return "the node was removed"
+	case v.age(img.rev, now) > imageSilent:
+		return "no report from the node for " + imageSilent.String()
+	}
+	return ""
+}

@@ -1,0 +1,142 @@
+package cloudstore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	api "github.com/ankacluster/ankacluster/controllerapi"
+)
+
+// ErrNotFound: there is no such record.
+var ErrNotFound = errors.New("not found")
+
+// startRequest returns the request that an instance was started by.
+func (s *Store) startRequest(ctx context.Context, i *Instance) (api.StartRequest, error) {
+	var req api.StartRequest
+	kv, err := s.get(ctx, dirRequest+i.Batch)
+	if err != nil {
+		return req, err
+	}
+	if kv == nil {
+		return req, fmt.Errorf("start request %s: %w", i.Batch, ErrNotFound)
+	}
+	return req, json.Unmarshal(kv.Value, &req)
+}
+
+// clone returns a copy to be changed. What its pointers point to is shared.
+func (i *Instance) clone() *Instance {
+	return &Instance{
+		Public: i.Public, Batch: i.Batch, Template: i.Template, Priority: i.Priority, PinNode: i.PinNode,
+		VCPU: i.VCPU, RAM: i.RAM, Attempt: i.Attempt, Claim: i.Claim, Avoid: i.Avoid, Restart: i.Restart,
+		Image: i.Image, LongOutput: i.LongOutput, Buried: i.Buried, Since: i.Since, rev: i.rev, created: i.created,
+	}
+}
+
+// become changes the state, or reports that there is no such way.
+func (i *Instance) become(to api.InstanceState, now time.Time) bool {
+	if !mayBecome(i.Public.InstanceState, to) {
+		return false
+	}
+	if i.Public.InstanceState != to {
+		i.Public.InstanceState = to
+		i.Public.TS = now
+		i.Since = now
+	}
+	return true
+}
+
+// bury takes the instance out of the lists.
+func (i *Instance) bury(now time.Time) { i.Buried = &now }
+
+// updateInstance changes one instance. f is given a copy that it may change; it
+// may be called more than once.
+func (s *Store) updateInstance(ctx context.Context, id api.InstanceID, answer any, f func(v *View, i *Instance, now time.Time) error) error {
+	var before, after *Instance
+	err := s.decide(ctx, func(v *View, now time.Time) (*change, bool, error) {
+		cur := v.Instances[id]
+		before, after = nil, nil
+		if cur == nil {
+			return nil, false, ErrNotFound
+		}
+		next := cur.clone()
+		if err := f(v, next, now); err != nil {
+			return nil, false, err
+		}
+		next.stamp(v.rev)
+		before, after = cur, next
+		c := &change{answer: answer}
+		c.must(instanceKey(id), cur.rev)
+		c.put(instanceKey(id), next)
+		return c, false, nil
+	})
+	if err == nil && before != nil {
+		s.instanceEvent(before, after)
+	}
+	return err
+}
+
+// stamp notes at which revision what is new in the instance was decided.
+func (i *Instance) stamp(rev int64) {
+	if n := len(i.Avoid); n > 0 && i.Avoid[n-1].Rev == 0 {
+		i.Avoid[n-1].Rev = rev // requeue has made the slice anew
+	}
+	if i.Restart != nil && i.Restart.Rev == 0 {
+		restart := *i.Restart
+		restart.Rev = rev
+		i.Restart = &restart
+	}
+}
+
+// Terminate asks for an instance's end. It wins over all that the instance's
+// node may still report. Repeating it is no error.
+func (s *Store) Terminate(ctx context.Context, id api.InstanceID) error {
+	return s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {
+		if i.Ended() {
+			return errNoChange
+		}
+		i.terminate(v, now)
+		return nil
+	})
+}
+
+// terminate begins the end. An instance without a node, or whose node is no
+// more, is at its end at once.
+func (i *Instance) terminate(v *View, now time.Time) {
+	i.become(api.Terminating, now)
+	i.Restart = nil
+	if i.Claim != nil && v.Nodes[i.Claim.Node] != nil {
+		return
+	}
+	i.become(api.Terminated, now)
+	i.bury(now)
+}
+
+// InstanceUpdate is what PUT /api/v1/vm changes; nil is unchanged.
+type InstanceUpdate struct {
+	Name       *string
+	ExternalID *string
+	Metadata   api.Metadata
+}
+
+// UpdateInstance changes what users keep with an instance.
+func (s *Store) UpdateInstance(ctx context.Context, id api.InstanceID, u InstanceUpdate) error {
+	return s.updateInstance(ctx, id, nil, func(_ *View, i *Instance, now time.Time) error {
+		if i.Buried != nil {
+			return ErrNotFound
+		}
+		if u.Name != nil {
+			i.Public.Name = *u.Name
+		}
+		if u.ExternalID != nil {
+			i.Public.ExternalID = *u.ExternalID
+		}
+		if u.Metadata != nil {
+			i.Public.Metadata = u.Metadata
+		}
+		i.Public.TS = now
+		return nil
+	})
+}

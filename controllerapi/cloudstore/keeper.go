@@ -1,0 +1,389 @@
+package cloudstore
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	api "github.com/ankacluster/ankacluster/controllerapi"
+	"go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+)
+
+const (
+	keeperTick = time.Second
+	// clockTick is how often keyClock moves. A creation that was sent before a
+	// move fails after it.
+	clockTick = 20 * time.Second
+	// buriedFor is how long the record of an instance that has left the lists is
+	// kept: longer than a creation that arrives late can be late.
+	buriedFor = 3 * clockTick
+	// unconfirmedFor is how long the record of an instance whose node never
+	// confirmed its end is kept, so that its VM is removed when the node returns.
+	unconfirmedFor = 24 * time.Hour
+	// sweepEvery is how often start requests that no instance has are looked for.
+	sweepEvery = time.Hour
+	// queueLimit is how long an instance may wait for a node.
+	queueLimit = 24 * time.Hour
+	// silentFor is how long a start may go without a report, from an agent that
+	// does not list its tasks.
+	silentFor = 15 * time.Minute
+	// restartLimit is how long a restart may take: a forced stop and a few
+	// attempts to start, each of which has a limit at the node.
+	restartLimit = 30 * time.Minute
+)
+
+// keeper does what one Store of the cloud has to do: it moves the clock, buries
+// and forgets ended instances, and settles those whose node is gone. All of it is
+// compare-and-set, so that two keepers at a time only cost conflicts.
+func (s *Store) keeper(ctx context.Context) {
+	tick := time.NewTicker(keeperTick)
+	defer tick.Stop()
+	var since time.Time // of being keeper, and of etcd taking writes
+	stood := false      // the clock, because etcd took none
+	var ticked, swept, cleaned time.Time
+	offline := make(map[api.NodeID]time.Time) // since when, as far as this keeper saw
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if !s.elected(ctx, "keeper") {
+			since, swept, cleaned = time.Time{}, time.Time{}, time.Time{}
+			clear(offline)
+			s.keeping.Store(false)
+			continue
+		}
+		now := s.now()
+		if since.IsZero() {
+			s.log.Info("this controller is the keeper now")
+			since = now
+			s.keeping.Store(true)
+		}
+		if now.Sub(ticked) >= clockTick {
+			c := new(change)
+			c.put(keyClock, s.clockRecord(now))
+			if _, err := s.commit(ctx, c); err != nil {
+				s.log.Warn("clock not moved", zap.Error(err))
+				stood = true
+				continue // nothing may be forgotten while the clock stands still
+			}
+			ticked = now
+			if stood { // nodes could not be heard either
+				since, stood = s.now(), false
+				clear(offline)
+			}
+		}
+		s.keep(ctx, now, since, offline)
+		if now.Sub(swept) >= sweepEvery {
+			if err := s.sweepRequests(ctx); err != nil {
+				s.log.Warn("start requests not swept", zap.Error(err))
+			} else {
+				swept = now
+			}
+		}
+		if now.Sub(cleaned) >= s.cfg.CleanQueuesInterval {
+			s.cleanQueue(ctx)
+			cleaned = now
+		}
+	}
+}
+
+// sweepRequests deletes start requests that no instance has any more. The record
+// of the last instance takes its request along; this is for what was left when
+// two keepers were at it at the same time.
+func (s *Store) sweepRequests(ctx context.Context) error {
+	next, end := dirRequest, clientv3.GetPrefixRangeEnd(dirRequest)
+	for {
+		resp, err := hedged(ctx, s.readPolicy(), func(ctx context.Context) (*clientv3.GetResponse, error) {
+			return s.etcd.Get(ctx, next, clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithKeysOnly())
+		})
+		if err != nil {
+			return err
+		}
+		// Request and instances are made in one transaction: what is not there at
+		// the revision of this answer will not come.
+		if err := s.WaitRevision(ctx, resp.Header.Revision); err != nil {
+			return err
+		}
+		used := make(map[string]bool)
+		s.Read(func(v *View) {
+			for _, i := range v.Instances {
+				used[i.Batch] = true
+			}
+			for id := range v.batches {
+				used[id] = true
+			}
+		})
+		for _, kv := range resp.Kvs {
+			if used[strings.TrimPrefix(string(kv.Key), dirRequest)] {
+				continue
+			}
+			c := new(change)
+			c.must(string(kv.Key), kv.ModRevision)
+			c.delete(string(kv.Key))
+			if _, err := s.commit(ctx, c); err != nil && !errors.Is(err, errConflict) {
+				return err
+			}
+		}
+		if !resp.More {
+			return nil
+		}
+		next = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
+	}
+}
+
+// cleanQueue ends the wait of instances that no node has taken for a day.
+func (s *Store) cleanQueue(ctx context.Context) {
+	var old []api.InstanceID
+	now := s.now()
+	s.Read(func(v *View) {
+		for id, i := range v.pending {
+			if v.AgeOf(i, now) > queueLimit {
+				old = append(old, id)
+			}
+		}
+	})
+	for _, id := range old {
+		err := s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {
+			if !i.Pending() || v.AgeOf(i, now) <= queueLimit {
+				return errNoChange
+			}
+			i.fail("no node has taken it for "+queueLimit.String(), now)
+			return nil
+		})
+		if err := ignoreGone(err); err != nil {
+			s.log.Warn("instance that waits for ever not ended", zap.String("instance_id", string(id)), zap.Error(err))
+		}
+	}
+}
+
+// Keeping reports whether this Store is the keeper.
+func (s *Store) Keeping() bool { return s.keeping.Load() }
+
+// elected reports whether this Store has the duty, and takes it if it is free.
+func (s *Store) elected(ctx context.Context, duty string) bool {
+	lease := clientv3.LeaseID(s.lease.Load())
+	if lease == 0 {
+		return false
+	}
+	leader := record(s, func(v *View) map[string]*Leader { return v.Leaders }, duty)
+	if leader != nil {
+		return leader.ID == s.leaderID(lease)
+	}
+	c := new(change)
+	c.must(dirLeader+duty, 0)
+	c.put(dirLeader+duty, Leader{ID: s.leaderID(lease)}, clientv3.WithLease(lease))
+	res, err := s.commit(ctx, c)
+	return err == nil && s.WaitRevision(ctx, res.rev) == nil
+}
+
+// leaderID differs between two leases of one Store, so that a duty under an old
+// lease is not taken for one that lasts.
+func (s *Store) leaderID(lease clientv3.LeaseID) string {
+	return s.cfg.ID + "/" + time.Duration(lease).String()
+}
+
+// keep does one round. The view may be behind; every change compares.
+func (s *Store) keep(ctx context.Context, now, since time.Time, offline map[api.NodeID]time.Time) {
+	type job struct {
+		id   api.InstanceID
+		node api.NodeID
+		do   func(ctx context.Context, id api.InstanceID, node api.NodeID) error
+	}
+	var jobs []job
+	// After an outage of ours, nodes get one full timeout to come back.
+	patient := now.Sub(since) < s.cfg.NodeActiveTimeout
+	// A node is offline when it has been silent for its own timeout; what runs on
+	// it may have a longer one.
+	grace := s.cfg.InstanceActiveTimeout - s.cfg.NodeActiveTimeout
+	s.Read(func(v *View) {
+		for id := range v.onNode {
+			if v.Lives[id] != nil {
+				delete(offline, id)
+			} else if _, ok := offline[id]; !ok {
+				offline[id] = now
+			}
+		}
+		for id := range offline {
+			if v.onNode[id] == nil {
+				delete(offline, id)
+			}
+		}
+		for id, i := range v.Instances {
+			var node api.NodeID
+			if i.Claim != nil {
+				node = i.Claim.Node
+			}
+			switch {
+			case v.forgettable(i, now):
+				jobs = append(jobs, job{id, node, s.forget})
+			case i.Buried == nil && i.Ended() && v.AgeOf(i, now) >= s.cfg.InstanceTimeout:
+				jobs = append(jobs, job{id, node, s.buryEnded})
+			case node == "" || i.Public.InstanceState == api.Terminated:
+			case v.Nodes[node] == nil:
+				jobs = append(jobs, job{id, node, s.settleOrphan})
+			case v.Lives[node] == nil && !patient && (!i.Claim.Done || now.Sub(offline[node]) >= grace) && !i.Ended() && i.Public.InstanceState != api.Error:
+				jobs = append(jobs, job{id, node, s.settleOffline})
+			case !i.Claim.Done && !i.Ended() && v.AgeOf(i, now) > silentFor && v.States[node] != nil && v.States[node].TasksHash == "":
+				jobs = append(jobs, job{id, node, s.settleSilent})
+			case v.restartOverdue(i, now):
+				jobs = append(jobs, job{id, node, s.settleRestart})
+			}
+		}
+	})
+	s.keepRequests(ctx, now)
+	s.keepBatches(ctx)
+	for _, j := range jobs {
+		if ctx.Err() != nil {
+			return
+		}
+		if err := ignoreGone(j.do(ctx, j.id, j.node)); err != nil {
+			s.log.Warn("instance not kept", zap.String("instance_id", string(j.id)), zap.Error(err))
+		}
+	}
+}
+
+// keepRequests ends what is stuck of save-image requests, and forgets old ones
+// and old jobs.
+func (s *Store) keepRequests(ctx context.Context, now time.Time) {
+	stuck := make(map[string]string)
+	var oldImages, oldJobs []string
+	s.Read(func(v *View) {
+		for id, img := range v.Images {
+			if img.Status != ImagePending {
+				if v.age(img.rev, now) > recordsFor {
+					oldImages = append(oldImages, id)
+				}
+			} else if why := v.stuckImage(img, now); why != "" {
+				stuck[id] = why
+			}
+		}
+		for id, j := range v.Jobs {
+			if v.age(j.rev, now) > recordsFor+jobLimit {
+				oldJobs = append(oldJobs, id)
+			}
+		}
+	})
+	for id, why := range stuck {
+		if err := s.endImage(ctx, id, why); err != nil {
+			s.log.Warn("stuck save-image request not ended", zap.String("request", id), zap.Error(err))
+		}
+	}
+	for _, id := range oldImages {
+		c := new(change)
+		c.delete(dirImage + id)
+		c.delete(outputKey(id, "stdout"))
+		c.delete(outputKey(id, "stderr"))
+		if _, err := s.commit(ctx, c); err != nil {
+			s.log.Warn("old save-image request not forgotten", zap.String("request", id), zap.Error(err))
+		}
+	}
+	for _, id := range oldJobs {
+		if err := s.forgetJob(ctx, id); err != nil {
+			s.log.Warn("old job not forgotten", zap.String("job", id), zap.Error(err))
+		}
+	}
+}
+
+// forgettable reports whether the record of an ended instance has done its duty.
+// A creation that is still on its way fails once keyClock has moved since the
+// burial.
+func (v *View) forgettable(i *Instance, now time.Time) bool {
+	if i.Buried == nil || v.clock <= i.rev {
+		return false
+	}
+	if i.Public.InstanceState == api.Terminated {
+		return v.AgeOf(i, now) >= buriedFor
+	}
+	return v.AgeOf(i, now) >= unconfirmedFor
+}
+
+func (s *Store) buryEnded(ctx context.Context, id api.InstanceID, _ api.NodeID) error {
+	return s.updateInstance(ctx, id, nil, func(_ *View, i *Instance, now time.Time) error {
+		if i.Buried != nil || !i.Ended() {
+			return errNoChange
+		}
+		i.bury(now)
+		return nil
+	})
+}
+
+// forget deletes the record, and the start request if it is the last of it.
+func (s *Store) forget(ctx context.Context, id api.InstanceID, _ api.NodeID) error {
+	return s.decide(ctx, func(v *View, now time.Time) (*change, bool, error) {
+		i := v.Instances[id]
+		if i == nil || !v.forgettable(i, now) || v.batches[i.Batch] != nil {
+			return nil, true, errNoChange
+		}
+		c := new(change)
+		c.must(instanceKey(id), i.rev)
+		c.delete(instanceKey(id))
+		last := true
+		for other, o := range v.Instances {
+			if other != id && o.Batch == i.Batch {
+				last = false
+				break
+			}
+		}
+		if last {
+			c.delete(dirRequest + i.Batch)
+		}
+		// Also of an instance that ended while they were stored.
+		c.delete(outputKey(string(id), "stdout"))
+		c.delete(outputKey(string(id), "stderr"))
+		if addr := i.Public.MACAddress; v.MACs[addr] != nil && v.MACs[addr].Instance == id {
+			c.delete(dirMAC + addr)
+		}
+		return c, false, nil
+	})
+}
+
+// settleOffline settles an instance whose node has been away for its timeout.
+func (s *Store) settleOffline(ctx context.Context, id api.InstanceID, node api.NodeID) error {
+	return s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {
+		if i.Ended() || i.Claim == nil || i.Claim.Node != node || v.Lives[node] != nil {
+			return errNoChange
+		}
+		if !i.Claim.Done {
+			i.requeue("node is offline", now)
+			return nil
+		}
+		if i.Public.InstanceState == api.Error {
+			return errNoChange
+		}
+		i.fail("node is offline", now)
+		return nil
+	})
+}
+
+func (s *Store) settleSilent(ctx context.Context, id api.InstanceID, node api.NodeID) error {
+	return s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {
+		if i.Ended() || i.Claim == nil || i.Claim.Node != node || i.Claim.Done || v.AgeOf(i, now) <= silentFor {
+			return errNoChange
+		}
+		if i.Attempt >= maxAttempts {
+			i.fail("no report from the node", now)
+			return nil
+		}
+		i.requeue("no report from the node", now)
+		return nil
+	})
+}
+
+// restartOverdue reports whether a restart has taken too long.
+func (v *View) restartOverdue(i *Instance, now time.Time) bool {
+	return i.Restart != nil && !i.Ended() && v.age(orRev(i.Restart.Rev, i.rev), now) > restartLimit
+}
+
+func (s *Store) settleRestart(ctx context.Context, id api.InstanceID, _ api.NodeID) error {
+	return s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {
+		if !v.restartOverdue(i, now) {
+			return errNoChange
+		}
+		i.fail("not restarted within "+restartLimit.String(), now)
+		return nil
+	})
+}

@@ -1,0 +1,72 @@
+package cloudstore
+
+import (
+	"strings"
+
+	"github.com/ankacluster/ankacluster/controllerapi"
+)
+
+// Prefix is above all keys of a cloud.
+const Prefix = "/ankacluster/"
+
+// Watched state, each a JSON record.
+const (
+	watched = Prefix + "s/"
+
+	keyMeta    = watched + "meta"    // the cloud's identity, written once
+	keyClock   = watched + "clock"   // moves on every clockTick; see keeper.go
+	keyCluster = watched + "cluster" // the announced lists with their generation
+
+	dirInstance = watched + "instance/"
+	dirNode     = watched + "node/"   // facts, settings, session
+	dirState    = watched + "state/"  // what the node's last changed sync said
+	dirLive     = watched + "live/"   // on the node's lease
+	dirLedger   = watched + "ledger/" // tasks handed to the node
+	dirGroup    = watched + "group/"
+	dirMember   = watched + "member/"  // nodes of a group
+	dirImage    = watched + "image/"   // save-image requests
+	dirJob      = watched + "job/"     // one task for each of several nodes
+	dirJobNode  = watched + "jobnode/" // how it stands at a node: <job>/<node>
+	dirServer   = watched + "server/"  // announcements, on the controllers' leases
+	dirBatch    = watched + "batch/"   // start requests that take several transactions
+	dirLoad     = watched + "load/"    // nodes' load, broadcast by controllers
+	dirLeader   = watched + "leader/"
+	dirMAC      = watched + "mac/"  // addresses in use
+	dirSize     = watched + "size/" // what VMs of a template take, by template
+
+	keyMACPool = watched + "macpool"
+)
+
+// State that is read when it is needed.
+const (
+	unwatched  = Prefix + "u/"
+	dirRequest = unwatched + "request/" // start requests by batch
+	dirIdem    = unwatched + "idem/"
+	dirOutput  = unwatched + "output/" // scripts' long outputs by instance
+)
+
+func instanceKey(id controllerapi.InstanceID) string { return dirInstance + string(id) }
+func nodeKey(id controllerapi.NodeID) string         { return dirNode + string(id) }
+func stateKey(id controllerapi.NodeID) string        { return dirState + string(id) }
+func liveKey(id controllerapi.NodeID) string         { return dirLive + string(id) }
+func groupKey(id controllerapi.GroupID) string       { return dirGroup + string(id) }
+func memberKey(id controllerapi.GroupID) string      { return dirMember + string(id) }
+func ledgerKey(id controllerapi.NodeID) string       { return dirLedger + string(id) }
+
+// Task ids carry what they are about, so that a report finds its record without
+// an index: kind letter, record, and what tells repeats apart. Node ids come
+// last, because they may hold dots.
+const (
+	taskStart     = "s" // s.<instance>.<attempt>
+	taskTerminate = "t" // t.<instance>
+	taskRestart   = "r" // r.<instance>.<restart>
+	taskImage     = "i" // i.<image request>
+	taskJob       = "j" // j.<job>.<node>
+)
+
+// splitTask returns the kind letter and the rest's first part and remainder.
+func splitTask(id controllerapi.TaskID) (kind, ref, rest string) {
+	kind, tail, _ := strings.Cut(string(id), ".")
+	ref, rest, _ = strings.Cut(tail, ".")
+	return kind, ref, rest
+}

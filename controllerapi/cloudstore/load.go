@@ -1,0 +1,97 @@
+package cloudstore
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	api "github.com/ankacluster/ankacluster/controllerapi"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+)
+
+// Loads move all the time and are worth little an hour later. Each Store collects
+// what moved noticeably and overwrites one key with it every few seconds: all
+// Stores see it pass by, at the cost of one write for any number of nodes.
+
+const (
+	loadEvery = 10 * time.Second
+	// maxLoads in one broadcast keep it well below what etcd takes.
+	maxLoads = 2000
+)
+
+// noteLoad takes a node's load, to be told if it moved so far that a person would
+// see it.
+func (s *Store) noteLoad(id api.NodeID, load api.NodeLoad) {
+	s.mu.RLock()
+	known, ok := s.view.Loads[id]
+	s.mu.RUnlock()
+	if ok && diff(known.CPUUtil, load.CPUUtil) < 0.1 && diff(known.RAMUtil, load.RAMUtil) < 0.1 &&
+		diff(float64(known.FreeDiskSpace), float64(load.FreeDiskSpace)) < 1e9 &&
+		diff(float64(known.AnkaDiskUsage), float64(load.AnkaDiskUsage)) < 1e9 &&
+		sameNumbers(known.Numbers, load.Numbers) {
+		return
+	}
+	s.loadMu.Lock()
+	defer s.loadMu.Unlock()
+	s.loads[id] = load
+}
+
+func sameNumbers(a, b *api.NodeNumbers) bool {
+	return a == b || a != nil && b != nil && *a == *b
+}
+
+func diff(a, b float64) float64 { return max(a-b, b-a) }
+
+// broadcastLoads tells the other Stores of loads until ctx ends.
+func (s *Store) broadcastLoads(ctx context.Context) {
+	tick := time.NewTicker(loadEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		loads := s.takeLoads()
+		lease := clientv3.LeaseID(s.lease.Load())
+		if len(loads) == 0 || lease == 0 {
+			continue
+		}
+		c := new(change)
+		c.put(dirLoad+s.cfg.ID, loads, clientv3.WithLease(lease))
+		if _, err := s.commit(ctx, c); err != nil && ctx.Err() == nil {
+			s.log.Warn("nodes' load not told", zap.Error(err)) // later syncs tell it again
+		}
+	}
+}
+
+func (s *Store) takeLoads() map[api.NodeID]api.NodeLoad {
+	s.loadMu.Lock()
+	defer s.loadMu.Unlock()
+	out := make(map[api.NodeID]api.NodeLoad, min(len(s.loads), maxLoads))
+	for id, load := range s.loads {
+		if len(out) == maxLoads {
+			break
+		}
+		out[id] = load
+		delete(s.loads, id)
+	}
+	return out
+}
+
+// applyLoads merges a broadcast.
+func (v *View) applyLoads(kv *mvccpb.KeyValue) error {
+	if kv == nil {
+		return nil
+	}
+	var loads map[api.NodeID]api.NodeLoad
+	if err := json.Unmarshal(kv.Value, &loads); err != nil {
+		return err
+	}
+	for id, load := range loads {
+		v.Loads[id] = load
+	}
+	return nil
+}

@@ -1,0 +1,237 @@
+package cloudstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/etcdkit"
+	"go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+)
+
+// Config of a Store.
+type Config struct {
+	// ID names this Store among those of the cloud.
+	ID string
+	// CloudID, when set, is the cloud that etcd must hold; an etcd without it is
+	// refused, because it has probably lost its data.
+	CloudID string
+	// RequestTimeout bounds what one call spends on an etcd that does not
+	// answer, with all repeats.
+	RequestTimeout time.Duration
+	// NodeActiveTimeout is how long after its last sync a node is Offline.
+	NodeActiveTimeout time.Duration
+	// InstanceActiveTimeout is how long an instance may be without word from its
+	// node before it is failed.
+	InstanceActiveTimeout time.Duration
+	// InstanceTimeout is how long an ended instance stays in lists.
+	InstanceTimeout time.Duration
+	// UnknownVMThreshold is how many syncs must show a managed VM that belongs
+	// to no instance before it is removed.
+	UnknownVMThreshold int
+	// MACRange is what addresses instances are given from, and MACTries how many
+	// are looked at from a random place before the range is searched.
+	MACRange MACRange
+	MACTries int
+	// CleanQueuesInterval is how often instances are looked for that have waited
+	// for a node for a day; they are in error then.
+	CleanQueuesInterval time.Duration
+	// ServerLease is the life of an announcement, and of a duty, after its
+	// holder died.
+	ServerLease time.Duration
+	// ClockOffset is how far this machine's clock is taken to be ahead, for tests
+	// of clocks that differ. No decision may depend on it.
+	ClockOffset time.Duration
+}
+
+// DefaultConfig returns the documented defaults.
+func DefaultConfig() Config {
+	return Config{
+		RequestTimeout:        10 * time.Second, // CI clients give up after that
+		NodeActiveTimeout:     2 * time.Minute,
+		InstanceActiveTimeout: 2 * time.Minute,
+		InstanceTimeout:       time.Minute,
+		UnknownVMThreshold:    30,
+		CleanQueuesInterval:   time.Hour,
+		ServerLease:           10 * time.Second, // five election timeouts of a slow etcd
+	}
+}
+
+// Validate reports every wrong field.
+func (c Config) Validate() error {
+	var errs []error
+	if c.ID == "" {
+		errs = append(errs, errors.New("ID must not be empty"))
+	}
+	for _, d := range []struct {
+		name string
+		got  time.Duration
+		min  time.Duration
+	}{
+		{"RequestTimeout", c.RequestTimeout, 100 * time.Millisecond},
+		{"NodeActiveTimeout", c.NodeActiveTimeout, time.Second},
+		{"InstanceActiveTimeout", c.InstanceActiveTimeout, time.Second},
+		{"InstanceTimeout", c.InstanceTimeout, 0},
+		{"CleanQueuesInterval", c.CleanQueuesInterval, time.Second},
+		{"ServerLease", c.ServerLease, time.Second},
+	} {
+		if d.got < d.min {
+			errs = append(errs, fmt.Errorf("%s is %v: it must be at least %v", d.name, d.got, d.min))
+		}
+	}
+	if c.UnknownVMThreshold < 1 {
+		errs = append(errs, fmt.Errorf("UnknownVMThreshold is %d: it must be at least 1", c.UnknownVMThreshold))
+	}
+	return errors.Join(errs...)
+}
+
+// Store is the cloud's state. It is safe for concurrent use. Calls wait until
+// Run has loaded the state.
+type Store struct {
+	cfg  Config
+	etcd *clientv3.Client
+	log  *zap.Logger
+
+	// OnChange, when set before Run, is called after each batch of events, from
+	// the watching goroutine: it must be quick, and must not call Fresh.
+	OnChange func(Changes)
+	// OnEvent, when set before Run, is told of what this Store has brought about,
+	// once for the whole cloud. It must be quick.
+	OnEvent func(kind string, facts map[string]any)
+	// Starts, when set before Run, hears how the starts go whose changes this
+	// Store makes. It must be quick.
+	Starts StartObserver
+
+	mu      sync.RWMutex
+	view    *View         // guarded by mu
+	rev     int64         // guarded by mu; the view is all of etcd's state up to it
+	ages    *ages         // guarded by mu
+	of      origin        // guarded by mu; the etcd that the view is of
+	waiters []waiter      // guarded by mu
+	lagging chan struct{} // capacity 1: somebody waits for the watch
+
+	restored chan struct{} // capacity 1: etcd's history is not the one that was followed
+
+	reads, writes etcdkit.Pace // of calls to etcd
+
+	freshMu   sync.Mutex
+	freshNext *freshRound // guarded by freshMu
+	proven    time.Time   // guarded by freshMu; the view holds all that was acknowledged before
+	freshKick chan struct{}
+	proveKick chan struct{} // capacity 1: the proof gets old
+
+	joins chan struct{} // a place for each node that joins at a time
+
+	idemMu    sync.Mutex // held across a grant: the others need its result
+	idemID    clientv3.LeaseID
+	idemSince time.Time
+
+	loaded   chan struct{} // closed once the view is complete
+	loadOnce sync.Once
+
+	keeping  atomic.Bool  // this Store is the keeper
+	lease    atomic.Int64 // the announcement's lease, 0 for none
+	announce announcement
+	loadMu   sync.Mutex
+	loads    map[api.NodeID]api.NodeLoad // guarded by loadMu; to be broadcast
+	renewer  *renewer
+	renewed  sync.Map // NodeID -> time.Time of the last renewal that we know of
+}
+
+// New returns a Store on the etcd that client reaches. It starts nothing.
+func New(cfg Config, client *clientv3.Client, log *zap.Logger) (*Store, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Store{
+		cfg: cfg, etcd: client, log: log,
+		view:      newView(),
+		loads:     make(map[api.NodeID]api.NodeLoad),
+		lagging:   make(chan struct{}, 1),
+		restored:  make(chan struct{}, 1),
+		freshKick: make(chan struct{}, 1),
+		proveKick: make(chan struct{}, 1),
+		joins:     make(chan struct{}, maxJoins),
+		loaded:    make(chan struct{}),
+		announce:  announcement{kick: make(chan struct{}, 1)},
+	}
+	s.ages = s.view.ages
+	s.ages.offset.Store(int64(cfg.ClockOffset))
+	s.renewer = newRenewer(clientv3.RetryLeaseClient(client), log, s.NoteRenewed)
+	return s, nil
+}
+
+// Run keeps the Store working until ctx ends. It returns an error at once when
+// etcd holds another cloud than the configured one.
+func (s *Store) Run(ctx context.Context) error {
+	if err := s.bootstrap(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { s.watch(ctx); return nil })
+	g.Go(func() error { s.readRevisions(ctx); return nil })
+	g.Go(func() error { s.announcer(ctx); return nil })
+	g.Go(func() error { s.keeper(ctx); return nil })
+	g.Go(func() error { s.broadcastLoads(ctx); return nil })
+	g.Go(func() error { s.renewer.run(ctx); return nil })
+	g.Go(func() error { s.prove(ctx); return nil })
+	return g.Wait()
+}
+
+func (s *Store) now() time.Time { return time.Now().UTC().Add(time.Duration(s.ages.offset.Load())) }
+
+// Now is this machine's clock: for stamps, and for ages of what this Store saw.
+func (s *Store) Now() time.Time { return s.now() }
+
+// Advance lets time pass for this Store, for tests.
+func (s *Store) Advance(d time.Duration) { s.ages.offset.Add(int64(d)) }
+
+func (s *Store) clockRecord(now time.Time) clockRecord {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.ages.record(now)
+}
+
+// Read calls f with the state as it is in memory. f must not block.
+func (s *Store) Read(f func(v *View)) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	f(s.view)
+}
+
+// Loaded is closed once the state is in memory for the first time.
+func (s *Store) Loaded() <-chan struct{} { return s.loaded }
+
+// CloudID returns the cloud's id, "" before the state is loaded.
+func (s *Store) CloudID() (id string) {
+	s.Read(func(v *View) {
+		if v.Meta != nil {
+			id = v.Meta.CloudID
+		}
+	})
+	return id
+}
+
+// record returns a record of the view.
+func record[K comparable, T any](s *Store, table func(*View) map[K]*T, id K) *T {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return table(s.view)[id]
+}
+
+func (s *Store) instance(id api.InstanceID) *Instance {
+	return record(s, func(v *View) map[api.InstanceID]*Instance { return v.Instances }, id)
+}
+
+func (s *Store) node(id api.NodeID) *Node {
+	return record(s, func(v *View) map[api.NodeID]*Node { return v.Nodes }, id)
+}

@@ -1,0 +1,460 @@
+package cloudstore
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"hash/fnv"
+	"slices"
+	"strings"
+	"time"
+
+	api "github.com/ankacluster/ankacluster/controllerapi"
+	"go.uber.org/zap"
+)
+
+// settle is how long what a node says may be older than what it has reported
+// otherwise: a VM that is missing from its list within that time of a change is
+// not missing yet.
+const settle = 15 * time.Second
+
+// Synced is what a node is told.
+type Synced struct {
+	Resync      bool
+	Settings    api.NodeSettings
+	Assignments api.Assignments
+}
+
+const (
+	// quietFor is how old the view may be that a heartbeat without news is
+	// answered from: less than the time to the node's next one. It bridges an
+	// election of etcd, and a time when nodes join faster than etcd can write.
+	quietFor = 3 * time.Second
+	// proveAfter is the age at which a younger proof is asked for, without waiting.
+	proveAfter = quietFor / 6
+)
+
+// Sync takes a node's heartbeat: it stores what changed, brings the node's
+// instances in line with its VMs, and renews its lease.
+func (s *Store) Sync(ctx context.Context, req *api.SyncRequest) (Synced, error) {
+	if out, ok := s.quiet(req); ok {
+		s.noteLoad(req.NodeID, req.Load)
+		return out, nil
+	}
+	var out Synced
+	if err := s.Fresh(ctx); err != nil {
+		return out, err
+	}
+	if err := s.checkSession(req.NodeID, req.Session); err != nil {
+		return out, err
+	}
+	s.noteLoad(req.NodeID, req.Load)
+	resync, err := s.take(ctx, req)
+	if err != nil && !errors.Is(err, ErrNoSpace) {
+		return out, err
+	}
+	// A full etcd renews leases all the same: the node lives, though what it says
+	// cannot be stored.
+	if err := errors.Join(err, s.renew(ctx, req.NodeID, req.Session, false)); err != nil {
+		return out, err
+	}
+	out.Resync = resync
+	s.Read(func(v *View) {
+		if n := v.Nodes[req.NodeID]; n != nil {
+			out.Settings = v.SettingsOf(n)
+			out.Assignments = v.assignments(n, req.Seq, s.cfg.UnknownVMThreshold, s.now(), resync)
+		}
+	})
+	return out, nil
+}
+
+// take stores what a heartbeat says and brings the node's instances in line with
+// it. It reports whether a part is missing.
+func (s *Store) take(ctx context.Context, req *api.SyncRequest) (resync bool, err error) {
+	resync, err = s.storeState(ctx, req)
+	if err != nil || resync {
+		return resync, err
+	}
+	return false, s.reconcile(ctx, req)
+}
+
+// quiet answers a heartbeat that brings no news and gets none, from a view that
+// was complete a moment ago. That is nearly every one, and to prove the view
+// fresh for each would be most of the cloud's work. What the view lacks of the
+// last moment, the next heartbeat brings; whatever is not the same on both sides
+// is looked at on a fresh view. A part that was sent is news by itself: a node
+// that was in this state before, and in another meanwhile, would be taken for
+// unchanged on a view that lacks the other one, and that stays stored.
+func (s *Store) quiet(req *api.SyncRequest) (out Synced, ok bool) {
+	if req.Facts != nil || req.VMs != nil || req.Images != nil || req.Tasks != nil {
+		return out, false
+	}
+	proof := s.proof()
+	if proof >= proveAfter {
+		select {
+		case s.proveKick <- struct{}{}:
+		default:
+		}
+	}
+	if proof >= quietFor {
+		return out, false
+	}
+	now := s.now()
+	age := time.Since(s.Renewed(req.NodeID))
+	if age >= s.renewEvery() {
+		return out, false
+	}
+	var live *Live
+	s.Read(func(v *View) {
+		n, state := v.Nodes[req.NodeID], v.States[req.NodeID]
+		live = v.Lives[req.NodeID]
+		if n == nil || n.Session != req.Session || state == nil || state.Session != req.Session || state.Seq > req.Seq ||
+			live == nil || live.Session != req.Session {
+			return
+		}
+		if (api.PartHashes{Facts: n.FactsHash, VMs: state.VMsHash, Images: state.ImagesHash, Tasks: state.TasksHash}) != req.Hashes {
+			return
+		}
+		for i := range state.VMs {
+			vm := &state.VMs[i]
+			if vm.Managed && (v.Instances[vm.Instance] == nil) != (vm.UnknownSince != 0) {
+				return
+			}
+		}
+		for _, i := range v.onNode[n.ID] {
+			if !i.Ended() && i.clone().observe(v, req, nil, now) == nil {
+				return
+			}
+		}
+		out.Settings = v.SettingsOf(n)
+		out.Assignments = v.assignments(n, req.Seq, s.cfg.UnknownVMThreshold, now, false)
+		ok = out.Settings.Generation == req.SettingsGeneration && out.Assignments.Generation == req.AssignmentGeneration
+	})
+	if ok && age >= s.renewAfter() {
+		s.renewer.ask(req.NodeID, live.lease) // a lease that is lost ends the node's Live, which is news
+	}
+	return out, ok
+}
+
+// CheckSession returns ErrUnknownNode or ErrSessionEnded unless session is the
+// node's present one.
+func (s *Store) CheckSession(ctx context.Context, id api.NodeID, session string) error {
+	if s.checkSession(id, session) == nil {
+		return nil
+	}
+	if err := s.Fresh(ctx); err != nil {
+		return err
+	}
+	return s.checkSession(id, session)
+}
+
+// checkSession looks at the view, which must be fresh for a refusal to count.
+func (s *Store) checkSession(id api.NodeID, session string) error {
+	n := s.node(id)
+	if n == nil {
+		return ErrUnknownNode
+	}
+	if n.Session != session {
+		return ErrSessionEnded
+	}
+	return nil
+}
+
+// storeState stores the parts that differ from what is stored. It reports
+// whether a part that differs was not sent.
+func (s *Store) storeState(ctx context.Context, req *api.SyncRequest) (resync bool, err error) {
+	if state := record(s, func(v *View) map[api.NodeID]*State { return v.States }, req.NodeID); state == nil || state.Session != req.Session {
+		admitted, err := s.admit(ctx)
+		if err != nil {
+			return false, err
+		}
+		defer admitted()
+	}
+	rev, err := s.decideAt(ctx, func(v *View, now time.Time) (*change, bool, error) {
+		n := v.Nodes[req.NodeID]
+		if n == nil {
+			return nil, true, ErrUnknownNode
+		}
+		if n.Session != req.Session {
+			return nil, true, ErrSessionEnded
+		}
+		cur := v.States[req.NodeID]
+		next := State{}
+		if cur != nil {
+			next = *cur
+		}
+		if cur != nil && cur.Session == req.Session && cur.Seq > req.Seq {
+			return nil, true, errNoChange // a later sync overtook this one
+		}
+		sameSession := next.Session == req.Session
+		next.Session = req.Session
+		resync = false
+		if req.VMs != nil && next.VMsHash != req.Hashes.VMs {
+			next.VMs, next.VMsHash = stateVMs(*req.VMs), req.Hashes.VMs
+		}
+		if req.Images != nil {
+			next.Images, next.ImagesHash = *req.Images, req.Hashes.Images
+		}
+		if req.Tasks != nil {
+			next.Tasks, next.TasksHash = *req.Tasks, req.Hashes.Tasks
+		}
+		factsHash := n.FactsHash
+		if req.Facts != nil {
+			factsHash = req.Hashes.Facts
+		}
+		resync = next.VMsHash != req.Hashes.VMs || next.ImagesHash != req.Hashes.Images ||
+			next.TasksHash != req.Hashes.Tasks || factsHash != req.Hashes.Facts
+		flagged := v.flagUnknown(&next, cur, sameSession, req.Seq)
+		stateChanged := cur == nil || !sameSession || flagged || next.VMsHash != cur.VMsHash ||
+			next.ImagesHash != cur.ImagesHash || next.TasksHash != cur.TasksHash
+		factsChanged := factsHash != n.FactsHash
+		if !stateChanged && !factsChanged {
+			return nil, true, errNoChange
+		}
+		next.Seq, next.At = req.Seq, now
+		c := new(change)
+		c.must(nodeKey(n.ID), n.rev) // a removed node must not come back half
+		if stateChanged {
+			rev := int64(0)
+			if cur != nil {
+				rev = cur.rev
+			}
+			c.must(stateKey(n.ID), rev)
+			c.put(stateKey(n.ID), next)
+		}
+		if factsChanged {
+			node := *n
+			node.Facts, node.FactsHash = *req.Facts, factsHash
+			c.put(nodeKey(n.ID), node)
+		}
+		return c, false, nil
+	})
+	if err != nil {
+		return false, err
+	}
+	return resync, s.WaitRevision(ctx, rev) // what follows looks at it
+}
+
+func stateVMs(vms []api.VMReport) []StateVM {
+	out := make([]StateVM, 0, len(vms))
+	for _, vm := range vms {
+		out = append(out, StateVM{
+			Instance: vm.InstanceID, Attempt: vm.Attempt, Managed: vm.Managed,
+			UUID: vm.Info.UUID, Status: vm.Info.Status, VCPU: vm.VCPU, RAM: vm.RAM,
+		})
+	}
+	return out
+}
+
+// flagUnknown marks managed VMs that belong to no instance with the sync that
+// first showed it, so that reports are counted without a write for each. It
+// reports whether a mark differs from those of cur.
+func (v *View) flagUnknown(next, cur *State, sameSession bool, seq int64) (changed bool) {
+	since := make(map[string]int64)
+	if cur != nil && sameSession {
+		for _, vm := range cur.VMs {
+			since[vm.UUID] = vm.UnknownSince
+		}
+	}
+	next.VMs = slices.Clone(next.VMs)
+	for i := range next.VMs {
+		vm := &next.VMs[i]
+		vm.UnknownSince = 0
+		if vm.Managed && v.Instances[vm.Instance] == nil {
+			vm.UnknownSince = seq
+			if was := since[vm.UUID]; was != 0 {
+				vm.UnknownSince = was
+			}
+		}
+		changed = changed || vm.UnknownSince != since[vm.UUID]
+	}
+	return changed
+}
+
+// assignments is the desired state of a node. all lists claims that are under way
+// too: when it is not known which tasks the node holds, it may hold them already,
+// and would drop what is missing here.
+func (v *View) assignments(n *Node, seq int64, threshold int, now time.Time, all bool) api.Assignments {
+	out := api.Assignments{Instances: []api.Assignment{}}
+	for id, i := range v.onNode[n.ID] {
+		if !all && v.underWay(n, i, now) {
+			continue
+		}
+		out.Instances = append(out.Instances, api.Assignment{
+			InstanceID: id, Attempt: i.Attempt, TaskID: i.TaskID(),
+			Terminate: i.Public.InstanceState == api.Terminating,
+		})
+	}
+	slices.SortFunc(out.Instances, func(a, b api.Assignment) int {
+		return strings.Compare(string(a.InstanceID), string(b.InstanceID))
+	})
+	if state := v.States[n.ID]; state != nil && state.Session == n.Session {
+		for _, vm := range state.VMs {
+			if vm.Managed && vm.UUID != "" && v.unwanted(n, vm, seq, threshold, now) {
+				out.Remove = append(out.Remove, vm.UUID)
+			}
+		}
+		slices.Sort(out.Remove)
+	}
+	out.Generation = generation(out)
+	return out
+}
+
+// underWay reports whether a claim may still be on its way to its node. It is not
+// listed yet: an agent that finds a claim it knows nothing of hands it back, and
+// would then be given it all the same.
+func (v *View) underWay(n *Node, i *Instance, now time.Time) bool {
+	if i.Ended() || i.Claim.Done || i.Claim.Seq > 0 || i.Claim.Session != n.Session || v.AgeOf(i, now) > settle {
+		return false
+	}
+	state := v.States[n.ID]
+	return state == nil || !slices.Contains(state.Tasks, i.TaskID())
+}
+
+// unwanted reports whether a managed VM shall be removed: it is of an attempt
+// that was superseded, it outlived its confirmed end, or it was shown often
+// enough without an instance.
+func (v *View) unwanted(n *Node, vm StateVM, seq int64, threshold int, now time.Time) bool {
+	i := v.Instances[vm.Instance]
+	switch {
+	case i == nil:
+		return vm.UnknownSince != 0 && seq-vm.UnknownSince+1 >= int64(threshold)
+	case i.Attempt != vm.Attempt || i.Claim == nil || i.Claim.Node != n.ID:
+		return true
+	case i.Public.InstanceState == api.Terminated:
+		return v.AgeOf(i, now) > settle
+	}
+	return false
+}
+
+// noneAssigned is the generation of a node without instances.
+var noneAssigned = hashed(api.Assignments{Instances: []api.Assignment{}})
+
+func generation(a api.Assignments) string {
+	if len(a.Instances) == 0 && len(a.Remove) == 0 {
+		return noneAssigned
+	}
+	return hashed(a)
+}
+
+func hashed(a api.Assignments) string {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(api.HashPart(a)))
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// reconcile brings the instances on a node in line with what it says of its VMs
+// and tasks.
+func (s *Store) reconcile(ctx context.Context, req *api.SyncRequest) error {
+	infos := make(map[api.InstanceID]*api.VMReport)
+	if req.VMs != nil {
+		for i := range *req.VMs {
+			vm := &(*req.VMs)[i]
+			if vm.InstanceID != "" {
+				infos[vm.InstanceID] = vm
+			}
+		}
+	}
+	var changed []api.InstanceID
+	s.Read(func(v *View) {
+		now := s.now()
+		for id, i := range v.onNode[req.NodeID] {
+			if i.clone().observe(v, req, infos[id], now) == nil {
+				changed = append(changed, id)
+			}
+		}
+	})
+	for _, id := range changed {
+		err := s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {
+			if i.Claim == nil || i.Claim.Node != req.NodeID {
+				return errNoChange
+			}
+			return i.observe(v, req, infos[id], now)
+		})
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			s.log.Warn("instance not brought in line with its VM", zap.String("instance_id", string(id)), zap.Error(err))
+			return err
+		}
+	}
+	return nil
+}
+
+// observe takes what a node's sync says of the instance. vm is the full report
+// of its VM if the sync carried one.
+func (i *Instance) observe(v *View, req *api.SyncRequest, vm *api.VMReport, now time.Time) error {
+	state := v.States[req.NodeID]
+	if state == nil || state.Session != req.Session || i.Ended() || i.Claim == nil {
+		return errNoChange
+	}
+	var seen *StateVM
+	for k := range state.VMs {
+		if state.VMs[k].Instance == i.Public.InstanceID && state.VMs[k].Attempt == i.Attempt {
+			seen = &state.VMs[k]
+		}
+	}
+	before := i.clone()
+	newSession := i.Claim.Session != req.Session
+	switch {
+	case !i.Claim.Done:
+		i.observeStarting(v, state, req, newSession, now)
+	case i.Restart != nil || i.Image != "" || i.Public.InstanceState == api.Error:
+		// What happens to the VM now is part of the work.
+	case seen == nil:
+		if newSession {
+			i.fail("VM is gone since the agent or its host restarted", now)
+		} else if v.AgeOf(i, now) > settle {
+			i.fail("VM is gone from the node", now)
+		}
+	case seen.Running():
+		if i.Public.InstanceState != api.Started {
+			i.become(api.Started, now)
+		}
+	case seen.Status == "stopped" || seen.Status == "suspended":
+		if newSession && i.Public.InstanceState == api.Started {
+			i.fail("VM was stopped while the agent or its host restarted", now)
+		} else if i.Public.InstanceState != api.Stopped && v.AgeOf(i, now) > settle/3 {
+			i.become(api.Stopped, now)
+		}
+	case seen.Status == "failed":
+		i.fail("VM failed", now)
+	}
+	if i.Claim != nil && i.Claim.Done && newSession && seen != nil {
+		claim := *i.Claim // adopted by the new session
+		claim.Session = req.Session
+		i.Claim = &claim
+	}
+	// A copy of an old heartbeat, such as one that a stopped controller finds when
+	// it goes on, may still carry the VM as it was then.
+	if i.Claim != nil && vm != nil && vm.Attempt == i.Attempt && req.Seq >= state.Seq {
+		if info := v.complete(req.NodeID, &vm.Info); !sameVM(i.Public.VMInfo, info) {
+			i.Public.VMInfo = info
+			i.Public.TS = now
+		}
+	}
+	if i.Public.InstanceState == before.Public.InstanceState && i.Claim == before.Claim && i.Public.VMInfo == before.Public.VMInfo {
+		return errNoChange
+	}
+	return nil
+}
+
+// observeStarting puts a start back in the queue when its node does not hold the
+// task any more.
+func (i *Instance) observeStarting(v *View, state *State, req *api.SyncRequest, newSession bool, now time.Time) {
+	if state.TasksHash == "" || slices.Contains(state.Tasks, i.TaskID()) {
+		return
+	}
+	if newSession || v.AgeOf(i, now) > 4*settle {
+		i.requeue("the node does not hold the task any more", now)
+	}
+}
+
+// sameVM compares what matters of two looks at a VM: its times move with every
+// look.
+func sameVM(a, b *api.VMInfo) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	x, y := *a, *b
+	x.Timestamp, y.Timestamp, x.AccessDate, y.AccessDate = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	return api.HashPart(x) == api.HashPart(y)
+}

@@ -1,0 +1,186 @@
+package cloudstore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	api "github.com/ankacluster/ankacluster/controllerapi"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.etcd.io/etcd/client/v3"
+)
+
+// maxOps is what etcd takes in one transaction by default, less what we add.
+const maxOps = 120
+
+// errConflict: what the change was decided on is no longer so. Decide again.
+var errConflict = errors.New("state changed meanwhile")
+
+// errNoChange is returned by a decision that finds nothing to do.
+var errNoChange = errors.New("nothing to change")
+
+// change is one transaction in the making.
+type change struct {
+	cmps []clientv3.Cmp
+	ops  []clientv3.Op
+	keys []string // read when the compares fail
+	// answer is what the caller will be told; it is kept under the request's
+	// idempotency key in the same transaction.
+	answer any
+
+	members map[api.GroupID][]api.NodeID // see seal
+}
+
+// must requires that key is still as it was at rev; 0 means absent.
+func (c *change) must(key string, rev int64) {
+	if rev == 0 {
+		c.cmps = append(c.cmps, clientv3.Compare(clientv3.CreateRevision(key), "=", 0))
+	} else {
+		c.cmps = append(c.cmps, clientv3.Compare(clientv3.ModRevision(key), "=", rev))
+	}
+	c.keys = append(c.keys, key)
+}
+
+// put writes val as JSON.
+func (c *change) put(key string, val any, opts ...clientv3.OpOption) {
+	data, err := json.Marshal(val)
+	if err != nil {
+		panic(fmt.Sprintf("cloudstore: record of %s does not encode: %v", key, err))
+	}
+	c.ops = append(c.ops, clientv3.OpPut(key, string(data), opts...))
+}
+
+func (c *change) delete(key string) { c.ops = append(c.ops, clientv3.OpDelete(key)) }
+
+// result of a change: its revision, or, with errConflict, what the compared
+// keys hold instead.
+type result struct {
+	rev int64
+	now map[string]*mvccpb.KeyValue
+}
+
+// commit applies the change, or returns errConflict with the present values. A
+// request that was answered under its idempotency key before returns *Replay.
+func (s *Store) commit(ctx context.Context, c *change) (result, error) {
+	idem := idemFrom(ctx)
+	ops := c.ops
+	cmps := c.cmps
+	var els []clientv3.Op
+	for _, key := range c.keys {
+		els = append(els, clientv3.OpGet(key))
+	}
+	if idem != nil && !idem.done {
+		first := clientv3.Compare(clientv3.CreateRevision(idem.key), "=", 0)
+		if idem.rev != 0 {
+			first = clientv3.Compare(clientv3.ModRevision(idem.key), "=", idem.rev)
+		}
+		cmps = append(cmps[:len(cmps):len(cmps)], first)
+		rec, opts, err := s.idemRecord(ctx, idem, c.answer)
+		if err != nil {
+			return result{}, err
+		}
+		ops = append(ops[:len(ops):len(ops)], clientv3.OpPut(idem.key, rec, opts...))
+		els = append(els, clientv3.OpGet(idem.key))
+	}
+	resp, err := hedged(ctx, s.writePolicy(), func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		return s.etcd.Txn(ctx).If(cmps...).Then(ops...).Else(els...).Commit()
+	})
+	if errors.Is(err, rpctypes.ErrLeaseNotFound) && idem != nil {
+		s.dropIdemLease() // somebody revoked it; the caller decides anew
+		return result{rev: s.Revision()}, errConflict
+	}
+	if err != nil {
+		return result{}, err
+	}
+	if resp.Succeeded {
+		if idem != nil {
+			idem.done = true
+		}
+		return result{rev: resp.Header.Revision}, nil
+	}
+	res := result{rev: resp.Header.Revision, now: make(map[string]*mvccpb.KeyValue)}
+	for _, r := range resp.Responses {
+		for _, kv := range r.GetResponseRange().Kvs {
+			res.now[string(kv.Key)] = kv
+		}
+	}
+	if idem != nil && !idem.done {
+		if kv := res.now[idem.key]; kv != nil {
+			if _, err := idem.replay(kv); err != nil {
+				return res, err
+			}
+		}
+	}
+	return res, errConflict
+}
+
+// get reads one key as it is now.
+func (s *Store) get(ctx context.Context, key string) (*mvccpb.KeyValue, error) {
+	resp, err := hedged(ctx, s.readPolicy(), func(ctx context.Context) (*clientv3.GetResponse, error) {
+		return s.etcd.Get(ctx, key)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(resp.Kvs) == 0 {
+		return nil, nil
+	}
+	return resp.Kvs[0], nil
+}
+
+// decide runs a decision on the view until its change is committed. A decision
+// that fails, or finds nothing to do, on what may be old state is made again on
+// fresh state before its word counts; certain says that it need not be. The
+// decision is repeated after a change that may have had its effect, so it must
+// recognize its own work.
+func (s *Store) decide(ctx context.Context, decision func(v *View, now time.Time) (c *change, certain bool, err error)) error {
+	_, err := s.decideAt(ctx, decision)
+	return err
+}
+
+// decideAt is decide that also returns the revision of the change, 0 for none.
+func (s *Store) decideAt(ctx context.Context, decision func(v *View, now time.Time) (c *change, certain bool, err error)) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout)
+	defer cancel()
+	fresh, backoff := false, time.Millisecond
+	for {
+		var c *change
+		var certain bool
+		var err error
+		now := s.now()
+		s.Read(func(v *View) { c, certain, err = decision(v, now) })
+		if err != nil {
+			if fresh || certain {
+				return 0, ignoreNoChange(err)
+			}
+			if err := s.Fresh(ctx); err != nil {
+				return 0, err
+			}
+			fresh = true
+			continue
+		}
+		res, err := s.commit(ctx, c)
+		if !errors.Is(err, errConflict) {
+			return res.rev, err
+		}
+		if err := s.WaitRevision(ctx, res.rev); err != nil {
+			return 0, err
+		}
+		// What was read at the conflict's revision is as fresh as it gets.
+		fresh = true
+		backoff = sleepBackoff(ctx, backoff)
+		if ctx.Err() != nil {
+			return 0, fmt.Errorf("%w: too many writers", ErrUnavailable)
+		}
+	}
+}
+
+func ignoreNoChange(err error) error {
+	if errors.Is(err, errNoChange) {
+		return nil
+	}
+	return err
+}
