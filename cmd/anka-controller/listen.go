@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 )
@@ -23,7 +23,7 @@ type listener struct {
 	flag    string
 	net     net.Listener
 	http    *http.Server
-	lot     *httpapi.Lot // of long polls
+	lot     *wire.Lot // of long polls
 	handler atomic.Pointer[http.Handler]
 	leaving atomic.Bool // the process drains: each answer ends its connection
 }
@@ -36,7 +36,7 @@ const idleTimeout = 3 * time.Minute
 func newListener(flag, addr string, tc *tls.Config, log *zap.Logger) (*listener, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		return nil, httpapi.ListenError(flag, addr, err)
+		return nil, wire.ListenError(flag, addr, err)
 	}
 	if tc != nil {
 		tc.NextProtos = []string{"h2", "http/1.1"}
@@ -48,9 +48,9 @@ func newListener(flag, addr string, tc *tls.Config, log *zap.Logger) (*listener,
 // listenOn serves what l accepts.
 func listenOn(flag string, l net.Listener, log *zap.Logger) *listener {
 	ln := &listener{flag: flag, net: l}
-	ln.lot = httpapi.NewLot(l.Addr(), idleTimeout, ln.leaving.Load)
+	ln.lot = wire.NewLot(l.Addr(), idleTimeout, ln.leaving.Load)
 	ln.http = &http.Server{
-		Handler: httpapi.CloseWhen(ln.leaving.Load, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		Handler: wire.CloseWhen(ln.leaving.Load, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			(*ln.handler.Load()).ServeHTTP(w, r)
 		})),
 		// No limit on a whole request: pushes and long polls take as long as they take.
@@ -98,7 +98,7 @@ func starting() http.Handler {
 			return
 		}
 		w.Header().Set("Retry-After", "1")
-		httpapi.WriteJSON(w, http.StatusServiceUnavailable, httpapi.Envelope{Status: httpapi.StatusFail, Message: "the controller is starting: waiting for etcd"})
+		wire.WriteJSON(w, http.StatusServiceUnavailable, wire.Envelope{Status: wire.StatusFail, Message: "the controller is starting: waiting for etcd"})
 	})
 }
 
@@ -111,7 +111,7 @@ func nodesOnly(next http.Handler) http.Handler {
 		case strings.HasPrefix(r.URL.Path, prefix), strings.HasPrefix(r.URL.Path, "/pkg/"), r.URL.Path == "/livez", r.URL.Path == "/readyz", r.URL.Path == "/api/v1/status", r.URL.Path == "/api/v1/cluster":
 			next.ServeHTTP(w, r)
 		default:
-			httpapi.WriteJSON(w, http.StatusNotFound, httpapi.Envelope{Status: httpapi.StatusFail, Message: "this address serves nodes only"})
+			wire.WriteJSON(w, http.StatusNotFound, wire.Envelope{Status: wire.StatusFail, Message: "this address serves nodes only"})
 		}
 	})
 }

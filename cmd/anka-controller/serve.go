@@ -14,8 +14,8 @@ import (
 
 	"github.com/ankacluster/ankacluster/controllerapi/etcdmember"
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
-	"github.com/ankacluster/ankacluster/internal/httpapi"
 	"github.com/ankacluster/ankacluster/internal/look"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
@@ -178,7 +178,7 @@ func (p *process) listen() error {
 // metricsListener serves what is gathered, beside what etcd and the Go runtime
 // register by themselves.
 func (c *config) metricsListener(gathered prometheus.Gatherer, log *zap.Logger) (*listener, error) {
-	l, err := newListener(c.both("ANKA_METRICS_PORT"), net.JoinHostPort(httpapi.LoopbackHost(c.ListenAddr), strconv.Itoa(c.MetricsPort)), nil, log)
+	l, err := newListener(c.both("ANKA_METRICS_PORT"), net.JoinHostPort(wire.LoopbackHost(c.ListenAddr), strconv.Itoa(c.MetricsPort)), nil, log)
 	if err != nil {
 		return nil, err
 	}

@@ -18,9 +18,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
-	"github.com/ankacluster/ankacluster/internal/httpapi"
 	"github.com/ankacluster/ankacluster/internal/logging"
 	"github.com/ankacluster/ankacluster/internal/settings"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi/server"
 )
 
@@ -52,7 +52,7 @@ func serve(cc *cli.Context) error {
 		reg := prometheus.NewRegistry()
 		reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildinfo.Info("anka-registry"))
 		c.server.Metrics = reg
-		addr := net.JoinHostPort(httpapi.LoopbackHost(c.server.ListenAddr), strconv.Itoa(c.MetricsPort))
+		addr := net.JoinHostPort(wire.LoopbackHost(c.server.ListenAddr), strconv.Itoa(c.MetricsPort))
 		mux := http.NewServeMux()
 		mux.Handle("GET "+c.MetricsPath, promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 		g.Go(func() error { return serveMetrics(ctx, addr, mux) })
@@ -76,7 +76,7 @@ func serve(cc *cli.Context) error {
 func serveMetrics(ctx context.Context, addr string, h http.Handler) error {
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
-		return fmt.Errorf("metrics: %w; a controller on this host may have the port: choose another one with --metrics-port", httpapi.ListenError("ANKA_METRICS_PORT (--metrics-port)", addr, err))
+		return fmt.Errorf("metrics: %w; a controller on this host may have the port: choose another one with --metrics-port", wire.ListenError("ANKA_METRICS_PORT (--metrics-port)", addr, err))
 	}
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })

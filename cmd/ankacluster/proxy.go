@@ -21,9 +21,9 @@ import (
 	"github.com/ankacluster/ankacluster/agent"
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/balancer/proxy"
-	"github.com/ankacluster/ankacluster/internal/httpapi"
 	"github.com/ankacluster/ankacluster/internal/logging"
 	"github.com/ankacluster/ankacluster/internal/ownaddr"
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 // proxyCommand runs the loopback proxy alone, on any machine, joined or not.
@@ -172,7 +172,7 @@ func listenError(flag, listen string, err error) error {
 	if _, portErr := strconv.Atoi(listen); portErr == nil {
 		return usagef("%s %s must be HOST:PORT, e.g. 127.0.0.1:%s", flag, listen, listen)
 	}
-	return httpapi.ListenError(flag, listen, err)
+	return wire.ListenError(flag, listen, err)
 }
 
 func (p *proxyProcess) serve(flag, listen string, cfg proxy.Config) error {

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/server"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
@@ -38,7 +38,7 @@ func startTemplateController(t *testing.T, registry string) *httptest.Server {
 	t.Helper()
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /api/v1/status", func(w http.ResponseWriter, r *http.Request) {
-		httpapi.WriteJSON(w, 200, httpapi.Envelope{Status: "OK", Body: map[string]string{"status": "Running", "registry_address": registry}})
+		wire.WriteJSON(w, 200, wire.Envelope{Status: "OK", Body: map[string]string{"status": "Running", "registry_address": registry}})
 	})
 	mux.HandleFunc("/api/v1/registry/", func(w http.ResponseWriter, r *http.Request) {
 		path := strings.TrimPrefix(r.URL.Path, "/api/v1")

@@ -23,9 +23,9 @@ import (
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
 
-// wire is a controller and registry with just enough of the agent wire for a
+// fakeWire is a controller and registry with just enough of the agent wire for a
 // node to join, be listed and leave. It writes what it was asked into a log.
-type wire struct {
+type fakeWire struct {
 	version string
 
 	mu    sync.Mutex
@@ -36,7 +36,7 @@ type wire struct {
 	refuse string
 }
 
-func (s *wire) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *fakeWire) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	self := "http://" + r.Host
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,7 +93,7 @@ func scriptWire(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: wire VAR [refuse=MESSAGE]")
 	}
-	s := &wire{version: "1.2.3", nodes: make(map[controllerapi.NodeID]controllerapi.RegisterRequest), conns: make(map[net.Conn]bool)}
+	s := &fakeWire{version: "1.2.3", nodes: make(map[controllerapi.NodeID]controllerapi.RegisterRequest), conns: make(map[net.Conn]bool)}
 	for _, a := range args[1:] {
 		s.refuse = strings.TrimPrefix(a, "refuse=")
 	}
@@ -103,7 +103,7 @@ func scriptWire(ts *testscript.TestScript, neg bool, args []string) {
 	wires.Store(srv.URL, s)
 }
 
-var wires sync.Map // URL -> *wire
+var wires sync.Map // URL -> *fakeWire
 
 // scriptQuiet is `quiet URL`: no process of the state directory's agent is left,
 // and nobody has a connection to the wire, so that no call can come any more (A5).
@@ -113,7 +113,7 @@ func scriptQuiet(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 || !ok {
 		ts.Fatalf("usage: quiet URL-of-a-wire")
 	}
-	s := v.(*wire)
+	s := v.(*fakeWire)
 	if s.count() == 0 {
 		ts.Fatalf("nobody ever called %s", args[0])
 	}
@@ -141,7 +141,7 @@ func scriptQuiet(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-func (s *wire) count() int { s.mu.Lock(); defer s.mu.Unlock(); return s.calls }
+func (s *fakeWire) count() int { s.mu.Lock(); defer s.mu.Unlock(); return s.calls }
 
 // scriptNobody is `[!] nobody COMMAND …`: exec as a user without rights.
 func scriptNobody(ts *testscript.TestScript, neg bool, args []string) {

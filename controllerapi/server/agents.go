@@ -11,7 +11,7 @@ import (
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
-	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"go.uber.org/zap"
 )
 
@@ -22,17 +22,17 @@ const maxReserveWait = 50 * time.Second
 var nodeIDs = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$`)
 
 func (s *Server) register(r *http.Request) (any, error) {
-	req, err := httpapi.Decode[api.RegisterRequest](r)
+	req, err := wire.Decode[api.RegisterRequest](r)
 	if err != nil {
 		return nil, err
 	}
 	switch {
 	case !nodeIDs.MatchString(string(req.NodeID)):
-		return nil, httpapi.Failf("node_id %q: letters, digits, and . _ : - are possible, up to 128", req.NodeID)
+		return nil, wire.Failf("node_id %q: letters, digits, and . _ : - are possible, up to 128", req.NodeID)
 	case req.Session == "":
 		return nil, required("session")
 	case req.Facts.HostArch != "arm64" && req.Facts.HostArch != "amd64":
-		return nil, httpapi.Failf("facts.host_arch %q: it must be arm64 or amd64", req.Facts.HostArch)
+		return nil, wire.Failf("facts.host_arch %q: it must be arm64 or amd64", req.Facts.HostArch)
 	}
 	if err := checkSeed(req.Seed); err != nil {
 		return nil, err
@@ -62,21 +62,21 @@ func (s *Server) register(r *http.Request) (any, error) {
 func checkSeed(seed api.SeedSettings) error {
 	switch {
 	case seed.MaxVMCount != nil && *seed.MaxVMCount < 0:
-		return httpapi.Failf("max_vm_count %d: it must not be negative", *seed.MaxVMCount)
+		return wire.Failf("max_vm_count %d: it must not be negative", *seed.MaxVMCount)
 	case seed.CapacityMode != nil && *seed.CapacityMode != "number" && *seed.CapacityMode != "resource":
-		return httpapi.Failf("capacity_mode %q: it must be number or resource", *seed.CapacityMode)
+		return wire.Failf("capacity_mode %q: it must be number or resource", *seed.CapacityMode)
 	case seed.VCPUOverride != nil && *seed.VCPUOverride < 0:
-		return httpapi.Failf("vcpu_override %d: it must not be negative", *seed.VCPUOverride)
+		return wire.Failf("vcpu_override %d: it must not be negative", *seed.VCPUOverride)
 	case seed.RAMOverride != nil && *seed.RAMOverride < 0:
-		return httpapi.Failf("ram_override %d: it must not be negative", *seed.RAMOverride)
+		return wire.Failf("ram_override %d: it must not be negative", *seed.RAMOverride)
 	case seed.Name != nil && *seed.Name == "":
-		return httpapi.Fail("name must not be empty")
+		return wire.Fail("name must not be empty")
 	}
 	return nil
 }
 
 func (s *Server) unregister(r *http.Request) (any, error) {
-	req, err := httpapi.Decode[api.UnregisterRequest](r)
+	req, err := wire.Decode[api.UnregisterRequest](r)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +88,7 @@ func (s *Server) unregister(r *http.Request) (any, error) {
 }
 
 func (s *Server) sync(r *http.Request) (any, error) {
-	req, err := httpapi.DecodeMax[api.SyncRequest](r, api.MaxReport)
+	req, err := wire.DecodeMax[api.SyncRequest](r, api.MaxReport)
 	if err != nil {
 		return nil, err
 	}
@@ -148,12 +148,12 @@ func (s *Server) reserve(w http.ResponseWriter, r *http.Request) {
 		s.read(func(*http.Request) (any, error) { return api.ReserveResponse{Task: task}, err }).ServeHTTP(w, r)
 		return
 	}
-	wait := s.metrics.observeParked(httpapi.Recover(s.log, s.read(func(r *http.Request) (any, error) {
+	wait := s.metrics.observeParked(wire.Recover(s.log, s.read(func(r *http.Request) (any, error) {
 		defer p.end()
 		task, err := s.wait(r.Context(), p)
 		return api.ReserveResponse{Task: task}, err
 	})))
-	if !httpapi.Park(w, r, wait) {
+	if !wire.Park(w, r, wait) {
 		wait.ServeHTTP(w, r)
 	}
 }
@@ -167,7 +167,7 @@ type poll struct {
 }
 
 func (s *Server) beginPoll(r *http.Request) (*poll, error) {
-	req, err := httpapi.Decode[api.ReserveRequest](r)
+	req, err := wire.Decode[api.ReserveRequest](r)
 	if err != nil {
 		return nil, err
 	}
@@ -247,14 +247,14 @@ func (s *Server) claim(ctx context.Context, res cloudstore.Reservation, id api.I
 }
 
 func (s *Server) report(r *http.Request) (any, error) {
-	req, err := httpapi.DecodeMax[api.ReportRequest](r, api.MaxReport)
+	req, err := wire.DecodeMax[api.ReportRequest](r, api.MaxReport)
 	if err != nil {
 		return nil, err
 	}
 	switch req.Phase {
 	case api.PhaseProgress, api.PhaseDone, api.PhaseFailed, api.PhaseReturned:
 	default:
-		return nil, httpapi.Failf("phase %q is not known", req.Phase)
+		return nil, wire.Failf("phase %q is not known", req.Phase)
 	}
 	abandon, err := s.store.Report(r.Context(), &req)
 	return api.ReportResponse{Abandon: abandon}, err

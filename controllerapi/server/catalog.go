@@ -11,7 +11,7 @@ import (
 	"github.com/ankacluster/ankacluster/balancer"
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/clienttls"
-	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"go.uber.org/zap"
 )
@@ -158,9 +158,9 @@ var errNoTemplate = errors.New("template is not in the registry")
 // errNoRegistry is the answer to a call that needs the registry and has none.
 func errNoRegistry(err error) error {
 	if why := notTrusted(err); why != "" {
-		return httpapi.Unavailable(why, err)
+		return wire.Unavailable(why, err)
 	}
-	return httpapi.Unavailable("the registry does not answer", err)
+	return wire.Unavailable("the registry does not answer", err)
 }
 
 // notTrusted returns what to do when the registry's certificate is not accepted,
@@ -315,7 +315,7 @@ func retryRegistry[T any](ctx context.Context, call func(context.Context) (T, er
 func (c *catalog) resolve(ctx context.Context, id api.TemplateID, tag string, version *int) (api.TemplateRef, string, error) {
 	t, err := c.templateWith(ctx, string(id), func(t registryapi.Template) bool { return t.Find(tag, version) != nil })
 	if errors.Is(err, errNoTemplate) {
-		return api.TemplateRef{}, "", httpapi.Fail(api.MsgNoSuchTemplate)
+		return api.TemplateRef{}, "", wire.Fail(api.MsgNoSuchTemplate)
 	}
 	if err != nil {
 		return api.TemplateRef{}, "", err
@@ -335,9 +335,9 @@ func (c *catalog) resolve(ctx context.Context, id api.TemplateID, tag string, ve
 func noVersion(tag string, version *int) error {
 	switch {
 	case tag != "":
-		return httpapi.Fail(api.MsgNoSuchTagPrefix + tag)
+		return wire.Fail(api.MsgNoSuchTagPrefix + tag)
 	case version != nil:
-		return httpapi.Failf("No such version %d", *version)
+		return wire.Failf("No such version %d", *version)
 	}
-	return httpapi.Fail("the template has no version")
+	return wire.Fail("the template has no version")
 }

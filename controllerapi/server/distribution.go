@@ -8,7 +8,7 @@ import (
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
-	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/google/uuid"
 )
 
@@ -29,7 +29,7 @@ type distributionStatus struct {
 }
 
 func (s *Server) distribute(r *http.Request) (any, error) {
-	req, err := httpapi.Decode[struct {
+	req, err := wire.Decode[struct {
 		TemplateID api.TemplateID `json:"template_id"`
 		Tag        string         `json:"tag"`
 		Version    *int           `json:"version"`
@@ -57,7 +57,7 @@ func (s *Server) distribute(r *http.Request) (any, error) {
 		}
 	}
 	if len(nodes) == 0 {
-		return nil, httpapi.Fail("there is no node to distribute to")
+		return nil, wire.Fail("there is no node to distribute to")
 	}
 	job := cloudstore.Job{ID: uuid.NewString(), Kind: api.TaskDistribute, Template: ref, Nodes: nodes}
 	body := map[string]string{"request_id": job.ID}
@@ -78,12 +78,12 @@ func (s *Server) nodesOf(id api.GroupID, name string) (out []api.NodeID, err err
 				}
 			}
 			if id == "" {
-				err = httpapi.Failf("No such group %s", name)
+				err = wire.Failf("No such group %s", name)
 				return
 			}
 		}
 		if id != "" && v.Groups[id] == nil {
-			err = httpapi.Failf("No such group %s", id)
+			err = wire.Failf("No such group %s", id)
 			return
 		}
 		for _, n := range sortedNodes(v) {

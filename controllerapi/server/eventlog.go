@@ -15,7 +15,7 @@ import (
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/google/uuid"
 	"go.uber.org/zap"
 )
@@ -73,7 +73,7 @@ func newEventLog(cfg Config, log *zap.Logger) *eventLog {
 // api notes what a caller of the API has done.
 func (e *eventLog) api(r *http.Request, kind string, facts map[string]any) {
 	if len(e.sinks) > 0 {
-		e.add(api.Event{Type: api.EventAPIAction, Event: kind, RequestID: httpapi.RequestID(r.Context()), Facts: facts})
+		e.add(api.Event{Type: api.EventAPIAction, Event: kind, RequestID: wire.RequestID(r.Context()), Facts: facts})
 	}
 }
 

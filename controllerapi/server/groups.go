@@ -7,7 +7,7 @@ import (
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
-	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/google/uuid"
 )
 
@@ -34,7 +34,7 @@ type groupRequest struct {
 }
 
 func (s *Server) createGroup(r *http.Request) (any, error) {
-	req, err := httpapi.Decode[groupRequest](r)
+	req, err := wire.Decode[groupRequest](r)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func (s *Server) createGroup(r *http.Request) (any, error) {
 }
 
 func (s *Server) updateGroup(r *http.Request) (any, error) {
-	req, err := httpapi.Decode[groupRequest](r)
+	req, err := wire.Decode[groupRequest](r)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func (s *Server) updateGroup(r *http.Request) (any, error) {
 		return nil, required("id")
 	}
 	if req.Name != nil && *req.Name == "" {
-		return nil, httpapi.Fail("name must not be empty")
+		return nil, wire.Fail("name must not be empty")
 	}
 	return nil, s.store.UpdateGroup(r.Context(), id, cloudstore.GroupUpdate{Name: req.Name, Description: req.Description, Fallback: req.FallbackGroupID})
 }
@@ -79,7 +79,7 @@ func (s *Server) addToGroups(r *http.Request) (any, error) { return s.changeGrou
 func (s *Server) removeFromGroups(r *http.Request) (any, error) { return s.changeGroups(r, false) }
 
 func (s *Server) changeGroups(r *http.Request, add bool) (any, error) {
-	req, err := httpapi.Decode[struct {
+	req, err := wire.Decode[struct {
 		GroupIDs []api.GroupID `json:"group_ids"`
 		NodeIDs  []api.NodeID  `json:"node_ids"`
 	}](r)

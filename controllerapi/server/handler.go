@@ -4,7 +4,7 @@ import (
 	"net/http"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 // Handler returns the whole API. It may be called before Run; calls wait until
@@ -12,13 +12,13 @@ import (
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	// The words behind a handler are the parameters that its call takes.
-	read := func(pattern string, h httpapi.HandlerFunc, takes ...string) {
-		mux.Handle("GET "+pattern, s.protected(s.read(httpapi.Taking(h, takes...))))
+	read := func(pattern string, h wire.HandlerFunc, takes ...string) {
+		mux.Handle("GET "+pattern, s.protected(s.read(wire.Taking(h, takes...))))
 	}
 	write := func(pattern string, h writeFunc, takes ...string) {
-		mux.Handle(pattern, s.protected(s.write(httpapi.Taking(h, takes...))))
+		mux.Handle(pattern, s.protected(s.write(wire.Taking(h, takes...))))
 	}
-	agent := func(path string, h httpapi.HandlerFunc) { mux.Handle("POST "+path, s.protected(s.agent(h))) }
+	agent := func(path string, h wire.HandlerFunc) { mux.Handle("POST "+path, s.protected(s.agent(h))) }
 
 	// Public.
 	mux.HandleFunc("GET /livez", s.livez)

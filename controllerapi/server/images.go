@@ -8,7 +8,7 @@ import (
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
-	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/google/uuid"
 )
 
@@ -56,7 +56,7 @@ type saveDetails struct {
 }
 
 func (s *Server) saveImage(r *http.Request) (any, error) {
-	req, err := httpapi.Decode[api.SaveImageRequest](r)
+	req, err := wire.Decode[api.SaveImageRequest](r)
 	if err != nil {
 		return nil, err
 	}
@@ -81,10 +81,10 @@ func (s *Server) checkSave(r *http.Request, req *api.SaveImageRequest, task *api
 	case req.Tag == "":
 		return required("tag")
 	case (req.NewTemplateName == "") == (req.TargetVMID == ""):
-		return httpapi.Fail("one of new_template_name and target_vm_id is required")
+		return wire.Fail("one of new_template_name and target_vm_id is required")
 	}
 	if _, err := base64.StdEncoding.DecodeString(req.Script); err != nil {
-		return httpapi.Failf("script is not base64: %v", err)
+		return wire.Failf("script is not base64: %v", err)
 	}
 	task.Target = api.TemplateRef{Name: req.NewTemplateName, Tag: req.Tag}
 	if req.TargetVMID == "" {
@@ -93,7 +93,7 @@ func (s *Server) checkSave(r *http.Request, req *api.SaveImageRequest, task *api
 	t, err := s.catalog.template(r.Context(), string(req.TargetVMID))
 	if err != nil {
 		if isAnswer(err) {
-			return httpapi.Fail(api.MsgNoSuchTemplate)
+			return wire.Fail(api.MsgNoSuchTemplate)
 		}
 		return err
 	}
@@ -101,7 +101,7 @@ func (s *Server) checkSave(r *http.Request, req *api.SaveImageRequest, task *api
 	revertKnown := false
 	for _, v := range t.Versions {
 		if v.Tag == req.Tag && !req.RevertBeforePush {
-			return httpapi.Failf("the template has a tag %s", req.Tag)
+			return wire.Failf("the template has a tag %s", req.Tag)
 		}
 		revertKnown = revertKnown || v.Tag == req.RevertTag
 	}

@@ -6,7 +6,7 @@ import (
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
-	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/google/uuid"
 )
 
@@ -63,7 +63,7 @@ func (l encodedList) encode() encodedBody {
 }
 
 func (s *Server) startInstances(r *http.Request) (any, error) {
-	req, err := httpapi.Decode[api.StartRequest](r)
+	req, err := wire.Decode[api.StartRequest](r)
 	if err != nil {
 		return nil, err
 	}
@@ -122,10 +122,10 @@ func (s *Server) checkPlaces(r *http.Request, req *api.StartRequest) error {
 	var err error
 	s.store.Read(func(v *cloudstore.View) {
 		if req.NodeID != "" && v.Nodes[req.NodeID] == nil {
-			err = httpapi.Failf("No such node %s", req.NodeID)
+			err = wire.Failf("No such node %s", req.NodeID)
 		}
 		if req.GroupID != "" && v.Groups[req.GroupID] == nil {
-			err = httpapi.Failf("No such group %s", req.GroupID)
+			err = wire.Failf("No such group %s", req.GroupID)
 		}
 	})
 	return err
@@ -144,7 +144,7 @@ func (s *Server) terminateInstance(r *http.Request) (any, error) {
 }
 
 func (s *Server) updateInstance(r *http.Request) (any, error) {
-	req, err := httpapi.Decode[struct {
+	req, err := wire.Decode[struct {
 		Name       *string      `json:"name"`
 		ExternalID *string      `json:"external_id"`
 		Metadata   api.Metadata `json:"metadata"`
@@ -163,7 +163,7 @@ func (s *Server) updateInstance(r *http.Request) (any, error) {
 }
 
 func (s *Server) restartInstance(r *http.Request) (any, error) {
-	req, err := httpapi.Decode[struct {
+	req, err := wire.Decode[struct {
 		InstanceID  api.InstanceID `json:"instance_id"`
 		USBDevice   string         `json:"usb_device"`
 		VNCPassword string         `json:"vnc_password"`

@@ -12,13 +12,13 @@ import (
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
-	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 )
 
 // outermost stands around every call, public ones too.
 func (s *Server) outermost(h http.Handler) http.Handler {
-	return httpapi.WithRequestID(httpapi.Recover(s.log, httpapi.Ranges(httpapi.CleanPath(s.cors(h)))))
+	return wire.WithRequestID(wire.Recover(s.log, wire.Ranges(wire.CleanPath(s.cors(h)))))
 }
 
 // protected is the one place where authentication stands.
@@ -50,7 +50,7 @@ func (s *Server) cors(h http.Handler) http.Handler {
 type encodedBody []byte
 
 // read serves a call that changes nothing.
-func (s *Server) read(h httpapi.HandlerFunc) http.Handler {
+func (s *Server) read(h wire.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := h(r)
 		switch data, encoded := body.(encodedBody); {
@@ -66,25 +66,25 @@ func (s *Server) read(h httpapi.HandlerFunc) http.Handler {
 
 // agent serves a call of the agent wire, which is idempotent by ids of its own.
 // Each of thousands of agents keeps a connection, and uses it every few seconds.
-func (s *Server) agent(h httpapi.HandlerFunc) http.Handler {
-	return httpapi.ParkAfter(s.metrics.observeParked(s.read(h)))
+func (s *Server) agent(h wire.HandlerFunc) http.Handler {
+	return wire.ParkAfter(s.metrics.observeParked(s.read(h)))
 }
 
 // writeFunc answers a request that changes something.
-type writeFunc = httpapi.HandlerFunc
+type writeFunc = wire.HandlerFunc
 
 // write serves a call of the CI side that changes something. With an idempotency
 // key it has its effect once, and every repeat is given the first answer.
 func (s *Server) write(h writeFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if key := r.Header.Get(api.IdempotencyHeader); key != "" {
-			body, err := httpapi.ReadBody(r, httpapi.MaxBody)
+			body, err := wire.ReadBody(r, wire.MaxBody)
 			if err != nil {
 				s.api.WriteError(w, r, err)
 				return
 			}
 			if len(key) > 255 {
-				s.api.WriteError(w, r, httpapi.BadRequest("header %s is longer than 255 bytes", api.IdempotencyHeader))
+				s.api.WriteError(w, r, wire.BadRequest("header %s is longer than 255 bytes", api.IdempotencyHeader))
 				return
 			}
 			r.Body = io.NopCloser(bytes.NewReader(body))
@@ -112,7 +112,7 @@ func (s *Server) settle(r *http.Request, body any, err error) error {
 	if err == nil {
 		return answer(s.store.Settle(r.Context(), body))
 	}
-	var fail *httpapi.Error
+	var fail *wire.Error
 	if errors.As(err, &fail) && fail.Code == http.StatusOK {
 		if kept := s.store.Settle(r.Context(), failure(fail.Message)); kept != nil {
 			return answer(kept)
@@ -126,9 +126,9 @@ type failure string
 
 // envelope encodes an answer.
 func envelope(body any) json.RawMessage {
-	env := httpapi.Envelope{Status: httpapi.StatusOK, Body: body}
+	env := wire.Envelope{Status: wire.StatusOK, Body: body}
 	if f, ok := body.(failure); ok {
-		env = httpapi.Envelope{Status: httpapi.StatusFail, Message: string(f)}
+		env = wire.Envelope{Status: wire.StatusFail, Message: string(f)}
 	}
 	data, err := json.Marshal(env)
 	if err != nil {
@@ -157,7 +157,7 @@ func named[T ~string](r *http.Request, field string, body ...T) (T, error) {
 			continue
 		}
 		if id != "" {
-			return "", httpapi.BadRequest("%s is given twice, as %q and %q", field, id, given)
+			return "", wire.BadRequest("%s is given twice, as %q and %q", field, id, given)
 		}
 		id = given
 	}
@@ -169,7 +169,7 @@ func named[T ~string](r *http.Request, field string, body ...T) (T, error) {
 
 // idToDelete reads the id of a call whose body has nothing else.
 func idToDelete[T ~string](r *http.Request) (T, error) {
-	req, err := httpapi.Decode[struct {
+	req, err := wire.Decode[struct {
 		ID T `json:"id"`
 	}](r)
 	if err != nil {
@@ -179,7 +179,7 @@ func idToDelete[T ~string](r *http.Request) (T, error) {
 }
 
 func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {
-	s.api.WriteError(w, r, &httpapi.Error{Code: http.StatusNotFound, Message: fmt.Sprintf("no such call: %s %s", r.Method, r.URL.Path)})
+	s.api.WriteError(w, r, &wire.Error{Code: http.StatusNotFound, Message: fmt.Sprintf("no such call: %s %s", r.Method, r.URL.Path)})
 }
 
 // lastWords is an error's text without the operations that it was wrapped with.
@@ -199,26 +199,26 @@ func answer(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, cloudstore.ErrNotFound), errors.Is(err, errNoTemplate):
-		return httpapi.Fail(api.MsgNotFound)
+		return wire.Fail(api.MsgNotFound)
 	case errors.Is(err, cloudstore.ErrUnknownNode):
-		return httpapi.Fail(api.MsgUnknownNode)
+		return wire.Fail(api.MsgUnknownNode)
 	case errors.Is(err, cloudstore.ErrSessionEnded):
-		return httpapi.Fail(api.MsgSessionEnded)
+		return wire.Fail(api.MsgSessionEnded)
 	case errors.Is(err, cloudstore.ErrOtherHost):
-		return httpapi.Fail(api.MsgOtherHost)
+		return wire.Fail(api.MsgOtherHost)
 	case errors.Is(err, cloudstore.ErrNoSuchGroup), errors.Is(err, cloudstore.ErrNoSuchNode), errors.Is(err, cloudstore.ErrGroupExists),
 		errors.Is(err, cloudstore.ErrFallbackCycle), errors.Is(err, cloudstore.ErrBadState), errors.Is(err, cloudstore.ErrNoMAC):
-		return httpapi.Fail(lastWords(err))
+		return wire.Fail(lastWords(err))
 	case errors.Is(err, cloudstore.ErrKeyReused):
-		return &httpapi.Error{Code: http.StatusUnprocessableEntity, Message: "the idempotency key was used for another request"}
+		return &wire.Error{Code: http.StatusUnprocessableEntity, Message: "the idempotency key was used for another request"}
 	case errors.Is(err, rpctypes.ErrRequestTooLarge):
-		return httpapi.Fail("the request makes records that are too large to be stored")
+		return wire.Fail("the request makes records that are too large to be stored")
 	case errors.Is(err, cloudstore.ErrNoSpace):
-		return httpapi.Unavailable("etcd: database space exceeded", err)
+		return wire.Unavailable("etcd: database space exceeded", err)
 	case errors.Is(err, cloudstore.ErrOtherHistory):
-		return httpapi.Unavailable(cloudstore.ErrOtherHistory.Error(), err)
+		return wire.Unavailable(cloudstore.ErrOtherHistory.Error(), err)
 	case errors.Is(err, cloudstore.ErrUnavailable):
-		return httpapi.Unavailable("etcd does not answer", err)
+		return wire.Unavailable("etcd does not answer", err)
 	}
 	return err
 }

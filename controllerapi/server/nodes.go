@@ -11,7 +11,7 @@ import (
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
 	"github.com/ankacluster/ankacluster/controllerapi/schedule"
-	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 func (s *Server) nodes(r *http.Request) (any, error) {
@@ -110,7 +110,7 @@ func (s *Server) describe(v *cloudstore.View, n *cloudstore.Node) api.Node {
 func unsigned(n int) uint { return uint(max(n, 0)) }
 
 func (s *Server) deleteNode(r *http.Request) (any, error) {
-	req, err := httpapi.Decode[struct {
+	req, err := wire.Decode[struct {
 		NodeID api.NodeID `json:"node_id"`
 		ID     api.NodeID `json:"id"`
 	}](r)
@@ -129,7 +129,7 @@ func (s *Server) deleteNode(r *http.Request) (any, error) {
 }
 
 func (s *Server) configureNode(r *http.Request) (any, error) {
-	req, err := httpapi.Decode[struct {
+	req, err := wire.Decode[struct {
 		NodeID         api.NodeID `json:"node_id"`
 		MaxVMCount     *int       `json:"max_vm_count"`
 		Name           *string    `json:"name"`
@@ -161,4 +161,4 @@ func (s *Server) configureNode(r *http.Request) (any, error) {
 }
 
 // required is the answer to a request that lacks a field.
-func required(field string) error { return httpapi.Failf("%s is required", field) }
+func required(field string) error { return wire.Failf("%s is required", field) }

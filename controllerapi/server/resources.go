@@ -9,7 +9,7 @@ import (
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
-	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 // authConfig tells user interfaces how to log in; oidc is left out while it is
@@ -66,13 +66,13 @@ const maxMACs = 10000
 func (s *Server) macs(r *http.Request) (any, error) {
 	q := r.URL.Query()
 	if !q.Has("count") && !q.Has("in_use") && !q.Has("limit") {
-		return nil, httpapi.Fail("count, in_use or limit is required")
+		return nil, wire.Fail("count, in_use or limit is required")
 	}
 	limit := 0
 	if q.Has("limit") {
 		var err error
 		if limit, err = strconv.Atoi(q.Get("limit")); err != nil || limit < 1 || limit > maxMACs {
-			return nil, httpapi.Failf("limit %q: it must be from 1 to %d", q.Get("limit"), maxMACs)
+			return nil, wire.Failf("limit %q: it must be from 1 to %d", q.Get("limit"), maxMACs)
 		}
 	}
 	if err := s.fresh(r); err != nil {
@@ -103,9 +103,9 @@ func (s *Server) purgeMACs(r *http.Request) (any, error) { return nil, s.store.P
 func (s *Server) checkMAC(req *api.StartRequest, count int) error {
 	switch {
 	case req.MACAddress != "" && !s.cfg.ManageMACAddresses:
-		return httpapi.Fail("mac_address needs ANKA_MANAGE_MAC_ADDRESSES=true at the controller")
+		return wire.Fail("mac_address needs ANKA_MANAGE_MAC_ADDRESSES=true at the controller")
 	case req.MACAddress != "" && count > 1:
-		return httpapi.Fail("mac_address is for one instance: count must be 1")
+		return wire.Fail("mac_address is for one instance: count must be 1")
 	}
 	return nil
 }

@@ -8,7 +8,7 @@ import (
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
-	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -24,7 +24,7 @@ type Server struct {
 	catalog *catalog
 	events  *eventLog
 	metrics *metrics
-	api     *httpapi.API
+	api     *wire.API
 
 	claims chan struct{} // a place for each claim at a time; nil is no bound
 
@@ -53,7 +53,7 @@ func New(cfg Config, etcd *clientv3.Client, log *zap.Logger) (*Server, error) {
 		disp:     newDispatcher(cfg.Schedule, cfg.SchedulerInterval, store, log.Named("schedule")),
 		catalog:  catalog,
 		events:   newEventLog(cfg, log.Named("events")),
-		api:      &httpapi.API{Log: log},
+		api:      &wire.API{Log: log},
 		draining: make(chan struct{}),
 	}
 	if cfg.Claims > 0 {

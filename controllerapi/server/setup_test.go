@@ -15,7 +15,7 @@ import (
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/google/uuid"
 	"go.etcd.io/etcd/client/v3"
@@ -185,7 +185,7 @@ func startLogged(t testing.TB, etcd *clientv3.Client, registry string, log *zap.
 		t.Fatalf("new server: %v", err)
 	}
 	c := &controller{Server: srv, URL: cfg.URL}
-	lot := httpapi.NewLot(ln.Addr(), time.Minute, func() bool { return false })
+	lot := wire.NewLot(ln.Addr(), time.Minute, func() bool { return false })
 	hs := &http.Server{Handler: srv.Handler(), ConnContext: lot.ConnContext}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

@@ -10,7 +10,7 @@ import (
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
-	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 const (
@@ -36,7 +36,7 @@ func checkStart(req *api.StartRequest) (count int, err error) {
 		count = *req.Count
 	}
 	if count < 1 || count > cloudstore.MaxCount {
-		return 0, httpapi.Failf("count %d: it must be from 1 to %d", count, cloudstore.MaxCount)
+		return 0, wire.Failf("count %d: it must be from 1 to %d", count, cloudstore.MaxCount)
 	}
 	if req.Priority == nil {
 		req.Priority = new(defaultPriority)
@@ -56,11 +56,11 @@ func checkStart(req *api.StartRequest) (count int, err error) {
 		{"vram", req.VRAM, 0, 64 << 20},
 	} {
 		if n.got < n.min || n.got > n.max {
-			return 0, httpapi.Failf("%s %d: it must be from %d to %d", n.name, n.got, n.min, n.max)
+			return 0, wire.Failf("%s %d: it must be from %d to %d", n.name, n.got, n.min, n.max)
 		}
 	}
 	if req.Version != nil && *req.Version < 0 {
-		return 0, httpapi.Failf("version %d: it must not be negative", *req.Version)
+		return 0, wire.Failf("version %d: it must not be negative", *req.Version)
 	}
 	if err := checkWords(req); err != nil {
 		return 0, err
@@ -84,17 +84,17 @@ func checkWords(req *api.StartRequest) error {
 		{"csr_active_config", req.CSRActiveConfig, []string{"forceOn"}},
 	} {
 		if w.got != "" && !slices.Contains(w.words, w.got) {
-			return httpapi.Failf("%s %q: it must be one of %v", w.name, w.got, w.words)
+			return wire.Failf("%s %q: it must be one of %v", w.name, w.got, w.words)
 		}
 	}
 	if req.MACAddress != "" && !macs.MatchString(req.MACAddress) {
-		return httpapi.Failf("mac_address %q: it must be upper case with colons, such as 02:AB:00:00:00:01", req.MACAddress)
+		return wire.Failf("mac_address %q: it must be upper case with colons, such as 02:AB:00:00:00:01", req.MACAddress)
 	}
 	if req.Disk != nil && !diskSizes.MatchString(req.Disk.Size) {
-		return httpapi.Failf("disk.size %q: it must be a number with T, G, M or K", req.Disk.Size)
+		return wire.Failf("disk.size %q: it must be a number with T, G, M or K", req.Disk.Size)
 	}
 	if _, err := base64.StdEncoding.DecodeString(req.StartupScript); err != nil {
-		return httpapi.Failf("startup_script is not base64: %v", err)
+		return wire.Failf("startup_script is not base64: %v", err)
 	}
 	return nil
 }
@@ -105,10 +105,10 @@ func checkMetadata(m api.Metadata) error {
 		case string, bool:
 		case json.Number:
 			if _, err := v.Int64(); err != nil {
-				return httpapi.Failf("metadata %q: a number must be an integer of 64 bits, written without point and exponent", key)
+				return wire.Failf("metadata %q: a number must be an integer of 64 bits, written without point and exponent", key)
 			}
 		default:
-			return httpapi.Failf("metadata %q: it must be a string, an integer or a boolean", key)
+			return wire.Failf("metadata %q: it must be a string, an integer or a boolean", key)
 		}
 	}
 	return nil
@@ -120,13 +120,13 @@ func checkPorts(rules []api.PortForwardRule) error {
 			return required("port_forwarding_override.name")
 		}
 		if !isPort(string(rule.GuestPort)) {
-			return httpapi.Failf("port_forwarding_override %q: guest_port %q must be from 1 to 65535", rule.Name, rule.GuestPort)
+			return wire.Failf("port_forwarding_override %q: guest_port %q must be from 1 to 65535", rule.Name, rule.GuestPort)
 		}
 		if rule.HostPort != "" && !isPort(string(rule.HostPort)) {
-			return httpapi.Failf("port_forwarding_override %q: host_port %q must be from 1 to 65535", rule.Name, rule.HostPort)
+			return wire.Failf("port_forwarding_override %q: host_port %q must be from 1 to 65535", rule.Name, rule.HostPort)
 		}
 		if rule.HostIP != "" && net.ParseIP(rule.HostIP) == nil {
-			return httpapi.Failf("port_forwarding_override %q: host_ip %q is not an address", rule.Name, rule.HostIP)
+			return wire.Failf("port_forwarding_override %q: host_ip %q is not an address", rule.Name, rule.HostIP)
 		}
 	}
 	return nil

@@ -9,7 +9,7 @@ import (
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
-	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/google/uuid"
 )
@@ -49,7 +49,7 @@ func quick(list []registryapi.Template) []quickTemplate {
 
 func (s *Server) registryDisk(r *http.Request) (any, error) {
 	if s.cfg.registry() == "" {
-		return nil, httpapi.Fail("no registry is configured")
+		return nil, wire.Fail("no registry is configured")
 	}
 	disk, err := retryRegistry(r.Context(), s.catalog.regs.any.Disk)
 	if err != nil {
@@ -62,7 +62,7 @@ func (s *Server) registryDisk(r *http.Request) (any, error) {
 func registryAnswer(err error) error {
 	var answered *registryapi.APIError
 	if errors.As(err, &answered) && answered.HTTPStatus == http.StatusOK {
-		return httpapi.Fail(answered.Message)
+		return wire.Fail(answered.Message)
 	}
 	return errNoRegistry(err)
 }
@@ -92,7 +92,7 @@ func (s *Server) revertTemplate(r *http.Request) (any, error) {
 		Version *int   `json:"version"`
 		Number  *int   `json:"number"`
 	}
-	req, err := httpapi.Decode[target](r)
+	req, err := wire.Decode[target](r)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +104,7 @@ func (s *Server) revertTemplate(r *http.Request) (any, error) {
 		if text := q.Get(name); text != "" {
 			n, err := strconv.Atoi(text)
 			if err != nil {
-				return nil, httpapi.BadRequest("%s %q is not a number", name, text)
+				return nil, wire.BadRequest("%s %q is not a number", name, text)
 			}
 			req.Version = &n
 		}
@@ -126,7 +126,7 @@ func (s *Server) revertTemplate(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return httpapi.NullBody, nil
+	return wire.NullBody, nil
 }
 
 // revertTag names the tag that a revert begins with: without the name, a repeat
@@ -188,13 +188,13 @@ func (s *Server) changeRegistry(r *http.Request, id string, name func(*registrya
 // isAnswer reports whether err says that something is not there, and not that
 // something went wrong.
 func isAnswer(err error) bool {
-	var e *httpapi.Error
+	var e *wire.Error
 	return errors.Is(err, errNoTemplate) || errors.As(err, &e) && e.Code == http.StatusOK
 }
 
 // removeFromNodes asks nodes to remove a template from their local stores.
 func (s *Server) removeFromNodes(r *http.Request) (any, error) {
-	req, err := httpapi.Decode[struct {
+	req, err := wire.Decode[struct {
 		NodeIDs []api.NodeID `json:"node_ids"`
 	}](r)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
-	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/google/uuid"
 )
 
@@ -42,9 +42,9 @@ func (s *Server) packageFile(w http.ResponseWriter, r *http.Request) {
 func (s *Server) upgradeNodes(r *http.Request) (any, error) {
 	switch {
 	case s.cfg.NoNodeUpgrades:
-		return nil, httpapi.Fail("node upgrades are turned off (ANKA_NO_NODE_UPGRADES)")
+		return nil, wire.Fail("node upgrades are turned off (ANKA_NO_NODE_UPGRADES)")
 	case s.cfg.PackageDir == "":
-		return nil, httpapi.Fail("the controller has no agent packages")
+		return nil, wire.Fail("the controller has no agent packages")
 	}
 	job := cloudstore.Job{ID: uuid.NewString(), Kind: api.TaskUpgrade, Upgrade: make(map[string]*api.UpgradeTask)}
 	for arch, name := range packages {
@@ -56,7 +56,7 @@ func (s *Server) upgradeNodes(r *http.Request) (any, error) {
 			return nil, fmt.Errorf("agent package: %w", err)
 		}
 		if _, err := os.Stat(filepath.Join(s.cfg.PackageDir, name+signatureSuffix)); err != nil {
-			return nil, httpapi.Failf("the agent package %s is not signed: agents run signed programs only, and %s%s is not beside it", name, name, signatureSuffix)
+			return nil, wire.Failf("the agent package %s is not signed: agents run signed programs only, and %s%s is not beside it", name, name, signatureSuffix)
 		}
 		job.Upgrade[arch] = &api.UpgradeTask{Version: s.cfg.Version, Path: "/pkg/" + name, SHA256: sum}
 	}

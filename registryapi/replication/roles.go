@@ -5,8 +5,8 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/ankacluster/ankacluster/internal/httpapi"
 	"github.com/ankacluster/ankacluster/internal/oci"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
 )
 
@@ -28,7 +28,7 @@ func ReadOnly(sources []string) func(http.Handler) http.Handler {
 				denied(w, message)
 				return
 			case r.URL.Path == "/registry/vm", r.URL.Path == "/registry/revert", r.URL.Path == "/registry/vm/arch":
-				httpapi.WriteJSON(w, http.StatusOK, httpapi.Envelope{Status: httpapi.StatusFail, Message: message, Body: httpapi.NullBody})
+				wire.WriteJSON(w, http.StatusOK, wire.Envelope{Status: wire.StatusFail, Message: message, Body: wire.NullBody})
 				return
 			}
 			next.ServeHTTP(w, r)

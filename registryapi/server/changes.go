@@ -5,7 +5,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
@@ -27,7 +27,7 @@ func (s *Server) changes(r *http.Request) (any, error) {
 	if text := q.Get("wait"); text != "" {
 		var err error
 		if wait, err = time.ParseDuration(text); err != nil || wait < 0 {
-			return nil, httpapi.BadRequest("wait: %.50q is not a duration such as 30s", text)
+			return nil, wire.BadRequest("wait: %.50q is not a duration such as 30s", text)
 		}
 	}
 	deadline := time.NewTimer(min(wait, maxWait))
@@ -39,7 +39,7 @@ func (s *Server) changes(r *http.Request) (any, error) {
 		changed := s.store.Changed()
 		found, next, reset, err := s.store.Changes(cursor, maxChanges)
 		if err != nil {
-			return nil, httpapi.Unavailable("the journal cannot be read", err)
+			return nil, wire.Unavailable("the journal cannot be read", err)
 		}
 		answer := registryapi.Changes{Cursor: next.String(), Reset: reset, Changes: found, Time: time.Now(), Store: s.store.ID()}
 		if answer.Changes == nil {
@@ -69,7 +69,7 @@ func (s *Server) changes(r *http.Request) (any, error) {
 func (s *Server) repositories(*http.Request) (any, error) {
 	all, err := s.store.Repositories()
 	if err != nil {
-		return nil, httpapi.Unavailable("the storage cannot be read", err)
+		return nil, wire.Unavailable("the storage cannot be read", err)
 	}
 	return all, nil
 }
@@ -78,7 +78,7 @@ func (s *Server) repositories(*http.Request) (any, error) {
 func (s *Server) repository(r *http.Request) (any, error) {
 	name := r.URL.Query().Get("name")
 	if err := storage.CheckRepository(name); err != nil {
-		return nil, httpapi.BadRequest("name: %v", err)
+		return nil, wire.BadRequest("name: %v", err)
 	}
 	meta := s.store.Meta(name)
 	state := registryapi.RepositoryState{
@@ -87,7 +87,7 @@ func (s *Server) repository(r *http.Request) (any, error) {
 	}
 	tags, damaged, err := s.store.ReadTags(name)
 	if err != nil {
-		return nil, httpapi.Unavailable("the storage cannot be read", err)
+		return nil, wire.Unavailable("the storage cannot be read", err)
 	}
 	state.Incomplete = len(damaged) > 0
 	for _, t := range tags {
@@ -95,7 +95,7 @@ func (s *Server) repository(r *http.Request) (any, error) {
 	}
 	manifests, err := s.store.Manifests(name)
 	if err != nil {
-		return nil, httpapi.Unavailable("the storage cannot be read", err)
+		return nil, wire.Unavailable("the storage cannot be read", err)
 	}
 	for _, d := range manifests {
 		m, err := s.store.Manifest(name, d)
@@ -104,7 +104,7 @@ func (s *Server) repository(r *http.Request) (any, error) {
 			continue
 		}
 		if err != nil {
-			return nil, httpapi.Unavailable("the storage cannot be read", err)
+			return nil, wire.Unavailable("the storage cannot be read", err)
 		}
 		state.Manifests = append(state.Manifests, registryapi.ManifestState{
 			Digest: d.String(), MediaType: m.MediaType, Size: int64(len(m.Raw)), Pushed: m.Pushed,

@@ -15,7 +15,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
 
@@ -23,7 +23,7 @@ import (
 // these calls are ours.
 
 func (s *Server) fileRoutes(mux *http.ServeMux) {
-	api := func(h httpapi.HandlerFunc) http.Handler { return s.api.Handle(httpapi.Taking(h)) }
+	api := func(h wire.HandlerFunc) http.Handler { return s.api.Handle(wire.Taking(h)) }
 	mux.Handle("GET /registry/files", api(func(*http.Request) (any, error) { return s.fileList("") }))
 	mux.Handle("PUT /registry/files/{name...}", api(s.uploadFile))
 	mux.Handle("GET /registry/files/{name...}", s.downloadFrom(""))
@@ -49,13 +49,13 @@ func (s *Server) sendLog(r *http.Request) (any, error) {
 
 // sendEvent adds one event, on one line, to the event log.
 func (s *Server) sendEvent(r *http.Request) (any, error) {
-	event, err := httpapi.Decode[json.RawMessage](r)
+	event, err := wire.Decode[json.RawMessage](r)
 	if err != nil {
 		return nil, err
 	}
 	var line bytes.Buffer
 	if len(event) == 0 || json.Compact(&line, event) != nil {
-		return nil, httpapi.BadRequest("the body is not an event in JSON")
+		return nil, wire.BadRequest("the body is not an event in JSON")
 	}
 	line.WriteByte('\n')
 	return nil, fileError(s.logs.append(eventLog, &line))
@@ -64,15 +64,15 @@ func (s *Server) sendEvent(r *http.Request) (any, error) {
 func fileError(err error) error {
 	switch {
 	case errors.Is(err, errFileName):
-		return httpapi.BadRequest("%v", err)
+		return wire.BadRequest("%v", err)
 	case errors.Is(err, fs.ErrNotExist):
-		return &httpapi.Error{Code: http.StatusNotFound, Message: "Not found", Cause: err}
+		return &wire.Error{Code: http.StatusNotFound, Message: "Not found", Cause: err}
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return &httpapi.Error{Code: http.StatusInsufficientStorage, Message: storage.ErrNoSpace.Error(), Cause: err}
+		return &wire.Error{Code: http.StatusInsufficientStorage, Message: storage.ErrNoSpace.Error(), Cause: err}
 	case errors.Is(err, syscall.EROFS):
-		return &httpapi.Error{Code: http.StatusForbidden, Message: storage.ErrReadOnly.Error(), Cause: err}
+		return &wire.Error{Code: http.StatusForbidden, Message: storage.ErrReadOnly.Error(), Cause: err}
 	case err != nil && strings.Contains(err.Error(), "escapes"): // os.Root has no sentinel for it
-		return httpapi.BadRequest("the file name leaves the directory")
+		return wire.BadRequest("the file name leaves the directory")
 	}
 	return err
 }

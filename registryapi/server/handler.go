@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
-	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 // routes is the whole API: the REST calls by the table below, and everything
@@ -14,8 +14,8 @@ import (
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	// The words behind a handler are the parameters that its call takes.
-	api := func(h httpapi.HandlerFunc, takes ...string) http.Handler {
-		return s.api.Handle(httpapi.Taking(h, takes...))
+	api := func(h wire.HandlerFunc, takes ...string) http.Handler {
+		return s.api.Handle(wire.Taking(h, takes...))
 	}
 	target := []string{"id", "tag", "version", "number"}
 	mux.Handle("GET /registry/status", api(s.status))
@@ -35,9 +35,9 @@ func (s *Server) routes() http.Handler {
 	s.fileRoutes(mux)
 	mux.HandleFunc("GET /{$}", welcome)
 	mux.Handle("/", s.api.NoSuchCall(mux, func(w http.ResponseWriter, r *http.Request) {
-		s.api.WriteError(w, r, &httpapi.Error{Code: http.StatusNotFound, Message: "Not found"})
+		s.api.WriteError(w, r, &wire.Error{Code: http.StatusNotFound, Message: "Not found"})
 	}))
-	protected := httpapi.CleanPath(mux)
+	protected := wire.CleanPath(mux)
 
 	var all http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/") {
@@ -53,7 +53,7 @@ func (s *Server) routes() http.Handler {
 		all = s.cfg.Authorize(all)
 	}
 	all = s.observe(s.health(all))
-	return httpapi.WithRequestID(httpapi.Recover(s.log, httpapi.Ranges(all)))
+	return wire.WithRequestID(wire.Recover(s.log, wire.Ranges(all)))
 }
 
 // welcome is for whoever opens the address in a browser.

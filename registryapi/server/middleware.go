@@ -9,8 +9,8 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/ankacluster/ankacluster/internal/httpapi"
 	"github.com/ankacluster/ankacluster/internal/oci"
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 // observe counts requests and writes the access log. Its writer hands ReadFrom
@@ -34,7 +34,7 @@ func (s *Server) observe(next http.Handler) http.Handler {
 				// Neither query nor headers: they may hold credentials.
 				s.log.Info("request", zap.String("method", r.Method), zap.String("path", r.URL.Path), zap.Int("status", ow.code()),
 					zap.Int64("sent_bytes", ow.bytes), zap.Int64("received_bytes", body.bytes), zap.Duration("duration", took),
-					zap.String("remote", r.RemoteAddr), zap.String("user_agent", r.UserAgent()), zap.String("request_id", httpapi.RequestID(r.Context())))
+					zap.String("remote", r.RemoteAddr), zap.String("user_agent", r.UserAgent()), zap.String("request_id", wire.RequestID(r.Context())))
 			}
 		}()
 		next.ServeHTTP(ow, r)

@@ -7,7 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
 
@@ -65,7 +65,7 @@ func (s *Server) writeOCIError(w http.ResponseWriter, r *http.Request, err error
 	public := storageTrouble(err)
 	if e.status >= 500 || public != nil {
 		s.log.Error("request failed", zap.String("method", r.Method), zap.String("path", r.URL.Path),
-			zap.String("request_id", httpapi.RequestID(r.Context())), zap.Error(err))
+			zap.String("request_id", wire.RequestID(r.Context())), zap.Error(err))
 	}
 	if public != nil {
 		e = &ociError{e.status, e.code, public.Error()}

@@ -15,7 +15,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
@@ -26,7 +26,7 @@ type Server struct {
 	log     *zap.Logger
 	store   *storage.Store
 	catalog *catalog
-	api     *httpapi.API
+	api     *wire.API
 	drain   sync.Once
 	drained chan struct{} // closed when the server begins to drain
 	handler http.Handler
@@ -52,7 +52,7 @@ func New(cfg Config, log *zap.Logger) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
-	s := &Server{cfg: cfg, log: log, store: store, drained: make(chan struct{}), api: &httpapi.API{Log: log, EmptyBody: httpapi.NullBody}}
+	s := &Server{cfg: cfg, log: log, store: store, drained: make(chan struct{}), api: &wire.API{Log: log, EmptyBody: wire.NullBody}}
 	s.catalog = newCatalog(store, log.Named("index"), cfg.ListConcurrency)
 	s.logs = &logStore{
 		dir: filepath.Join(store.Root(), path.Clean("/"+cfg.FilesDir)), logs: path.Clean("/" + cfg.LogsDir), keep: cfg.KeepLogsFor, maxSize: cfg.MaxLogSize,
@@ -97,7 +97,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.cfg.ListenAddr != "" {
 		ln, err := net.Listen("tcp", s.cfg.ListenAddr)
 		if err != nil {
-			return httpapi.ListenError("registry", s.cfg.ListenAddr, err)
+			return wire.ListenError("registry", s.cfg.ListenAddr, err)
 		}
 		addr := ln.Addr()
 		s.addr.Store(&addr)
@@ -124,7 +124,7 @@ func (s *Server) draining() bool {
 
 func (s *Server) serve(ctx context.Context, ln net.Listener) error {
 	srv := &http.Server{
-		Handler:   httpapi.CloseWhen(s.draining, s.handler),
+		Handler:   wire.CloseWhen(s.draining, s.handler),
 		TLSConfig: s.cfg.TLS,
 		// Neither reads nor writes have a total limit: blobs of 100 GB are
 		// ordinary. Handlers set deadlines on progress.

@@ -4,7 +4,7 @@ import (
 	"net/http"
 
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
-	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
 )
 
@@ -52,7 +52,7 @@ func (s *Server) replicationState(*http.Request) (any, error) {
 func (s *Server) disk(*http.Request) (any, error) {
 	free, total, err := s.store.Disk()
 	if err != nil {
-		return nil, httpapi.Unavailable("the storage does not tell its space", err)
+		return nil, wire.Unavailable("the storage does not tell its space", err)
 	}
 	return registryapi.Disk{Free: free, Total: total}, nil
 }

@@ -10,7 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
@@ -65,7 +65,7 @@ func (s *Server) template(r *http.Request, id string) (registryapi.Template, err
 			return t, nil
 		}
 	}
-	return registryapi.Template{}, httpapi.Fail(msgNoSuchTemplate)
+	return registryapi.Template{}, wire.Fail(msgNoSuchTemplate)
 }
 
 // version finds a version by tag, or by number, or the latest when neither is
@@ -75,9 +75,9 @@ func version(t registryapi.Template, tag string, number *int) (registryapi.Versi
 		return *v, nil
 	}
 	if tag != "" {
-		return registryapi.Version{}, httpapi.Fail(msgNoSuchTag + tag)
+		return registryapi.Version{}, wire.Fail(msgNoSuchTag + tag)
 	}
-	return registryapi.Version{}, httpapi.Failf("No such version %s", numberOf(number))
+	return registryapi.Version{}, wire.Failf("No such version %s", numberOf(number))
 }
 
 // revertTarget is what the query and the body may say, in the words of the
@@ -93,7 +93,7 @@ func readTarget(r *http.Request) (revertTarget, error) {
 	var target revertTarget
 	if r.Method != http.MethodGet {
 		var err error
-		if target, err = httpapi.Decode[revertTarget](r); err != nil {
+		if target, err = wire.Decode[revertTarget](r); err != nil {
 			return target, err
 		}
 	}
@@ -108,7 +108,7 @@ func readTarget(r *http.Request) (revertTarget, error) {
 		if text := q.Get(name); text != "" {
 			n, err := strconv.Atoi(text)
 			if err != nil {
-				return target, httpapi.BadRequest("%s: %.50q is not a number", name, text)
+				return target, wire.BadRequest("%s: %.50q is not a number", name, text)
 			}
 			target.Version = &n
 		}
@@ -117,7 +117,7 @@ func readTarget(r *http.Request) (revertTarget, error) {
 		target.Version = target.Number
 	}
 	if target.ID == "" {
-		return target, httpapi.BadRequest("id is required")
+		return target, wire.BadRequest("id is required")
 	}
 	return target, nil
 }
@@ -150,14 +150,14 @@ func (s *Server) vmInfo(r *http.Request) (any, error) {
 		return nil, unreadable(err)
 	}
 	if err != nil {
-		return nil, httpapi.Fail(msgNoSuchTag + v.Tag)
+		return nil, wire.Fail(msgNoSuchTag + v.Tag)
 	}
 	cfg, err := s.names(r).Config(r.Context(), t.Repository, c)
 	if errors.Is(err, storage.ErrUnavailable) {
 		return nil, unreadable(err)
 	}
 	if err != nil {
-		return nil, httpapi.Failf("Tag %s has no VM configuration", v.Tag)
+		return nil, wire.Failf("Tag %s has no VM configuration", v.Tag)
 	}
 	return json.RawMessage(cfg.JSON), nil
 }
@@ -183,7 +183,7 @@ func (s *Server) revert(r *http.Request) (any, error) {
 	}
 	t, from, err := s.find(r, target)
 	if err != nil {
-		if fail := new(httpapi.Error); again && errors.As(err, &fail) {
+		if fail := new(wire.Error); again && errors.As(err, &fail) {
 			s.delivering(r, named, n)
 			return nil, nil // done before
 		}
@@ -232,7 +232,7 @@ func (s *Server) deleteTemplate(r *http.Request) (any, error) {
 	}
 	n := storage.Note{Kind: "template", Key: []string{strings.ToLower(target.ID)}}
 	t, err := s.template(r, target.ID)
-	if fail := new(httpapi.Error); errors.As(err, &fail) {
+	if fail := new(wire.Error); errors.As(err, &fail) {
 		if _, before := s.names(r).Noted(r.Context(), n); before {
 			return nil, nil // a repeat
 		}
@@ -248,7 +248,7 @@ func (s *Server) deleteTemplate(r *http.Request) (any, error) {
 }
 
 func (s *Server) setArch(r *http.Request) (any, error) {
-	req, err := httpapi.Decode[struct {
+	req, err := wire.Decode[struct {
 		ID   string `json:"id"`
 		Arch string `json:"arch"`
 	}](r)
@@ -256,7 +256,7 @@ func (s *Server) setArch(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if req.Arch != "arm64" && req.Arch != "amd64" {
-		return nil, httpapi.BadRequest("arch: %.50q is neither arm64 nor amd64", req.Arch)
+		return nil, wire.BadRequest("arch: %.50q is neither arm64 nor amd64", req.Arch)
 	}
 	t, err := s.template(r, req.ID)
 	if err != nil {
@@ -284,13 +284,13 @@ func (s *Server) content(r *http.Request, repo, d string) (storage.Content, erro
 func storeError(err error, tag string) error {
 	switch {
 	case errors.Is(err, storage.ErrRepositoryUnknown):
-		return httpapi.Fail(msgNoSuchTemplate)
+		return wire.Fail(msgNoSuchTemplate)
 	case errors.Is(err, storage.ErrTagUnknown):
-		return httpapi.Fail(msgNoSuchTag + tag)
+		return wire.Fail(msgNoSuchTag + tag)
 	case storageTrouble(err) != nil:
-		return httpapi.Fail(storageTrouble(err).Error())
+		return wire.Fail(storageTrouble(err).Error())
 	case errors.Is(err, storage.ErrInUse):
-		return httpapi.Fail(err.Error())
+		return wire.Fail(err.Error())
 	case errors.Is(err, storage.ErrUnavailable):
 		return unreadable(err)
 	}
@@ -300,7 +300,7 @@ func storeError(err error, tag string) error {
 // unreadable is the answer when nothing can be said of templates.
 func unreadable(err error) error {
 	if errors.Is(err, storage.ErrUnavailable) {
-		return httpapi.Unavailable(err.Error(), err)
+		return wire.Unavailable(err.Error(), err)
 	}
-	return httpapi.Unavailable("the storage cannot be read", err)
+	return wire.Unavailable("the storage cannot be read", err)
 }

@@ -12,7 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/internal/httpapi"
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 // fakeCloud is a controller in memory that can misbehave in the ways the ledger
@@ -35,7 +35,7 @@ type fakeCloud struct {
 func newFakeCloud(t *testing.T) (*fakeCloud, *controllerapi.Client) {
 	c := &fakeCloud{nodes: make(map[controllerapi.NodeID]string), claims: make(map[string]*controllerapi.Task),
 		placed: make(map[controllerapi.NodeID][]controllerapi.Assignment), removed: make(map[controllerapi.NodeID][]string)}
-	api := &httpapi.API{Log: zap.NewNop()}
+	api := &wire.API{Log: zap.NewNop()}
 	mux := http.NewServeMux()
 	mux.Handle("POST "+controllerapi.PathAgentRegister, api.Handle(handle(c, c.register)))
 	mux.Handle("POST "+controllerapi.PathAgentSync, api.Handle(handle(c, c.sync)))
@@ -48,9 +48,9 @@ func newFakeCloud(t *testing.T) (*fakeCloud, *controllerapi.Client) {
 	return c, controllerapi.NewClient(srv.URL, &http.Client{Transport: tr})
 }
 
-func handle[Req, Resp any](c *fakeCloud, f func(Req) (Resp, error)) httpapi.HandlerFunc {
+func handle[Req, Resp any](c *fakeCloud, f func(Req) (Resp, error)) wire.HandlerFunc {
 	return func(r *http.Request) (any, error) {
-		req, err := httpapi.Decode[Req](r)
+		req, err := wire.Decode[Req](r)
 		if err != nil {
 			return nil, err
 		}
@@ -68,11 +68,11 @@ func (c *fakeCloud) register(r controllerapi.RegisterRequest) (controllerapi.Reg
 func (c *fakeCloud) known(id controllerapi.NodeID, session string) error {
 	switch c.nodes[id] {
 	case "":
-		return httpapi.Fail(controllerapi.MsgUnknownNode)
+		return wire.Fail(controllerapi.MsgUnknownNode)
 	case session:
 		return nil
 	}
-	return httpapi.Fail(controllerapi.MsgSessionEnded)
+	return wire.Fail(controllerapi.MsgSessionEnded)
 }
 
 func (c *fakeCloud) sync(r controllerapi.SyncRequest) (controllerapi.SyncResponse, error) {

@@ -1,4 +1,4 @@
-package httpapi
+package wire
 
 import (
 	"bytes"
@@ -18,7 +18,7 @@ import (
 // ParkAfter does so between two requests. When the client sends its next request,
 // the connection goes back to the server, which takes it from the Lot as from any other net.Listener:
 //
-//	lot := httpapi.NewLot(l.Addr(), idle, leaving)
+//	lot := wire.NewLot(l.Addr(), idle, leaving)
 //	srv := &http.Server{Handler: h, ConnContext: lot.ConnContext}
 //	go srv.Serve(l)
 //	go srv.Serve(lot)

@@ -1,4 +1,4 @@
-// Package httpapi is what the controller's and the registry's REST APIs have in
+// Package wire is what the controller's and the registry's REST APIs have in
 // common: the envelope, request decoding, the mapping of errors to answers, and
 // the middleware around every handler.
 //
@@ -11,4 +11,4 @@
 // Handlers that stream data are plain http.Handlers and do not pass through
 // Handle; the middleware around them keeps io.ReaderFrom intact so that
 // http.ServeContent can reach sendfile(2).
-package httpapi
+package wire
