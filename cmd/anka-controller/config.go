@@ -69,7 +69,7 @@ type config struct {
 	RegistryCA                  string
 	DialTimeout, RequestTimeout time.Duration
 	TLSHandshakeTimeout         time.Duration
-	HTTPRetries, IdlePerHost    int
+	IdlePerHost                 int
 
 	// The cloud.
 	InstanceTimeout, InstanceActive, NodeActive time.Duration
@@ -79,7 +79,6 @@ type config struct {
 	ManageMAC                                   bool
 	MACRange                                    string
 	MACRangeMaxRetries                          int
-	FillMACInterval, CleanMACInterval           time.Duration
 	NoNodeUpgrades                              bool
 	AgentPackages                               string
 
@@ -95,7 +94,7 @@ type config struct {
 	OIDCScopes                                           []string
 	OIDCGroupsClaim, OIDCUserClaim                       string
 	OIDCUserInfo                                         bool
-	CentralLogging, EventLogging                         bool
+	EventLogging                                         bool
 	EventLogURL                                          string
 	LogDir                                               string
 	Verbosity                                            int

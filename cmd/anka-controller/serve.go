@@ -15,6 +15,7 @@ import (
 	"github.com/ankacluster/ankacluster/controllerapi/etcdmember"
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
 	"github.com/ankacluster/ankacluster/internal/look"
+	"github.com/ankacluster/ankacluster/internal/settings"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -73,10 +74,8 @@ func (c *config) serve(ctx context.Context, log *zap.Logger) error {
 	log.Info("anka-controller starts", zap.String("version", buildinfo.Version), zap.String("commit", buildinfo.Commit()),
 		zap.String("address", p.api.net.Addr().String()), zap.String("url", c.AdvertiseURL), zap.Bool("standalone", c.Standalone))
 
-	for _, env := range withoutEffect {
-		if c.isGiven(env) {
-			log.Warn("this setting has no effect", zap.String("setting", c.name(env)))
-		}
+	for _, line := range settings.Ineffective(c.given, noEffect) {
+		log.Warn(line)
 	}
 
 	// Two lives: requests end first, what they need ends after them.
@@ -118,13 +117,6 @@ func (c *config) serve(ctx context.Context, log *zap.Logger) error {
 		log.Info("anka-controller ended")
 	}
 	return err
-}
-
-// withoutEffect are settings of existing configurations that are accepted, so
-// that these start, and do nothing here.
-var withoutEffect = []string{
-	"ANKA_NUM_HTTP_RETRIES", "ANKA_FILL_MAC_ADDRESS_RANGE_INTERVAL", "ANKA_CLEAN_MAC_ADDRESS_INTERVAL",
-	"ANKA_ENABLE_CENTRAL_LOGGING", "ANKA_CMD_LOG_MAX_DAYS", "ANKA_CMD_LOG_MAX_MB",
 }
 
 // listen takes all addresses before anything else happens: a taken port is the

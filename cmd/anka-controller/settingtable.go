@@ -16,11 +16,22 @@ const (
 	groupAuth     = "Authentication: not in this version, and refused when set"
 	groupCloud    = "Nodes, instances, queue"
 	groupLogs     = "Logs and metrics"
+	groupNoEffect = "Accepted without effect"
 )
+
+// noEffect holds settings that configurations of Anka's cloud have.
+var noEffect = []settings.NoEffect{
+	{Env: "ANKA_NUM_HTTP_RETRIES", Reason: "requests to registries are repeated within --request-timeout"},
+	{Env: "ANKA_FILL_MAC_ADDRESS_RANGE_INTERVAL", Reason: "addresses are taken from the range one by one"},
+	{Env: "ANKA_CLEAN_MAC_ADDRESS_INTERVAL", Reason: "an address is free as soon as its VM is gone"},
+	{Env: "ANKA_ENABLE_CENTRAL_LOGGING", IsBool: true, Reason: "the registry takes logs always, and nodes send theirs unless they joined with --no-central-logging"},
+	{Env: "ANKA_CMD_LOG_MAX_DAYS", Reason: "commands are logged by the agents"},
+	{Env: "ANKA_CMD_LOG_MAX_MB", Reason: "commands are logged by the agents"},
+}
 
 // table binds every setting to its field of c.
 func (c *config) table() []settings.Setting {
-	return []settings.Setting{
+	return append([]settings.Setting{
 		{Env: "ANKA_STANDALONE", Group: groupStart, IsBool: true, Parse: settings.Bool(&c.Standalone), Usage: "run etcd and a registry in this process, too: one command is a working cloud"},
 		{Env: "ANKA_DATA_DIR", Group: groupStart, IsPath: true, Parse: settings.Text(&c.DataDir), Usage: "`DIR` for the data of --standalone and of the built-in registry (default: " + rootsDataDir() + " for root, else below the home directory)"},
 		{Env: "ANKA_LISTEN_ADDR", Group: groupStart, Parse: settings.ListenAddr(&c.ListenAddr), Usage: "`ADDRESS` to serve at (default: :80, with --standalone :8090)"},
@@ -69,7 +80,6 @@ func (c *config) table() []settings.Setting {
 		{Env: "ANKA_DIAL_TIMEOUT", Group: groupRegistry, Default: "5s", Parse: settings.Duration(&c.DialTimeout), Usage: "`DURATION` that connecting to the registry may take"},
 		{Env: "ANKA_REQUEST_TIMEOUT", Group: groupRegistry, Default: "15s", Parse: settings.Duration(&c.RequestTimeout), Usage: "`DURATION` that one request to the registry may take"},
 		{Env: "ANKA_TLS_HANDSHAKE_TIMEOUT", Group: groupRegistry, Default: "5s", Parse: settings.Duration(&c.TLSHandshakeTimeout), Usage: "`DURATION` that a TLS handshake with the registry may take"},
-		{Env: "ANKA_NUM_HTTP_RETRIES", Group: groupRegistry, Default: "5", Parse: settings.Number(&c.HTTPRetries, 0, 100), Usage: "repeat `N` times a failed request to the registry"},
 		{Env: "ANKA_MAX_IDLE_CONNECTION_PER_HOST", Group: groupRegistry, Default: "50", Parse: settings.Number(&c.IdlePerHost, 0, 10000), Usage: "keep `N` idle connections to the registry; each ends after 90 s without use"},
 
 		{Env: "ANKA_USE_HTTPS", Group: groupTLS, IsBool: true, Parse: settings.Bool(&c.HTTPS), Usage: "serve HTTPS"},
@@ -119,8 +129,6 @@ func (c *config) table() []settings.Setting {
 		{Env: "ANKA_MANAGE_MAC_ADDRESSES", Group: groupCloud, IsBool: true, Parse: settings.Bool(&c.ManageMAC), Usage: "give VMs MAC addresses of a pool"},
 		{Env: "ANKA_MAC_ADDR_RANGE", Group: groupCloud, Parse: settings.Text(&c.MACRange), Usage: "`FIRST-LAST` of the pool"},
 		{Env: "ANKA_MAC_ADDR_RANGE_MAX_RETRIES", Group: groupCloud, Default: "100", Parse: settings.Number(&c.MACRangeMaxRetries, 1, 1_000_000), Usage: "try `N` times to find a free one"},
-		{Env: "ANKA_FILL_MAC_ADDRESS_RANGE_INTERVAL", Group: groupCloud, Default: "3h", Parse: settings.Duration(&c.FillMACInterval), Usage: "fill the pool every `DURATION`"},
-		{Env: "ANKA_CLEAN_MAC_ADDRESS_INTERVAL", Group: groupCloud, Default: "1h", Parse: settings.Duration(&c.CleanMACInterval), Usage: "give unused ones back every `DURATION`"},
 		{Env: "ANKA_NO_NODE_UPGRADES", Group: groupCloud, IsBool: true, Parse: settings.Bool(&c.NoNodeUpgrades), Usage: "never upgrade agents"},
 		{Env: "ANKA_AGENT_PACKAGES", Group: groupCloud, IsPath: true, Parse: settings.Text(&c.AgentPackages), Usage: "`DIR` with the agent's programs AnkaAgent.pkg and AnkaAgentArm.pkg for node upgrades (default: what was installed beside this program)"},
 
@@ -130,15 +138,12 @@ func (c *config) table() []settings.Setting {
 		{Env: "ANKA_LOG_MAX_MB", Group: groupLogs, Default: "700", Parse: settings.Number(&c.LogMaxMB, 2, 1_000_000), Usage: "remove the oldest logs beyond `MB` in all"},
 		{Env: "ANKA_ERROR_LOG_MAX_DAYS", Group: groupLogs, Default: "3", Parse: settings.Number(&c.ErrorLogMaxDays, 0, 3650), Usage: "remove error logs after `DAYS`"},
 		{Env: "ANKA_ERROR_LOG_MAX_MB", Group: groupLogs, Default: "200", Parse: settings.Number(&c.ErrorLogMaxMB, 2, 1_000_000), Usage: "remove the oldest error logs beyond `MB` in all"},
-		{Env: "ANKA_CMD_LOG_MAX_DAYS", Group: groupLogs, Hidden: true, Parse: settings.NoEffect, Usage: "`N`, without effect"},
-		{Env: "ANKA_CMD_LOG_MAX_MB", Group: groupLogs, Hidden: true, Parse: settings.NoEffect, Usage: "`N`, without effect"},
 		{Env: "ANKA_ENABLE_METRICS", Group: groupLogs, IsBool: true, Parse: settings.Bool(&c.EnableMetrics), Usage: "serve Prometheus metrics"},
 		{Env: "ANKA_METRICS_PORT", Group: groupLogs, Default: "2112", Parse: settings.Number(&c.MetricsPort, 1, 65535), Usage: "their `PORT`"},
 		{Env: "ANKA_METRICS_PATH", Group: groupLogs, Default: "/metrics", Parse: settings.MetricsPath(&c.MetricsPath), Usage: "serve them at `PATH`"},
-		{Env: "ANKA_ENABLE_CENTRAL_LOGGING", Group: groupLogs, IsBool: true, Parse: settings.Bool(&c.CentralLogging), Usage: "nodes send their logs to the registry"},
 		{Env: "ANKA_ENABLE_EVENT_LOGGING", Group: groupLogs, IsBool: true, Parse: settings.Bool(&c.EventLogging), Usage: "write the event log"},
 		{Env: "ANKA_EVENT_LOG_URL", Group: groupLogs, Parse: settings.HTTPURL(&c.EventLogURL), Usage: "`URL` that events are POSTed to"},
-	}
+	}, settings.Accepted(groupNoEffect, noEffect)...)
 }
 
 func rootToken(p *string) func(string) error {

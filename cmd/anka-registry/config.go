@@ -20,12 +20,21 @@ import (
 
 // Groups of settings in the help.
 const (
-	groupServe   = "Serving"
-	groupStore   = "Storage"
-	groupReplica = "Replication"
-	groupLogs    = "Logs and metrics"
-	groupRefused = "Unsupported, and refused when set"
+	groupServe    = "Serving"
+	groupStore    = "Storage"
+	groupReplica  = "Replication"
+	groupLogs     = "Logs and metrics"
+	groupRefused  = "Unsupported, and refused when set"
+	groupNoEffect = "Accepted without effect"
 )
+
+// noEffect holds settings that configurations of Anka's registry have.
+var noEffect = []settings.NoEffect{
+	{Env: "ANKA_VM_DIR_PATH", Reason: "content is stored by digest below --base-path"},
+	{Env: "ANKA_IMAGE_DIR_PATH", Reason: "content is stored by digest below --base-path"},
+	{Env: "ANKA_STATE_FILE_DIR_PATH", Reason: "content is stored by digest below --base-path"},
+	{Env: "ANKA_ENABLE_CENTRAL_LOGGING", IsBool: true, Reason: "the log calls are served always"},
+}
 
 // config is everything the program can be told. Its defaults are in table.
 type config struct {
@@ -77,9 +86,6 @@ func (c *config) table() []settings.Setting {
 		{Env: "ANKA_GC_GRACE", Group: groupStore, Default: brief(def.GCGrace), Parse: settings.Duration(&s.GCGrace), Usage: "keep unreferenced content for `DURATION`"},
 		{Env: "ANKA_KEEP_UNTAGGED", Group: groupStore, Default: brief(def.KeepUntagged), Parse: settings.Duration(&s.KeepUntagged), Usage: "keep manifests without a tag for `DURATION`; 0 is for ever"},
 		{Env: "ANKA_UPLOAD_EXPIRY", Group: groupStore, Default: brief(def.UploadExpiry), Parse: settings.Duration(&s.UploadExpiry), Usage: "remove uploads without data for `DURATION`; 0 is never"},
-		{Env: "ANKA_VM_DIR_PATH", Group: groupStore, Parse: settings.NoEffect, Usage: "`DIR`, accepted without effect"},
-		{Env: "ANKA_IMAGE_DIR_PATH", Group: groupStore, Parse: settings.NoEffect, Usage: "`DIR`, accepted without effect"},
-		{Env: "ANKA_STATE_FILE_DIR_PATH", Group: groupStore, Parse: settings.NoEffect, Usage: "`DIR`, accepted without effect"},
 
 		{Env: "ANKA_FILES_DIR", Group: groupLogs, Default: def.FilesDir, Parse: settings.Text(&s.FilesDir), Usage: "keep uploaded files in `DIR` below the base path"},
 		{Env: "ANKA_LOGS_DIR", Group: groupLogs, Default: def.LogsDir, Parse: settings.Text(&s.LogsDir), Usage: "keep central logs in `DIR` below the files"},
@@ -87,7 +93,6 @@ func (c *config) table() []settings.Setting {
 		{Env: "ANKA_MAX_LOG_SIZE", Group: groupLogs, Default: "1024", Parse: settings.Number(&c.MaxLogMB, 0, 1<<30), Usage: "end a central log at `MB`"},
 		{Env: "ANKA_ROTATE_LOG_FILES_AT_MAX_FILE_SIZE", Group: groupLogs, IsBool: true, Default: "true", Parse: settings.Bool(&s.RotateLogFilesAtMaxSize), Usage: "keep a full log under a dated name (default: true)"},
 		{Env: "ANKA_ROTATE_LOG_FILES_END_OF_DAY", Group: groupLogs, IsBool: true, Parse: settings.Bool(&s.RotateLogFilesEndOfDay), Usage: "end logs daily"},
-		{Env: "ANKA_ENABLE_CENTRAL_LOGGING", Group: groupLogs, IsBool: true, Parse: settings.NoEffect, Usage: "accepted; the log calls are always served"},
 		{Env: "ANKA_ACCESS_LOGS", Group: groupLogs, IsBool: true, Parse: settings.Bool(&s.AccessLog), Usage: "log every request"},
 		{Env: "ANKA_ENABLE_METRICS", Group: groupLogs, IsBool: true, Parse: settings.Bool(&c.EnableMetrics), Usage: "serve Prometheus metrics"},
 		{Env: "ANKA_METRICS_PORT", Group: groupLogs, Default: "2112", Parse: settings.Number(&c.MetricsPort, 1, 65535), Usage: "serve metrics on `PORT`"},
@@ -110,6 +115,7 @@ func (c *config) table() []settings.Setting {
 		table = append(table, settings.Setting{Env: r.env, Group: groupRefused, IsBool: true, Parse: settings.Bool(c.refused[r.env]), Usage: r.usage})
 	}
 	table = append(table, c.role.table()...)
+	table = append(table, settings.Accepted(groupNoEffect, noEffect)...)
 	return append(table,
 		settings.Setting{Env: "ANKA_REGISTRY_CA_CERT", Group: groupReplica, IsPath: true, Parse: settings.Text(&c.RegistryCA), Usage: "trust the authority in this PEM `FILE`, besides the system's, when another registry is asked; read again when it changes"},
 		settings.Setting{Env: "ANKA_SKIP_TLS_VERIFICATION", Group: groupReplica, IsBool: true, Parse: settings.Bool(&c.SkipTLSVerify), Usage: "accept any certificate of other registries"})

@@ -42,10 +42,8 @@ func serve(cc *cli.Context) error {
 	if len(strange) > 0 {
 		log.Warn("these variables are no settings of this program", zap.Strings("variables", strange))
 	}
-	for _, env := range []string{"ANKA_VM_DIR_PATH", "ANKA_IMAGE_DIR_PATH", "ANKA_STATE_FILE_DIR_PATH"} {
-		if s, ok := c.given[env]; ok {
-			log.Warn("setting has no effect: content is stored by digest below the base path", zap.String("setting", s.Name))
-		}
+	for _, line := range settings.Ineffective(c.given, noEffect) {
+		log.Warn(line)
 	}
 	g, ctx := errgroup.WithContext(cc.Context)
 	if c.EnableMetrics {

@@ -128,9 +128,6 @@ func ListenAddr(p *string) func(string) error {
 	}
 }
 
-// NoEffect accepts a setting of existing configurations that has no meaning here.
-func NoEffect(string) error { return nil }
-
 func MetricsPath(p *string) func(string) error {
 	return func(s string) error {
 		if !strings.HasPrefix(s, "/") || strings.ContainsAny(s, " {}") {

@@ -38,8 +38,42 @@ type Setting struct {
 	IsBool  bool
 	IsPath  bool // a service gets it as an absolute path: it starts elsewhere
 	Secret  bool // environment only: flags are in every process list
-	Hidden  bool // accepted, without effect; left out of the short help
+	Hidden  bool // left out of the help
 	Parse   func(string) error
+}
+
+// NoEffect is a setting that existing configurations have and that changes nothing
+// here.
+type NoEffect struct {
+	Env    string
+	IsBool bool
+	Reason string // of having none, for people
+}
+
+// Ineffective returns those of the table that were given a value, each as "NAME has no
+// effect: REASON", for the log.
+func Ineffective(given map[string]Source, table []NoEffect) []string {
+	var out []string
+	for _, n := range table {
+		if s, ok := given[n.Env]; ok {
+			out = append(out, s.Name+" has no effect: "+n.Reason)
+		}
+	}
+	return out
+}
+
+// Accepted returns the settings of a table that holds those without effect. They
+// take any value.
+func Accepted(group string, table []NoEffect) []Setting {
+	var out []Setting
+	for _, n := range table {
+		usage := "no effect: " + n.Reason
+		if !n.IsBool {
+			usage = "`VALUE` has " + usage
+		}
+		out = append(out, Setting{Env: n.Env, Group: group, IsBool: n.IsBool, Usage: usage, Parse: func(string) error { return nil }})
+	}
+	return out
 }
 
 // Flag returns the name without dashes, or "" for a secret.

@@ -117,3 +117,16 @@ func TestSizes(t *testing.T) {
 		}
 	}
 }
+
+func TestSettingsWithoutEffectAreAcceptedAndNamed(t *testing.T) {
+	t.Parallel()
+	table := []NoEffect{{Env: "ANKA_OLD_DIR", Reason: "there is one directory"}, {Env: "ANKA_OLD_SWITCH", IsBool: true, Reason: "it is always on"}}
+	given, errs := Load(Accepted("group", table), vars(map[string]string{"old-dir": "any value"}), vars(nil))
+	if len(errs) > 0 {
+		t.Fatalf("got %v, want any value to be accepted", errs)
+	}
+	got := Ineffective(given, table)
+	if len(got) != 1 || got[0] != "--old-dir has no effect: there is one directory" {
+		t.Errorf("got %q, want the one that was given, with its reason", got)
+	}
+}
