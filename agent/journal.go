@@ -86,8 +86,8 @@ func openJournal(dir Dir) (j *journal, damaged []string, err error) {
 	for _, e := range entries {
 		path := dir.path("journal", e.Name())
 		if !strings.HasSuffix(e.Name(), ".json") {
-			if strings.HasPrefix(e.Name(), ".new-") {
-				_ = os.Remove(path) // a write that a crash cut short
+			if strings.HasPrefix(e.Name(), newFile) {
+				_ = os.Remove(path)
 			}
 			continue
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/atomicfile"
 )
 
 // Dir is the agent's state directory:
@@ -165,47 +166,18 @@ func readJSON(path string, v any) error {
 	return nil
 }
 
+// newFile begins the names of files whose write a crash may have cut short.
+const newFile = ".new-"
+
 // writeJSON replaces a file with v in one step that survives a crash at any
 // moment: the old file or the new, never half of one.
-func writeJSON(path string, v any) (err error) {
+func writeJSON(path string, v any) error {
 	data, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return err
 	}
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, ".new-*") // 0600: settings hold secrets
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name())
-		}
-	}()
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
+	return atomicfile.Options{Temp: newFile + "*"}.Write(path, data) // 0600: settings hold secrets
 }

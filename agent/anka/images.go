@@ -6,13 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/internal/atomicfile"
 )
 
 // What is not known of the real command, and is done so that either answer works:
@@ -102,18 +102,7 @@ func (l *library) learn(template, id string) error {
 	if err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(l.path), ".new-*")
-	if err != nil {
-		return err
-	}
-	_, err = tmp.Write(data)
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), l.path)
-	}
-	if err != nil {
-		_ = os.Remove(tmp.Name())
-	}
-	return err
+	return atomicfile.Options{}.Write(l.path, data)
 }
 
 // forgetTags makes the next list ask for an image's tags.

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/mod/semver"
 
 	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/atomicfile"
 )
 
 var (
@@ -304,35 +305,24 @@ func (d Dir) rollBack(a attempt) error {
 }
 
 // copyFile puts a copy of a program at to in one step.
-func copyFile(from, to string) (err error) {
+func copyFile(from, to string) error {
 	src, err := os.Open(from)
 	if err != nil {
 		return err
 	}
 	defer src.Close()
-	dst, err := os.CreateTemp(filepath.Dir(to), ".upgrade-*")
+	dst, err := atomicfile.Options{Temp: ".upgrade-*"}.Create(to)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(dst.Name())
-		}
-	}()
-	_, err = io.Copy(dst, src)
-	if err == nil {
-		err = dst.Chmod(0o755)
-	}
-	if err == nil {
-		err = dst.Sync()
-	}
-	if err = errors.Join(err, dst.Close()); err != nil {
+	defer dst.Close()
+	if _, err := io.Copy(dst, src); err != nil {
 		return err
 	}
-	if err = os.Rename(dst.Name(), to); err != nil {
+	if err := dst.Chmod(0o755); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(to))
+	return dst.Commit()
 }
 
 func (d Dir) read(name string, v any) error {
@@ -348,22 +338,7 @@ func (d Dir) write(name string, v any) error {
 	if err != nil {
 		return err
 	}
-	tmp := d.path("." + name)
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, d.path(name)); err != nil {
-		return err
-	}
-	return syncDir(string(d))
+	return atomicfile.Options{Temp: "." + name}.Write(d.path(name), data)
 }
 
 func (d Dir) remove(name string) error {
@@ -371,13 +346,4 @@ func (d Dir) remove(name string) error {
 		return err
 	}
 	return nil
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/ankacluster/ankacluster/internal/atomicfile"
 	"github.com/ankacluster/ankacluster/registryapi"
 )
 
@@ -91,16 +92,7 @@ func (k *known) set(st registryapi.RepositoryState) error {
 
 // replaceFile needs no flush: an older file after a crash is only older.
 func replaceFile(path string, data []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
-	if err != nil {
-		return err
-	}
-	_, err = tmp.Write(data)
-	if err = errors.Join(err, tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		os.Remove(tmp.Name())
+	if err := (atomicfile.Options{Temp: ".tmp-*", Unsynced: true}).Write(path, data); err != nil {
 		return fmt.Errorf("keep %s: %w", filepath.Base(path), err)
 	}
 	return nil

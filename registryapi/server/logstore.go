@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/ankacluster/ankacluster/internal/atomicfile"
 	"github.com/ankacluster/ankacluster/registryapi"
 )
 
@@ -57,6 +58,9 @@ func checkFileName(name string) error {
 	return nil
 }
 
+// unfinished ends the name of a file that is being uploaded.
+const unfinished = ".upload"
+
 // upload stores a file as one step: it appears when all of it has arrived.
 func (l *logStore) upload(name string, r io.Reader) error {
 	if err := checkFileName(name); err != nil {
@@ -72,25 +76,15 @@ func (l *logStore) upload(name string, r io.Reader) error {
 			return err
 		}
 	}
-	tmp := fmt.Sprintf("%s.%d.upload", name, time.Now().UnixNano())
-	f, err := root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	f, err := atomicfile.Options{Root: root, Mode: 0o644, Temp: path.Base(name) + ".*" + unfinished}.Create(name)
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(f, r)
-	if err == nil {
-		err = f.Sync()
+	defer f.Close()
+	if _, err := io.Copy(f, r); err != nil {
+		return err
 	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = root.Rename(tmp, name)
-	}
-	if err != nil {
-		_ = root.Remove(tmp)
-	}
-	return err
+	return f.Commit()
 }
 
 // append adds r to a central log. What arrives is added in whole reads, so that
@@ -207,7 +201,7 @@ func (l *logStore) list(sub string) ([]registryapi.File, error) {
 	defer root.Close()
 	files := []registryapi.File{}
 	err = fs.WalkDir(root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() || strings.HasSuffix(name, ".upload") {
+		if err != nil || e.IsDir() || strings.HasSuffix(name, unfinished) {
 			return nil
 		}
 		if info, err := e.Info(); err == nil {

@@ -8,84 +8,14 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/google/uuid"
+	"github.com/ankacluster/ankacluster/internal/atomicfile"
 )
 
-// writeFile puts data at path as one step that survives a crash: temporary
-// file, fsync, rename, fsync of the directory. The directory is made if needed.
+// writeFile puts data at path as one step that survives a crash. The directory is
+// made if needed. What a crash leaves is in tmp, which the collector empties.
 func (s *Store) writeFile(path string, data []byte) error {
-	tmp := filepath.Join(s.root, "tmp", uuid.NewString())
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return ioError(err)
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = s.moveInto(tmp, path)
-	}
-	if err != nil {
-		_ = os.Remove(tmp)
-	}
-	return ioError(err)
-}
-
-// moveInto renames a synced file to path and makes the new name durable.
-func (s *Store) moveInto(from, path string) error {
-	dir := filepath.Dir(path)
-	err := os.Rename(from, path)
-	// The directory may be new, or a deletion elsewhere may have removed it
-	// since it was made; a few turns are enough for any real race.
-	for range 5 {
-		if !errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		if err := mkdirSync(dir); err != nil {
-			return err
-		}
-		err = os.Rename(from, path)
-	}
-	if err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-// mkdirSync makes dir and its parents, each durable in its own parent.
-func mkdirSync(dir string) error {
-	err := os.Mkdir(dir, 0o755)
-	switch {
-	case err == nil:
-		return syncDir(filepath.Dir(dir))
-	case errors.Is(err, fs.ErrExist):
-		return nil
-	case errors.Is(err, fs.ErrNotExist):
-		if err := mkdirSync(filepath.Dir(dir)); err != nil {
-			return err
-		}
-		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-			return err
-		}
-		return syncDir(filepath.Dir(dir))
-	}
-	return err
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) { // some network file systems cannot and need not
-		return err
-	}
-	return nil
+	o := atomicfile.Options{Mode: 0o644, Temp: filepath.Join(s.root, "tmp", "*"), MakeDir: true}
+	return ioError(o.Write(path, data))
 }
 
 // open opens a file for reading. When there is none it looks a second time
@@ -154,7 +84,7 @@ func remove(path string) (bool, error) {
 	case err != nil:
 		return false, ioError(err)
 	}
-	return true, ioError(syncDir(filepath.Dir(path)))
+	return true, ioError(atomicfile.SyncDir(filepath.Dir(path)))
 }
 
 // names lists a directory; one that does not exist is empty.

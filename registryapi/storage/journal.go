@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/ankacluster/ankacluster/internal/atomicfile"
 	"github.com/ankacluster/ankacluster/registryapi"
 )
 
@@ -125,7 +126,7 @@ func (j *journal) append(line []byte) error {
 	}
 	if epoch == "" {
 		epoch = strconv.FormatInt(time.Now().UnixNano(), 36)
-		if err := mkdirSync(filepath.Join(j.dir, epoch)); err != nil {
+		if err := atomicfile.MakeDir(filepath.Join(j.dir, epoch)); err != nil {
 			return ioError(err)
 		}
 	}

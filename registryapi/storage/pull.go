@@ -3,6 +3,8 @@ package storage
 import (
 	"os"
 	"time"
+
+	"github.com/ankacluster/ankacluster/internal/atomicfile"
 )
 
 func (s *Store) pullPath(repo, tag string) string { return s.repoPath(repo, "pulls", encodeTag(tag)) }
@@ -15,7 +17,7 @@ func (s *Store) RecordPull(repo, tag string, now time.Time) {
 	if err := os.Chtimes(path, now, now); err == nil {
 		return
 	}
-	if mkdirSync(s.repoPath(repo, "pulls")) != nil {
+	if atomicfile.MakeDir(s.repoPath(repo, "pulls")) != nil {
 		return
 	}
 	if f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644); err == nil {

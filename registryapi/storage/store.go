@@ -14,6 +14,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/ankacluster/ankacluster/internal/atomicfile"
 )
 
 // Store is a directory of content. See the package comment.
@@ -51,7 +53,7 @@ func Open(root string, limits Limits) (*Store, error) {
 	}
 	s := &Store{root: root, limits: limits, active: make(map[string]*Upload), disk: diskSpace, sync: (*os.File).Sync}
 	for _, d := range Folders {
-		err := mkdirSync(filepath.Join(root, d))
+		err := atomicfile.MakeDir(filepath.Join(root, d))
 		if err != nil && !errors.Is(ioError(err), ErrReadOnly) {
 			return nil, fmt.Errorf("open store %s: %w", root, err)
 		}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/ankacluster/ankacluster/internal/atomicfile"
 )
 
 // checkpointEvery is how many bytes an upload takes before its offset is made
@@ -217,7 +219,7 @@ func (u *Upload) Commit(d digest.Digest) error {
 	if err := os.Chtimes(from, now, now); err != nil {
 		return ioError(err)
 	}
-	if err := u.s.moveInto(from, u.s.blobPath(d)); err != nil {
+	if err := atomicfile.Move(from, u.s.blobPath(d)); err != nil {
 		return ioError(err)
 	}
 	if err := u.s.link(u.repo, d, u.offset); err != nil {

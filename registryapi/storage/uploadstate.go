@@ -15,8 +15,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/ankacluster/ankacluster/internal/atomicfile"
 )
 
 // runningHash is a hash whose state can be saved.
@@ -89,14 +90,9 @@ func (u *Upload) saveState() error {
 	if err != nil {
 		return err
 	}
-	tmp := filepath.Join(u.dir, "state."+uuid.NewString())
-	if err := os.WriteFile(tmp, data, 0o644); err != nil {
-		return err
-	}
-	// Neither synced nor its directory: an older state after a crash is an
-	// older offset, and a torn one ends the upload. Both are only slower.
-	if err := os.Rename(tmp, filepath.Join(u.dir, "state")); err != nil {
-		_ = os.Remove(tmp)
+	// Unsynced: an older state after a crash is an older offset, and a torn one ends
+	// the upload. Both are only slower.
+	if err := (atomicfile.Options{Mode: 0o644, Temp: "state.*", Unsynced: true}).Write(filepath.Join(u.dir, "state"), data); err != nil {
 		return err
 	}
 	u.synced = u.offset

@@ -13,6 +13,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ankacluster/ankacluster/internal/atomicfile"
 )
 
 // partialDir holds the files that are not complete yet.
@@ -250,12 +252,12 @@ func (p *partial) saveLocked() error {
 	if err != nil {
 		return final(err)
 	}
-	tmp := p.statePath + ".tmp"
-	if err := os.WriteFile(tmp, data, 0o644); err != nil {
+	o := atomicfile.Options{Mode: 0o644, Temp: filepath.Base(p.statePath) + ".tmp", Unsynced: true}
+	if err := o.Write(p.statePath, data); err != nil {
 		return final(err)
 	}
 	p.saved = st.Offset
-	return final(os.Rename(tmp, p.statePath))
+	return nil
 }
 
 // flush puts the data on stable storage. When that fails, all of it is given up:
@@ -328,15 +330,7 @@ func (p *partial) commit(path string) error {
 	if err := os.Remove(p.statePath); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return atomicfile.SyncDir(filepath.Dir(path))
 }
 
 // scatter prepares for bytes out of order. The state says so before the first

@@ -12,6 +12,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/ankacluster/ankacluster/internal/atomicfile"
 )
 
 // PullOptions changes how Pull works; the zero value is good.
@@ -289,17 +291,13 @@ func linkOrCopy(from, to string) error {
 		return err
 	}
 	defer src.Close()
-	dst, err := os.CreateTemp(filepath.Dir(to), ".copy-*")
+	dst, err := atomicfile.Options{Temp: ".copy-*"}.Create(to)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(dst.Name())
+	defer dst.Close()
 	if _, err := io.Copy(dst, src); err != nil {
-		dst.Close()
 		return err
 	}
-	if err := errors.Join(dst.Sync(), dst.Close()); err != nil {
-		return err
-	}
-	return os.Rename(dst.Name(), to)
+	return dst.Commit()
 }

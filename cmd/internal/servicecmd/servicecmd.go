@@ -14,6 +14,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ankacluster/ankacluster/internal/atomicfile"
 	"github.com/ankacluster/ankacluster/internal/readiness"
 	"github.com/ankacluster/ankacluster/internal/selfpath"
 	"github.com/ankacluster/ankacluster/internal/settings"
@@ -209,11 +210,12 @@ func (plan Plan) WriteSecrets(secrets []string) error {
 	if err := os.MkdirAll(plan.Dir, 0o700); err != nil {
 		return fmt.Errorf("directory of the secrets: %w", err)
 	}
-	tmp := plan.SecretsFile() + ".new"
-	if err := os.WriteFile(tmp, []byte(strings.Join(secrets, "\n")+"\n"), 0o600); err != nil {
+	file := plan.SecretsFile()
+	err := atomicfile.Options{Temp: filepath.Base(file) + ".new"}.Write(file, []byte(strings.Join(secrets, "\n")+"\n"))
+	if err != nil {
 		return fmt.Errorf("directory of the secrets: %w", err)
 	}
-	return os.Rename(tmp, plan.SecretsFile())
+	return nil
 }
 
 // awaitReady tells how the start went.
