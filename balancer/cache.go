@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/internal/atomicfile"
 )
 
 // cacheFile is the learned member list on disk. It is tied to a cloud: a
@@ -90,37 +92,10 @@ func (b *Balancer) saveCache() {
 }
 
 // writeCache leaves the old file or the new one, whenever it is interrupted.
-func writeCache(path string, file cacheFile) (err error) {
+func writeCache(path string, file cacheFile) error {
 	data, err := json.MarshalIndent(file, "", "  ")
 	if err != nil {
 		return err
 	}
-	dir := filepath.Dir(path)
-	tmp, err := os.CreateTemp(dir, filepath.Base(path)+".tmp-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			tmp.Close()
-			os.Remove(tmp.Name())
-		}
-	}()
-	if _, err := tmp.Write(append(data, '\n')); err != nil {
-		return err
-	}
-	if err := tmp.Sync(); err != nil {
-		return err
-	}
-	if err := tmp.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
-		return err
-	}
-	if d, err := os.Open(dir); err == nil {
-		defer d.Close()
-		return d.Sync()
-	}
-	return nil
+	return atomicfile.Options{Temp: filepath.Base(path) + ".tmp-*"}.Write(path, append(data, '\n'))
 }

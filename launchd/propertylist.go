@@ -2,10 +2,11 @@ package launchd
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/ankacluster/ankacluster/internal/atomicfile"
 )
 
 // plistMode is what launchd wants of a daemon's property list, which must also be
@@ -14,31 +15,20 @@ const plistMode = 0o644
 
 // writePlist puts a property list at path in one step, so that a boot in between
 // finds the old or the new one whole.
-func writePlist(path, text string) (err error) {
-	dir := filepath.Dir(path)
+func writePlist(path, text string) error {
 	// launchd reads every file of the directory whose name ends in .plist.
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".new-*")
+	f, err := atomicfile.Options{Temp: "." + filepath.Base(path) + ".new-*"}.Create(path)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	if _, err = f.WriteString(text); err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
+	defer f.Close()
+	if _, err := f.WriteString(text); err != nil {
 		return err
 	}
-	if err = ownPlist(f.Name()); err != nil {
+	if err := ownPlist(f.Name()); err != nil {
 		return err
 	}
-	if err = os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(dir)
+	return f.Commit()
 }
 
 // ownPlist gives the file the mode and the owner that launchd wants.
@@ -59,16 +49,4 @@ func readPlist(path string) (string, error) {
 		return "", nil
 	}
 	return string(data), err
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("sync %s: %w", dir, err)
-	}
-	return nil
 }

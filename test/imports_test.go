@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -30,6 +31,12 @@ var importRules = []struct {
 	{"cmd/anka-registry", []string{module + "agent", module + "controllerapi", module + "test", "go.etcd.io/"}},
 }
 
+// leaves are packages for one mechanical thing each. They import nothing of the
+// module, so that every package may import them: see docs/decisions/0009.
+var leaves = []string{"internal/atomicfile"}
+
+func isLeaf(pkg string) bool { return slices.Contains(leaves, strings.TrimPrefix(pkg, module)) }
+
 func TestImportDirection(t *testing.T) {
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Deps " "}}`, module+"...").Output()
 	if err != nil {
@@ -39,6 +46,14 @@ func TestImportDirection(t *testing.T) {
 	for line := range strings.Lines(string(out)) {
 		fields := strings.Fields(line)
 		pkg, deps := fields[0], fields[1:]
+		for _, dep := range deps {
+			if isLeaf(pkg) && strings.HasPrefix(dep, module) {
+				t.Errorf("%s depends on %s; a leaf depends on nothing of the module", pkg, dep)
+			}
+		}
+		if isLeaf(pkg) {
+			seen[strings.TrimPrefix(pkg, module)] = true
+		}
 		for _, rule := range importRules {
 			from := module + rule.from
 			if pkg != from && !strings.HasPrefix(pkg, from+"/") {
@@ -46,7 +61,7 @@ func TestImportDirection(t *testing.T) {
 			}
 			seen[rule.from] = true
 			for _, dep := range deps {
-				if dep == from || strings.HasPrefix(dep, from+"/") {
+				if dep == from || strings.HasPrefix(dep, from+"/") || isLeaf(dep) {
 					continue
 				}
 				for _, f := range rule.forbidden {
@@ -60,6 +75,11 @@ func TestImportDirection(t *testing.T) {
 	for _, rule := range importRules {
 		if !seen[rule.from] {
 			t.Errorf("no package below %s: is the rule out of date?", rule.from)
+		}
+	}
+	for _, leaf := range leaves {
+		if !seen[leaf] {
+			t.Errorf("no package %s: is the list of leaves out of date?", leaf)
 		}
 	}
 }
