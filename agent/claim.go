@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"golang.org/x/sys/unix"
+	"github.com/ankacluster/ankacluster/internal/filelock"
 )
 
 // Claim is held by the one agent of a host that uses a hypervisor: each of two
@@ -43,11 +43,11 @@ func ClaimHypervisor(cfg Config, dir Dir) (*Claim, error) {
 	}
 	if err := flock(f); err != nil {
 		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
+		if errors.Is(err, filelock.ErrLocked) {
 			h, _ := HypervisorHolder(cfg)
 			return nil, fmt.Errorf("%w (process %d, state directory %s): they would end each other's VMs", ErrClaimed, h.PID, h.Dir)
 		}
-		return nil, fmt.Errorf("lock %s: %w", path, err)
+		return nil, err
 	}
 	holder, err := json.Marshal(Holder{os.Getpid(), dir})
 	if err == nil {
@@ -78,7 +78,7 @@ func HypervisorHolder(cfg Config) (Holder, bool) {
 		return Holder{}, false
 	}
 	defer f.Close()
-	if unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil {
+	if filelock.TryRLock(f) == nil {
 		return Holder{}, false // closing lets go
 	}
 	var h Holder

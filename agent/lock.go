@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/ankacluster/ankacluster/internal/filelock"
 )
 
 // ErrRunning: another agent runs on this host with this state directory.
@@ -31,10 +32,10 @@ func (d Dir) Lock() (*Lock, error) {
 	if err := flock(f); err != nil {
 		pid, _ := readPID(f)
 		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
+		if errors.Is(err, filelock.ErrLocked) {
 			return nil, fmt.Errorf("%w (process %d)", ErrRunning, pid)
 		}
-		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+		return nil, err
 	}
 	if err := f.Truncate(0); err == nil {
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
@@ -70,14 +71,10 @@ func (l *Lock) Keep() error {
 
 // flock takes the exclusive lock. Somebody who only asks who runs holds it for a
 // moment (RunningPID), so one refusal is not the last word.
-func flock(f *os.File) (err error) {
-	for range 10 {
-		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
-			return err
-		}
-		time.Sleep(30 * time.Millisecond)
-	}
-	return err
+func flock(f *os.File) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	return filelock.LockContext(ctx, f, 30*time.Millisecond)
 }
 
 // Unlock lets go of it.
@@ -91,7 +88,7 @@ func (d Dir) RunningPID() int {
 		return 0
 	}
 	defer f.Close()
-	if unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil {
+	if filelock.TryRLock(f) == nil {
 		return 0 // nobody holds it; closing lets go
 	}
 	pid, _ := readPID(f)

@@ -6,7 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
+	"github.com/ankacluster/ankacluster/internal/filelock"
 )
 
 // lockDataDir makes the data directory and holds it for this process alone.
@@ -16,13 +16,13 @@ func (c *config) lockDataDir() (unlock func(), err error) {
 		return nil, fmt.Errorf("--data-dir %s cannot be made (%w); %s", c.DataDir, err, advice)
 	}
 	path := filepath.Join(c.DataDir, "lock")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("--data-dir %s cannot be written (%w); %s", c.DataDir, err, advice)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := filelock.TryLock(f); err != nil {
 		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
+		if errors.Is(err, filelock.ErrLocked) {
 			return nil, fmt.Errorf("--data-dir %s is in use by another anka-controller; stop that one or %s", c.DataDir, advice)
 		}
 		return nil, fmt.Errorf("--data-dir %s cannot be locked (%w); %s", c.DataDir, err, advice)

@@ -10,12 +10,12 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ankacluster/ankacluster/internal/filelock"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
@@ -141,20 +141,14 @@ func (r *Replicator) waitTurn(ctx context.Context) (func(), error) {
 	if err != nil {
 		return nil, fmt.Errorf("replication: %w", err)
 	}
-	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			f.Close()
-			return nil, fmt.Errorf("replication: lock: %w", err)
-		}
-		if sleep(ctx, time.Second) != nil {
-			f.Close()
+	if err := filelock.LockContext(ctx, f, time.Second); err != nil {
+		f.Close()
+		if ctx.Err() != nil {
 			return nil, nil
 		}
+		return nil, fmt.Errorf("replication: %w", err)
 	}
+	return func() { f.Close() }, nil
 }
 
 // recall reads again what is known of the sources: another server of the

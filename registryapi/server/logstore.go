@@ -10,12 +10,12 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/internal/atomicfile"
+	"github.com/ankacluster/ankacluster/internal/filelock"
 	"github.com/ankacluster/ankacluster/registryapi"
 )
 
@@ -126,7 +126,7 @@ func (l *logStore) appendOnce(root *os.Root, name string, p []byte) error {
 		return err
 	}
 	defer f.Close()
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+	if err := filelock.Lock(f); err != nil {
 		return err
 	}
 	info, err := f.Stat()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/internal/atomicfile"
+	"github.com/ankacluster/ankacluster/internal/filelock"
 )
 
 // writeFile puts data at path as one step that survives a crash. The directory is
@@ -112,43 +113,34 @@ func touch(path string, info fs.FileInfo, now time.Time) {
 	}
 }
 
-// lockFile takes an exclusive or shared flock on path, made if needed, and
-// waits for it. Closing the file frees it; so does the end of the process.
+// lockFile takes an exclusive or shared lock on path, made if needed, and waits for
+// it. Closing the file frees it; so does the end of the process.
 func lockFile(path string, exclusive bool) (*os.File, error) {
-	how := syscall.LOCK_SH
 	if exclusive {
-		how = syscall.LOCK_EX
+		return openLocked(path, os.O_CREATE, filelock.Lock)
 	}
-	return flock(path, os.O_CREATE, how)
+	return openLocked(path, os.O_CREATE, filelock.RLock)
 }
 
 // tryLockFile takes an existing file's exclusive lock without waiting: nil and
 // no error when it is taken.
-func tryLockFile(path string) (*os.File, error) {
-	f, err := flock(path, 0, lockExclusiveNow)
-	if errors.Is(err, errLocked) {
+func tryLockFile(path string) (*os.File, error) { return tryLock(path, 0) }
+
+// tryLock is tryLockFile with further flags for opening the file.
+func tryLock(path string, flags int) (*os.File, error) {
+	f, err := openLocked(path, flags, filelock.TryLock)
+	if errors.Is(err, filelock.ErrLocked) {
 		return nil, nil
 	}
 	return f, err
 }
 
-const (
-	lockExclusiveNow = syscall.LOCK_EX | syscall.LOCK_NB
-	errLocked        = syscall.EWOULDBLOCK
-)
-
-func flock(path string, flags, how int) (*os.File, error) {
+func openLocked(path string, flags int, lock func(*os.File) error) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|flags, 0o644)
 	if err != nil {
 		return nil, ioError(err)
 	}
-	for {
-		err = syscall.Flock(int(f.Fd()), how)
-		if !errors.Is(err, syscall.EINTR) {
-			break
-		}
-	}
-	if err != nil {
+	if err := lock(f); err != nil {
 		_ = f.Close()
 		return nil, err
 	}

@@ -47,12 +47,12 @@ var ErrCollecting = errors.New("another process is collecting this store")
 // collected.
 func (s *Store) Collect(ctx context.Context, opt CollectOptions) (Collected, error) {
 	var done Collected
-	holder, err := flock(filepath.Join(s.root, "locks", "gc"), os.O_CREATE, lockExclusiveNow)
-	if errors.Is(err, errLocked) {
-		return done, ErrCollecting
-	}
+	holder, err := tryLock(filepath.Join(s.root, "locks", "gc"), os.O_CREATE)
 	if err != nil {
 		return done, err
+	}
+	if holder == nil {
+		return done, ErrCollecting
 	}
 	defer holder.Close()
 	now := time.Now()

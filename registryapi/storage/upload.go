@@ -337,8 +337,8 @@ func (s *Store) PurgeUploads(before time.Time) (int, error) {
 			continue
 		}
 		// A crash may have left a directory without its lock.
-		lock, err := flock(filepath.Join(dir, "lock"), os.O_CREATE, lockExclusiveNow)
-		if err != nil {
+		lock, err := tryLock(filepath.Join(dir, "lock"), os.O_CREATE)
+		if err != nil || lock == nil {
 			continue // gone, or in use
 		}
 		if !stale() { // somebody went on with it in between
