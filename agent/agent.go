@@ -96,35 +96,35 @@ type Agent struct {
 
 	// Signals that something changed; capacity 1, so that a signal is kept while
 	// its reader is busy and more of them are one.
-	syncNow, lookNow, planNow, capacityNow, addressNow chan struct{}
-	swapped                                            chan struct{} // an upgrade is in place; capacity 1
-	// introduced is closed once version and address of the node are known, or
+	syncNow, inventoryNow, planNow, capacityNow, addressNow chan struct{}
+	swapped                                                 chan struct{} // an upgrade is in place; capacity 1
+	// identified is closed once version and address of the node are known, or
 	// could not be found out.
-	introduced chan struct{}
+	identified chan struct{}
 
-	mu         sync.Mutex
-	draining   bool                                   // guarded by mu; no more starts, an upgrade is due
-	joined     bool                                   // guarded by mu; registered at least once
-	settings   controllerapi.NodeSettings             // guarded by mu
-	cluster    controllerapi.Cluster                  // guarded by mu
-	assigned   *controllerapi.Assignments             // guarded by mu
-	askedAt    time.Time                              // guarded by mu; when the sync that brought assigned was sent
-	orphans    map[controllerapi.TaskID]time.Time     // guarded by mu
-	busy       map[controllerapi.TaskID]*worker       // guarded by mu
-	removing   map[string]bool                        // guarded by mu; VMs that RemoveVM is at
-	gone       map[controllerapi.InstanceID]tombstone // guarded by mu
-	view       view                                   // guarded by mu
-	version    hypervisor.Version                     // guarded by mu
-	unfit      unfit                                  // guarded by mu
-	address    string                                 // guarded by mu
-	lastSync   time.Time                              // guarded by mu
-	syncError  string                                 // guarded by mu
-	refused    string                                 // guarded by mu; why the cloud does not want the node
-	lastErrors []EventStatus                          // guarded by mu; newest last, bounded
-	pulls      map[hypervisor.Image]*pull             // guarded by mu
+	mu            sync.Mutex
+	draining      bool                                       // guarded by mu; no more starts, an upgrade is due
+	joined        bool                                       // guarded by mu; registered at least once
+	settings      controllerapi.NodeSettings                 // guarded by mu
+	cluster       controllerapi.Cluster                      // guarded by mu
+	assigned      *controllerapi.Assignments                 // guarded by mu
+	askedAt       time.Time                                  // guarded by mu; when the sync that brought assigned was sent
+	orphans       map[controllerapi.TaskID]time.Time         // guarded by mu
+	busy          map[controllerapi.TaskID]*worker           // guarded by mu
+	removing      map[string]bool                            // guarded by mu; VMs that RemoveVM is at
+	recentlyEnded map[controllerapi.InstanceID]endedInstance // guarded by mu
+	inventory     inventory                                  // guarded by mu
+	version       hypervisor.Version                         // guarded by mu
+	unfit         unfit                                      // guarded by mu
+	address       string                                     // guarded by mu
+	lastSync      time.Time                                  // guarded by mu
+	syncError     string                                     // guarded by mu
+	refused       string                                     // guarded by mu; why the cloud does not want the node
+	lastErrors    []EventStatus                              // guarded by mu; newest last, bounded
+	pulls         map[hypervisor.Image]*pull                 // guarded by mu
 }
 
-type tombstone struct {
+type endedInstance struct {
 	attempt int
 	at      time.Time
 }
@@ -153,14 +153,14 @@ func New(cfg Config, dir Dir, id controllerapi.NodeID, deps Deps) (*Agent, error
 		cfg: cfg, dir: dir, id: id, session: uuid.NewString(), deps: deps,
 		log: deps.Log.With(zap.String("node_id", string(id))), metrics: newMetrics(deps.Metrics),
 		journal: j, images: openImageLedger(dir), slots: make(chan struct{}, cfg.NumWorkers),
-		syncNow: signal(), lookNow: signal(), planNow: signal(), capacityNow: signal(), addressNow: signal(), swapped: signal(),
-		introduced: make(chan struct{}),
-		cluster:    dir.Cluster(),
-		orphans:    make(map[controllerapi.TaskID]time.Time),
-		busy:       make(map[controllerapi.TaskID]*worker),
-		removing:   make(map[string]bool),
-		gone:       make(map[controllerapi.InstanceID]tombstone),
-		pulls:      make(map[hypervisor.Image]*pull),
+		syncNow: signal(), inventoryNow: signal(), planNow: signal(), capacityNow: signal(), addressNow: signal(), swapped: signal(),
+		identified:    make(chan struct{}),
+		cluster:       dir.Cluster(),
+		orphans:       make(map[controllerapi.TaskID]time.Time),
+		busy:          make(map[controllerapi.TaskID]*worker),
+		removing:      make(map[string]bool),
+		recentlyEnded: make(map[controllerapi.InstanceID]endedInstance),
+		pulls:         make(map[hypervisor.Image]*pull),
 	}
 	return a, nil
 }
@@ -213,8 +213,8 @@ func (a *Agent) resume() error {
 	return nil
 }
 
-// kick signals without waiting.
-func kick(c chan struct{}) {
+// wake signals without waiting.
+func wake(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:

@@ -70,5 +70,5 @@ const awakeEvery = 10 * time.Second
 func (a *Agent) needsAwake() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return len(a.busy) > 0 || slices.ContainsFunc(a.view.vms, func(vm hypervisor.VM) bool { return vm.Status == hypervisor.Running })
+	return len(a.busy) > 0 || slices.ContainsFunc(a.inventory.vms, func(vm hypervisor.VM) bool { return vm.Status == hypervisor.Running })
 }

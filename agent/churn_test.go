@@ -92,7 +92,8 @@ func TestChurnLeavesNothingBehind(t *testing.T) {
 				s.cloud.terminate(id)
 				s.untilState(id, controllerapi.Terminated)
 			}
-			time.Sleep(2 * tombstoneAge)
+			// In the bubble of testing/synctest that takes no time.
+			time.Sleep(2 * recentlyEndedFor)
 			s.until("nothing is left to do", func() bool {
 				s.agent.mu.Lock()
 				defer s.agent.mu.Unlock()

@@ -15,7 +15,7 @@ import (
 func (a *Agent) workTerminate(ctx context.Context, r Record) {
 	id := r.Task.InstanceID
 	a.mu.Lock()
-	a.gone[id] = tombstone{max(r.Task.Attempt, a.gone[id].attempt), time.Now()}
+	a.recentlyEnded[id] = endedInstance{max(r.Task.Attempt, a.recentlyEnded[id].attempt), time.Now()}
 	a.mu.Unlock()
 	for n := 0; ; n++ {
 		starts := a.journal.starts(id)
@@ -31,13 +31,13 @@ func (a *Agent) workTerminate(ctx context.Context, r Record) {
 			return
 		}
 	}
-	a.conclude(ctx, r, Told, done(nil, nil))
+	a.finishTask(ctx, r, Reporting, done(nil, nil))
 }
 
 // instanceVM finds the VM of an instance that is up.
 func (a *Agent) instanceVM(id controllerapi.InstanceID) (Record, error) {
 	for _, r := range a.journal.starts(id) {
-		if (r.State == Up || r.State == Kept) && r.VMUUID != "" {
+		if (r.State == Running || r.State == Retained) && r.VMUUID != "" {
 			return r, nil
 		}
 	}
@@ -50,11 +50,11 @@ func (a *Agent) workRestart(ctx context.Context, r Record) {
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:
-		a.conclude(ctx, r, Told, failed(err))
+		a.finishTask(ctx, r, Reporting, failed(err))
 	default:
 		info := vmInfo(vm, a.id, a.hostAddress())
 		info.VNCPassword = r.Task.Restart.VNCPassword
-		a.conclude(ctx, r, Told, done(&info, nil))
+		a.finishTask(ctx, r, Reporting, done(&info, nil))
 	}
 }
 
@@ -111,12 +111,12 @@ func (a *Agent) workDistribute(ctx context.Context, r Record) {
 	switch {
 	case err == nil:
 		release()
-		a.conclude(ctx, r, Told, done(nil, nil))
+		a.finishTask(ctx, r, Reporting, done(nil, nil))
 	case ctx.Err() != nil:
 	case errors.Is(context.Cause(taskCtx), errAbandoned):
 		a.journal.drop(r.Task.ID)
 	default:
-		a.conclude(ctx, r, Told, failed(err))
+		a.finishTask(ctx, r, Reporting, failed(err))
 	}
 }
 
@@ -128,11 +128,11 @@ func (a *Agent) workRemoveTemplate(ctx context.Context, r Record) {
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:
-		a.conclude(ctx, r, Told, failed(err))
+		a.finishTask(ctx, r, Reporting, failed(err))
 	default:
-		a.conclude(ctx, r, Told, done(nil, nil))
+		a.finishTask(ctx, r, Reporting, done(nil, nil))
 	}
-	kick(a.lookNow)
+	wake(a.inventoryNow)
 }
 
 func (a *Agent) removeTemplate(ctx context.Context, id controllerapi.TemplateID) error {

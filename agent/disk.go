@@ -133,6 +133,6 @@ func (a *Agent) removeImages(ctx context.Context, images []cachedImage, why stri
 		}
 		removed++
 	}
-	kick(a.lookNow)
+	wake(a.inventoryNow)
 	return removed
 }

@@ -24,8 +24,8 @@
 //
 // # Goroutines
 //
-// Run owns one each for the session (heartbeats), the look at the hypervisor, the
-// node's address, the reconciliation, the two lanes that ask for tasks (starts, everything
+// Run owns one each for the session (heartbeats), the inventory of VMs, the node's
+// address, the reconciler, the two long polls that ask for tasks (starts, everything
 // else), and the VM monitor; and one for each record that is worked on, with
 // one beside it that reports progress. All have ended when Run returns.
 //

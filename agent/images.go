@@ -151,15 +151,15 @@ type pull struct {
 
 // ensureImage brings a template's tag to the node unless it is there, and keeps
 // it there until release is called.
-func (a *Agent) ensureImage(ctx context.Context, ref controllerapi.TemplateRef, tell func(fraction float64)) (hypervisor.Image, func(), error) {
+func (a *Agent) ensureImage(ctx context.Context, ref controllerapi.TemplateRef, progress func(fraction float64)) (hypervisor.Image, func(), error) {
 	img := imageOf(ref)
 	key := imageKey{ref.ID, ref.Tag}
 	release := a.images.hold(key)
 	for {
 		here, err := a.imagePresent(ctx, ref)
 		if err == nil && !here {
-			tell(0)
-			err = a.awaitPull(ctx, img, ref, tell)
+			progress(0)
+			err = a.awaitPull(ctx, img, ref, progress)
 			if err == nil {
 				continue // look again: what a pull says is not what counts
 			}
@@ -200,7 +200,7 @@ func (a *Agent) imageListed(ctx context.Context, ref controllerapi.TemplateRef) 
 }
 
 // awaitPull joins the pull of an image, or begins it.
-func (a *Agent) awaitPull(ctx context.Context, img hypervisor.Image, ref controllerapi.TemplateRef, tell func(float64)) error {
+func (a *Agent) awaitPull(ctx context.Context, img hypervisor.Image, ref controllerapi.TemplateRef, progress func(float64)) error {
 	a.mu.Lock()
 	p := a.pulls[img]
 	if p == nil {
@@ -241,7 +241,7 @@ func (a *Agent) awaitPull(ctx context.Context, img hypervisor.Image, ref control
 			return context.Cause(ctx)
 		case <-tick.C:
 			if ref.Size > 0 {
-				tell(float64(a.deps.Registry.Moved(ref.Repository)-p.began) / float64(ref.Size))
+				progress(float64(a.deps.Registry.Moved(ref.Repository)-p.began) / float64(ref.Size))
 			}
 		}
 	}
@@ -287,7 +287,7 @@ func (a *Agent) pullImage(ctx context.Context, img hypervisor.Image, ref control
 		a.log.Info("pulled", zap.String("template", ref.Name), zap.String("tag", ref.Tag), zap.Duration("duration", time.Since(began)))
 		c.Complete, c.Used = true, time.Now().UTC()
 		err = a.images.put(c)
-		kick(a.syncNow)
+		wake(a.syncNow)
 		return err
 	}
 	// The context may be over; the remains must go all the same.
@@ -341,7 +341,7 @@ func repositoryPrefix(ref controllerapi.TemplateRef) string {
 // imageReports lists the images that starts may count on.
 func (a *Agent) imageReports() []controllerapi.NodeImage {
 	a.mu.Lock()
-	vms := a.view.vms
+	vms := a.inventory.vms
 	a.mu.Unlock()
 	ledger := a.images.list()
 	reports := []controllerapi.NodeImage{}

@@ -16,10 +16,10 @@ import (
 )
 
 const (
-	// lookIdle and lookBusy are how often the hypervisor is asked for its VMs:
+	// inventoryIdle and inventoryBusy are how often the hypervisor is asked for its VMs:
 	// every question is a process, so an idle node asks rarely.
-	lookIdle = 20 * time.Second
-	lookBusy = 5 * time.Second
+	inventoryIdle = 20 * time.Second
+	inventoryBusy = 5 * time.Second
 	// detailsFresh is how long a running VM's addresses and ports are taken as
 	// known; they hardly ever change.
 	detailsFresh = time.Minute
@@ -32,8 +32,8 @@ const (
 	versionRetry = 30 * time.Second
 )
 
-// view is the node's VMs as last seen. It is replaced whole, never changed.
-type view struct {
+// inventory is the node's VMs as last seen. It is replaced whole, never changed.
+type inventory struct {
 	known bool
 	at    time.Time // when the look began
 	vms   []hypervisor.VM
@@ -57,19 +57,19 @@ func (a *Agent) watchNode(ctx context.Context) error {
 		}
 		if first {
 			a.updateAddress()
-			close(a.introduced)
+			close(a.identified)
 		}
-		a.look(ctx)
-		wait := lookIdle
+		a.refreshInventory(ctx)
+		wait := inventoryIdle
 		if a.active() {
-			wait = lookBusy
+			wait = inventoryBusy
 		}
 		t := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			t.Stop()
 			return ctx.Err()
-		case <-a.lookNow:
+		case <-a.inventoryNow:
 			t.Stop()
 		case <-t.C:
 		}
@@ -80,23 +80,23 @@ func (a *Agent) watchNode(ctx context.Context) error {
 func (a *Agent) active() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.busy) > 0 || !a.view.known {
+	if len(a.busy) > 0 || !a.inventory.known {
 		return true
 	}
-	return slices.ContainsFunc(a.view.vms, func(vm hypervisor.VM) bool {
+	return slices.ContainsFunc(a.inventory.vms, func(vm hypervisor.VM) bool {
 		return vm.Status == hypervisor.Running && managed(vm.Name, a.cfg.VMPrefix)
 	})
 }
 
-// look asks for the VMs and, where due, for the details of running ones.
-func (a *Agent) look(ctx context.Context) {
+// refreshInventory asks for the VMs and, where due, for the details of running ones.
+func (a *Agent) refreshInventory(ctx context.Context) {
 	at := time.Now()
 	vms, err := a.deps.Runtime.List(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
 			a.mu.Lock()
-			first := a.view.err == ""
-			a.view.err = err.Error()
+			first := a.inventory.err == ""
+			a.inventory.err = err.Error()
 			a.mu.Unlock()
 			if first {
 				a.log.Warn("cannot list VMs", zap.Error(err))
@@ -105,7 +105,7 @@ func (a *Agent) look(ctx context.Context) {
 		return
 	}
 	a.mu.Lock()
-	old := a.view
+	old := a.inventory
 	a.mu.Unlock()
 	shown := make(map[string]time.Time)
 	for i, vm := range vms {
@@ -131,17 +131,17 @@ func (a *Agent) look(ctx context.Context) {
 		return cmp.Or(strings.Compare(a.UUID, b.UUID), strings.Compare(a.Name, b.Name)) // images may have no UUID
 	})
 	a.mu.Lock()
-	recovered := old.err != "" && a.view.err != ""
-	a.view = view{known: true, at: at, vms: vms, shown: shown}
+	recovered := old.err != "" && a.inventory.err != ""
+	a.inventory = inventory{known: true, at: at, vms: vms, shown: shown}
 	a.mu.Unlock()
 	if recovered {
 		a.log.Info("VMs are listed again")
 	}
 	if !slices.EqualFunc(old.vms, vms, sameVM) {
-		kick(a.syncNow)
-		kick(a.planNow)
+		wake(a.syncNow)
+		wake(a.planNow)
 	}
-	kick(a.capacityNow)
+	wake(a.capacityNow)
 }
 
 // merge prefers what show told; list is the authority on the status.
@@ -180,8 +180,8 @@ func (a *Agent) askVersion(ctx context.Context) time.Duration {
 	if changed {
 		a.log.Info("hypervisor", zap.String("product", v.Product), zap.String("version", v.Version),
 			zap.String("license", v.License), zap.Bool("license_valid", v.LicenseValid))
-		kick(a.syncNow)
-		kick(a.capacityNow)
+		wake(a.syncNow)
+		wake(a.capacityNow)
 	}
 	if !v.LicenseValid {
 		return versionRetry
@@ -234,7 +234,7 @@ func (a *Agent) updateAddress() {
 	}
 	a.mu.Unlock()
 	if changed {
-		kick(a.syncNow)
+		wake(a.syncNow)
 	}
 }
 
@@ -269,7 +269,7 @@ func (a *Agent) load() controllerapi.NodeLoad {
 func (a *Agent) vms() ([]hypervisor.VM, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.view.vms, a.view.known
+	return a.inventory.vms, a.inventory.known
 }
 
 // vmReports says which VMs there are, and false while that is not known: a list
@@ -277,7 +277,7 @@ func (a *Agent) vms() ([]hypervisor.VM, bool) {
 func (a *Agent) vmReports() ([]controllerapi.VMReport, bool) {
 	records := a.journal.all()
 	a.mu.Lock()
-	v, address := a.view, a.address
+	v, address := a.inventory, a.address
 	a.mu.Unlock()
 	reports := []controllerapi.VMReport{} // never nil: an empty list is a statement
 	for _, vm := range v.vms {
@@ -288,7 +288,7 @@ func (a *Agent) vmReports() ([]controllerapi.VMReport, bool) {
 		r := controllerapi.VMReport{Managed: isManaged, VCPU: vm.CPU, RAM: vm.RAM, Info: vmInfo(vm, a.id, address)}
 		if rec, ok := ownerOf(records, vm); ok {
 			r.InstanceID, r.Attempt = rec.Task.InstanceID, rec.Task.Attempt
-			if rec.State == Kept {
+			if rec.State == Retained {
 				// Its instance failed, whatever the VM does: a stuck one was stopped by
 				// us, which must not look as if it had ended by itself (A13).
 				r.Info.Status = string(hypervisor.Failed)

@@ -17,21 +17,23 @@ import (
 // State of a record.
 //
 //	          done, VM runs               terminate, claim lost
-//	Claimed ---------------> Up ----------------------------> Removing --> (gone)
+//	Claimed ---------------> Running -----------------------> Removing --> (gone)
 //	   |                      |                                  ^
 //	   |  failed, VM kept     v                                  |
-//	   +--------------------> Kept ------------------------------+
+//	   +--------------------> Retained --------------------------+
 //	   |  failed, returned, done (tasks without a VM)            |
-//	   +--------------------> Told --> (gone)                    |
+//	   +--------------------> Reporting --> (gone)               |
 //	   +---------------------------------------------------------+
+//
+// The words on disk are from before the names.
 type State string
 
 const (
-	Claimed  State = "claimed"  // a worker is at it, or resumes it
-	Up       State = "up"       // the VM was started for the instance
-	Kept     State = "kept"     // it failed and its VM stays for a look
-	Told     State = "told"     // over; the outcome waits to be acknowledged
-	Removing State = "removing" // what it made must go
+	Claimed   State = "claimed"  // a worker is at it, or resumes it
+	Running   State = "up"       // the VM was started for the instance
+	Retained  State = "kept"     // it failed and its VM stays for a look
+	Reporting State = "told"     // over; the outcome waits to be acknowledged
+	Removing  State = "removing" // what it made must go
 )
 
 // Record is one claimed task, from the claim to the moment when nothing of it

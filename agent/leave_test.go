@@ -24,7 +24,7 @@ func TestLeavingRemovesOnlyItsOwnVMs(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, r := range []Record{
-		{Task: controllerapi.Task{ID: "t1", Kind: controllerapi.TaskStart}, State: Up, VMName: "mgmtManaged-sonoma-1", VMUUID: "u1"},
+		{Task: controllerapi.Task{ID: "t1", Kind: controllerapi.TaskStart}, State: Running, VMName: "mgmtManaged-sonoma-1", VMUUID: "u1"},
 		{Task: controllerapi.Task{ID: "t2", Kind: controllerapi.TaskStart}, State: Claimed, VMName: "named-by-the-request"},
 		{Task: controllerapi.Task{ID: "t4", Kind: controllerapi.TaskSaveImage}, State: Claimed, VMName: "pushed"},
 	} {

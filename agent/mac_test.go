@@ -281,7 +281,7 @@ func TestVMsKeepTheHostAwake(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := &Agent{log: zap.NewNop(), busy: make(map[controllerapi.TaskID]*worker), deps: Deps{Caffeinate: path}}
-	a.view.vms = []hypervisor.VM{{UUID: "u", Status: hypervisor.Running}}
+	a.inventory.vms = []hypervisor.VM{{UUID: "u", Status: hypervisor.Running}}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- a.keepAwake(ctx) }()
@@ -298,7 +298,7 @@ func TestVMsKeepTheHostAwake(t *testing.T) {
 	if err := <-ended; err != nil && !errors.Is(err, context.Canceled) { // it has waited for the command's end
 		t.Errorf("it ended with %v", err)
 	}
-	a.view.vms[0].Status = hypervisor.Stopped
+	a.inventory.vms[0].Status = hypervisor.Stopped
 	if a.needsAwake() {
 		t.Error("a VM at rest keeps the host awake")
 	}

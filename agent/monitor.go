@@ -22,7 +22,7 @@ func (a *Agent) monitorVMs(ctx context.Context) error {
 	for sleep(ctx, a.cfg.VMStuckDelay) {
 		var probes sync.WaitGroup
 		for _, r := range a.journal.all() {
-			if r.Task.Kind == controllerapi.TaskStart && r.State == Up && a.isRunning(r) {
+			if r.Task.Kind == controllerapi.TaskStart && r.State == Running && a.isRunning(r) {
 				probes.Go(func() { a.probeVM(ctx, r) })
 			}
 		}
@@ -55,7 +55,7 @@ func (a *Agent) probeVM(ctx context.Context, r Record) {
 	default:
 		err = fmt.Errorf("exit code %d", res.ExitCode)
 	}
-	if current, ok := a.journal.get(r.Task.ID); !ok || current.State != Up || current.Outcome != nil {
+	if current, ok := a.journal.get(r.Task.ID); !ok || current.State != Running || current.Outcome != nil {
 		return // it is being ended anyhow
 	}
 	a.log.Warn("VM is stuck", zap.String("instance_id", string(r.Task.InstanceID)), zap.Error(err))
@@ -66,6 +66,6 @@ func (a *Agent) probeVM(ctx context.Context, r Record) {
 	a.interrupt(r.Task.ID, errStuck)
 	a.begin(ctx, r.Task.ID, func(ctx context.Context, _ controllerapi.TaskID) {
 		r.Lives++ // a second outcome needs a number above the first one's
-		a.conclude(ctx, r, Kept, failed(errors.New("the VM did not answer its monitor: "+err.Error())))
+		a.finishTask(ctx, r, Retained, failed(errors.New("the VM did not answer its monitor: "+err.Error())))
 	})
 }

@@ -13,7 +13,7 @@ type ActionKind string
 
 const (
 	Work     ActionKind = "work"      // take the record's task up, or up again
-	Tell     ActionKind = "tell"      // deliver the record's outcome
+	Resend   ActionKind = "tell"      // deliver the record's outcome
 	Discard  ActionKind = "discard"   // the claim is gone: mark the record Removing
 	Clean    ActionKind = "clean"     // remove what a Removing record made
 	RemoveVM ActionKind = "remove_vm" // remove a VM that the cloud says nobody knows
@@ -33,8 +33,8 @@ type Action struct {
 // handed back: longer than any reserve that could still deliver it.
 const handBackAfter = 90 * time.Second
 
-// World is all that a plan depends on.
-type World struct {
+// Snapshot is all that a plan depends on.
+type Snapshot struct {
 	// Assignments are the cloud's, nil while unknown. AssignmentsAsked is when
 	// the sync that brought them was sent: what was claimed later cannot be in it.
 	Assignments      *controllerapi.Assignments
@@ -52,64 +52,64 @@ type World struct {
 //
 // The rules, by what there is:
 //
-//	record    assignment                 action
-//	Claimed   same attempt               work, unless a worker is at it
-//	Claimed   terminate, other attempt   discard
-//	Claimed   none, and asked later      discard: the claim was lost
-//	Up, Kept  terminate, other attempt   discard
-//	Up, Kept  none                       nothing: the VM may be in use, and an
-//	                                     empty answer may be a store that was lost;
-//	                                     the cloud decides by its Remove list
-//	Removing  any                        clean
-//	Told      any                        tell
-//	none      same as before, too long   hand back
-//	none      terminate                  nothing: the terminate task ends it
-func Plan(w World, now time.Time) []Action {
+//	record             assignment                 action
+//	Claimed            same attempt               work, unless a worker is at it
+//	Claimed            terminate, other attempt   discard
+//	Claimed            none, and asked later      discard: the claim was lost
+//	Running, Retained  terminate, other attempt   discard
+//	Running, Retained  none                       nothing: the VM may be in use, and an
+//	                                              empty answer may be a store that was lost;
+//	                                              the cloud decides by its Remove list
+//	Removing           any                        clean
+//	Reporting          any                        resend
+//	none               same as before, too long   hand back
+//	none               terminate                  nothing: the terminate task ends it
+func Plan(s Snapshot, now time.Time) []Action {
 	var plan []Action
 	add := func(a Action) { plan = append(plan, a) }
 	assigned := make(map[controllerapi.InstanceID]controllerapi.Assignment)
-	if w.Assignments != nil {
-		for _, a := range w.Assignments.Instances {
+	if s.Assignments != nil {
+		for _, a := range s.Assignments.Instances {
 			assigned[a.InstanceID] = a
 		}
 	}
 	recorded := make(map[controllerapi.TaskID]bool)
-	for _, r := range w.Records {
+	for _, r := range s.Records {
 		recorded[r.Task.ID] = true
 		id := r.Task.ID
-		if r.State != Removing && r.Task.Kind == controllerapi.TaskStart && w.Assignments != nil {
+		if r.State != Removing && r.Task.Kind == controllerapi.TaskStart && s.Assignments != nil {
 			a, ok := assigned[r.Task.InstanceID]
-			if reason := lost(r, a, ok, w.AssignmentsAsked); reason != "" {
+			if reason := lost(r, a, ok, s.AssignmentsAsked); reason != "" {
 				add(Action{Kind: Discard, Task: id, Reason: reason})
 				continue
 			}
 		}
-		if w.Busy[id] {
+		if s.Busy[id] {
 			continue
 		}
 		switch {
 		case r.State == Removing:
 			add(Action{Kind: Clean, Task: id})
 		case r.Outcome != nil:
-			add(Action{Kind: Tell, Task: id})
+			add(Action{Kind: Resend, Task: id})
 		case r.State == Claimed:
 			add(Action{Kind: Work, Task: id})
 		}
 	}
-	if w.Assignments == nil {
+	if s.Assignments == nil {
 		return plan
 	}
-	for _, a := range w.Assignments.Instances {
+	for _, a := range s.Assignments.Instances {
 		if recorded[a.TaskID] || a.Terminate {
 			continue
 		}
-		since, seen := w.Orphans[a.TaskID]
+		since, seen := s.Orphans[a.TaskID]
 		if seen && now.Sub(since) >= handBackAfter {
 			add(Action{Kind: HandBack, Assignment: a, Reason: "the agent was restarted before it began"})
 		}
 	}
-	for _, uuid := range w.Assignments.Remove {
-		if vm, ok := findVM(w.VMs, uuid); ok && removable(vm, w) {
+	for _, uuid := range s.Assignments.Remove {
+		if vm, ok := findVM(s.VMs, uuid); ok && removable(vm, s) {
 			add(Action{Kind: RemoveVM, VM: uuid, Reason: "the cloud knows no instance of it"})
 		}
 	}
@@ -135,11 +135,11 @@ func lost(r Record, a controllerapi.Assignment, assigned bool, asked time.Time) 
 
 // removable reports whether a VM that the cloud wants removed is one that the
 // cloud could have made, and that no instance of ours lives in.
-func removable(vm hypervisor.VM, w World) bool {
-	if !managed(vm.Name, w.Prefix) {
+func removable(vm hypervisor.VM, s Snapshot) bool {
+	if !managed(vm.Name, s.Prefix) {
 		return false
 	}
-	for _, r := range w.Records {
+	for _, r := range s.Records {
 		if r.Owns(vm.UUID, vm.Name) && (r.State == Claimed || r.State == Removing) {
 			return false // its own record sees to it
 		}

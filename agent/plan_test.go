@@ -29,12 +29,12 @@ func TestPlanTable(t *testing.T) {
 		want  map[*controllerapi.Assignment]ActionKind // nil key: no assignment
 	}{
 		{Claimed, map[*controllerapi.Assignment]ActionKind{same: Work, ends: Discard, other: Discard, older: Work, nil: Discard}},
-		{Up, map[*controllerapi.Assignment]ActionKind{same: "", ends: Discard, other: Discard, older: "", nil: ""}},
-		{Kept, map[*controllerapi.Assignment]ActionKind{same: "", ends: Discard, other: Discard, older: "", nil: ""}},
+		{Running, map[*controllerapi.Assignment]ActionKind{same: "", ends: Discard, other: Discard, older: "", nil: ""}},
+		{Retained, map[*controllerapi.Assignment]ActionKind{same: "", ends: Discard, other: Discard, older: "", nil: ""}},
 		{Removing, map[*controllerapi.Assignment]ActionKind{same: Clean, ends: Clean, other: Clean, older: Clean, nil: Clean}},
 	} {
 		for as, want := range tt.want {
-			w := World{Assignments: &controllerapi.Assignments{}, AssignmentsAsked: planNow, Records: []Record{startRecord(tt.state, 1)}, Prefix: "mgmtManaged"}
+			w := Snapshot{Assignments: &controllerapi.Assignments{}, AssignmentsAsked: planNow, Records: []Record{startRecord(tt.state, 1)}, Prefix: "mgmtManaged"}
 			if as != nil {
 				w.Assignments.Instances = append(w.Assignments.Instances, *as)
 			}
@@ -55,12 +55,12 @@ func TestPlanIgnoresOlderAnswers(t *testing.T) {
 	for asked, want := range map[time.Time]ActionKind{
 		r.Claimed.Add(-1): Work, r.Claimed: Work, r.Claimed.Add(1): Discard,
 	} {
-		plan := Plan(World{Assignments: &controllerapi.Assignments{}, AssignmentsAsked: asked, Records: []Record{r}}, planNow)
+		plan := Plan(Snapshot{Assignments: &controllerapi.Assignments{}, AssignmentsAsked: asked, Records: []Record{r}}, planNow)
 		if len(plan) != 1 || plan[0].Kind != want {
 			t.Errorf("asked %s from the claim: got %+v, want %s", asked.Sub(r.Claimed), plan, want)
 		}
 	}
-	if plan := Plan(World{Records: []Record{r}}, planNow); len(plan) != 1 || plan[0].Kind != Work {
+	if plan := Plan(Snapshot{Records: []Record{r}}, planNow); len(plan) != 1 || plan[0].Kind != Work {
 		t.Errorf("without any answer: got %+v, want work", plan)
 	}
 }
@@ -68,7 +68,7 @@ func TestPlanIgnoresOlderAnswers(t *testing.T) {
 func TestPlanHandsBackWhatNobodyWorksOn(t *testing.T) {
 	as := &controllerapi.Assignments{Instances: []controllerapi.Assignment{{InstanceID: "i1", Attempt: 1, TaskID: "s.i1.1"}}}
 	for age, want := range map[time.Duration]int{handBackAfter - 1: 0, handBackAfter: 1} {
-		w := World{Assignments: as, Orphans: map[controllerapi.TaskID]time.Time{"s.i1.1": planNow.Add(-age)}}
+		w := Snapshot{Assignments: as, Orphans: map[controllerapi.TaskID]time.Time{"s.i1.1": planNow.Add(-age)}}
 		if plan := Plan(w, planNow); len(plan) != want {
 			t.Errorf("after %s: got %+v", age, plan)
 		}
@@ -83,11 +83,11 @@ func TestPlanNeverTouchesWhatIsNotOurs(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	names := []string{"mgmtManaged-a", "mgmtManagedX", "by-hand", "mgmtManaged"}
 	for range 5000 {
-		w := World{Prefix: "mgmtManaged", Busy: map[controllerapi.TaskID]bool{}, AssignmentsAsked: planNow, Assignments: &controllerapi.Assignments{Remove: []string{"vm-1", "vm-2"}}}
+		w := Snapshot{Prefix: "mgmtManaged", Busy: map[controllerapi.TaskID]bool{}, AssignmentsAsked: planNow, Assignments: &controllerapi.Assignments{Remove: []string{"vm-1", "vm-2"}}}
 		vm := hypervisor.VM{UUID: "vm-1", Name: names[rnd.IntN(len(names))]}
 		w.VMs = append(w.VMs, vm)
 		if rnd.IntN(2) == 0 {
-			r := startRecord([]State{Claimed, Up, Kept, Told, Removing}[rnd.IntN(5)], 1)
+			r := startRecord([]State{Claimed, Running, Retained, Reporting, Removing}[rnd.IntN(5)], 1)
 			w.Records = append(w.Records, r)
 			w.Busy[r.Task.ID] = rnd.IntN(2) == 0
 		}
@@ -120,7 +120,7 @@ func TestJournalSurvivesDamage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	good, bad := startRecord(Up, 1), startRecord(Up, 1)
+	good, bad := startRecord(Running, 1), startRecord(Running, 1)
 	bad.Task.ID = "s.i2.1"
 	for _, r := range []Record{good, bad} {
 		if err := j.put(r); err != nil {
@@ -147,7 +147,7 @@ func TestJournalRemovingIsFinal(t *testing.T) {
 	if err := j.put(startRecord(Removing, 1)); err != nil {
 		t.Fatal(err)
 	}
-	if err := j.put(startRecord(Up, 1)); err != errDiscarded {
+	if err := j.put(startRecord(Running, 1)); err != errDiscarded {
 		t.Errorf("got %v, want errDiscarded", err)
 	}
 }

@@ -20,8 +20,8 @@ const (
 	planMin = 50 * time.Millisecond
 	// handBackAgain is how long after a hand-back it is repeated.
 	handBackAgain = time.Hour
-	// tombstoneAge is how long an ended instance's start is refused.
-	tombstoneAge = time.Hour
+	// recentlyEndedFor is how long an ended instance's start is refused.
+	recentlyEndedFor = time.Hour
 )
 
 // worker is a goroutine that works on a record.
@@ -42,7 +42,7 @@ func (a *Agent) reconcile(ctx context.Context) error {
 	tick := time.NewTicker(planEvery)
 	defer tick.Stop()
 	for {
-		for _, action := range Plan(a.world(), time.Now()) {
+		for _, action := range Plan(a.snapshot(), time.Now()) {
 			a.apply(ctx, action)
 		}
 		select {
@@ -57,25 +57,25 @@ func (a *Agent) reconcile(ctx context.Context) error {
 	}
 }
 
-// world is what the plan is made of, as of now.
-func (a *Agent) world() World {
+// snapshot is what the plan is made of, as of now.
+func (a *Agent) snapshot() Snapshot {
 	records := a.journal.all()
 	now := time.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.trackOrphansLocked(records, now)
-	for id, t := range a.gone {
-		if now.Sub(t.at) > tombstoneAge {
-			delete(a.gone, id)
+	for id, t := range a.recentlyEnded {
+		if now.Sub(t.at) > recentlyEndedFor {
+			delete(a.recentlyEnded, id)
 		}
 	}
 	busy := make(map[controllerapi.TaskID]bool, len(a.busy))
 	for id := range a.busy {
 		busy[id] = true
 	}
-	return World{
+	return Snapshot{
 		Assignments: a.assigned, AssignmentsAsked: a.askedAt, Orphans: maps.Clone(a.orphans),
-		Records: records, Busy: busy, VMs: a.view.vms, Prefix: a.cfg.VMPrefix,
+		Records: records, Busy: busy, VMs: a.inventory.vms, Prefix: a.cfg.VMPrefix,
 	}
 }
 
@@ -110,8 +110,8 @@ func (a *Agent) apply(ctx context.Context, action Action) {
 	switch action.Kind {
 	case Work:
 		a.begin(ctx, action.Task, a.work)
-	case Tell:
-		a.begin(ctx, action.Task, a.tell)
+	case Resend:
+		a.begin(ctx, action.Task, a.resendOutcome)
 	case Clean:
 		a.begin(ctx, action.Task, a.clean)
 	case Discard:
@@ -128,7 +128,7 @@ func (a *Agent) apply(ctx context.Context, action Action) {
 	case HandBack:
 		a.begin(ctx, action.Assignment.TaskID, func(ctx context.Context, id controllerapi.TaskID) {
 			as := action.Assignment
-			a.deliver(ctx, Record{Task: controllerapi.Task{ID: id, Kind: controllerapi.TaskStart, InstanceID: as.InstanceID, Attempt: as.Attempt},
+			a.sendOutcome(ctx, Record{Task: controllerapi.Task{ID: id, Kind: controllerapi.TaskStart, InstanceID: as.InstanceID, Attempt: as.Attempt},
 				Outcome: &controllerapi.ReportRequest{Phase: controllerapi.PhaseReturned, Message: action.Reason,
 					// Nothing is known of earlier reports: be above them all.
 					Seq: time.Now().Unix() * seqPerLife}})
@@ -160,10 +160,10 @@ func (a *Agent) begin(ctx context.Context, id controllerapi.TaskID, work func(co
 		delete(a.busy, id)
 		a.mu.Unlock()
 		close(w.done)
-		kick(a.lookNow)
-		kick(a.planNow)
-		kick(a.syncNow)
-		kick(a.capacityNow)
+		wake(a.inventoryNow)
+		wake(a.planNow)
+		wake(a.syncNow)
+		wake(a.capacityNow)
 	})
 }
 
@@ -209,14 +209,14 @@ func (a *Agent) work(ctx context.Context, id controllerapi.TaskID) {
 	case controllerapi.TaskUpgrade:
 		a.workUpgrade(ctx, r)
 	default:
-		a.conclude(ctx, r, Told, failed(fmt.Errorf("this agent does not know tasks of kind %q", r.Task.Kind)))
+		a.finishTask(ctx, r, Reporting, failed(fmt.Errorf("this agent does not know tasks of kind %q", r.Task.Kind)))
 	}
 }
 
-// tell delivers an outcome that an earlier run of the agent could not.
-func (a *Agent) tell(ctx context.Context, id controllerapi.TaskID) {
+// resendOutcome delivers an outcome that an earlier run of the agent could not.
+func (a *Agent) resendOutcome(ctx context.Context, id controllerapi.TaskID) {
 	if r, ok := a.journal.get(id); ok && r.Outcome != nil {
-		a.deliver(ctx, r)
+		a.sendOutcome(ctx, r)
 	}
 }
 
@@ -229,7 +229,7 @@ func (a *Agent) discard(id controllerapi.TaskID, cause error) {
 	}
 	a.mu.Lock()
 	if r.Task.InstanceID != "" {
-		a.gone[r.Task.InstanceID] = tombstone{r.Task.Attempt, time.Now()}
+		a.recentlyEnded[r.Task.InstanceID] = endedInstance{r.Task.Attempt, time.Now()}
 	}
 	w := a.busy[id]
 	a.mu.Unlock()
@@ -244,7 +244,7 @@ func (a *Agent) discard(id controllerapi.TaskID, cause error) {
 			w.cancel(cause)
 		}
 	}
-	kick(a.planNow)
+	wake(a.planNow)
 }
 
 // clean removes what a record made, then the record.
@@ -324,14 +324,14 @@ func (a *Agent) removeVM(ctx context.Context, match func(hypervisor.VM) bool) er
 func (a *Agent) forgetVM(uuid string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	v := a.view
+	v := a.inventory
 	v.vms = nil
-	for _, vm := range a.view.vms {
+	for _, vm := range a.inventory.vms {
 		if vm.UUID != uuid {
 			v.vms = append(v.vms, vm)
 		}
 	}
-	a.view = v
+	a.inventory = v
 }
 
 // fail notes an error that is worked on by repeating.

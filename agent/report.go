@@ -14,11 +14,11 @@ import (
 const (
 	// progressEvery is the least time between two progress reports of a stage.
 	progressEvery = 2 * time.Second
-	// tellAgainMax paces the repeats of a report that the cloud refuses.
-	tellAgainMax = time.Minute
+	// resendMax paces the repeats of a report that the cloud refuses.
+	resendMax = time.Minute
 )
 
-// Outcome builders; ids and sequence are filled in by conclude.
+// Outcome builders; ids and sequence are filled in by finishTask.
 func done(vm *controllerapi.VMInfo, script *controllerapi.ScriptResult) controllerapi.ReportRequest {
 	return controllerapi.ReportRequest{Phase: controllerapi.PhaseDone, Progress: 1, VM: vm, Script: script}
 }
@@ -31,10 +31,10 @@ func returned(err error) controllerapi.ReportRequest {
 	return controllerapi.ReportRequest{Phase: controllerapi.PhaseReturned, Message: err.Error()}
 }
 
-// conclude ends the work on a record: the outcome is written down, then told
+// finishTask ends the work on a record: the outcome is written down, then told
 // until a controller has acknowledged it. It returns early, with the outcome
 // kept, when ctx ends.
-func (a *Agent) conclude(ctx context.Context, r Record, state State, outcome controllerapi.ReportRequest) {
+func (a *Agent) finishTask(ctx context.Context, r Record, state State, outcome controllerapi.ReportRequest) {
 	current, ok := a.journal.get(r.Task.ID)
 	if !ok || current.State == Removing {
 		return // somebody ended it meanwhile, and that wins
@@ -62,11 +62,11 @@ func (a *Agent) conclude(ctx context.Context, r Record, state State, outcome con
 			return
 		}
 	}
-	a.deliver(ctx, r)
+	a.sendOutcome(ctx, r)
 }
 
-// deliver tells an outcome and draws the consequence of the answer.
-func (a *Agent) deliver(ctx context.Context, r Record) {
+// sendOutcome tells an outcome and draws the consequence of the answer.
+func (a *Agent) sendOutcome(ctx context.Context, r Record) {
 	req := *r.Outcome
 	req.NodeID, req.Session, req.TaskID, req.Attempt = a.id, a.session, r.Task.ID, r.Task.Attempt
 	for n := 0; ; n++ {
@@ -81,7 +81,7 @@ func (a *Agent) deliver(ctx context.Context, r Record) {
 		var refused *controllerapi.APIError
 		if errors.As(err, &refused) && refused.HTTPStatus < 500 && !errors.Is(err, controllerapi.ErrUnknownNode) {
 			// The same words will be refused again; what may change is the cloud.
-			wait = min(time.Second<<min(n, 10), tellAgainMax)
+			wait = min(time.Second<<min(n, 10), resendMax)
 		}
 		if n == 0 || n%20 == 0 {
 			a.fail(ctx, "report a task's end", err)
@@ -101,7 +101,7 @@ func (a *Agent) acknowledged(r Record, abandon bool) {
 	case abandon && r.Task.Kind == controllerapi.TaskStart:
 		a.log.Info("task abandoned", zap.String("instance_id", string(r.Task.InstanceID)))
 		a.discard(r.Task.ID, errAbandoned)
-	case current.State == Told || abandon:
+	case current.State == Reporting || abandon:
 		a.journal.drop(r.Task.ID)
 	default:
 		current.Outcome = nil
@@ -141,7 +141,7 @@ func (p *progress) set(stage string, fraction float64) {
 	p.stage, p.fraction = stage, min(max(fraction, 0), 1)
 	p.mu.Unlock()
 	if changed {
-		kick(p.wake)
+		wake(p.wake)
 	}
 }
 

@@ -31,7 +31,7 @@ func (a *Agent) workSaveImage(ctx context.Context, r Record) {
 	case err != nil:
 		out := failed(err)
 		out.Script = script
-		a.conclude(ctx, r, Told, out)
+		a.finishTask(ctx, r, Reporting, out)
 	default:
 		a.endSaved(ctx, r, script)
 	}
@@ -53,7 +53,7 @@ func (a *Agent) saveImage(ctx context.Context, r Record, p *progress) (*controll
 			return script, err
 		}
 	}
-	if err := a.rest(ctx, start.VMUUID, req); err != nil {
+	if err := a.quiesceVM(ctx, start.VMUUID, req); err != nil {
 		return script, err
 	}
 	if err := a.revertTarget(ctx, &r); err != nil {
@@ -97,8 +97,8 @@ func (a *Agent) revertTarget(ctx context.Context, r *Record) error {
 // stagePushing is shown while an image is saved; the instance is Pushing.
 const stagePushing = "pushing"
 
-// rest brings a VM into the state that is pushed: suspended or stopped.
-func (a *Agent) rest(ctx context.Context, uuid string, req controllerapi.SaveImageRequest) error {
+// quiesceVM brings a VM into the state that is pushed: suspended or stopped.
+func (a *Agent) quiesceVM(ctx context.Context, uuid string, req controllerapi.SaveImageRequest) error {
 	vm, err := a.deps.Runtime.Show(ctx, uuid)
 	if err != nil {
 		return err
@@ -158,5 +158,5 @@ func (a *Agent) endSaved(ctx context.Context, r Record, script *controllerapi.Sc
 	for _, s := range a.journal.starts(r.Task.InstanceID) {
 		a.discard(s.Task.ID, errDiscarded)
 	}
-	a.conclude(ctx, r, Told, done(nil, script))
+	a.finishTask(ctx, r, Reporting, done(nil, script))
 }

@@ -55,20 +55,20 @@ func (a *Agent) keepSession(ctx context.Context) error {
 	}
 }
 
-// introduceWithin bounds how long the first registration waits for what the
+// identifyWithin bounds how long the first registration waits for what the
 // hypervisor has to say: a node without a licence is listed as inactive.
-const introduceWithin = 3 * time.Second
+const identifyWithin = 3 * time.Second
 
 // register begins the session, however long that takes.
 func (a *Agent) register(ctx context.Context) (time.Duration, error) {
 	select {
-	case <-a.introduced:
-	case <-time.After(introduceWithin):
+	case <-a.identified:
+	case <-time.After(identifyWithin):
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
 	for n := 0; ; n++ {
-		kick(a.addressNow)
+		wake(a.addressNow)
 		req := controllerapi.RegisterRequest{
 			NodeID: a.id, Session: a.session, SessionStarted: a.since.UTC(),
 			Host: a.deps.Identity, Facts: a.facts(), Seed: a.cfg.Seed, CloudID: a.knownCloud(),
@@ -82,8 +82,8 @@ func (a *Agent) register(ctx context.Context) (time.Duration, error) {
 			a.mu.Lock()
 			a.joined, a.syncError, a.refused = true, "", ""
 			a.mu.Unlock()
-			a.seeded()
-			kick(a.capacityNow)
+			a.joinAccepted()
+			wake(a.capacityNow)
 			a.log.Info("registered", zap.String("cloud_id", resp.Cluster.CloudID))
 			return a.interval(resp.HeartbeatIntervalMS), nil
 		case ctx.Err() != nil:
@@ -102,9 +102,9 @@ func (a *Agent) register(ctx context.Context) (time.Duration, error) {
 	}
 }
 
-// seeded notes that the cloud has the join's wishes: from now on its settings
+// joinAccepted notes that the cloud has the join's wishes: from now on its settings
 // are its own, also over restarts (A2).
-func (a *Agent) seeded() {
+func (a *Agent) joinAccepted() {
 	if !a.cfg.Seed.Overwrite {
 		return
 	}
@@ -187,7 +187,7 @@ func (a *Agent) heartbeats(ctx context.Context, interval time.Duration) error {
 			}
 		}
 		seq++
-		kick(a.addressNow)
+		wake(a.addressNow)
 		// Before the look at the tasks: what is claimed after that look is not in
 		// the request, and its absence from the answer says nothing.
 		asked := time.Now()
@@ -235,7 +235,7 @@ func (a *Agent) heartbeats(ctx context.Context, interval time.Duration) error {
 		}
 		a.mu.Unlock()
 		if !a.journal.empty() {
-			kick(a.planNow) // what a record waits for may be the age of the cloud's word
+			wake(a.planNow) // what a record waits for may be the age of the cloud's word
 		}
 		if resp.HeartbeatIntervalMS > 0 {
 			interval = a.interval(resp.HeartbeatIntervalMS)
@@ -281,10 +281,10 @@ func (a *Agent) adopt(s *controllerapi.NodeSettings, c *controllerapi.Cluster, a
 	if s != nil {
 		a.log.Info("settings", zap.String("name", s.Name), zap.Int("max_vm_count", s.MaxVMCount),
 			zap.String("capacity_mode", s.CapacityMode), zap.Bool("drain_mode", s.DrainMode))
-		kick(a.capacityNow)
+		wake(a.capacityNow)
 	}
 	if as != nil {
-		kick(a.planNow)
+		wake(a.planNow)
 	}
 	if newCluster {
 		if err := a.dir.SaveCluster(*c); err != nil {

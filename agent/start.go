@@ -49,11 +49,11 @@ func (a *Agent) workStart(ctx context.Context, r Record) {
 		info := vmInfo(vm, a.id, a.hostAddress())
 		info.VNCPassword = r.Task.Start.Request.VNCPassword
 		r.VMUUID = vm.UUID
-		a.conclude(ctx, r, Up, done(&info, script))
-		a.runLooseScript(ctx, r)
+		a.finishTask(ctx, r, Running, done(&info, script))
+		a.runUnmonitoredScript(ctx, r)
 		return
 	}
-	out, state := failed(err), Told
+	out, state := failed(err), Reporting
 	out.Script = script
 	var bad *scriptFailed
 	switch {
@@ -61,21 +61,21 @@ func (a *Agent) workStart(ctx context.Context, r Record) {
 		state = a.handleScriptFailure(ctx, r)
 		info := vmInfo(vm, a.id, a.hostAddress())
 		out.VM = &info
-	case elsewhere(err):
+	case isNodeSpecific(err):
 		out.Phase = controllerapi.PhaseReturned
 	}
-	if state == Told {
+	if state == Reporting {
 		if err := a.removeOwned(ctx, r); err != nil {
-			// Told or not, its VM must go: the record stays as the reminder.
+			// Reported or not, its VM must go: the record stays as the reminder.
 			a.fail(ctx, "remove VM of a failed start", err)
 			if ctx.Err() != nil {
 				return
 			}
-			state = Kept
+			state = Retained
 		}
 	}
-	a.conclude(ctx, r, state, out)
-	if state == Kept && !errors.As(err, &bad) {
+	a.finishTask(ctx, r, state, out)
+	if state == Retained && !errors.As(err, &bad) {
 		a.discard(r.Task.ID, errDiscarded)
 	}
 }
@@ -84,8 +84,8 @@ func taskCancelled(ctx context.Context) bool {
 	return errors.Is(context.Cause(ctx), errAbandoned) || errors.Is(context.Cause(ctx), errDiscarded)
 }
 
-// elsewhere reports whether another node may have more luck.
-func elsewhere(err error) bool {
+// isNodeSpecific reports whether another node may have more luck.
+func isNodeSpecific(err error) bool {
 	return errors.Is(err, hypervisor.ErrTooMany) || errors.Is(err, hypervisor.ErrLicense) ||
 		errors.Is(err, hypervisor.ErrMissing) || errors.Is(err, hypervisor.ErrForeign) || errors.Is(err, errNoSpace) ||
 		errors.Is(err, hypervisor.ErrOutdated) || errors.Is(err, hypervisor.ErrKeychain)
@@ -125,7 +125,7 @@ func (a *Agent) bringUp(ctx context.Context, r *Record, p *progress) (hypervisor
 		case errors.Is(err, hypervisor.ErrKeychain):
 			a.markUnfit(noKeychain, noKeychainFor)
 			return vm, nil, err
-		case errors.Is(err, hypervisor.ErrNotInRegistry), elsewhere(err), errors.Is(err, errBadRequest), errors.Is(err, hypervisor.ErrUnsupported):
+		case errors.Is(err, hypervisor.ErrNotInRegistry), isNodeSpecific(err), errors.Is(err, errBadRequest), errors.Is(err, hypervisor.ErrUnsupported):
 			return vm, nil, err
 		case try > a.cfg.OptimizationThreshold:
 			return vm, nil, fmt.Errorf("start failed %d times: %w", try, err)
@@ -384,23 +384,23 @@ func (a *Agent) execScript(ctx context.Context, uuid, script string, timeout tim
 func (a *Agent) handleScriptFailure(ctx context.Context, r Record) State {
 	switch r.Task.Start.Request.ScriptFailHandler {
 	case 1:
-		return Kept
+		return Retained
 	case 2:
-		return Told
+		return Reporting
 	}
 	if err := a.deps.Runtime.Stop(ctx, r.VMUUID, true); err != nil {
 		a.fail(ctx, "stop VM after its script failed", err)
 	}
-	return Kept
+	return Retained
 }
 
-// runLooseScript runs a script that nobody waits for.
-func (a *Agent) runLooseScript(ctx context.Context, r Record) {
+// runUnmonitoredScript runs a script that nobody waits for.
+func (a *Agent) runUnmonitoredScript(ctx context.Context, r Record) {
 	req := r.Task.Start.Request
 	if req.StartupScript == "" || req.ScriptMonitoring || ctx.Err() != nil {
 		return
 	}
-	if current, ok := a.journal.get(r.Task.ID); !ok || current.State != Up {
+	if current, ok := a.journal.get(r.Task.ID); !ok || current.State != Running {
 		return
 	}
 	res, err := a.execScript(ctx, r.VMUUID, req.StartupScript, maxScriptTimeout)

@@ -139,7 +139,7 @@ func (a *Agent) Status() Status {
 		},
 		NodeID: a.id, Since: a.since, Registered: a.joined, CloudID: a.cluster.CloudID,
 		LastSync: a.lastSync, SyncError: a.syncError, Refused: a.refused, DrainMode: a.settings.DrainMode, Host: a.address,
-		Runtime: a.cfg.Runtime, Hypervisor: a.version, Inactive: a.unfitLocked(), LookedAt: a.view.at, LookError: a.view.err,
+		Runtime: a.cfg.Runtime, Hypervisor: a.version, Inactive: a.unfitLocked(), LookedAt: a.inventory.at, LookError: a.inventory.err,
 		VMs: []VMStatus{}, Tasks: []TaskStatus{}, Images: []ImageStatus{},
 		LastErrors: slices.Clone(a.lastErrors), RegistryURL: a.deps.Registry.URL(), StateDir: string(a.dir),
 		FreeDiskByte: load.FreeDiskSpace,
@@ -148,7 +148,7 @@ func (a *Agent) Status() Status {
 	if s.LastErrors == nil {
 		s.LastErrors = []EventStatus{}
 	}
-	for _, vm := range a.view.vms {
+	for _, vm := range a.inventory.vms {
 		isManaged := managed(vm.Name, a.cfg.VMPrefix)
 		if !isManaged && vm.Status != hypervisor.Running {
 			continue
@@ -160,7 +160,7 @@ func (a *Agent) Status() Status {
 		s.VMs = append(s.VMs, v)
 	}
 	for _, r := range records {
-		if r.State == Up && r.Outcome == nil {
+		if r.State == Running && r.Outcome == nil {
 			continue // a VM, not a task
 		}
 		s.Tasks = append(s.Tasks, TaskStatus{ID: r.Task.ID, Kind: r.Task.Kind, InstanceID: r.Task.InstanceID,

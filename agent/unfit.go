@@ -45,8 +45,8 @@ func (a *Agent) markUnfit(reason string, d time.Duration) {
 	if changed {
 		a.log.Error("this node takes no VMs", zap.String("reason", reason))
 	}
-	kick(a.syncNow)
-	kick(a.capacityNow)
+	wake(a.syncNow)
+	wake(a.capacityNow)
 }
 
 // unfitLocked returns why the node takes no starts, or "".
@@ -98,6 +98,6 @@ func (a *Agent) slotGranted() {
 	a.unfit = unfit{}
 	a.mu.Unlock()
 	if !fit {
-		kick(a.syncNow)
+		wake(a.syncNow)
 	}
 }

@@ -35,18 +35,18 @@ func (a *Agent) workUpgrade(ctx context.Context, r Record) {
 	t := *r.Task.Upgrade
 	up := a.deps.Upgrade
 	if up == nil {
-		a.conclude(ctx, r, Told, failed(errors.New("this node does not let the cloud upgrade its agent: join again with --allow-upgrades, or install the new version on the Mac")))
+		a.finishTask(ctx, r, Reporting, failed(errors.New("this node does not let the cloud upgrade its agent: join again with --allow-upgrades, or install the new version on the Mac")))
 		return
 	}
 	if up.Version() == t.Version {
-		a.conclude(ctx, r, Told, done(nil, nil))
+		a.finishTask(ctx, r, Reporting, done(nil, nil))
 		return
 	}
 	// Downloading needs no quiet; waiting for it after the download keeps the
 	// time short in which the node takes nothing.
 	if err := up.Prepare(ctx, t); err != nil {
 		if ctx.Err() == nil {
-			a.conclude(ctx, r, Told, failed(err))
+			a.finishTask(ctx, r, Reporting, failed(err))
 		}
 		return
 	}
@@ -54,16 +54,16 @@ func (a *Agent) workUpgrade(ctx context.Context, r Record) {
 	defer a.setDraining(false)
 	if !a.drained(ctx, r.Task.ID) {
 		if ctx.Err() == nil {
-			a.conclude(ctx, r, Told, returned(errors.New("the node's tasks did not end in time for an upgrade")))
+			a.finishTask(ctx, r, Reporting, returned(errors.New("the node's tasks did not end in time for an upgrade")))
 		}
 		return
 	}
 	if err := up.Begin(t); err != nil {
-		a.conclude(ctx, r, Told, failed(err))
+		a.finishTask(ctx, r, Reporting, failed(err))
 		return
 	}
 	a.log.Info("upgrade in place, restarting", zap.String("from", up.Version()), zap.String("to", t.Version))
-	kick(a.swapped)
+	wake(a.swapped)
 	<-ctx.Done() // the task goes on in the next process
 }
 
@@ -92,7 +92,7 @@ func (a *Agent) setDraining(draining bool) {
 	a.mu.Lock()
 	a.draining = draining
 	a.mu.Unlock()
-	kick(a.capacityNow)
+	wake(a.capacityNow)
 }
 
 // awaitRestart ends Run when an upgrade is in place.

@@ -57,7 +57,7 @@ func (a *Agent) pollControl(ctx context.Context) error {
 }
 
 func (a *Agent) poll(ctx context.Context, changed <-chan struct{}, want func() (controllerapi.ReserveRequest, bool)) error {
-	// The id under which the lane asks for its next task: a repeat, at whichever
+	// The id under which the poll asks for its next task: a repeat, at whichever
 	// controller, gets the same task. After a restart of the agent the cloud
 	// sees from its list of tasks what was not written down, and places it anew.
 	reservation := uuid.NewString()
@@ -118,8 +118,8 @@ func (a *Agent) pollOnce(ctx context.Context, req controllerapi.ReserveRequest) 
 	if err := a.accept(*resp.Task); err != nil {
 		return false, err // same reservation, same task, later
 	}
-	kick(a.planNow)
-	kick(a.syncNow)
+	wake(a.planNow)
+	wake(a.syncNow)
 	return true, nil
 }
 
@@ -134,16 +134,16 @@ func (a *Agent) accept(t controllerapi.Task) error {
 	if err := checkTask(t); err != nil {
 		out := failed(err)
 		out.Seq = seqPerLife
-		r.State, r.Outcome = Told, &out
+		r.State, r.Outcome = Reporting, &out
 	}
 	a.mu.Lock()
-	grave, ended := a.gone[t.InstanceID]
+	recent, ended := a.recentlyEnded[t.InstanceID]
 	a.mu.Unlock()
-	if t.Kind == controllerapi.TaskStart && ended && t.Attempt <= grave.attempt {
+	if t.Kind == controllerapi.TaskStart && ended && t.Attempt <= recent.attempt {
 		// A late delivery of what was ended here already (F2, F3).
 		out := returned(errors.New("the instance was ended on this node before"))
 		out.Seq = seqPerLife
-		r.State, r.Outcome = Told, &out
+		r.State, r.Outcome = Reporting, &out
 	}
 	return a.journal.put(r)
 }
@@ -154,27 +154,27 @@ func (a *Agent) room() (Room, bool) {
 	facts := a.facts()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.joined || !a.view.known || !a.version.LicenseValid || a.unfitLocked() != "" || a.settings.DrainMode || a.draining {
+	if !a.joined || !a.inventory.known || !a.version.LicenseValid || a.unfitLocked() != "" || a.settings.DrainMode || a.draining {
 		return Room{}, false
 	}
-	return room(facts, a.settings, a.view.vms, pending, &a.cfg), true
+	return room(facts, a.settings, a.inventory.vms, pending, &a.cfg), true
 }
 
 // pending returns what the starts need that have no running VM in the view.
 func (a *Agent) pending() []Demand {
 	a.mu.Lock()
-	vms := a.view.vms
+	vms := a.inventory.vms
 	a.mu.Unlock()
 	var list []Demand
 	for _, r := range a.journal.all() {
-		if r.Task.Kind != controllerapi.TaskStart || r.State == Told || r.State == Kept {
+		if r.Task.Kind != controllerapi.TaskStart || r.State == Reporting || r.State == Retained {
 			continue
 		}
 		running := false
 		for _, vm := range vms {
 			running = running || vm.Status == hypervisor.Running && r.Owns(vm.UUID, vm.Name)
 		}
-		if running || r.State == Up && !a.justUp(r) {
+		if running || r.State == Running && !a.justUp(r) {
 			continue
 		}
 		d := Demand{}
@@ -190,7 +190,7 @@ func (a *Agent) pending() []Demand {
 func (a *Agent) justUp(r Record) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return !a.view.at.After(r.Changed)
+	return !a.inventory.at.After(r.Changed)
 }
 
 func (a *Agent) registered() bool {
