@@ -77,11 +77,11 @@ func (s *Store) bootstrap(ctx context.Context) error {
 		if s.cfg.CloudID != "" {
 			return fmt.Errorf("etcd is empty, but the cloud %s is configured: its data is lost; restore a snapshot, or leave the cloud id out to begin a new cloud", s.cfg.CloudID)
 		}
-		c := new(change)
-		c.must(keyMeta, 0)
+		c := new(Change)
+		c.must(metaRef, 0)
 		meta := Meta{CloudID: uuid.NewString(), Created: time.Now().UTC(), Schema: 1}
-		c.put(keyMeta, meta)
-		c.put(keyClock, clockRecord{At: meta.Created, Marks: []clockMark{}})
+		c.put(metaRef, meta)
+		c.put(clockRef, clockRecord{At: meta.Created, Marks: []clockMark{}})
 		if _, err := s.commit(ctx, c); err == nil {
 			s.log.Warn("etcd was empty: a new cloud begins", zap.String("cloud_id", meta.CloudID))
 		} else if !errors.Is(err, errConflict) {
@@ -150,12 +150,12 @@ func (s *Store) holdLease(ctx context.Context) error {
 // writeAnnouncement writes what differs: this Store's announcements, and the
 // lists with a new generation.
 func (s *Store) writeAnnouncement(ctx context.Context) error {
-	return s.decide(withoutIdem(ctx), func(v *View, _ time.Time) (*change, bool, error) {
+	return s.decide(withoutIdem(ctx), func(v *View, _ time.Time) (*Change, bool, error) {
 		lease := clientv3.LeaseID(s.lease.Load())
 		if lease == 0 || v.Meta == nil {
 			return nil, true, errNoChange
 		}
-		c := new(change)
+		c := new(Change)
 		all := make(map[string]*Server, len(v.Servers))
 		for key, srv := range v.Servers {
 			all[key] = srv
@@ -163,19 +163,19 @@ func (s *Store) writeAnnouncement(ctx context.Context) error {
 		s.announce.mu.Lock()
 		own := slices.Clone(s.announce.servers)
 		s.announce.mu.Unlock()
-		mine := dirServer + s.cfg.ID + "/"
+		mine := s.cfg.ID + "/"
 		keep := make(map[string]bool)
 		for _, srv := range own {
 			key := mine + srv.Kind + "/" + srv.ID
 			keep[key] = true
-			if cur := v.Servers[key]; cur == nil || api.HashPart(cur) != api.HashPart(srv) || v.leases[key] != lease {
-				c.put(key, srv, clientv3.WithLease(lease))
+			if cur := v.Servers[key]; cur == nil || api.HashPart(cur) != api.HashPart(srv) || v.leases[key] != int64(lease) {
+				c.putLeased(serverRef(key), srv, int64(lease))
 			}
 			all[key] = &srv
 		}
 		for key := range v.Servers {
 			if strings.HasPrefix(key, mine) && !keep[key] {
-				c.delete(key)
+				c.delete(serverRef(key))
 				delete(all, key)
 			}
 		}
@@ -186,12 +186,12 @@ func (s *Store) writeAnnouncement(ctx context.Context) error {
 		}
 		if v.Cluster == nil || api.HashPart(lists) != api.HashPart(v.Cluster.Cluster) {
 			lists.Generation++
-			c.put(keyCluster, lists)
+			c.put(clusterRef, lists)
 		}
-		if len(c.ops) == 0 {
+		if len(c.Ops) == 0 {
 			return nil, true, errNoChange
 		}
-		c.must(keyCluster, rev)
+		c.must(clusterRef, rev)
 		return c, false, nil
 	})
 }

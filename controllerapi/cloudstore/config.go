@@ -9,7 +9,7 @@ import (
 
 // ConfigureNode changes a node's settings; nil is unchanged.
 func (s *Store) ConfigureNode(ctx context.Context, id api.NodeID, set api.SeedSettings, host *string) error {
-	return s.decide(ctx, func(v *View, _ time.Time) (*change, bool, error) {
+	return s.decide(ctx, func(v *View, _ time.Time) (*Change, bool, error) {
 		cur := v.Nodes[id]
 		if cur == nil {
 			return nil, false, ErrNotFound
@@ -20,9 +20,9 @@ func (s *Store) ConfigureNode(ctx context.Context, id api.NodeID, set api.SeedSe
 		if api.HashPart(next) == api.HashPart(cur) {
 			return nil, false, errNoChange
 		}
-		c := new(change)
-		c.must(nodeKey(id), cur.rev)
-		c.put(nodeKey(id), next)
+		c := new(Change)
+		c.must(nodeRef(id), cur.rev)
+		c.put(nodeRef(id), next)
 		return c, false, nil
 	})
 }

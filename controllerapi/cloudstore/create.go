@@ -43,18 +43,18 @@ func (s *Store) Create(ctx context.Context, batch Batch, instances []*Instance, 
 	for _, i := range instances {
 		i.Batch, i.Attempt = batch.ID, 1
 	}
-	err := s.decide(ctx, func(v *View, now time.Time) (*change, bool, error) {
+	err := s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
 		if v.Instances[instances[0].Public.InstanceID] != nil || v.batches[batch.ID] != nil {
 			return nil, true, errNoChange // an earlier attempt of ours went through
 		}
-		c := &change{answer: answer}
+		c := &Change{Answer: answer}
 		// A creation that sat in the buffers of a paused member could otherwise
 		// bring an instance back that has ended and been forgotten meanwhile.
-		c.must(keyClock, v.clock)
-		c.put(dirRequest+batch.ID, batch.Request)
+		c.must(clockRef, v.clock)
+		c.put(requestRef(batch.ID), batch.Request)
 		if large {
-			c.must(dirBatch+batch.ID, 0)
-			c.put(dirBatch+batch.ID, largeBatch{Instances: instances, MAC: batch.Request.MACAddress})
+			c.must(batchRef(batch.ID), 0)
+			c.put(batchRef(batch.ID), largeBatch{Instances: instances, MAC: batch.Request.MACAddress})
 			return c, false, v.roomForMACs(s.cfg.MACRange, len(instances))
 		}
 		return c, false, v.create(c, instances, batch.Request.MACAddress, s.cfg)
@@ -67,13 +67,13 @@ func (s *Store) Create(ctx context.Context, batch Batch, instances []*Instance, 
 }
 
 // create adds instances to the change.
-func (v *View) create(c *change, instances []*Instance, mac string, cfg Config) error {
+func (v *View) create(c *Change, instances []*Instance, mac string, cfg Config) error {
 	if err := v.assignMACs(c, cfg.MACRange, instances, mac, cfg.MACTries); err != nil {
 		return err
 	}
 	for _, i := range instances {
-		c.must(instanceKey(i.Public.InstanceID), 0)
-		c.put(instanceKey(i.Public.InstanceID), i)
+		c.must(instanceRef(i.Public.InstanceID), 0)
+		c.put(instanceRef(i.Public.InstanceID), i)
 	}
 	return nil
 }
@@ -85,7 +85,7 @@ func (s *Store) expand(ctx context.Context, id string) error {
 		return err
 	}
 	for done := false; !done; {
-		err := s.decide(ctx, func(v *View, _ time.Time) (*change, bool, error) {
+		err := s.decide(ctx, func(v *View, _ time.Time) (*Change, bool, error) {
 			b := v.batches[id]
 			if b == nil {
 				done = true
@@ -97,10 +97,10 @@ func (s *Store) expand(ctx context.Context, id string) error {
 					rest = append(rest, i.clone())
 				}
 			}
-			c := new(change)
-			c.must(dirBatch+id, b.rev)
+			c := new(Change)
+			c.must(batchRef(id), b.rev)
 			if done = len(rest) <= chunk; done {
-				c.delete(dirBatch + id)
+				c.delete(batchRef(id))
 			} else {
 				rest = rest[:chunk]
 			}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"go.etcd.io/etcd/client/v3"
 )
 
 // Group is a node group.
@@ -35,16 +34,16 @@ var (
 
 // CreateGroup adds a group. answer is what the sender will be told.
 func (s *Store) CreateGroup(ctx context.Context, g api.Group) error {
-	return s.decide(ctx, func(v *View, _ time.Time) (*change, bool, error) {
+	return s.decide(ctx, func(v *View, _ time.Time) (*Change, bool, error) {
 		if v.Groups[g.ID] != nil {
 			return nil, true, errNoChange // an earlier attempt of ours went through
 		}
-		c := &change{answer: g}
+		c := &Change{Answer: g}
 		if err := v.checkGroup(c, &g); err != nil {
 			return nil, false, err
 		}
-		c.must(groupKey(g.ID), 0)
-		c.put(groupKey(g.ID), g)
+		c.must(groupRef(g.ID), 0)
+		c.put(groupRef(g.ID), g)
 		return c, false, nil
 	})
 }
@@ -58,7 +57,7 @@ type GroupUpdate struct {
 
 // UpdateGroup changes a group.
 func (s *Store) UpdateGroup(ctx context.Context, id api.GroupID, u GroupUpdate) error {
-	return s.decide(ctx, func(v *View, _ time.Time) (*change, bool, error) {
+	return s.decide(ctx, func(v *View, _ time.Time) (*Change, bool, error) {
 		cur := v.Groups[id]
 		if cur == nil {
 			return nil, false, ErrNotFound
@@ -75,29 +74,29 @@ func (s *Store) UpdateGroup(ctx context.Context, id api.GroupID, u GroupUpdate) 
 		if reflect.DeepEqual(next, cur.Group) {
 			return nil, false, errNoChange // also when an earlier attempt of ours went through
 		}
-		c := new(change)
+		c := new(Change)
 		if err := v.checkGroup(c, &next); err != nil {
 			return nil, false, err
 		}
-		c.must(groupKey(id), cur.rev)
-		c.put(groupKey(id), next)
+		c.must(groupRef(id), cur.rev)
+		c.put(groupRef(id), next)
 		return c, false, nil
 	})
 }
 
 // noNewGroups requires that no group was made or changed since the view: names
 // and fallbacks are checked against all groups, not only against those written.
-func (v *View) noNewGroups(c *change) {
+func (v *View) noNewGroups(c *Change) {
 	newest := int64(0)
 	for _, g := range v.Groups {
 		newest = max(newest, g.rev)
 	}
-	c.cmps = append(c.cmps, clientv3.Compare(clientv3.ModRevision(dirGroup).WithPrefix(), "<", newest+1))
+	c.settled(groupTable, newest)
 }
 
 // checkGroup checks a group that is to be written, and requires in the change
 // that what it was checked against stays so.
-func (v *View) checkGroup(c *change, g *api.Group) error {
+func (v *View) checkGroup(c *Change, g *api.Group) error {
 	v.noNewGroups(c)
 	for id, o := range v.Groups {
 		if id != g.ID && o.Name == g.Name {
@@ -113,7 +112,7 @@ func (v *View) checkGroup(c *change, g *api.Group) error {
 		if o == nil {
 			return fmt.Errorf("%w %s", ErrNoSuchGroup, *next)
 		}
-		c.must(groupKey(*next), o.rev)
+		c.must(groupRef(*next), o.rev)
 		next = o.FallbackGroupID
 	}
 	return nil
@@ -122,7 +121,7 @@ func (v *View) checkGroup(c *change, g *api.Group) error {
 // DeleteGroup removes a group, its memberships, and what falls back to it.
 func (s *Store) DeleteGroup(ctx context.Context, id api.GroupID) error {
 	asked := false
-	return s.decide(ctx, func(v *View, _ time.Time) (*change, bool, error) {
+	return s.decide(ctx, func(v *View, _ time.Time) (*Change, bool, error) {
 		cur := v.Groups[id]
 		if cur == nil && asked {
 			return nil, true, errNoChange // an earlier attempt of ours went through
@@ -130,20 +129,20 @@ func (s *Store) DeleteGroup(ctx context.Context, id api.GroupID) error {
 		if cur == nil {
 			return nil, false, ErrNotFound
 		}
-		c := new(change)
+		c := new(Change)
 		v.noNewGroups(c)
-		c.must(groupKey(id), cur.rev)
-		c.delete(groupKey(id))
-		c.delete(memberKey(id))
+		c.must(groupRef(id), cur.rev)
+		c.delete(groupRef(id))
+		c.delete(memberRef(id))
 		for other, o := range v.Groups {
 			if o.FallbackGroupID != nil && *o.FallbackGroupID == id && other != id {
 				next := o.Group
 				next.FallbackGroupID = nil
-				c.must(groupKey(other), o.rev)
-				c.put(groupKey(other), next)
+				c.must(groupRef(other), o.rev)
+				c.put(groupRef(other), next)
 			}
 		}
-		if len(c.ops) > maxOps || len(c.cmps) > maxOps {
+		if c.tooLarge() {
 			return nil, false, fmt.Errorf("more than %d groups fall back to this one: change those first", maxOps)
 		}
 		asked = true
@@ -153,19 +152,19 @@ func (s *Store) DeleteGroup(ctx context.Context, id api.GroupID) error {
 
 // ChangeMembers adds nodes to groups, or takes them out: all, or none.
 func (s *Store) ChangeMembers(ctx context.Context, groups []api.GroupID, nodes []api.NodeID, add bool) error {
-	return s.decide(ctx, func(v *View, _ time.Time) (*change, bool, error) {
+	return s.decide(ctx, func(v *View, _ time.Time) (*Change, bool, error) {
 		for _, n := range nodes {
 			if v.Nodes[n] == nil {
 				return nil, false, fmt.Errorf("%w %s", ErrNoSuchNode, n)
 			}
 		}
-		c := new(change)
+		c := new(Change)
 		for _, id := range groups {
 			g := v.Groups[id]
 			if g == nil {
 				return nil, false, fmt.Errorf("%w %s", ErrNoSuchGroup, id)
 			}
-			c.must(groupKey(id), g.rev)
+			c.must(groupRef(id), g.rev)
 			for _, n := range nodes {
 				v.changeMember(c, id, n, add)
 			}
@@ -175,7 +174,7 @@ func (s *Store) ChangeMembers(ctx context.Context, groups []api.GroupID, nodes [
 }
 
 // changeMember notes a membership in the change; seal writes the records.
-func (v *View) changeMember(c *change, id api.GroupID, n api.NodeID, add bool) {
+func (v *View) changeMember(c *Change, id api.GroupID, n api.NodeID, add bool) {
 	if c.members == nil {
 		c.members = make(map[api.GroupID][]api.NodeID)
 	}
@@ -196,7 +195,7 @@ func (v *View) changeMember(c *change, id api.GroupID, n api.NodeID, add bool) {
 }
 
 // seal adds the changed membership records to the change.
-func (c *change) seal(v *View) (*change, bool, error) {
+func (c *Change) seal(v *View) (*Change, bool, error) {
 	for id, list := range c.members {
 		rev := int64(0)
 		if cur := v.Members[id]; cur != nil {
@@ -205,20 +204,20 @@ func (c *change) seal(v *View) (*change, bool, error) {
 			}
 			rev = cur.rev
 		}
-		c.must(memberKey(id), rev)
-		c.put(memberKey(id), Members{Nodes: list})
+		c.must(memberRef(id), rev)
+		c.put(memberRef(id), Members{Nodes: list})
 	}
 	switch {
-	case len(c.ops) > maxOps || len(c.cmps) > maxOps:
+	case c.tooLarge():
 		return nil, false, fmt.Errorf("more than %d groups at once", maxOps/2)
-	case len(c.ops) == 0:
+	case len(c.Ops) == 0:
 		return nil, false, errNoChange
 	}
 	return c, false, nil
 }
 
 // joinGroups makes the groups of these names a node's groups.
-func (v *View) joinGroups(c *change, node api.NodeID, names []string) error {
+func (v *View) joinGroups(c *Change, node api.NodeID, names []string) error {
 	wanted := make(map[api.GroupID]bool)
 	for _, name := range names {
 		found := false
@@ -232,7 +231,7 @@ func (v *View) joinGroups(c *change, node api.NodeID, names []string) error {
 		}
 	}
 	for id := range wanted {
-		c.must(groupKey(id), v.Groups[id].rev)
+		c.must(groupRef(id), v.Groups[id].rev)
 		v.changeMember(c, id, node, true)
 	}
 	for _, id := range v.GroupsOf(node) {
@@ -244,7 +243,7 @@ func (v *View) joinGroups(c *change, node api.NodeID, names []string) error {
 	return ignoreNoChange(err)
 }
 
-func (v *View) leaveGroups(c *change, node api.NodeID) {
+func (v *View) leaveGroups(c *Change, node api.NodeID) {
 	for _, id := range v.GroupsOf(node) {
 		v.changeMember(c, id, node, false)
 	}

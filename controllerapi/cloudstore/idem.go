@@ -79,7 +79,7 @@ func (s *Store) Settle(ctx context.Context, answer any) error {
 	if idem == nil || idem.done {
 		return nil
 	}
-	_, err := s.commit(ctx, &change{answer: answer})
+	_, err := s.commit(ctx, &Change{Answer: answer})
 	if errors.Is(err, errConflict) {
 		return fmt.Errorf("%w: idempotency key neither absent nor present", ErrUnavailable)
 	}
@@ -119,10 +119,10 @@ func Plan[T any](ctx context.Context, s *Store, plan *T) (again bool, err error)
 	if err != nil {
 		return false, err
 	}
-	c := new(change)
-	c.must(idem.key, 0)
-	c.put(idem.key, idemRecord{Fingerprint: idem.fingerprint, Plan: data}, clientv3.WithLease(lease))
-	res, err := s.commit(withoutIdem(ctx), c)
+	t := &txn{reads: []string{idem.key}}
+	t.must(idem.key, 0)
+	t.put(idem.key, idemRecord{Fingerprint: idem.fingerprint, Plan: data}, lease)
+	res, err := s.commitTxn(withoutIdem(ctx), t, nil)
 	if err == nil {
 		idem.rev = res.rev
 		return false, nil

@@ -49,7 +49,7 @@ func imageTaskID(id string) api.TaskID { return api.TaskID(taskImage + "." + id)
 
 // SaveImage asks for an instance's VM to be pushed. task is complete.
 func (s *Store) SaveImage(ctx context.Context, instance api.InstanceID, task api.SaveImageTask, answer any) error {
-	return s.decide(ctx, func(v *View, now time.Time) (*change, bool, error) {
+	return s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
 		i := v.Instances[instance]
 		if i == nil || i.Buried != nil {
 			return nil, false, ErrNotFound
@@ -70,12 +70,12 @@ func (s *Store) SaveImage(ctx context.Context, instance api.InstanceID, task api
 		if i.Public.VMInfo != nil {
 			img.VMID = i.Public.VMInfo.UUID
 		}
-		c := &change{answer: answer}
-		c.must(instanceKey(instance), i.rev)
-		c.must(dirImage+img.ID, 0)
-		c.must(keyClock, v.clock)
-		c.put(instanceKey(instance), next)
-		c.put(dirImage+img.ID, img)
+		c := &Change{Answer: answer}
+		c.must(instanceRef(instance), i.rev)
+		c.must(imageRef(img.ID), 0)
+		c.must(clockRef, v.clock)
+		c.put(instanceRef(instance), next)
+		c.put(imageRef(img.ID), img)
 		return c, false, nil
 	})
 }
@@ -91,10 +91,10 @@ func (s *Store) imageTask(id api.TaskID, ref string) *api.Task {
 
 // reportImage takes a report of a save-image task.
 func (s *Store) reportImage(ctx context.Context, req *api.ReportRequest, ref string) error {
-	if err := s.storeOutput(ctx, req, dirImage+ref, ref); err != nil {
+	if err := s.storeOutput(ctx, req, imageRef(ref), ref); err != nil {
 		return err
 	}
-	return s.decide(ctx, func(v *View, now time.Time) (*change, bool, error) {
+	return s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
 		img := v.Images[ref]
 		if img == nil {
 			return nil, false, ErrNotFound
@@ -111,7 +111,7 @@ func (s *Store) reportImage(ctx context.Context, req *api.ReportRequest, ref str
 		if req.Seq <= img.Seq {
 			return nil, false, errNoChange
 		}
-		c := new(change)
+		c := new(Change)
 		next := *img
 		next.Seq, next.Seen = req.Seq, now
 		if req.Script != nil {
@@ -129,8 +129,8 @@ func (s *Store) reportImage(ctx context.Context, req *api.ReportRequest, ref str
 			next.Status, next.Error = ImageError, orElse(req.Message, "the node could not save the image")
 			v.afterImage(c, img, false, req.VM, now)
 		}
-		c.must(dirImage+ref, img.rev)
-		c.put(dirImage+ref, next)
+		c.must(imageRef(ref), img.rev)
+		c.put(imageRef(ref), next)
 		return c, false, nil
 	})
 }
@@ -138,7 +138,7 @@ func (s *Store) reportImage(ctx context.Context, req *api.ReportRequest, ref str
 // afterImage settles the instance of a save-image request that has ended: after
 // a push it disappears, and its node removes what is left of the VM; else it
 // stays.
-func (v *View) afterImage(c *change, img *Image, pushed bool, vm *api.VMInfo, now time.Time) {
+func (v *View) afterImage(c *Change, img *Image, pushed bool, vm *api.VMInfo, now time.Time) {
 	i := v.Instances[img.Instance]
 	if i == nil || i.Image != img.ID || i.Ended() {
 		return
@@ -158,22 +158,22 @@ func (v *View) afterImage(c *change, img *Image, pushed bool, vm *api.VMInfo, no
 	default:
 		next.become(api.Started, now)
 	}
-	c.must(instanceKey(img.Instance), i.rev)
-	c.put(instanceKey(img.Instance), next)
+	c.must(instanceRef(img.Instance), i.rev)
+	c.put(instanceRef(img.Instance), next)
 }
 
 // endImage ends a request that nobody works on any more.
 func (s *Store) endImage(ctx context.Context, id, why string) error {
-	return s.decide(ctx, func(v *View, now time.Time) (*change, bool, error) {
+	return s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
 		img := v.Images[id]
 		if img == nil || img.Status != ImagePending {
 			return nil, true, errNoChange
 		}
-		c := new(change)
+		c := new(Change)
 		next := *img
 		next.Status, next.Error, next.Seen = ImageError, why, now
-		c.must(dirImage+id, img.rev)
-		c.put(dirImage+id, next)
+		c.must(imageRef(id), img.rev)
+		c.put(imageRef(id), next)
 		v.afterImage(c, img, false, nil, now)
 		return c, false, nil
 	})

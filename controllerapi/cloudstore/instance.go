@@ -16,7 +16,7 @@ var ErrNotFound = errors.New("not found")
 // startRequest returns the request that an instance was started by.
 func (s *Store) startRequest(ctx context.Context, i *Instance) (api.StartRequest, error) {
 	var req api.StartRequest
-	kv, err := s.get(ctx, dirRequest+i.Batch)
+	kv, err := s.get(ctx, requestRef(i.Batch).key())
 	if err != nil {
 		return req, err
 	}
@@ -55,7 +55,7 @@ func (i *Instance) bury(now time.Time) { i.Buried = &now }
 // may be called more than once.
 func (s *Store) updateInstance(ctx context.Context, id api.InstanceID, answer any, f func(v *View, i *Instance, now time.Time) error) error {
 	var before, after *Instance
-	err := s.decide(ctx, func(v *View, now time.Time) (*change, bool, error) {
+	err := s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
 		cur := v.Instances[id]
 		before, after = nil, nil
 		if cur == nil {
@@ -67,9 +67,9 @@ func (s *Store) updateInstance(ctx context.Context, id api.InstanceID, answer an
 		}
 		next.stamp(v.rev)
 		before, after = cur, next
-		c := &change{answer: answer}
-		c.must(instanceKey(id), cur.rev)
-		c.put(instanceKey(id), next)
+		c := &Change{Answer: answer}
+		c.must(instanceRef(id), cur.rev)
+		c.put(instanceRef(id), next)
 		return c, false, nil
 	})
 	if err == nil && before != nil {

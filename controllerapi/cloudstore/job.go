@@ -52,15 +52,13 @@ func (j *Job) index(ch *Changes) {
 	}
 }
 
-func jobNodeKey(job string, node api.NodeID) string { return dirJobNode + job + "/" + string(node) }
-
 func jobTaskID(job string, node api.NodeID) api.TaskID {
 	return api.TaskID(taskJob + "." + job + "." + string(node))
 }
 
 // CreateJob adds a job; its nodes must exist.
 func (s *Store) CreateJob(ctx context.Context, job Job, answer any) error {
-	return s.decide(ctx, func(v *View, now time.Time) (*change, bool, error) {
+	return s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
 		if v.Jobs[job.ID] != nil {
 			return nil, true, errNoChange // an earlier attempt of ours went through
 		}
@@ -70,17 +68,17 @@ func (s *Store) CreateJob(ctx context.Context, job Job, answer any) error {
 			}
 		}
 		job.Created = now
-		c := &change{answer: answer}
-		c.must(keyClock, v.clock)
-		c.must(dirJob+job.ID, 0)
-		c.put(dirJob+job.ID, job)
+		c := &Change{Answer: answer}
+		c.must(clockRef, v.clock)
+		c.must(jobRef(job.ID), 0)
+		c.put(jobRef(job.ID), job)
 		return c, false, nil
 	})
 }
 
 // CancelJob ends a job at the nodes that have not done with it.
 func (s *Store) CancelJob(ctx context.Context, id string) error {
-	return s.decide(ctx, func(v *View, _ time.Time) (*change, bool, error) {
+	return s.decide(ctx, func(v *View, _ time.Time) (*Change, bool, error) {
 		cur := v.Jobs[id]
 		if cur == nil {
 			return nil, false, ErrNotFound
@@ -90,9 +88,9 @@ func (s *Store) CancelJob(ctx context.Context, id string) error {
 		}
 		next := *cur
 		next.Canceled = true
-		c := new(change)
-		c.must(dirJob+id, cur.rev)
-		c.put(dirJob+id, next)
+		c := new(Change)
+		c.must(jobRef(id), cur.rev)
+		c.put(jobRef(id), next)
 		return c, false, nil
 	})
 }
@@ -152,7 +150,7 @@ func (s *Store) jobTask(id api.TaskID, ref string, node api.NodeID) *api.Task {
 
 // reportJob takes a node's report of a job.
 func (s *Store) reportJob(ctx context.Context, req *api.ReportRequest, ref string) error {
-	return s.decide(ctx, func(v *View, now time.Time) (*change, bool, error) {
+	return s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
 		j := v.Jobs[ref]
 		if j == nil || !j.nodes[req.NodeID] || req.TaskID != jobTaskID(ref, req.NodeID) {
 			return nil, false, errNotYours
@@ -180,10 +178,10 @@ func (s *Store) reportJob(ctx context.Context, req *api.ReportRequest, ref strin
 		default:
 			next.Error = orElse(req.Message, "the node could not do it")
 		}
-		c := new(change)
-		c.must(dirJob+ref, j.rev)
-		c.must(jobNodeKey(ref, req.NodeID), rev)
-		c.put(jobNodeKey(ref, req.NodeID), next)
+		c := new(Change)
+		c.must(jobRef(ref), j.rev)
+		c.must(jobNodeRef(ref, req.NodeID), rev)
+		c.put(jobNodeRef(ref, req.NodeID), next)
 		return c, false, nil
 	})
 }
@@ -192,23 +190,23 @@ func (s *Store) reportJob(ctx context.Context, req *api.ReportRequest, ref strin
 func (s *Store) forgetJob(ctx context.Context, id string) error {
 	for {
 		more := false
-		err := s.decide(ctx, func(v *View, _ time.Time) (*change, bool, error) {
+		err := s.decide(ctx, func(v *View, _ time.Time) (*Change, bool, error) {
 			cur := v.Jobs[id]
 			if cur == nil {
 				return nil, true, errNoChange
 			}
-			c := new(change)
-			c.must(dirJob+id, cur.rev)
+			c := new(Change)
+			c.must(jobRef(id), cur.rev)
 			more = false
 			for node := range v.jobNodes[id] {
-				if len(c.ops) >= maxOps {
+				if len(c.Ops) >= maxOps {
 					more = true
 					break
 				}
-				c.delete(jobNodeKey(id, node))
+				c.delete(jobNodeRef(id, node))
 			}
 			if !more {
-				c.delete(dirJob + id)
+				c.delete(jobRef(id))
 			}
 			return c, false, nil
 		})

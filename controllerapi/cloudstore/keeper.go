@@ -63,8 +63,8 @@ func (s *Store) keeper(ctx context.Context) {
 			s.keeping.Store(true)
 		}
 		if now.Sub(ticked) >= clockTick {
-			c := new(change)
-			c.put(keyClock, s.clockRecord(now))
+			c := new(Change)
+			c.put(clockRef, s.clockRecord(now))
 			if _, err := s.commit(ctx, c); err != nil {
 				s.log.Warn("clock not moved", zap.Error(err))
 				stood = true
@@ -118,12 +118,13 @@ func (s *Store) sweepRequests(ctx context.Context) error {
 			}
 		})
 		for _, kv := range resp.Kvs {
-			if used[strings.TrimPrefix(string(kv.Key), dirRequest)] {
+			id := strings.TrimPrefix(string(kv.Key), dirRequest)
+			if used[id] {
 				continue
 			}
-			c := new(change)
-			c.must(string(kv.Key), kv.ModRevision)
-			c.delete(string(kv.Key))
+			c := new(Change)
+			c.must(requestRef(id), kv.ModRevision)
+			c.delete(requestRef(id))
 			if _, err := s.commit(ctx, c); err != nil && !errors.Is(err, errConflict) {
 				return err
 			}
@@ -173,9 +174,9 @@ func (s *Store) elected(ctx context.Context, duty string) bool {
 	if leader != nil {
 		return leader.ID == s.leaderID(lease)
 	}
-	c := new(change)
-	c.must(dirLeader+duty, 0)
-	c.put(dirLeader+duty, Leader{ID: s.leaderID(lease)}, clientv3.WithLease(lease))
+	c := new(Change)
+	c.must(leaderRef(duty), 0)
+	c.putLeased(leaderRef(duty), Leader{ID: s.leaderID(lease)}, int64(lease))
 	res, err := s.commit(ctx, c)
 	return err == nil && s.WaitRevision(ctx, res.rev) == nil
 }
@@ -273,10 +274,10 @@ func (s *Store) keepRequests(ctx context.Context, now time.Time) {
 		}
 	}
 	for _, id := range oldImages {
-		c := new(change)
-		c.delete(dirImage + id)
-		c.delete(outputKey(id, "stdout"))
-		c.delete(outputKey(id, "stderr"))
+		c := new(Change)
+		c.delete(imageRef(id))
+		c.delete(outputRef(id, "stdout"))
+		c.delete(outputRef(id, "stderr"))
 		if _, err := s.commit(ctx, c); err != nil {
 			s.log.Warn("old save-image request not forgotten", zap.String("request", id), zap.Error(err))
 		}
@@ -313,14 +314,14 @@ func (s *Store) buryEnded(ctx context.Context, id api.InstanceID, _ api.NodeID) 
 
 // forget deletes the record, and the start request if it is the last of it.
 func (s *Store) forget(ctx context.Context, id api.InstanceID, _ api.NodeID) error {
-	return s.decide(ctx, func(v *View, now time.Time) (*change, bool, error) {
+	return s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
 		i := v.Instances[id]
 		if i == nil || !v.forgettable(i, now) || v.batches[i.Batch] != nil {
 			return nil, true, errNoChange
 		}
-		c := new(change)
-		c.must(instanceKey(id), i.rev)
-		c.delete(instanceKey(id))
+		c := new(Change)
+		c.must(instanceRef(id), i.rev)
+		c.delete(instanceRef(id))
 		last := true
 		for other, o := range v.Instances {
 			if other != id && o.Batch == i.Batch {
@@ -329,13 +330,13 @@ func (s *Store) forget(ctx context.Context, id api.InstanceID, _ api.NodeID) err
 			}
 		}
 		if last {
-			c.delete(dirRequest + i.Batch)
+			c.delete(requestRef(i.Batch))
 		}
 		// Also of an instance that ended while they were stored.
-		c.delete(outputKey(string(id), "stdout"))
-		c.delete(outputKey(string(id), "stderr"))
+		c.delete(outputRef(string(id), "stdout"))
+		c.delete(outputRef(string(id), "stderr"))
 		if addr := i.Public.MACAddress; v.MACs[addr] != nil && v.MACs[addr].Instance == id {
-			c.delete(dirMAC + addr)
+			c.delete(macRef(addr))
 		}
 		return c, false, nil
 	})

@@ -45,13 +45,17 @@ const (
 	dirOutput  = unwatched + "output/" // scripts' long outputs by instance
 )
 
-func instanceKey(id controllerapi.InstanceID) string { return dirInstance + string(id) }
-func nodeKey(id controllerapi.NodeID) string         { return dirNode + string(id) }
-func stateKey(id controllerapi.NodeID) string        { return dirState + string(id) }
-func liveKey(id controllerapi.NodeID) string         { return dirLive + string(id) }
-func groupKey(id controllerapi.GroupID) string       { return dirGroup + string(id) }
-func memberKey(id controllerapi.GroupID) string      { return dirMember + string(id) }
-func ledgerKey(id controllerapi.NodeID) string       { return dirLedger + string(id) }
+// key is where a record is kept.
+func (r Ref) key() string { return dirs[r.Table] + r.ID }
+
+// dirs are the keys of the tables, less the records' ids.
+var dirs = map[Table]string{
+	metaTable: keyMeta, clockTable: keyClock, clusterTable: keyCluster, macPoolTable: keyMACPool,
+	instanceTable: dirInstance, nodeTable: dirNode, stateTable: dirState, liveTable: dirLive, ledgerTable: dirLedger,
+	groupTable: dirGroup, memberTable: dirMember, imageTable: dirImage, jobTable: dirJob, jobNodeTable: dirJobNode,
+	serverTable: dirServer, batchTable: dirBatch, loadTable: dirLoad, leaderTable: dirLeader, macTable: dirMAC,
+	sizeTable: dirSize, requestTable: dirRequest, outputTable: dirOutput,
+}
 
 // Task ids carry what they are about, so that a report finds its record without
 // an index: kind letter, record, and what tells repeats apart. Node ids come

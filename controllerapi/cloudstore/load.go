@@ -59,8 +59,8 @@ func (s *Store) broadcastLoads(ctx context.Context) {
 		if len(loads) == 0 || lease == 0 {
 			continue
 		}
-		c := new(change)
-		c.put(dirLoad+s.cfg.ID, loads, clientv3.WithLease(lease))
+		c := new(Change)
+		c.putLeased(loadRef(s.cfg.ID), loads, int64(lease))
 		if _, err := s.commit(ctx, c); err != nil && ctx.Err() == nil {
 			s.log.Warn("nodes' load not told", zap.Error(err)) // later syncs tell it again
 		}

@@ -99,7 +99,7 @@ func (s *Store) FillMACs(ctx context.Context) error  { return s.setMACPool(ctx, 
 func (s *Store) PurgeMACs(ctx context.Context) error { return s.setMACPool(ctx, true) }
 
 func (s *Store) setMACPool(ctx context.Context, purged bool) error {
-	return s.decide(ctx, func(v *View, _ time.Time) (*change, bool, error) {
+	return s.decide(ctx, func(v *View, _ time.Time) (*Change, bool, error) {
 		was, rev := false, int64(0)
 		if v.MACPool != nil {
 			was, rev = v.MACPool.Purged, v.MACPool.rev
@@ -107,9 +107,9 @@ func (s *Store) setMACPool(ctx context.Context, purged bool) error {
 		if was == purged {
 			return nil, false, errNoChange
 		}
-		c := new(change)
-		c.must(keyMACPool, rev)
-		c.put(keyMACPool, MACPool{Purged: purged})
+		c := new(Change)
+		c.must(macPoolRef, rev)
+		c.put(macPoolRef, MACPool{Purged: purged})
 		return c, false, nil
 	})
 }
@@ -117,7 +117,7 @@ func (s *Store) setMACPool(ctx context.Context, purged bool) error {
 // assignMACs gives each instance its address, in the change that makes it. tries
 // bounds the search from a random place, which keeps two Stores from choosing the
 // same one.
-func (v *View) assignMACs(c *change, r MACRange, list []*Instance, asked string, tries int) error {
+func (v *View) assignMACs(c *Change, r MACRange, list []*Instance, asked string, tries int) error {
 	if r.Size() == 0 {
 		return nil
 	}
@@ -135,8 +135,8 @@ func (v *View) assignMACs(c *change, r MACRange, list []*Instance, asked string,
 		}
 		taken[addr] = true
 		i.Public.MACAddress = addr
-		c.must(dirMAC+addr, 0)
-		c.put(dirMAC+addr, MAC{Instance: i.Public.InstanceID})
+		c.must(macRef(addr), 0)
+		c.put(macRef(addr), MAC{Instance: i.Public.InstanceID})
 	}
 	return nil
 }

@@ -38,7 +38,7 @@ func (s *Store) Register(ctx context.Context, req api.RegisterRequest) error {
 	if err != nil {
 		return err
 	}
-	rev, err := s.decideAt(ctx, func(v *View, now time.Time) (*change, bool, error) {
+	rev, err := s.decideAt(ctx, func(v *View, now time.Time) (*Change, bool, error) {
 		cur := v.Nodes[req.NodeID]
 		next := &Node{ID: req.NodeID, Registered: now, Settings: firstSettings(req)}
 		rev, overwrite := int64(0), false
@@ -73,10 +73,10 @@ func (s *Store) Register(ctx context.Context, req api.RegisterRequest) error {
 		if cur == nil || overwrite {
 			next.Join = req.Seed.Join
 		}
-		c := new(change)
-		c.must(nodeKey(req.NodeID), rev)
-		c.put(nodeKey(req.NodeID), next)
-		c.put(liveKey(req.NodeID), Live{Session: req.Session}, clientv3.WithLease(lease))
+		c := new(Change)
+		c.must(nodeRef(req.NodeID), rev)
+		c.put(nodeRef(req.NodeID), next)
+		c.putLeased(liveRef(req.NodeID), Live{Session: req.Session}, int64(lease))
 		if cur == nil || overwrite && req.Seed.Groups != nil {
 			if err := v.joinGroups(c, req.NodeID, req.Seed.Groups); err != nil {
 				return nil, false, err
@@ -146,7 +146,7 @@ func assign[T any](dst *T, src *T) {
 // settled by settleOrphan. session, when not "", must be the present one.
 func (s *Store) RemoveNode(ctx context.Context, id api.NodeID, session string) error {
 	asked := false
-	err := s.decide(ctx, func(v *View, _ time.Time) (*change, bool, error) {
+	err := s.decide(ctx, func(v *View, _ time.Time) (*Change, bool, error) {
 		cur := v.Nodes[id]
 		if cur == nil && asked {
 			return nil, true, errNoChange // an earlier attempt of ours went through
@@ -158,15 +158,15 @@ func (s *Store) RemoveNode(ctx context.Context, id api.NodeID, session string) e
 			return nil, false, ErrSessionEnded
 		}
 		asked = true
-		c := new(change)
-		c.must(nodeKey(id), cur.rev)
-		for _, key := range []string{nodeKey(id), stateKey(id), liveKey(id), ledgerKey(id)} {
+		c := new(Change)
+		c.must(nodeRef(id), cur.rev)
+		for _, key := range []Ref{nodeRef(id), stateRef(id), liveRef(id), ledgerRef(id)} {
 			c.delete(key)
 		}
 		v.leaveGroups(c, id)
 		for job, nodes := range v.jobNodes {
-			if nodes[id] != nil && len(c.ops) < maxOps {
-				c.delete(jobNodeKey(job, id))
+			if nodes[id] != nil && len(c.Ops) < maxOps {
+				c.delete(jobNodeRef(job, id))
 			}
 		}
 		return c, false, nil
@@ -322,7 +322,7 @@ func (s *Store) renew(ctx context.Context, id api.NodeID, session string, force 
 		}
 		wait, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout)
 		defer cancel()
-		err := s.renewer.ask(id, live.lease).wait(wait)
+		err := s.renewer.ask(id, clientv3.LeaseID(live.lease)).wait(wait)
 		if err == nil {
 			return nil
 		}
@@ -339,7 +339,7 @@ func (s *Store) renew(ctx context.Context, id api.NodeID, session string, force 
 	if err != nil {
 		return err
 	}
-	err = s.decide(ctx, func(v *View, _ time.Time) (*change, bool, error) {
+	err = s.decide(ctx, func(v *View, _ time.Time) (*Change, bool, error) {
 		node := v.Nodes[id]
 		if node == nil {
 			return nil, false, ErrUnknownNode
@@ -347,10 +347,10 @@ func (s *Store) renew(ctx context.Context, id api.NodeID, session string, force 
 		if node.Session != session {
 			return nil, false, ErrSessionEnded
 		}
-		c := new(change)
+		c := new(Change)
 		// A node that was removed must not come back half.
-		c.must(nodeKey(id), node.rev)
-		c.put(liveKey(id), Live{Session: session}, clientv3.WithLease(lease))
+		c.must(nodeRef(id), node.rev)
+		c.putLeased(liveRef(id), Live{Session: session}, int64(lease))
 		return c, false, nil
 	})
 	if err != nil {

@@ -17,8 +17,6 @@ const (
 	shownOutput = 16 << 10
 )
 
-func outputKey(id, which string) string { return dirOutput + id + "/" + which }
-
 // tail returns the end of s, at most n bytes, beginning with a whole character.
 func tail(s string, n int) string {
 	if len(s) <= n {
@@ -39,10 +37,10 @@ func shorten(r *api.ScriptResult) (short *api.ScriptResult, long bool) {
 }
 
 // storeOutput keeps the outputs of a report that records do not hold, before the
-// record at key says so of id. Repeating it is no error. Those of a task that is
+// record says so of id. Repeating it is no error. Those of a task that is
 // not the node's any more are not kept: nobody would read them, or in another's
 // place. Without the record nothing is kept: who forgot it has also forgotten them.
-func (s *Store) storeOutput(ctx context.Context, req *api.ReportRequest, key, id string) error {
+func (s *Store) storeOutput(ctx context.Context, req *api.ReportRequest, record Ref, id string) error {
 	r := req.Script
 	if r == nil {
 		return nil
@@ -56,7 +54,7 @@ func (s *Store) storeOutput(ctx context.Context, req *api.ReportRequest, key, id
 	}
 	for which, text := range map[string]string{"stdout": r.Stdout, "stderr": r.Stderr} {
 		_, err := hedged(ctx, s.writePolicy(), func(ctx context.Context) (*clientv3.TxnResponse, error) {
-			return s.etcd.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(key), ">", 0)).Then(clientv3.OpPut(outputKey(id, which), tail(text, keptOutput))).Commit()
+			return s.etcd.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(record.key()), ">", 0)).Then(clientv3.OpPut(outputRef(id, which).key(), tail(text, keptOutput))).Commit()
 		})
 		if err != nil {
 			return fmt.Errorf("store %s of %s: %w", which, id, err)
@@ -86,7 +84,7 @@ func (s *Store) FullOutput(ctx context.Context, id string, r *api.ScriptResult) 
 	}
 	out := *r
 	for which, text := range map[string]*string{"stdout": &out.Stdout, "stderr": &out.Stderr} {
-		kv, err := s.get(ctx, outputKey(id, which))
+		kv, err := s.get(ctx, outputRef(id, which).key())
 		if err != nil {
 			return nil, fmt.Errorf("read %s of %s: %w", which, id, err)
 		}

@@ -7,7 +7,6 @@ import (
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/schedule"
-	"go.etcd.io/etcd/client/v3"
 )
 
 // Records are immutable once they are in the cache: change a copy, and replace
@@ -164,7 +163,7 @@ func (v StateVM) Running() bool { return v.Status == "running" }
 type Live struct {
 	Session string `json:"session"`
 
-	lease clientv3.LeaseID
+	lease int64
 	rev   int64
 }
 

@@ -31,7 +31,7 @@ func (s *Store) Report(ctx context.Context, req *api.ReportRequest) (abandon boo
 	id := api.InstanceID(ref)
 	switch kind {
 	case taskStart:
-		if err := s.storeOutput(ctx, req, instanceKey(id), ref); err != nil {
+		if err := s.storeOutput(ctx, req, instanceRef(id), ref); err != nil {
 			return false, err
 		}
 		err = s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {

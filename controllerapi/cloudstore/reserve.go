@@ -95,7 +95,7 @@ func (s *Store) HandOut(ctx context.Context, r Reservation) (*api.Task, error) {
 	if id == "" {
 		return nil, nil
 	}
-	err := s.decide(ctx, func(v *View, now time.Time) (*change, bool, error) {
+	err := s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
 		node, err := v.session(r)
 		if err != nil {
 			return nil, false, err
@@ -109,8 +109,8 @@ func (s *Store) HandOut(ctx context.Context, r Reservation) (*api.Task, error) {
 			}
 			return nil, true, errNoChange // an earlier attempt of ours went through, or another poll's
 		}
-		c := new(change)
-		c.must(nodeKey(node.ID), node.rev)
+		c := new(Change)
+		c.must(nodeRef(node.ID), node.rev)
 		v.hand(c, r, id, now)
 		return c, false, nil
 	})
@@ -124,7 +124,7 @@ func (s *Store) HandOut(ctx context.Context, r Reservation) (*api.Task, error) {
 // when that is not possible any more.
 func (s *Store) Claim(ctx context.Context, r Reservation, id api.InstanceID) (*api.Task, error) {
 	var task api.TaskID
-	err := s.decide(ctx, func(v *View, now time.Time) (*change, bool, error) {
+	err := s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
 		node, err := v.session(r)
 		if err != nil {
 			return nil, false, err
@@ -152,10 +152,10 @@ func (s *Store) Claim(ctx context.Context, r Reservation, id api.InstanceID) (*a
 		next.Public.InflightReqID = r.ID
 		next.Public.TS = now
 		task = next.TaskID()
-		c := new(change)
-		c.must(instanceKey(id), cur.rev)
-		c.must(nodeKey(node.ID), node.rev)
-		c.put(instanceKey(id), next)
+		c := new(Change)
+		c.must(instanceRef(id), cur.rev)
+		c.must(nodeRef(node.ID), node.rev)
+		c.put(instanceRef(id), next)
 		v.hand(c, r, task, now)
 		return c, false, nil
 	})
@@ -204,7 +204,7 @@ const (
 func shortReservation(id string) string { return id[:min(len(id), spentLen)] }
 
 // hand adds a hand-out to the node's ledger, and forgets those that are over.
-func (v *View) hand(c *change, r Reservation, id api.TaskID, now time.Time) {
+func (v *View) hand(c *Change, r Reservation, id api.TaskID, now time.Time) {
 	next, rev := Ledger{}, int64(0)
 	if cur := v.Ledgers[r.Node]; cur != nil {
 		rev, next.Spent = cur.rev, slices.Clone(cur.Spent)
@@ -218,8 +218,8 @@ func (v *View) hand(c *change, r Reservation, id api.TaskID, now time.Time) {
 		next.Spent = next.Spent[max(0, len(next.Spent)-keptSpent):]
 	}
 	next.Handed = append(next.Handed, Handed{Task: id, Reservation: r.ID, Session: r.Session, At: now})
-	c.must(ledgerKey(r.Node), rev)
-	c.put(ledgerKey(r.Node), next)
+	c.must(ledgerRef(r.Node), rev)
+	c.put(ledgerRef(r.Node), next)
 }
 
 // nextNodeTask returns the most urgent task that only the reservation's node can

@@ -53,9 +53,9 @@ func (s *Store) learnSize(ctx context.Context, id api.InstanceID, vm *api.VMInfo
 			return
 		}
 	}
-	c := new(change)
-	c.must(sizeKey(i.Template.ID), seen.rev)
-	c.put(sizeKey(i.Template.ID), seen)
+	c := new(Change)
+	c.must(sizeRef(i.Template.ID), seen.rev)
+	c.put(sizeRef(i.Template.ID), seen)
 	if _, err := s.commit(withoutIdem(ctx), c); err != nil {
 		s.log.Debug("size of a template not kept, the next VM tells it again", zap.Error(err))
 	}
@@ -66,8 +66,8 @@ func (s *Store) ForgetSize(ctx context.Context, id api.TemplateID) {
 	if s.size(id) == nil {
 		return
 	}
-	c := new(change)
-	c.delete(sizeKey(id))
+	c := new(Change)
+	c.delete(sizeRef(id))
 	if _, err := s.commit(withoutIdem(ctx), c); err != nil {
 		s.log.Warn("size of a deleted template not forgotten", zap.String("template_id", string(id)), zap.Error(err))
 	}
@@ -76,8 +76,6 @@ func (s *Store) ForgetSize(ctx context.Context, id api.TemplateID) {
 func (s *Store) size(id api.TemplateID) *TemplateSize {
 	return record(s, func(v *View) map[api.TemplateID]*TemplateSize { return v.Sizes }, id)
 }
-
-func sizeKey(id api.TemplateID) string { return dirSize + string(id) }
 
 // megabytes reads a size such as 4G or 4096M, 0 for what it cannot read.
 func megabytes(s string) int {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
+	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 )
 
@@ -131,7 +132,7 @@ func (s *Store) quiet(req *api.SyncRequest) (out Synced, ok bool) {
 		ok = out.Settings.Generation == req.SettingsGeneration && out.Assignments.Generation == req.AssignmentGeneration
 	})
 	if ok && age >= s.renewAfter() {
-		s.renewer.ask(req.NodeID, live.lease) // a lease that is lost ends the node's Live, which is news
+		s.renewer.ask(req.NodeID, clientv3.LeaseID(live.lease)) // a lease that is lost ends the node's Live, which is news
 	}
 	return out, ok
 }
@@ -170,7 +171,7 @@ func (s *Store) storeState(ctx context.Context, req *api.SyncRequest) (resync bo
 		}
 		defer admitted()
 	}
-	rev, err := s.decideAt(ctx, func(v *View, now time.Time) (*change, bool, error) {
+	rev, err := s.decideAt(ctx, func(v *View, now time.Time) (*Change, bool, error) {
 		n := v.Nodes[req.NodeID]
 		if n == nil {
 			return nil, true, ErrUnknownNode
@@ -212,20 +213,20 @@ func (s *Store) storeState(ctx context.Context, req *api.SyncRequest) (resync bo
 			return nil, true, errNoChange
 		}
 		next.Seq, next.At = req.Seq, now
-		c := new(change)
-		c.must(nodeKey(n.ID), n.rev) // a removed node must not come back half
+		c := new(Change)
+		c.must(nodeRef(n.ID), n.rev) // a removed node must not come back half
 		if stateChanged {
 			rev := int64(0)
 			if cur != nil {
 				rev = cur.rev
 			}
-			c.must(stateKey(n.ID), rev)
-			c.put(stateKey(n.ID), next)
+			c.must(stateRef(n.ID), rev)
+			c.put(stateRef(n.ID), next)
 		}
 		if factsChanged {
 			node := *n
 			node.Facts, node.FactsHash = *req.Facts, factsHash
-			c.put(nodeKey(n.ID), node)
+			c.put(nodeRef(n.ID), node)
 		}
 		return c, false, nil
 	})

@@ -7,14 +7,10 @@ import (
 	"fmt"
 	"time"
 
-	api "github.com/ankacluster/ankacluster/controllerapi"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.etcd.io/etcd/client/v3"
 )
-
-// maxOps is what etcd takes in one transaction by default, less what we add.
-const maxOps = 120
 
 // errConflict: what the change was decided on is no longer so. Decide again.
 var errConflict = errors.New("state changed meanwhile")
@@ -22,54 +18,73 @@ var errConflict = errors.New("state changed meanwhile")
 // errNoChange is returned by a decision that finds nothing to do.
 var errNoChange = errors.New("nothing to change")
 
-// change is one transaction in the making.
-type change struct {
+// txn is one transaction in the making.
+type txn struct {
 	cmps []clientv3.Cmp
 	ops  []clientv3.Op
-	keys []string // read when the compares fail
-	// answer is what the caller will be told; it is kept under the request's
-	// idempotency key in the same transaction.
-	answer any
-
-	members map[api.GroupID][]api.NodeID // see seal
+	// reads are the keys that are read when the compares fail.
+	reads []string
 }
 
 // must requires that key is still as it was at rev; 0 means absent.
-func (c *change) must(key string, rev int64) {
+func (t *txn) must(key string, rev int64) {
 	if rev == 0 {
-		c.cmps = append(c.cmps, clientv3.Compare(clientv3.CreateRevision(key), "=", 0))
+		t.cmps = append(t.cmps, clientv3.Compare(clientv3.CreateRevision(key), "=", 0))
 	} else {
-		c.cmps = append(c.cmps, clientv3.Compare(clientv3.ModRevision(key), "=", rev))
+		t.cmps = append(t.cmps, clientv3.Compare(clientv3.ModRevision(key), "=", rev))
 	}
-	c.keys = append(c.keys, key)
 }
 
-// put writes val as JSON.
-func (c *change) put(key string, val any, opts ...clientv3.OpOption) {
+// settled requires that no key below prefix was written after rev.
+func (t *txn) settled(prefix string, rev int64) {
+	t.cmps = append(t.cmps, clientv3.Compare(clientv3.ModRevision(prefix).WithPrefix(), "<", rev+1))
+}
+
+// put writes val as JSON, with a lease unless that is 0.
+func (t *txn) put(key string, val any, lease clientv3.LeaseID) {
 	data, err := json.Marshal(val)
 	if err != nil {
 		panic(fmt.Sprintf("cloudstore: record of %s does not encode: %v", key, err))
 	}
-	c.ops = append(c.ops, clientv3.OpPut(key, string(data), opts...))
+	t.ops = append(t.ops, clientv3.OpPut(key, string(data), clientv3.WithLease(lease)))
 }
 
-func (c *change) delete(key string) { c.ops = append(c.ops, clientv3.OpDelete(key)) }
+func (t *txn) delete(key string) { t.ops = append(t.ops, clientv3.OpDelete(key)) }
 
-// result of a change: its revision, or, with errConflict, what the compared
-// keys hold instead.
+// result of a transaction: its revision, or, with errConflict, that at which it
+// did not apply, and what the keys in reads held then.
 type result struct {
 	rev int64
 	now map[string]*mvccpb.KeyValue
 }
 
-// commit applies the change, or returns errConflict with the present values. A
-// request that was answered under its idempotency key before returns *Replay.
-func (s *Store) commit(ctx context.Context, c *change) (result, error) {
+// commit applies the change, or returns errConflict. A request that was answered
+// under its idempotency key before returns *Replay.
+func (s *Store) commit(ctx context.Context, c *Change) (result, error) {
+	t := new(txn)
+	for _, m := range c.Musts {
+		t.must(m.key(), m.Rev)
+	}
+	for _, m := range c.Settled {
+		t.settled(dirs[m.Table], m.Rev)
+	}
+	for _, op := range c.Ops {
+		if op.Record == nil {
+			t.delete(op.key())
+		} else {
+			t.put(op.key(), op.Record, clientv3.LeaseID(op.Lease))
+		}
+	}
+	return s.commitTxn(ctx, t, c.Answer)
+}
+
+// commitTxn applies the transaction, together with the answer if the request has
+// an idempotency key.
+func (s *Store) commitTxn(ctx context.Context, t *txn, answer any) (result, error) {
 	idem := idemFrom(ctx)
-	ops := c.ops
-	cmps := c.cmps
+	ops, cmps := t.ops, t.cmps
 	var els []clientv3.Op
-	for _, key := range c.keys {
+	for _, key := range t.reads {
 		els = append(els, clientv3.OpGet(key))
 	}
 	if idem != nil && !idem.done {
@@ -78,7 +93,7 @@ func (s *Store) commit(ctx context.Context, c *change) (result, error) {
 			first = clientv3.Compare(clientv3.ModRevision(idem.key), "=", idem.rev)
 		}
 		cmps = append(cmps[:len(cmps):len(cmps)], first)
-		rec, opts, err := s.idemRecord(ctx, idem, c.answer)
+		rec, opts, err := s.idemRecord(ctx, idem, answer)
 		if err != nil {
 			return result{}, err
 		}
@@ -136,18 +151,18 @@ func (s *Store) get(ctx context.Context, key string) (*mvccpb.KeyValue, error) {
 // fresh state before its word counts; certain says that it need not be. The
 // decision is repeated after a change that may have had its effect, so it must
 // recognize its own work.
-func (s *Store) decide(ctx context.Context, decision func(v *View, now time.Time) (c *change, certain bool, err error)) error {
+func (s *Store) decide(ctx context.Context, decision func(v *View, now time.Time) (c *Change, certain bool, err error)) error {
 	_, err := s.decideAt(ctx, decision)
 	return err
 }
 
 // decideAt is decide that also returns the revision of the change, 0 for none.
-func (s *Store) decideAt(ctx context.Context, decision func(v *View, now time.Time) (c *change, certain bool, err error)) (int64, error) {
+func (s *Store) decideAt(ctx context.Context, decision func(v *View, now time.Time) (c *Change, certain bool, err error)) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout)
 	defer cancel()
 	fresh, backoff := false, time.Millisecond
 	for {
-		var c *change
+		var c *Change
 		var certain bool
 		var err error
 		now := s.now()

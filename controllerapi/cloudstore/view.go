@@ -24,7 +24,7 @@ type View struct {
 	States    map[api.NodeID]*State
 	Lives     map[api.NodeID]*Live
 	Ledgers   map[api.NodeID]*Ledger
-	Servers   map[string]*Server // by key
+	Servers   map[string]*Server // by id
 	Leaders   map[string]*Leader
 
 	Groups  map[api.GroupID]*Group
@@ -38,10 +38,10 @@ type View struct {
 
 	batches map[string]*largeBatch
 
-	rev    int64                       // the view is all of etcd's state up to it
-	ages   *ages                       // shared by the views of a Store
-	clock  int64                       // revision of keyClock
-	leases map[string]clientv3.LeaseID // of Servers, by key
+	rev    int64            // the view is all of etcd's state up to it
+	ages   *ages            // shared by the views of a Store
+	clock  int64            // revision of keyClock
+	leases map[string]int64 // of Servers, by id
 
 	memberOf map[api.NodeID][]api.GroupID // sorted
 	told     map[api.NodeID]*toldSettings
@@ -95,7 +95,7 @@ func newView() *View {
 		Sizes:     make(map[api.TemplateID]*TemplateSize),
 		Loads:     make(map[api.NodeID]api.NodeLoad),
 		batches:   make(map[string]*largeBatch),
-		leases:    make(map[string]clientv3.LeaseID),
+		leases:    make(map[string]int64),
 		memberOf:  make(map[api.NodeID][]api.GroupID),
 		told:      make(map[api.NodeID]*toldSettings),
 		jobNodes:  make(map[string]map[api.NodeID]*JobNode),
@@ -171,14 +171,14 @@ func (v *View) apply(ev *clientv3.Event, ch *Changes) error {
 		return set(v.States, api.NodeID(id), kv, func(s *State) { s.rev = kv.ModRevision })
 	case dirLive:
 		ch.node(api.NodeID(id))
-		return set(v.Lives, api.NodeID(id), kv, func(l *Live) { l.rev, l.lease = kv.ModRevision, clientv3.LeaseID(kv.Lease) })
+		return set(v.Lives, api.NodeID(id), kv, func(l *Live) { l.rev, l.lease = kv.ModRevision, kv.Lease })
 	case dirLedger:
 		ch.node(api.NodeID(id))
 		return set(v.Ledgers, api.NodeID(id), kv, func(l *Ledger) { l.rev = kv.ModRevision })
 	case dirServer:
 		ch.Cluster = true
-		delete(v.leases, key)
-		return set(v.Servers, key, kv, func(*Server) { v.leases[key] = clientv3.LeaseID(kv.Lease) })
+		delete(v.leases, id)
+		return set(v.Servers, id, kv, func(*Server) { v.leases[id] = kv.Lease })
 	case dirLeader:
 		return set(v.Leaders, id, kv, nil)
 	case dirGroup:
