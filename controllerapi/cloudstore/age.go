@@ -1,25 +1,22 @@
 package cloudstore
 
 import (
-	"encoding/json"
 	"slices"
 	"sync/atomic"
 	"time"
-
-	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
 // How long ago something happened is never the difference of two machines'
 // clocks: a controller whose clock is wrong would end instances too early, or
 // never. etcd's revisions order what happens, and each Store notes when it saw
-// them, by its own clock. The keeper keeps such notes in keyClock, in time since
+// them, by its own clock. The keeper keeps such notes in the clock's record, in time since
 // the cloud began, so that a Store that starts knows the age of old records.
 // Stamps in records are for people.
 
 // ages notes when this Store saw revisions. It is guarded by Store.mu.
 type ages struct {
 	marks []mark // both fields ascend
-	// up is how old the cloud was when keyClock was written, which this Store saw at
+	// up is how old the cloud was when the clock's record was written, which this Store saw at
 	// upAt; the zero time means that no keeper of this version has written it.
 	up   time.Duration
 	upAt time.Time
@@ -88,7 +85,7 @@ func (a *ages) seen(rev int64) time.Time {
 	return a.marks[i].at
 }
 
-// clockRecord is what keyClock holds.
+// clockRecord is the clock's record.
 type clockRecord struct {
 	At    time.Time     `json:"at"`    // for people
 	Up    time.Duration `json:"up"`    // how long the cloud has had a keeper
@@ -103,11 +100,11 @@ type clockMark struct {
 // longestAge is the longest that anything is waited for.
 const longestAge = 26 * time.Hour
 
-// clock takes in keyClock. A Store that has no marks of its own gets the ages that
-// the keeper knew: at least, for it may have been stopped since.
-func (a *ages) clock(kv *mvccpb.KeyValue, now time.Time) {
-	var rec clockRecord
-	if json.Unmarshal(kv.Value, &rec) != nil { // of an older version, a stamp
+// clock takes in the clock's record, which was written at rev; nil is none. A Store
+// that has no marks of its own gets the ages that the keeper knew: at least, for it
+// may have been stopped since.
+func (a *ages) clock(rec *clockRecord, rev int64, now time.Time) {
+	if rec == nil {
 		return
 	}
 	a.up, a.upAt = rec.Up, now
@@ -115,7 +112,7 @@ func (a *ages) clock(kv *mvccpb.KeyValue, now time.Time) {
 		return
 	}
 	for _, m := range rec.Marks {
-		if m.Rev < kv.ModRevision {
+		if m.Rev < rev {
 			a.marks = append(a.marks, mark{m.Rev, now.Add(m.Up - rec.Up)})
 		}
 	}
@@ -129,7 +126,7 @@ func (a *ages) uptime(now time.Time) (time.Duration, bool) {
 	return a.up + now.Sub(a.upAt), true
 }
 
-// record returns what the keeper writes to keyClock.
+// record returns what the keeper writes to the clock's record.
 func (a *ages) record(now time.Time) clockRecord {
 	up, _ := a.uptime(now)
 	rec := clockRecord{At: now, Up: up, Marks: []clockMark{}}

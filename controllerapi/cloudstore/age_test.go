@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"testing"
 	"time"
-
-	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
 // An age is never told too high, and too low by a second or a sixteenth at most,
@@ -43,15 +41,19 @@ func TestAgesAreHandedOnByTheClock(t *testing.T) {
 	t.Parallel()
 	begin := time.Now()
 	var keeper ages
-	kv := &mvccpb.KeyValue{ModRevision: 1}
+	var rec clockRecord
+	var written int64
 	write := func(rev int64, now time.Time) {
 		data, err := json.Marshal(keeper.record(now))
 		if err != nil {
 			t.Fatal(err)
 		}
-		kv = &mvccpb.KeyValue{ModRevision: rev, Value: data}
+		rec, written = clockRecord{}, rev
+		if err := json.Unmarshal(data, &rec); err != nil {
+			t.Fatal(err)
+		}
 		keeper.note(rev, now)
-		keeper.clock(kv, now)
+		keeper.clock(&rec, written, now)
 	}
 	for rev := int64(2); rev <= 600; rev++ { // three hours
 		write(rev, begin.Add(time.Duration(rev)*20*time.Second))
@@ -59,7 +61,7 @@ func TestAgesAreHandedOnByTheClock(t *testing.T) {
 	for _, skew := range []time.Duration{-2 * time.Hour, 0, 2 * time.Hour} {
 		var other ages
 		start := begin.Add(600*20*time.Second + skew) // by its own clock
-		other.clock(kv, start)
+		other.clock(&rec, written, start)
 		other.note(600, start)
 		for _, rev := range []int64{100, 300, 590} {
 			is := time.Duration(600-rev) * 20 * time.Second

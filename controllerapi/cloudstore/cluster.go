@@ -14,7 +14,7 @@ import (
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/google/uuid"
-	"go.etcd.io/etcd/client/v3"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 )
 
@@ -151,49 +151,51 @@ func (s *Store) holdLease(ctx context.Context) error {
 // lists with a new generation.
 func (s *Store) writeAnnouncement(ctx context.Context) error {
 	return s.decide(withoutIdem(ctx), func(v *View, _ time.Time) (*Change, bool, error) {
-		lease := clientv3.LeaseID(s.lease.Load())
-		if lease == 0 || v.Meta == nil {
-			return nil, true, errNoChange
-		}
-		c := new(Change)
-		all := make(map[string]*Server, len(v.Servers))
-		for key, srv := range v.Servers {
-			all[key] = srv
-		}
 		s.announce.mu.Lock()
 		own := slices.Clone(s.announce.servers)
 		s.announce.mu.Unlock()
-		mine := s.cfg.ID + "/"
-		keep := make(map[string]bool)
-		for _, srv := range own {
-			key := mine + srv.Kind + "/" + srv.ID
-			keep[key] = true
-			if cur := v.Servers[key]; cur == nil || api.HashPart(cur) != api.HashPart(srv) || v.leases[key] != int64(lease) {
-				c.putLeased(serverRef(key), srv, int64(lease))
-			}
-			all[key] = &srv
-		}
-		for key := range v.Servers {
-			if strings.HasPrefix(key, mine) && !keep[key] {
-				c.delete(serverRef(key))
-				delete(all, key)
-			}
-		}
-		lists := gather(v.Meta.CloudID, all)
-		rev := int64(0)
-		if v.Cluster != nil {
-			rev, lists.Generation = v.Cluster.rev, v.Cluster.Generation
-		}
-		if v.Cluster == nil || api.HashPart(lists) != api.HashPart(v.Cluster.Cluster) {
-			lists.Generation++
-			c.put(clusterRef, lists)
-		}
-		if len(c.Ops) == 0 {
-			return nil, true, errNoChange
-		}
-		c.must(clusterRef, rev)
-		return c, false, nil
+		return v.announce(s.cfg.ID, own, s.lease.Load())
 	})
+}
+
+// announce makes the announcements of one announcer what own is, for as long as
+// its lease lasts, and the lists what is announced then, with a new generation.
+func (v *View) announce(announcer string, own []Server, lease int64) (*Change, bool, error) {
+	if lease == 0 || v.Meta == nil {
+		return nil, true, errNoChange
+	}
+	c := new(Change)
+	all := maps.Clone(v.Servers)
+	mine := announcer + "/"
+	keep := make(map[string]bool)
+	for _, srv := range own {
+		id := mine + srv.Kind + "/" + srv.ID
+		keep[id] = true
+		if cur := v.Servers[id]; cur == nil || api.HashPart(cur) != api.HashPart(srv) || v.leases[id] != lease {
+			c.putLeased(serverRef(id), srv, lease)
+		}
+		all[id] = &srv
+	}
+	for id := range v.Servers {
+		if strings.HasPrefix(id, mine) && !keep[id] {
+			c.delete(serverRef(id))
+			delete(all, id)
+		}
+	}
+	lists := gather(v.Meta.CloudID, all)
+	rev := int64(0)
+	if v.Cluster != nil {
+		rev, lists.Generation = v.Cluster.rev, v.Cluster.Generation
+	}
+	if v.Cluster == nil || api.HashPart(lists) != api.HashPart(v.Cluster.Cluster) {
+		lists.Generation++
+		c.put(clusterRef, lists)
+	}
+	if len(c.Ops) == 0 {
+		return nil, true, errNoChange
+	}
+	c.must(clusterRef, rev)
+	return c, false, nil
 }
 
 // gather makes the lists of what is announced. A registry that several

@@ -2,6 +2,7 @@ package cloudstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -44,20 +45,7 @@ func (s *Store) Create(ctx context.Context, batch Batch, instances []*Instance, 
 		i.Batch, i.Attempt = batch.ID, 1
 	}
 	err := s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
-		if v.Instances[instances[0].Public.InstanceID] != nil || v.batches[batch.ID] != nil {
-			return nil, true, errNoChange // an earlier attempt of ours went through
-		}
-		c := &Change{Answer: answer}
-		// A creation that sat in the buffers of a paused member could otherwise
-		// bring an instance back that has ended and been forgotten meanwhile.
-		c.must(clockRef, v.clock)
-		c.put(requestRef(batch.ID), batch.Request)
-		if large {
-			c.must(batchRef(batch.ID), 0)
-			c.put(batchRef(batch.ID), largeBatch{Instances: instances, MAC: batch.Request.MACAddress})
-			return c, false, v.roomForMACs(s.cfg.MACRange, len(instances))
-		}
-		return c, false, v.create(c, instances, batch.Request.MACAddress, s.cfg)
+		return v.createInstances(batch, instances, answer, s.macs())
 	})
 	if err != nil || !large {
 		return err
@@ -66,9 +54,28 @@ func (s *Store) Create(ctx context.Context, batch Batch, instances []*Instance, 
 	return s.expand(context.WithoutCancel(ctx), batch.ID)
 }
 
+// createInstances adds instances that share a start request, or notes those of a
+// large one, so that all of them will be made.
+func (v *View) createInstances(batch Batch, instances []*Instance, answer any, macs MACSource) (*Change, bool, error) {
+	if v.Instances[instances[0].Public.InstanceID] != nil || v.batches[batch.ID] != nil {
+		return nil, true, errNoChange // an earlier attempt of ours went through
+	}
+	c := &Change{Answer: answer}
+	// A creation that sat in the buffers of a paused member could otherwise
+	// bring an instance back that has ended and been forgotten meanwhile.
+	c.must(clockRef, v.clock)
+	c.put(requestRef(batch.ID), batch.Request)
+	if len(instances) > chunk {
+		c.must(batchRef(batch.ID), 0)
+		c.put(batchRef(batch.ID), largeBatch{Instances: instances, MAC: batch.Request.MACAddress})
+		return c, false, v.roomForMACs(macs.Range, len(instances))
+	}
+	return c, false, v.create(c, instances, batch.Request.MACAddress, macs)
+}
+
 // create adds instances to the change.
-func (v *View) create(c *Change, instances []*Instance, mac string, cfg Config) error {
-	if err := v.assignMACs(c, cfg.MACRange, instances, mac, cfg.MACTries); err != nil {
+func (v *View) create(c *Change, instances []*Instance, mac string, macs MACSource) error {
+	if err := v.assignMACs(c, macs, instances, mac); err != nil {
 		return err
 	}
 	for _, i := range instances {
@@ -86,25 +93,10 @@ func (s *Store) expand(ctx context.Context, id string) error {
 	}
 	for done := false; !done; {
 		err := s.decide(ctx, func(v *View, _ time.Time) (*Change, bool, error) {
-			b := v.batches[id]
-			if b == nil {
-				done = true
-				return nil, true, errNoChange
-			}
-			var rest []*Instance
-			for _, i := range b.Instances {
-				if v.Instances[i.Public.InstanceID] == nil {
-					rest = append(rest, i.clone())
-				}
-			}
-			c := new(Change)
-			c.must(batchRef(id), b.rev)
-			if done = len(rest) <= chunk; done {
-				c.delete(batchRef(id))
-			} else {
-				rest = rest[:chunk]
-			}
-			return c, false, v.create(c, rest, b.MAC, s.cfg)
+			var c *Change
+			var err error
+			c, done, err = v.expand(id, s.macs())
+			return c, errors.Is(err, errNoChange), err
 		})
 		if err != nil {
 			return fmt.Errorf("make the instances of batch %s: %w", id, err)
@@ -116,6 +108,32 @@ func (s *Store) expand(ctx context.Context, id string) error {
 		}
 	}
 	return nil
+}
+
+// macs is what addresses are given from.
+func (s *Store) macs() MACSource { return MACSource{s.cfg.MACRange, s.cfg.MACTries} }
+
+// expand makes instances of a large batch that are not there yet, and reports
+// whether there will be none left.
+func (v *View) expand(id string, macs MACSource) (c *Change, done bool, err error) {
+	b := v.batches[id]
+	if b == nil {
+		return nil, true, errNoChange
+	}
+	var rest []*Instance
+	for _, i := range b.Instances {
+		if v.Instances[i.Public.InstanceID] == nil {
+			rest = append(rest, i.clone())
+		}
+	}
+	c = new(Change)
+	c.must(batchRef(id), b.rev)
+	if done = len(rest) <= chunk; done {
+		c.delete(batchRef(id))
+	} else {
+		rest = rest[:chunk]
+	}
+	return c, done, v.create(c, rest, b.MAC, macs)
 }
 
 // keepBatches finishes what a Store that died has begun.

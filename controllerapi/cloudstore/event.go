@@ -36,14 +36,14 @@ type StartObserver interface {
 
 // observeStart tells the observer of a change of state. The times were stamped by
 // the controllers that made the changes, so clocks that differ show here.
-func (s *Store) observeStart(before, after *Instance) {
+func observeStart(o StartObserver, before, after *Instance) {
 	from, to, now := before.Public.InstanceState, after.Public.InstanceState, after.Since
-	if s.Starts == nil || from != api.Scheduling && from != api.Pulling {
+	if from != api.Scheduling && from != api.Pulling {
 		return
 	}
 	took := func(stage Stage, since time.Time) {
 		if !since.IsZero() {
-			s.Starts.Took(after.Template, stage, max(now.Sub(since), 0))
+			o.Took(after.Template, stage, max(now.Sub(since), 0))
 		}
 	}
 	switch {
@@ -56,12 +56,12 @@ func (s *Store) observeStart(before, after *Instance) {
 		default:
 			why = FailedNodeLost
 		}
-		s.Starts.Failed(after.Template, why)
+		o.Failed(after.Template, why)
 	case from == api.Pulling && after.Claim != nil && (to == api.Scheduling || to == api.Started):
 		took(StagePulling, before.Since)
 	}
 	if to == api.Started && after.Claim != nil {
-		s.Starts.Took(after.Template, StageQueued, max(after.Claim.At.Sub(after.WaitsSince()), 0))
+		o.Took(after.Template, StageQueued, max(after.Claim.At.Sub(after.WaitsSince()), 0))
 		began := after.Claim.At
 		if from == api.Scheduling && before.Since.After(began) {
 			began = before.Since // the pull's end
@@ -79,30 +79,38 @@ func (s *Store) event(kind string, facts map[string]any) {
 
 // instanceEvent tells of a change of state that this Store has committed.
 func (s *Store) instanceEvent(before, after *Instance) {
-	from, to := before.Public.InstanceState, after.Public.InstanceState
-	if from == to {
+	if before.Public.InstanceState == after.Public.InstanceState {
 		return
 	}
-	s.observeStart(before, after)
-	kind := ""
+	if s.Starts != nil {
+		observeStart(s.Starts, before, after)
+	}
+	if kind, facts := eventOf(before, after); kind != "" {
+		s.event(kind, facts)
+	}
+}
+
+// eventOf returns the event that a change of state is, "" for none.
+func eventOf(before, after *Instance) (kind string, facts map[string]any) {
+	from, to := before.Public.InstanceState, after.Public.InstanceState
 	switch {
 	case to == api.Started && (from == api.Scheduling || from == api.Pulling):
 		kind = api.EventVMStarted
 	case to == api.Error && (from == api.Scheduling || from == api.Pulling):
 		kind = api.EventVMFailedToStart
-	case to == api.Terminated:
+	case to == api.Terminated && from != to:
 		kind = api.EventVMTerminated
 	case from == api.Pulling && to == api.Scheduling && after.Claim != nil:
 		kind = api.EventTemplatePulled
 	default:
-		return
+		return "", nil
 	}
-	facts := map[string]any{
+	facts = map[string]any{
 		"instance_id": after.Public.InstanceID, "vmid": after.Public.VMID, "tag": after.Public.Tag,
 		"node_id": after.Public.NodeID, "external_id": after.Public.ExternalID,
 	}
 	if after.Public.Message != "" {
 		facts["message"] = after.Public.Message
 	}
-	s.event(kind, facts)
+	return kind, facts
 }

@@ -34,18 +34,23 @@ var (
 
 // CreateGroup adds a group. answer is what the sender will be told.
 func (s *Store) CreateGroup(ctx context.Context, g api.Group) error {
-	return s.decide(ctx, func(v *View, _ time.Time) (*Change, bool, error) {
-		if v.Groups[g.ID] != nil {
-			return nil, true, errNoChange // an earlier attempt of ours went through
-		}
-		c := &Change{Answer: g}
-		if err := v.checkGroup(c, &g); err != nil {
-			return nil, false, err
-		}
-		c.must(groupRef(g.ID), 0)
-		c.put(groupRef(g.ID), g)
-		return c, false, nil
+	return s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
+		return v.createGroup(g)
 	})
+}
+
+// createGroup adds a group. It is the answer.
+func (v *View) createGroup(g api.Group) (*Change, bool, error) {
+	if v.Groups[g.ID] != nil {
+		return nil, true, errNoChange // an earlier attempt of ours went through
+	}
+	c := &Change{Answer: g}
+	if err := v.checkGroup(c, &g); err != nil {
+		return nil, false, err
+	}
+	c.must(groupRef(g.ID), 0)
+	c.put(groupRef(g.ID), g)
+	return c, false, nil
 }
 
 // GroupUpdate changes a group; nil is unchanged, and a Fallback that points to
@@ -57,31 +62,36 @@ type GroupUpdate struct {
 
 // UpdateGroup changes a group.
 func (s *Store) UpdateGroup(ctx context.Context, id api.GroupID, u GroupUpdate) error {
-	return s.decide(ctx, func(v *View, _ time.Time) (*Change, bool, error) {
-		cur := v.Groups[id]
-		if cur == nil {
-			return nil, false, ErrNotFound
-		}
-		next := cur.Group
-		assign(&next.Name, u.Name)
-		assign(&next.Description, u.Description)
-		if u.Fallback != nil {
-			next.FallbackGroupID = u.Fallback
-			if *u.Fallback == "" {
-				next.FallbackGroupID = nil
-			}
-		}
-		if reflect.DeepEqual(next, cur.Group) {
-			return nil, false, errNoChange // also when an earlier attempt of ours went through
-		}
-		c := new(Change)
-		if err := v.checkGroup(c, &next); err != nil {
-			return nil, false, err
-		}
-		c.must(groupRef(id), cur.rev)
-		c.put(groupRef(id), next)
-		return c, false, nil
+	return s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
+		return v.updateGroup(id, u)
 	})
+}
+
+// updateGroup changes a group.
+func (v *View) updateGroup(id api.GroupID, u GroupUpdate) (*Change, bool, error) {
+	cur := v.Groups[id]
+	if cur == nil {
+		return nil, false, ErrNotFound
+	}
+	next := cur.Group
+	assign(&next.Name, u.Name)
+	assign(&next.Description, u.Description)
+	if u.Fallback != nil {
+		next.FallbackGroupID = u.Fallback
+		if *u.Fallback == "" {
+			next.FallbackGroupID = nil
+		}
+	}
+	if reflect.DeepEqual(next, cur.Group) {
+		return nil, false, errNoChange // also when an earlier attempt of ours went through
+	}
+	c := new(Change)
+	if err := v.checkGroup(c, &next); err != nil {
+		return nil, false, err
+	}
+	c.must(groupRef(id), cur.rev)
+	c.put(groupRef(id), next)
+	return c, false, nil
 }
 
 // noNewGroups requires that no group was made or changed since the view: names
@@ -121,56 +131,68 @@ func (v *View) checkGroup(c *Change, g *api.Group) error {
 // DeleteGroup removes a group, its memberships, and what falls back to it.
 func (s *Store) DeleteGroup(ctx context.Context, id api.GroupID) error {
 	asked := false
-	return s.decide(ctx, func(v *View, _ time.Time) (*Change, bool, error) {
-		cur := v.Groups[id]
-		if cur == nil && asked {
-			return nil, true, errNoChange // an earlier attempt of ours went through
-		}
-		if cur == nil {
-			return nil, false, ErrNotFound
-		}
-		c := new(Change)
-		v.noNewGroups(c)
-		c.must(groupRef(id), cur.rev)
-		c.delete(groupRef(id))
-		c.delete(memberRef(id))
-		for other, o := range v.Groups {
-			if o.FallbackGroupID != nil && *o.FallbackGroupID == id && other != id {
-				next := o.Group
-				next.FallbackGroupID = nil
-				c.must(groupRef(other), o.rev)
-				c.put(groupRef(other), next)
-			}
-		}
-		if c.tooLarge() {
-			return nil, false, fmt.Errorf("more than %d groups fall back to this one: change those first", maxOps)
-		}
-		asked = true
-		return c, false, nil
+	return s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
+		c, certain, err := v.deleteGroup(id, asked)
+		asked = asked || err == nil
+		return c, certain, err
 	})
+}
+
+// deleteGroup removes a group, its memberships, and what falls back to it. asked
+// says that an earlier attempt of the same request may have done it.
+func (v *View) deleteGroup(id api.GroupID, asked bool) (*Change, bool, error) {
+	cur := v.Groups[id]
+	if cur == nil && asked {
+		return nil, true, errNoChange // an earlier attempt of ours went through
+	}
+	if cur == nil {
+		return nil, false, ErrNotFound
+	}
+	c := new(Change)
+	v.noNewGroups(c)
+	c.must(groupRef(id), cur.rev)
+	c.delete(groupRef(id))
+	c.delete(memberRef(id))
+	for other, o := range v.Groups {
+		if o.FallbackGroupID != nil && *o.FallbackGroupID == id && other != id {
+			next := o.Group
+			next.FallbackGroupID = nil
+			c.must(groupRef(other), o.rev)
+			c.put(groupRef(other), next)
+		}
+	}
+	if c.tooLarge() {
+		return nil, false, fmt.Errorf("more than %d groups fall back to this one: change those first", maxOps)
+	}
+	return c, false, nil
 }
 
 // ChangeMembers adds nodes to groups, or takes them out: all, or none.
 func (s *Store) ChangeMembers(ctx context.Context, groups []api.GroupID, nodes []api.NodeID, add bool) error {
-	return s.decide(ctx, func(v *View, _ time.Time) (*Change, bool, error) {
-		for _, n := range nodes {
-			if v.Nodes[n] == nil {
-				return nil, false, fmt.Errorf("%w %s", ErrNoSuchNode, n)
-			}
-		}
-		c := new(Change)
-		for _, id := range groups {
-			g := v.Groups[id]
-			if g == nil {
-				return nil, false, fmt.Errorf("%w %s", ErrNoSuchGroup, id)
-			}
-			c.must(groupRef(id), g.rev)
-			for _, n := range nodes {
-				v.changeMember(c, id, n, add)
-			}
-		}
-		return c.seal(v)
+	return s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
+		return v.changeMembers(groups, nodes, add)
 	})
+}
+
+// changeMembers adds nodes to groups, or takes them out: all, or none.
+func (v *View) changeMembers(groups []api.GroupID, nodes []api.NodeID, add bool) (*Change, bool, error) {
+	for _, n := range nodes {
+		if v.Nodes[n] == nil {
+			return nil, false, fmt.Errorf("%w %s", ErrNoSuchNode, n)
+		}
+	}
+	c := new(Change)
+	for _, id := range groups {
+		g := v.Groups[id]
+		if g == nil {
+			return nil, false, fmt.Errorf("%w %s", ErrNoSuchGroup, id)
+		}
+		c.must(groupRef(id), g.rev)
+		for _, n := range nodes {
+			v.changeMember(c, id, n, add)
+		}
+	}
+	return c.seal(v)
 }
 
 // changeMember notes a membership in the change; seal writes the records.

@@ -50,38 +50,43 @@ func imageTaskID(id string) api.TaskID { return api.TaskID(taskImage + "." + id)
 // SaveImage asks for an instance's VM to be pushed. task is complete.
 func (s *Store) SaveImage(ctx context.Context, instance api.InstanceID, task api.SaveImageTask, answer any) error {
 	return s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
-		i := v.Instances[instance]
-		if i == nil || i.Buried != nil {
-			return nil, false, ErrNotFound
-		}
-		if v.Images[task.RequestID] != nil {
-			return nil, true, errNoChange // an earlier attempt of ours went through
-		}
-		if i.Claim == nil || !i.Claim.Done || i.Image != "" || i.Restart != nil || !mayBecome(i.Public.InstanceState, api.Pushing) {
-			return nil, false, ErrBadState
-		}
-		next := i.clone()
-		next.become(api.Pushing, now)
-		next.Image = task.RequestID
-		img := Image{
-			ID: task.RequestID, Instance: instance, Node: i.Claim.Node, Attempt: i.Attempt, Task: task,
-			Status: ImagePending, Created: now, Seen: now,
-		}
-		if i.Public.VMInfo != nil {
-			img.VMID = i.Public.VMInfo.UUID
-		}
-		c := &Change{Answer: answer}
-		c.must(instanceRef(instance), i.rev)
-		c.must(imageRef(img.ID), 0)
-		c.must(clockRef, v.clock)
-		c.put(instanceRef(instance), next)
-		c.put(imageRef(img.ID), img)
-		return c, false, nil
+		return v.saveImage(instance, task, answer, now)
 	})
 }
 
-func (s *Store) imageTask(id api.TaskID, ref string) *api.Task {
-	img := record(s, func(v *View) map[string]*Image { return v.Images }, ref)
+// saveImage asks for an instance's VM to be pushed. task is complete.
+func (v *View) saveImage(instance api.InstanceID, task api.SaveImageTask, answer any, now time.Time) (*Change, bool, error) {
+	i := v.Instances[instance]
+	if i == nil || i.Buried != nil {
+		return nil, false, ErrNotFound
+	}
+	if v.Images[task.RequestID] != nil {
+		return nil, true, errNoChange // an earlier attempt of ours went through
+	}
+	if i.Claim == nil || !i.Claim.Done || i.Image != "" || i.Restart != nil || !mayBecome(i.Public.InstanceState, api.Pushing) {
+		return nil, false, ErrBadState
+	}
+	next := i.clone()
+	next.become(api.Pushing, now)
+	next.Image = task.RequestID
+	img := Image{
+		ID: task.RequestID, Instance: instance, Node: i.Claim.Node, Attempt: i.Attempt, Task: task,
+		Status: ImagePending, Created: now, Seen: now,
+	}
+	if i.Public.VMInfo != nil {
+		img.VMID = i.Public.VMInfo.UUID
+	}
+	c := &Change{Answer: answer}
+	c.must(instanceRef(instance), i.rev)
+	c.must(imageRef(img.ID), 0)
+	c.must(clockRef, v.clock)
+	c.put(instanceRef(instance), next)
+	c.put(imageRef(img.ID), img)
+	return c, false, nil
+}
+
+func (v *View) imageTask(id api.TaskID, ref string) *api.Task {
+	img := v.Images[ref]
 	if img == nil {
 		return nil
 	}
@@ -95,44 +100,49 @@ func (s *Store) reportImage(ctx context.Context, req *api.ReportRequest, ref str
 		return err
 	}
 	return s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
-		img := v.Images[ref]
-		if img == nil {
-			return nil, false, ErrNotFound
-		}
-		if img.Node != req.NodeID {
+		return v.reportImage(req, ref, now)
+	})
+}
+
+// reportImage takes a report of a save-image task.
+func (v *View) reportImage(req *api.ReportRequest, ref string, now time.Time) (*Change, bool, error) {
+	img := v.Images[ref]
+	if img == nil {
+		return nil, false, ErrNotFound
+	}
+	if img.Node != req.NodeID {
+		return nil, false, errNotYours
+	}
+	if img.Status != ImagePending {
+		if i := v.Instances[img.Instance]; i == nil || i.Ended() {
 			return nil, false, errNotYours
 		}
-		if img.Status != ImagePending {
-			if i := v.Instances[img.Instance]; i == nil || i.Ended() {
-				return nil, false, errNotYours
-			}
+		return nil, false, errNoChange
+	}
+	if req.Seq <= img.Seq {
+		return nil, false, errNoChange
+	}
+	c := new(Change)
+	next := *img
+	next.Seq, next.Seen = req.Seq, now
+	if req.Script != nil {
+		next.Script, next.LongOutput = shorten(req.Script)
+	}
+	switch req.Phase {
+	case api.PhaseProgress:
+		if v.age(img.rev, now) < seenEvery {
 			return nil, false, errNoChange
 		}
-		if req.Seq <= img.Seq {
-			return nil, false, errNoChange
-		}
-		c := new(Change)
-		next := *img
-		next.Seq, next.Seen = req.Seq, now
-		if req.Script != nil {
-			next.Script, next.LongOutput = shorten(req.Script)
-		}
-		switch req.Phase {
-		case api.PhaseProgress:
-			if v.age(img.rev, now) < seenEvery {
-				return nil, false, errNoChange
-			}
-		case api.PhaseDone:
-			next.Status = ImageDone
-			v.afterImage(c, img, true, req.VM, now)
-		default:
-			next.Status, next.Error = ImageError, orElse(req.Message, "the node could not save the image")
-			v.afterImage(c, img, false, req.VM, now)
-		}
-		c.must(imageRef(ref), img.rev)
-		c.put(imageRef(ref), next)
-		return c, false, nil
-	})
+	case api.PhaseDone:
+		next.Status = ImageDone
+		v.afterImage(c, img, true, req.VM, now)
+	default:
+		next.Status, next.Error = ImageError, orElse(req.Message, "the node could not save the image")
+		v.afterImage(c, img, false, req.VM, now)
+	}
+	c.must(imageRef(ref), img.rev)
+	c.put(imageRef(ref), next)
+	return c, false, nil
 }
 
 // afterImage settles the instance of a save-image request that has ended: after
@@ -165,18 +175,23 @@ func (v *View) afterImage(c *Change, img *Image, pushed bool, vm *api.VMInfo, no
 // endImage ends a request that nobody works on any more.
 func (s *Store) endImage(ctx context.Context, id, why string) error {
 	return s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
-		img := v.Images[id]
-		if img == nil || img.Status != ImagePending {
-			return nil, true, errNoChange
-		}
-		c := new(Change)
-		next := *img
-		next.Status, next.Error, next.Seen = ImageError, why, now
-		c.must(imageRef(id), img.rev)
-		c.put(imageRef(id), next)
-		v.afterImage(c, img, false, nil, now)
-		return c, false, nil
+		return v.endImage(id, why, now)
 	})
+}
+
+// endImage ends a request whose work has stopped.
+func (v *View) endImage(id, why string, now time.Time) (*Change, bool, error) {
+	img := v.Images[id]
+	if img == nil || img.Status != ImagePending {
+		return nil, true, errNoChange
+	}
+	c := new(Change)
+	next := *img
+	next.Status, next.Error, next.Seen = ImageError, why, now
+	c.must(imageRef(id), img.rev)
+	c.put(imageRef(id), next)
+	v.afterImage(c, img, false, nil, now)
+	return c, false, nil
 }
 
 // stuckImage returns why a request will not end by itself, or "".

@@ -56,26 +56,36 @@ func (i *Instance) bury(now time.Time) { i.Buried = &now }
 func (s *Store) updateInstance(ctx context.Context, id api.InstanceID, answer any, f func(v *View, i *Instance, now time.Time) error) error {
 	var before, after *Instance
 	err := s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
-		cur := v.Instances[id]
-		before, after = nil, nil
-		if cur == nil {
-			return nil, false, ErrNotFound
-		}
-		next := cur.clone()
-		if err := f(v, next, now); err != nil {
+		before = v.Instances[id]
+		c, next, err := v.updateInstance(id, func(i *Instance) error { return f(v, i, now) })
+		if after = next; err != nil {
 			return nil, false, err
 		}
-		next.stamp(v.rev)
-		before, after = cur, next
-		c := &Change{Answer: answer}
-		c.must(instanceRef(id), cur.rev)
-		c.put(instanceRef(id), next)
+		c.Answer = answer
 		return c, false, nil
 	})
-	if err == nil && before != nil {
+	if err == nil && after != nil {
 		s.instanceEvent(before, after)
 	}
 	return err
+}
+
+// updateInstance changes one instance as f changes a copy of it, which it returns
+// too.
+func (v *View) updateInstance(id api.InstanceID, f func(*Instance) error) (c *Change, next *Instance, err error) {
+	cur := v.Instances[id]
+	if cur == nil {
+		return nil, nil, ErrNotFound
+	}
+	next = cur.clone()
+	if err := f(next); err != nil {
+		return nil, nil, err
+	}
+	next.stamp(v.rev)
+	c = new(Change)
+	c.must(instanceRef(id), cur.rev)
+	c.put(instanceRef(id), next)
+	return c, next, nil
 }
 
 // stamp notes at which revision what is new in the instance was decided.
@@ -94,24 +104,24 @@ func (i *Instance) stamp(rev int64) {
 // node may still report. Repeating it is no error.
 func (s *Store) Terminate(ctx context.Context, id api.InstanceID) error {
 	return s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {
-		if i.Ended() {
-			return errNoChange
-		}
-		i.terminate(v, now)
-		return nil
+		return i.terminate(v, now)
 	})
 }
 
 // terminate begins the end. An instance without a node, or whose node is no
 // more, is at its end at once.
-func (i *Instance) terminate(v *View, now time.Time) {
+func (i *Instance) terminate(v *View, now time.Time) error {
+	if i.Ended() {
+		return errNoChange
+	}
 	i.become(api.Terminating, now)
 	i.Restart = nil
 	if i.Claim != nil && v.Nodes[i.Claim.Node] != nil {
-		return
+		return nil
 	}
 	i.become(api.Terminated, now)
 	i.bury(now)
+	return nil
 }
 
 // InstanceUpdate is what PUT /api/v1/vm changes; nil is unchanged.
@@ -124,19 +134,24 @@ type InstanceUpdate struct {
 // UpdateInstance changes what users keep with an instance.
 func (s *Store) UpdateInstance(ctx context.Context, id api.InstanceID, u InstanceUpdate) error {
 	return s.updateInstance(ctx, id, nil, func(_ *View, i *Instance, now time.Time) error {
-		if i.Buried != nil {
-			return ErrNotFound
-		}
-		if u.Name != nil {
-			i.Public.Name = *u.Name
-		}
-		if u.ExternalID != nil {
-			i.Public.ExternalID = *u.ExternalID
-		}
-		if u.Metadata != nil {
-			i.Public.Metadata = u.Metadata
-		}
-		i.Public.TS = now
-		return nil
+		return i.update(u, now)
 	})
+}
+
+// update changes what users keep with the instance.
+func (i *Instance) update(u InstanceUpdate, now time.Time) error {
+	if i.Buried != nil {
+		return ErrNotFound
+	}
+	if u.Name != nil {
+		i.Public.Name = *u.Name
+	}
+	if u.ExternalID != nil {
+		i.Public.ExternalID = *u.ExternalID
+	}
+	if u.Metadata != nil {
+		i.Public.Metadata = u.Metadata
+	}
+	i.Public.TS = now
+	return nil
 }

@@ -59,40 +59,50 @@ func jobTaskID(job string, node api.NodeID) api.TaskID {
 // CreateJob adds a job; its nodes must exist.
 func (s *Store) CreateJob(ctx context.Context, job Job, answer any) error {
 	return s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
-		if v.Jobs[job.ID] != nil {
-			return nil, true, errNoChange // an earlier attempt of ours went through
-		}
-		for _, n := range job.Nodes {
-			if v.Nodes[n] == nil {
-				return nil, false, fmt.Errorf("%w %s", ErrNoSuchNode, n)
-			}
-		}
-		job.Created = now
-		c := &Change{Answer: answer}
-		c.must(clockRef, v.clock)
-		c.must(jobRef(job.ID), 0)
-		c.put(jobRef(job.ID), job)
-		return c, false, nil
+		return v.createJob(job, answer, now)
 	})
+}
+
+// createJob adds a job; its nodes must exist.
+func (v *View) createJob(job Job, answer any, now time.Time) (*Change, bool, error) {
+	if v.Jobs[job.ID] != nil {
+		return nil, true, errNoChange // an earlier attempt of ours went through
+	}
+	for _, n := range job.Nodes {
+		if v.Nodes[n] == nil {
+			return nil, false, fmt.Errorf("%w %s", ErrNoSuchNode, n)
+		}
+	}
+	job.Created = now
+	c := &Change{Answer: answer}
+	c.must(clockRef, v.clock)
+	c.must(jobRef(job.ID), 0)
+	c.put(jobRef(job.ID), job)
+	return c, false, nil
 }
 
 // CancelJob ends a job at the nodes that have not done with it.
 func (s *Store) CancelJob(ctx context.Context, id string) error {
-	return s.decide(ctx, func(v *View, _ time.Time) (*Change, bool, error) {
-		cur := v.Jobs[id]
-		if cur == nil {
-			return nil, false, ErrNotFound
-		}
-		if cur.Canceled {
-			return nil, true, errNoChange
-		}
-		next := *cur
-		next.Canceled = true
-		c := new(Change)
-		c.must(jobRef(id), cur.rev)
-		c.put(jobRef(id), next)
-		return c, false, nil
+	return s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
+		return v.cancelJob(id)
 	})
+}
+
+// cancelJob ends a job at the nodes that have not done with it.
+func (v *View) cancelJob(id string) (*Change, bool, error) {
+	cur := v.Jobs[id]
+	if cur == nil {
+		return nil, false, ErrNotFound
+	}
+	if cur.Canceled {
+		return nil, true, errNoChange
+	}
+	next := *cur
+	next.Canceled = true
+	c := new(Change)
+	c.must(jobRef(id), cur.rev)
+	c.put(jobRef(id), next)
+	return c, false, nil
 }
 
 // JobAt returns how a job stands at a node: nothing persists half, so a job that
@@ -124,15 +134,11 @@ func (v *View) jobOpen(id string, node api.NodeID) bool {
 	return !at.Ended()
 }
 
-func (s *Store) jobTask(id api.TaskID, ref string, node api.NodeID) *api.Task {
-	var j *Job
-	arch := ""
-	s.Read(func(v *View) {
-		j = v.Jobs[ref]
-		if n := v.Nodes[node]; n != nil {
-			arch = n.Facts.HostArch
-		}
-	})
+func (v *View) jobTask(id api.TaskID, ref string, node api.NodeID) *api.Task {
+	j, arch := v.Jobs[ref], ""
+	if n := v.Nodes[node]; n != nil {
+		arch = n.Facts.HostArch
+	}
 	if j == nil {
 		return nil
 	}
@@ -151,39 +157,44 @@ func (s *Store) jobTask(id api.TaskID, ref string, node api.NodeID) *api.Task {
 // reportJob takes a node's report of a job.
 func (s *Store) reportJob(ctx context.Context, req *api.ReportRequest, ref string) error {
 	return s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
-		j := v.Jobs[ref]
-		if j == nil || !j.nodes[req.NodeID] || req.TaskID != jobTaskID(ref, req.NodeID) {
-			return nil, false, errNotYours
-		}
-		cur := v.jobNodes[ref][req.NodeID]
-		next, rev := JobNode{Begun: now, BegunRev: v.rev}, int64(0)
-		if cur != nil {
-			next, rev = *cur, cur.rev
-		}
-		if next.Ended() || cur != nil && req.Seq <= cur.Seq {
+		return v.reportJob(req, ref, now)
+	})
+}
+
+// reportJob takes a node's report of a job.
+func (v *View) reportJob(req *api.ReportRequest, ref string, now time.Time) (*Change, bool, error) {
+	j := v.Jobs[ref]
+	if j == nil || !j.nodes[req.NodeID] || req.TaskID != jobTaskID(ref, req.NodeID) {
+		return nil, false, errNotYours
+	}
+	cur := v.jobNodes[ref][req.NodeID]
+	next, rev := JobNode{Begun: now, BegunRev: v.rev}, int64(0)
+	if cur != nil {
+		next, rev = *cur, cur.rev
+	}
+	if next.Ended() || cur != nil && req.Seq <= cur.Seq {
+		return nil, false, errNoChange
+	}
+	if at := v.JobAt(j, req.NodeID, now); at.Ended() {
+		return nil, false, errNotYours
+	}
+	next.Seq, next.At = req.Seq, now
+	switch req.Phase {
+	case api.PhaseProgress:
+		next.Progress = min(max(req.Progress, 0), 0.99) // 1 is for what is done
+		if cur != nil && diff(next.Progress, cur.Progress) < progressStep && v.age(cur.rev, now) < seenEvery {
 			return nil, false, errNoChange
 		}
-		if at := v.JobAt(j, req.NodeID, now); at.Ended() {
-			return nil, false, errNotYours
-		}
-		next.Seq, next.At = req.Seq, now
-		switch req.Phase {
-		case api.PhaseProgress:
-			next.Progress = min(max(req.Progress, 0), 0.99) // 1 is for what is done
-			if cur != nil && diff(next.Progress, cur.Progress) < progressStep && v.age(cur.rev, now) < seenEvery {
-				return nil, false, errNoChange
-			}
-		case api.PhaseDone:
-			next.Progress, next.Done = 1, true
-		default:
-			next.Error = orElse(req.Message, "the node could not do it")
-		}
-		c := new(Change)
-		c.must(jobRef(ref), j.rev)
-		c.must(jobNodeRef(ref, req.NodeID), rev)
-		c.put(jobNodeRef(ref, req.NodeID), next)
-		return c, false, nil
-	})
+	case api.PhaseDone:
+		next.Progress, next.Done = 1, true
+	default:
+		next.Error = orElse(req.Message, "the node could not do it")
+	}
+	c := new(Change)
+	c.must(jobRef(ref), j.rev)
+	c.must(jobNodeRef(ref, req.NodeID), rev)
+	c.put(jobNodeRef(ref, req.NodeID), next)
+	return c, false, nil
 }
 
 // forgetJob deletes a job with what nodes said of it.
@@ -191,27 +202,32 @@ func (s *Store) forgetJob(ctx context.Context, id string) error {
 	for {
 		more := false
 		err := s.decide(ctx, func(v *View, _ time.Time) (*Change, bool, error) {
-			cur := v.Jobs[id]
-			if cur == nil {
-				return nil, true, errNoChange
-			}
-			c := new(Change)
-			c.must(jobRef(id), cur.rev)
-			more = false
-			for node := range v.jobNodes[id] {
-				if len(c.Ops) >= maxOps {
-					more = true
-					break
-				}
-				c.delete(jobNodeRef(id, node))
-			}
-			if !more {
-				c.delete(jobRef(id))
-			}
-			return c, false, nil
+			var c *Change
+			var err error
+			c, more, err = v.forgetJob(id)
+			return c, err != nil, err
 		})
 		if err != nil || !more {
 			return err
 		}
 	}
+}
+
+// forgetJob deletes a job with what nodes said of it, and reports whether there
+// is more than one change takes.
+func (v *View) forgetJob(id string) (c *Change, more bool, err error) {
+	cur := v.Jobs[id]
+	if cur == nil {
+		return nil, false, errNoChange
+	}
+	c = new(Change)
+	c.must(jobRef(id), cur.rev)
+	for node := range v.jobNodes[id] {
+		if len(c.Ops) >= maxOps {
+			return c, true, nil
+		}
+		c.delete(jobNodeRef(id, node))
+	}
+	c.delete(jobRef(id))
+	return c, false, nil
 }

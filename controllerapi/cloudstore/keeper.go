@@ -7,7 +7,7 @@ import (
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"go.etcd.io/etcd/client/v3"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 )
 
@@ -315,31 +315,37 @@ func (s *Store) buryEnded(ctx context.Context, id api.InstanceID, _ api.NodeID) 
 // forget deletes the record, and the start request if it is the last of it.
 func (s *Store) forget(ctx context.Context, id api.InstanceID, _ api.NodeID) error {
 	return s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
-		i := v.Instances[id]
-		if i == nil || !v.forgettable(i, now) || v.batches[i.Batch] != nil {
-			return nil, true, errNoChange
-		}
-		c := new(Change)
-		c.must(instanceRef(id), i.rev)
-		c.delete(instanceRef(id))
-		last := true
-		for other, o := range v.Instances {
-			if other != id && o.Batch == i.Batch {
-				last = false
-				break
-			}
-		}
-		if last {
-			c.delete(requestRef(i.Batch))
-		}
-		// Also of an instance that ended while they were stored.
-		c.delete(outputRef(string(id), "stdout"))
-		c.delete(outputRef(string(id), "stderr"))
-		if addr := i.Public.MACAddress; v.MACs[addr] != nil && v.MACs[addr].Instance == id {
-			c.delete(macRef(addr))
-		}
-		return c, false, nil
+		return v.forget(id, now)
 	})
+}
+
+// forget deletes the record of an ended instance, and the start request if it is
+// the last of it.
+func (v *View) forget(id api.InstanceID, now time.Time) (*Change, bool, error) {
+	i := v.Instances[id]
+	if i == nil || !v.forgettable(i, now) || v.batches[i.Batch] != nil {
+		return nil, true, errNoChange
+	}
+	c := new(Change)
+	c.must(instanceRef(id), i.rev)
+	c.delete(instanceRef(id))
+	last := true
+	for other, o := range v.Instances {
+		if other != id && o.Batch == i.Batch {
+			last = false
+			break
+		}
+	}
+	if last {
+		c.delete(requestRef(i.Batch))
+	}
+	// Also of an instance that ended while they were stored.
+	c.delete(outputRef(string(id), "stdout"))
+	c.delete(outputRef(string(id), "stderr"))
+	if addr := i.Public.MACAddress; v.MACs[addr] != nil && v.MACs[addr].Instance == id {
+		c.delete(macRef(addr))
+	}
+	return c, false, nil
 }
 
 // settleOffline settles an instance whose node has been away for its timeout.

@@ -2,12 +2,10 @@ package cloudstore
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"go.etcd.io/etcd/api/v3/mvccpb"
-	"go.etcd.io/etcd/client/v3"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 )
 
@@ -27,15 +25,20 @@ func (s *Store) noteLoad(id api.NodeID, load api.NodeLoad) {
 	s.mu.RLock()
 	known, ok := s.view.Loads[id]
 	s.mu.RUnlock()
-	if ok && diff(known.CPUUtil, load.CPUUtil) < 0.1 && diff(known.RAMUtil, load.RAMUtil) < 0.1 &&
-		diff(float64(known.FreeDiskSpace), float64(load.FreeDiskSpace)) < 1e9 &&
-		diff(float64(known.AnkaDiskUsage), float64(load.AnkaDiskUsage)) < 1e9 &&
-		sameNumbers(known.Numbers, load.Numbers) {
+	if ok && aboutSameLoad(known, load) {
 		return
 	}
 	s.loadMu.Lock()
 	defer s.loadMu.Unlock()
 	s.loads[id] = load
+}
+
+// aboutSameLoad reports whether a person would see no difference.
+func aboutSameLoad(a, b api.NodeLoad) bool {
+	return diff(a.CPUUtil, b.CPUUtil) < 0.1 && diff(a.RAMUtil, b.RAMUtil) < 0.1 &&
+		diff(float64(a.FreeDiskSpace), float64(b.FreeDiskSpace)) < 1e9 &&
+		diff(float64(a.AnkaDiskUsage), float64(b.AnkaDiskUsage)) < 1e9 &&
+		sameNumbers(a.Numbers, b.Numbers)
 }
 
 func sameNumbers(a, b *api.NodeNumbers) bool {
@@ -79,19 +82,4 @@ func (s *Store) takeLoads() map[api.NodeID]api.NodeLoad {
 		delete(s.loads, id)
 	}
 	return out
-}
-
-// applyLoads merges a broadcast.
-func (v *View) applyLoads(kv *mvccpb.KeyValue) error {
-	if kv == nil {
-		return nil
-	}
-	var loads map[api.NodeID]api.NodeLoad
-	if err := json.Unmarshal(kv.Value, &loads); err != nil {
-		return err
-	}
-	for id, load := range loads {
-		v.Loads[id] = load
-	}
-	return nil
 }

@@ -28,6 +28,14 @@ type MACPool struct {
 // value means that addresses are not managed.
 type MACRange struct{ First, Last uint64 }
 
+// MACSource is what addresses are given from: a range, of which Tries are looked at
+// from a random place before it is searched. The random place keeps two Stores from
+// choosing the same one.
+type MACSource struct {
+	Range MACRange
+	Tries int
+}
+
 // ErrNoMAC: the pool has no free address, or not the one asked for.
 var ErrNoMAC = errors.New("no free MAC address")
 
@@ -99,25 +107,29 @@ func (s *Store) FillMACs(ctx context.Context) error  { return s.setMACPool(ctx, 
 func (s *Store) PurgeMACs(ctx context.Context) error { return s.setMACPool(ctx, true) }
 
 func (s *Store) setMACPool(ctx context.Context, purged bool) error {
-	return s.decide(ctx, func(v *View, _ time.Time) (*Change, bool, error) {
-		was, rev := false, int64(0)
-		if v.MACPool != nil {
-			was, rev = v.MACPool.Purged, v.MACPool.rev
-		}
-		if was == purged {
-			return nil, false, errNoChange
-		}
-		c := new(Change)
-		c.must(macPoolRef, rev)
-		c.put(macPoolRef, MACPool{Purged: purged})
-		return c, false, nil
+	return s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
+		return v.setMACPool(purged)
 	})
 }
 
-// assignMACs gives each instance its address, in the change that makes it. tries
-// bounds the search from a random place, which keeps two Stores from choosing the
-// same one.
-func (v *View) assignMACs(c *Change, r MACRange, list []*Instance, asked string, tries int) error {
+// setMACPool makes the pool give addresses, or none.
+func (v *View) setMACPool(purged bool) (*Change, bool, error) {
+	was, rev := false, int64(0)
+	if v.MACPool != nil {
+		was, rev = v.MACPool.Purged, v.MACPool.rev
+	}
+	if was == purged {
+		return nil, false, errNoChange
+	}
+	c := new(Change)
+	c.must(macPoolRef, rev)
+	c.put(macPoolRef, MACPool{Purged: purged})
+	return c, false, nil
+}
+
+// assignMACs gives each instance its address, in the change that makes it.
+func (v *View) assignMACs(c *Change, macs MACSource, list []*Instance, asked string) error {
+	r := macs.Range
 	if r.Size() == 0 {
 		return nil
 	}
@@ -128,7 +140,7 @@ func (v *View) assignMACs(c *Change, r MACRange, list []*Instance, asked string,
 	for _, i := range list {
 		addr := asked
 		if addr == "" {
-			addr = v.freeMAC(r, taken, tries)
+			addr = v.freeMAC(macs, taken)
 		}
 		if addr == "" || v.MACs[addr] != nil || taken[addr] {
 			return fmt.Errorf("%w %s", ErrNoMAC, asked)
@@ -141,9 +153,10 @@ func (v *View) assignMACs(c *Change, r MACRange, list []*Instance, asked string,
 	return nil
 }
 
-func (v *View) freeMAC(r MACRange, taken map[string]bool, tries int) string {
+func (v *View) freeMAC(macs MACSource, taken map[string]bool) string {
+	r := macs.Range
 	start := rand.Uint64N(r.Size())
-	for k := range uint64(max(tries, 1)) {
+	for k := range uint64(max(macs.Tries, 1)) {
 		addr := formatMAC(r.First + (start+k)%r.Size())
 		if v.MACs[addr] == nil && !taken[addr] {
 			return addr

@@ -12,7 +12,7 @@ import (
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"go.etcd.io/etcd/client/v3"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 )
 
@@ -39,50 +39,7 @@ func (s *Store) Register(ctx context.Context, req api.RegisterRequest) error {
 		return err
 	}
 	rev, err := s.decideAt(ctx, func(v *View, now time.Time) (*Change, bool, error) {
-		cur := v.Nodes[req.NodeID]
-		next := &Node{ID: req.NodeID, Registered: now, Settings: firstSettings(req)}
-		rev, overwrite := int64(0), false
-		if cur != nil {
-			*next, rev = *cur, cur.rev
-			overwrite = req.Seed.Overwrite && (req.Seed.Join == "" || req.Seed.Join != cur.Join)
-			if req.Host.Other(cur.Machine, v.Lives[req.NodeID] != nil) {
-				return nil, false, ErrOtherHost
-			}
-			// The order of arrival counts, and no clock: that of a node may have
-			// been wrong when one of its sessions began.
-			if slices.Contains(cur.Past, req.Session) {
-				return nil, false, ErrSessionEnded
-			}
-			if overwrite {
-				seed(&next.Settings, req.Seed)
-			}
-		}
-		hash := api.HashPart(req.Facts)
-		if cur != nil && cur.Session == req.Session && cur.FactsHash == hash && (req.Host == api.HostIdentity{} || cur.Machine == req.Host) && !overwrite {
-			return nil, false, errNoChange
-		}
-		if cur != nil && cur.Session != "" && cur.Session != req.Session {
-			next.Past = append(slices.Clone(cur.Past), cur.Session)
-			next.Past = next.Past[max(0, len(next.Past)-maxPast):]
-		}
-		next.Session, next.SessionStarted = req.Session, req.SessionStarted
-		if req.Host != (api.HostIdentity{}) { // an agent of an older version tells none
-			next.Machine = req.Host
-		}
-		next.Facts, next.FactsHash = req.Facts, hash
-		if cur == nil || overwrite {
-			next.Join = req.Seed.Join
-		}
-		c := new(Change)
-		c.must(nodeRef(req.NodeID), rev)
-		c.put(nodeRef(req.NodeID), next)
-		c.putLeased(liveRef(req.NodeID), Live{Session: req.Session}, int64(lease))
-		if cur == nil || overwrite && req.Seed.Groups != nil {
-			if err := v.joinGroups(c, req.NodeID, req.Seed.Groups); err != nil {
-				return nil, false, err
-			}
-		}
-		return c, false, nil
+		return v.register(req, int64(lease), now)
 	})
 	if err != nil {
 		return fmt.Errorf("register node %s: %w", req.NodeID, err)
@@ -93,6 +50,55 @@ func (s *Store) Register(ctx context.Context, req api.RegisterRequest) error {
 	}
 	s.renewed.Store(req.NodeID, now)
 	return s.WaitRevision(ctx, rev)
+}
+
+// register begins a session of a node, whose life hangs on the lease. Repeating
+// it is no error.
+func (v *View) register(req api.RegisterRequest, lease int64, now time.Time) (*Change, bool, error) {
+	cur := v.Nodes[req.NodeID]
+	next := &Node{ID: req.NodeID, Registered: now, Settings: firstSettings(req)}
+	rev, overwrite := int64(0), false
+	if cur != nil {
+		*next, rev = *cur, cur.rev
+		overwrite = req.Seed.Overwrite && (req.Seed.Join == "" || req.Seed.Join != cur.Join)
+		if req.Host.Other(cur.Machine, v.Lives[req.NodeID] != nil) {
+			return nil, false, ErrOtherHost
+		}
+		// The order of arrival counts, and no clock: that of a node may have
+		// been wrong when one of its sessions began.
+		if slices.Contains(cur.Past, req.Session) {
+			return nil, false, ErrSessionEnded
+		}
+		if overwrite {
+			seed(&next.Settings, req.Seed)
+		}
+	}
+	hash := api.HashPart(req.Facts)
+	if cur != nil && cur.Session == req.Session && cur.FactsHash == hash && (req.Host == api.HostIdentity{} || cur.Machine == req.Host) && !overwrite {
+		return nil, false, errNoChange
+	}
+	if cur != nil && cur.Session != "" && cur.Session != req.Session {
+		next.Past = append(slices.Clone(cur.Past), cur.Session)
+		next.Past = next.Past[max(0, len(next.Past)-maxPast):]
+	}
+	next.Session, next.SessionStarted = req.Session, req.SessionStarted
+	if req.Host != (api.HostIdentity{}) { // an agent of an older version tells none
+		next.Machine = req.Host
+	}
+	next.Facts, next.FactsHash = req.Facts, hash
+	if cur == nil || overwrite {
+		next.Join = req.Seed.Join
+	}
+	c := new(Change)
+	c.must(nodeRef(req.NodeID), rev)
+	c.put(nodeRef(req.NodeID), next)
+	c.putLeased(liveRef(req.NodeID), Live{Session: req.Session}, lease)
+	if cur == nil || overwrite && req.Seed.Groups != nil {
+		if err := v.joinGroups(c, req.NodeID, req.Seed.Groups); err != nil {
+			return nil, false, err
+		}
+	}
+	return c, false, nil
 }
 
 // maxPast sessions of a node are remembered: more than one of them is never under
@@ -146,30 +152,10 @@ func assign[T any](dst *T, src *T) {
 // settled by settleOrphan. session, when not "", must be the present one.
 func (s *Store) RemoveNode(ctx context.Context, id api.NodeID, session string) error {
 	asked := false
-	err := s.decide(ctx, func(v *View, _ time.Time) (*Change, bool, error) {
-		cur := v.Nodes[id]
-		if cur == nil && asked {
-			return nil, true, errNoChange // an earlier attempt of ours went through
-		}
-		if cur == nil {
-			return nil, false, ErrNotFound
-		}
-		if session != "" && cur.Session != session {
-			return nil, false, ErrSessionEnded
-		}
-		asked = true
-		c := new(Change)
-		c.must(nodeRef(id), cur.rev)
-		for _, key := range []Ref{nodeRef(id), stateRef(id), liveRef(id), ledgerRef(id)} {
-			c.delete(key)
-		}
-		v.leaveGroups(c, id)
-		for job, nodes := range v.jobNodes {
-			if nodes[id] != nil && len(c.Ops) < maxOps {
-				c.delete(jobNodeRef(job, id))
-			}
-		}
-		return c, false, nil
+	err := s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
+		c, certain, err := v.removeNode(id, session, asked)
+		asked = asked || err == nil
+		return c, certain, err
 	})
 	if err != nil {
 		return err
@@ -186,6 +172,34 @@ func (s *Store) RemoveNode(ctx context.Context, id api.NodeID, session string) e
 		}
 	}
 	return nil
+}
+
+// removeNode forgets a node with its keys and tasks. session, when not "", must be
+// the present one; asked says that an earlier attempt of the same request may
+// have done it.
+func (v *View) removeNode(id api.NodeID, session string, asked bool) (*Change, bool, error) {
+	cur := v.Nodes[id]
+	if cur == nil && asked {
+		return nil, true, errNoChange // an earlier attempt of ours went through
+	}
+	if cur == nil {
+		return nil, false, ErrNotFound
+	}
+	if session != "" && cur.Session != session {
+		return nil, false, ErrSessionEnded
+	}
+	c := new(Change)
+	c.must(nodeRef(id), cur.rev)
+	for _, key := range []Ref{nodeRef(id), stateRef(id), liveRef(id), ledgerRef(id)} {
+		c.delete(key)
+	}
+	v.leaveGroups(c, id)
+	for job, nodes := range v.jobNodes {
+		if nodes[id] != nil && len(c.Ops) < maxOps {
+			c.delete(jobNodeRef(job, id))
+		}
+	}
+	return c, false, nil
 }
 
 func (s *Store) placedOn(id api.NodeID) []*Instance {
@@ -339,25 +353,30 @@ func (s *Store) renew(ctx context.Context, id api.NodeID, session string, force 
 	if err != nil {
 		return err
 	}
-	err = s.decide(ctx, func(v *View, _ time.Time) (*Change, bool, error) {
-		node := v.Nodes[id]
-		if node == nil {
-			return nil, false, ErrUnknownNode
-		}
-		if node.Session != session {
-			return nil, false, ErrSessionEnded
-		}
-		c := new(Change)
-		// A node that was removed must not come back half.
-		c.must(nodeRef(id), node.rev)
-		c.putLeased(liveRef(id), Live{Session: session}, int64(lease))
-		return c, false, nil
+	err = s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
+		return v.beginLease(id, session, int64(lease))
 	})
 	if err != nil {
 		return fmt.Errorf("begin lease of node %s: %w", id, err)
 	}
 	s.renewed.Store(id, now)
 	return nil
+}
+
+// beginLease hangs a node's life on another lease.
+func (v *View) beginLease(id api.NodeID, session string, lease int64) (*Change, bool, error) {
+	node := v.Nodes[id]
+	if node == nil {
+		return nil, false, ErrUnknownNode
+	}
+	if node.Session != session {
+		return nil, false, ErrSessionEnded
+	}
+	c := new(Change)
+	// A node that was removed must not come back half.
+	c.must(nodeRef(id), node.rev)
+	c.putLeased(liveRef(id), Live{Session: session}, lease)
+	return c, false, nil
 }
 
 // toldSettings are a node's settings as it is told them, made when they are first

@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"go.etcd.io/etcd/client/v3"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 const (

@@ -67,17 +67,23 @@ func (s *Store) renewClaim(ctx context.Context, r Reservation, id api.TaskID) er
 		return nil
 	}
 	return s.updateInstance(ctx, api.InstanceID(ref), nil, func(v *View, i *Instance, now time.Time) error {
-		if i.Ended() || i.TaskID() != id || i.Claim == nil || i.Claim.Reservation != r.ID || i.Claim.Node != r.Node || i.Claim.Done {
-			return ErrTaken
-		}
-		if v.AgeOf(i, now) < settle/3 {
-			return errNoChange
-		}
-		claim := *i.Claim
-		claim.Seen = now
-		i.Claim = &claim
-		return nil
+		return i.renewClaim(v, r, id, now)
 	})
+}
+
+// renewClaim notes that a start is handed out again, if it is still the
+// reservation's.
+func (i *Instance) renewClaim(v *View, r Reservation, id api.TaskID, now time.Time) error {
+	if i.Ended() || i.TaskID() != id || i.Claim == nil || i.Claim.Reservation != r.ID || i.Claim.Node != r.Node || i.Claim.Done {
+		return ErrTaken
+	}
+	if v.AgeOf(i, now) < settle/3 {
+		return errNoChange
+	}
+	claim := *i.Claim
+	claim.Seen = now
+	i.Claim = &claim
+	return nil
 }
 
 func ignoreTaken(err error) error {
@@ -95,24 +101,9 @@ func (s *Store) HandOut(ctx context.Context, r Reservation) (*api.Task, error) {
 	if id == "" {
 		return nil, nil
 	}
-	err := s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
-		node, err := v.session(r)
-		if err != nil {
-			return nil, false, err
-		}
-		if id = v.nextNodeTask(r); id == "" {
-			return nil, true, errNoChange
-		}
-		if v.spent(r) {
-			if id = v.openTask(r); id == "" {
-				return nil, true, ErrSpent
-			}
-			return nil, true, errNoChange // an earlier attempt of ours went through, or another poll's
-		}
-		c := new(Change)
-		c.must(nodeRef(node.ID), node.rev)
-		v.hand(c, r, id, now)
-		return c, false, nil
+	err := s.decide(ctx, func(v *View, now time.Time) (c *Change, certain bool, err error) {
+		id, c, certain, err = v.handOut(r, now)
+		return c, certain, err
 	})
 	if err != nil || id == "" {
 		return nil, err
@@ -120,49 +111,76 @@ func (s *Store) HandOut(ctx context.Context, r Reservation) (*api.Task, error) {
 	return s.task(ctx, r.Node, id)
 }
 
+// handOut returns the most urgent task that only the reservation's node can do,
+// "" for none, and the change that makes it the reservation's.
+func (v *View) handOut(r Reservation, now time.Time) (id api.TaskID, c *Change, certain bool, err error) {
+	node, err := v.session(r)
+	if err != nil {
+		return "", nil, false, err
+	}
+	if id = v.nextNodeTask(r); id == "" {
+		return "", nil, true, errNoChange
+	}
+	if v.spent(r) {
+		if id = v.openTask(r); id == "" {
+			return "", nil, true, ErrSpent
+		}
+		return id, nil, true, errNoChange // an earlier attempt of ours went through, or another poll's
+	}
+	c = new(Change)
+	c.must(nodeRef(node.ID), node.rev)
+	v.hand(c, r, id, now)
+	return id, c, false, nil
+}
+
 // Claim places a waiting instance on the reservation's node. It returns ErrTaken
 // when that is not possible any more.
 func (s *Store) Claim(ctx context.Context, r Reservation, id api.InstanceID) (*api.Task, error) {
 	var task api.TaskID
-	err := s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
-		node, err := v.session(r)
-		if err != nil {
-			return nil, false, err
-		}
-		cur := v.Instances[id]
-		if cur == nil {
-			return nil, true, ErrTaken
-		}
-		if cur.Claim != nil && cur.Claim.Reservation == r.ID && cur.Claim.Session == r.Session && !cur.Ended() {
-			task = cur.TaskID()
-			return nil, true, errNoChange // an earlier attempt of ours went through
-		}
-		if !cur.Pending() || !v.ScheduleNode(node).Fits(v.ScheduleTask(cur), now) {
-			return nil, true, ErrTaken
-		}
-		if v.spent(r) {
-			return nil, true, ErrSpent // another Store answered this reservation
-		}
-		if v.openTask(r) != "" {
-			return nil, true, ErrTaken
-		}
-		next := cur.clone()
-		next.Claim = &Claim{Node: r.Node, Session: r.Session, Reservation: r.ID, At: now, Seen: now}
-		next.Public.NodeID = r.Node
-		next.Public.InflightReqID = r.ID
-		next.Public.TS = now
-		task = next.TaskID()
-		c := new(Change)
-		c.must(instanceRef(id), cur.rev)
-		c.must(nodeRef(node.ID), node.rev)
-		c.put(instanceRef(id), next)
-		v.hand(c, r, task, now)
-		return c, false, nil
+	err := s.decide(ctx, func(v *View, now time.Time) (c *Change, certain bool, err error) {
+		task, c, certain, err = v.claim(r, id, now)
+		return c, certain, err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return s.task(ctx, r.Node, task)
+}
+
+// claim returns the start task of a waiting instance, and the change that places
+// the instance on the reservation's node.
+func (v *View) claim(r Reservation, id api.InstanceID, now time.Time) (task api.TaskID, c *Change, certain bool, err error) {
+	node, err := v.session(r)
+	if err != nil {
+		return "", nil, false, err
+	}
+	cur := v.Instances[id]
+	if cur == nil {
+		return "", nil, true, ErrTaken
+	}
+	if cur.Claim != nil && cur.Claim.Reservation == r.ID && cur.Claim.Session == r.Session && !cur.Ended() {
+		return cur.TaskID(), nil, true, errNoChange // an earlier attempt of ours went through
+	}
+	if !cur.Pending() || !v.ScheduleNode(node).Fits(v.ScheduleTask(cur), now) {
+		return "", nil, true, ErrTaken
+	}
+	if v.spent(r) {
+		return "", nil, true, ErrSpent // another Store answered this reservation
+	}
+	if v.openTask(r) != "" {
+		return "", nil, true, ErrTaken
+	}
+	next := cur.clone()
+	next.Claim = &Claim{Node: r.Node, Session: r.Session, Reservation: r.ID, At: now, Seen: now}
+	next.Public.NodeID = r.Node
+	next.Public.InflightReqID = r.ID
+	next.Public.TS = now
+	c = new(Change)
+	c.must(instanceRef(id), cur.rev)
+	c.must(nodeRef(node.ID), node.rev)
+	c.put(instanceRef(id), next)
+	v.hand(c, r, next.TaskID(), now)
+	return next.TaskID(), c, false, nil
 }
 
 // session returns the reservation's node if the session is the present one.
@@ -313,24 +331,35 @@ func (v *View) open(node api.NodeID, id api.TaskID) bool {
 
 // task returns a task with all that the node needs for it, or nil when it is
 // over already.
-func (s *Store) task(ctx context.Context, node api.NodeID, id api.TaskID) (*api.Task, error) {
+func (s *Store) task(ctx context.Context, node api.NodeID, id api.TaskID) (t *api.Task, err error) {
+	var i *Instance
+	s.Read(func(v *View) { t, i = v.task(node, id) })
+	if t == nil || t.Start == nil {
+		return t, nil
+	}
+	t.Start.Request, err = s.startRequest(ctx, i)
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil // ended and forgotten
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read start request of %s: %w", t.InstanceID, err)
+	}
+	return t, nil
+}
+
+// task returns a task with all that the view has of it, or nil when it is over
+// already. The start request of i is still to be filled in if there is a Start.
+func (v *View) task(node api.NodeID, id api.TaskID) (t *api.Task, i *Instance) {
 	kind, ref, _ := splitTask(id)
-	i := s.instance(api.InstanceID(ref))
-	t := &api.Task{ID: id, InstanceID: api.InstanceID(ref), Attempt: 1}
+	i = v.Instances[api.InstanceID(ref)]
+	t = &api.Task{ID: id, InstanceID: api.InstanceID(ref), Attempt: 1}
 	switch kind {
 	case taskStart:
 		if i == nil {
 			return nil, nil
 		}
-		req, err := s.startRequest(ctx, i)
-		if errors.Is(err, ErrNotFound) {
-			return nil, nil // ended and forgotten
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read start request of %s: %w", ref, err)
-		}
 		t.Kind, t.Attempt = api.TaskStart, i.Attempt
-		t.Start = &api.StartTask{Template: i.Template, Request: req}
+		t.Start = &api.StartTask{Template: i.Template}
 	case taskTerminate:
 		t.Kind = api.TaskTerminate
 		if i != nil {
@@ -343,9 +372,9 @@ func (s *Store) task(ctx context.Context, node api.NodeID, id api.TaskID) (*api.
 		task := i.Restart.Task
 		t.Kind, t.Attempt, t.Restart = api.TaskRestart, i.Attempt, &task
 	case taskImage:
-		return s.imageTask(id, ref), nil
+		return v.imageTask(id, ref), nil
 	case taskJob:
-		return s.jobTask(id, ref, node), nil
+		return v.jobTask(id, ref, node), nil
 	}
-	return t, nil
+	return t, i
 }

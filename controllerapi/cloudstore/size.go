@@ -40,25 +40,35 @@ func (v *View) need(i *Instance) schedule.Size {
 
 // learnSize keeps what an instance's VM takes as what those of its template do.
 func (s *Store) learnSize(ctx context.Context, id api.InstanceID, vm *api.VMInfo) {
-	i := s.instance(id)
-	if i == nil || vm == nil || i.VCPU > 0 || i.RAM > 0 || i.Template.ID == "" {
+	var c *Change
+	s.Read(func(v *View) { c = v.learnSize(id, vm) })
+	if c == nil {
 		return
+	}
+	if _, err := s.commit(withoutIdem(ctx), c); err != nil {
+		s.log.Debug("size of a template not kept, the next VM tells it again", zap.Error(err))
+	}
+}
+
+// learnSize is the change that keeps what an instance's VM takes; nil for none.
+func (v *View) learnSize(id api.InstanceID, vm *api.VMInfo) *Change {
+	i := v.Instances[id]
+	if i == nil || vm == nil || i.VCPU > 0 || i.RAM > 0 || i.Template.ID == "" {
+		return nil
 	}
 	seen := TemplateSize{VCPU: vm.CPUCores, RAM: megabytes(vm.RAM)}
 	if seen.VCPU <= 0 || seen.RAM <= 0 {
-		return
+		return nil
 	}
-	if known := s.size(i.Template.ID); known != nil {
+	if known := v.Sizes[i.Template.ID]; known != nil {
 		if seen.rev = known.rev; seen == *known {
-			return
+			return nil
 		}
 	}
 	c := new(Change)
 	c.must(sizeRef(i.Template.ID), seen.rev)
 	c.put(sizeRef(i.Template.ID), seen)
-	if _, err := s.commit(withoutIdem(ctx), c); err != nil {
-		s.log.Debug("size of a template not kept, the next VM tells it again", zap.Error(err))
-	}
+	return c
 }
 
 // ForgetSize drops what is known of a template that was deleted.

@@ -10,7 +10,7 @@ import (
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/etcdkit"
-	"go.etcd.io/etcd/client/v3"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 )

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"go.etcd.io/etcd/client/v3"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 )
 
@@ -105,36 +105,40 @@ func (s *Store) quiet(req *api.SyncRequest) (out Synced, ok bool) {
 	if age >= s.renewEvery() {
 		return out, false
 	}
-	var live *Live
-	s.Read(func(v *View) {
-		n, state := v.Nodes[req.NodeID], v.States[req.NodeID]
-		live = v.Lives[req.NodeID]
-		if n == nil || n.Session != req.Session || state == nil || state.Session != req.Session || state.Seq > req.Seq ||
-			live == nil || live.Session != req.Session {
-			return
-		}
-		if (api.PartHashes{Facts: n.FactsHash, VMs: state.VMsHash, Images: state.ImagesHash, Tasks: state.TasksHash}) != req.Hashes {
-			return
-		}
-		for i := range state.VMs {
-			vm := &state.VMs[i]
-			if vm.Managed && (v.Instances[vm.Instance] == nil) != (vm.UnknownSince != 0) {
-				return
-			}
-		}
-		for _, i := range v.onNode[n.ID] {
-			if !i.Ended() && i.clone().observe(v, req, nil, now) == nil {
-				return
-			}
-		}
-		out.Settings = v.SettingsOf(n)
-		out.Assignments = v.assignments(n, req.Seq, s.cfg.UnknownVMThreshold, now, false)
-		ok = out.Settings.Generation == req.SettingsGeneration && out.Assignments.Generation == req.AssignmentGeneration
-	})
+	var lease int64
+	s.Read(func(v *View) { out, lease, ok = v.quiet(req, s.cfg.UnknownVMThreshold, now) })
 	if ok && age >= s.renewAfter() {
-		s.renewer.ask(req.NodeID, clientv3.LeaseID(live.lease)) // a lease that is lost ends the node's Live, which is news
+		s.renewer.ask(req.NodeID, clientv3.LeaseID(lease)) // a lease that is lost ends the node's Live, which is news
 	}
 	return out, ok
+}
+
+// quiet answers a heartbeat that brings no news and gets none; ok is false if there
+// are any. lease is that of the node.
+func (v *View) quiet(req *api.SyncRequest, threshold int, now time.Time) (out Synced, lease int64, ok bool) {
+	n, state, live := v.Nodes[req.NodeID], v.States[req.NodeID], v.Lives[req.NodeID]
+	if n == nil || n.Session != req.Session || state == nil || state.Session != req.Session || state.Seq > req.Seq ||
+		live == nil || live.Session != req.Session {
+		return out, 0, false
+	}
+	if (api.PartHashes{Facts: n.FactsHash, VMs: state.VMsHash, Images: state.ImagesHash, Tasks: state.TasksHash}) != req.Hashes {
+		return out, 0, false
+	}
+	for i := range state.VMs {
+		vm := &state.VMs[i]
+		if vm.Managed && (v.Instances[vm.Instance] == nil) != (vm.UnknownSince != 0) {
+			return out, 0, false
+		}
+	}
+	for _, i := range v.onNode[n.ID] {
+		if !i.Ended() && i.clone().observe(v, req, nil, now) == nil {
+			return out, 0, false
+		}
+	}
+	out.Settings = v.SettingsOf(n)
+	out.Assignments = v.assignments(n, req.Seq, threshold, now, false)
+	ok = out.Settings.Generation == req.SettingsGeneration && out.Assignments.Generation == req.AssignmentGeneration
+	return out, live.lease, ok
 }
 
 // CheckSession returns ErrUnknownNode or ErrSessionEnded unless session is the
@@ -172,68 +176,74 @@ func (s *Store) storeState(ctx context.Context, req *api.SyncRequest) (resync bo
 		defer admitted()
 	}
 	rev, err := s.decideAt(ctx, func(v *View, now time.Time) (*Change, bool, error) {
-		n := v.Nodes[req.NodeID]
-		if n == nil {
-			return nil, true, ErrUnknownNode
-		}
-		if n.Session != req.Session {
-			return nil, true, ErrSessionEnded
-		}
-		cur := v.States[req.NodeID]
-		next := State{}
-		if cur != nil {
-			next = *cur
-		}
-		if cur != nil && cur.Session == req.Session && cur.Seq > req.Seq {
-			return nil, true, errNoChange // a later sync overtook this one
-		}
-		sameSession := next.Session == req.Session
-		next.Session = req.Session
-		resync = false
-		if req.VMs != nil && next.VMsHash != req.Hashes.VMs {
-			next.VMs, next.VMsHash = stateVMs(*req.VMs), req.Hashes.VMs
-		}
-		if req.Images != nil {
-			next.Images, next.ImagesHash = *req.Images, req.Hashes.Images
-		}
-		if req.Tasks != nil {
-			next.Tasks, next.TasksHash = *req.Tasks, req.Hashes.Tasks
-		}
-		factsHash := n.FactsHash
-		if req.Facts != nil {
-			factsHash = req.Hashes.Facts
-		}
-		resync = next.VMsHash != req.Hashes.VMs || next.ImagesHash != req.Hashes.Images ||
-			next.TasksHash != req.Hashes.Tasks || factsHash != req.Hashes.Facts
-		flagged := v.flagUnknown(&next, cur, sameSession, req.Seq)
-		stateChanged := cur == nil || !sameSession || flagged || next.VMsHash != cur.VMsHash ||
-			next.ImagesHash != cur.ImagesHash || next.TasksHash != cur.TasksHash
-		factsChanged := factsHash != n.FactsHash
-		if !stateChanged && !factsChanged {
-			return nil, true, errNoChange
-		}
-		next.Seq, next.At = req.Seq, now
-		c := new(Change)
-		c.must(nodeRef(n.ID), n.rev) // a removed node must not come back half
-		if stateChanged {
-			rev := int64(0)
-			if cur != nil {
-				rev = cur.rev
-			}
-			c.must(stateRef(n.ID), rev)
-			c.put(stateRef(n.ID), next)
-		}
-		if factsChanged {
-			node := *n
-			node.Facts, node.FactsHash = *req.Facts, factsHash
-			c.put(nodeRef(n.ID), node)
-		}
-		return c, false, nil
+		return v.storeState(req, &resync, now)
 	})
 	if err != nil {
 		return false, err
 	}
 	return resync, s.WaitRevision(ctx, rev) // what follows looks at it
+}
+
+// storeState stores the parts of a heartbeat that differ from what is stored. It
+// sets resync if a part that differs was not sent.
+func (v *View) storeState(req *api.SyncRequest, resync *bool, now time.Time) (*Change, bool, error) {
+	n := v.Nodes[req.NodeID]
+	if n == nil {
+		return nil, true, ErrUnknownNode
+	}
+	if n.Session != req.Session {
+		return nil, true, ErrSessionEnded
+	}
+	cur := v.States[req.NodeID]
+	next := State{}
+	if cur != nil {
+		next = *cur
+	}
+	if cur != nil && cur.Session == req.Session && cur.Seq > req.Seq {
+		return nil, true, errNoChange // a later sync overtook this one
+	}
+	sameSession := next.Session == req.Session
+	next.Session = req.Session
+	*resync = false
+	if req.VMs != nil && next.VMsHash != req.Hashes.VMs {
+		next.VMs, next.VMsHash = stateVMs(*req.VMs), req.Hashes.VMs
+	}
+	if req.Images != nil {
+		next.Images, next.ImagesHash = *req.Images, req.Hashes.Images
+	}
+	if req.Tasks != nil {
+		next.Tasks, next.TasksHash = *req.Tasks, req.Hashes.Tasks
+	}
+	factsHash := n.FactsHash
+	if req.Facts != nil {
+		factsHash = req.Hashes.Facts
+	}
+	*resync = next.VMsHash != req.Hashes.VMs || next.ImagesHash != req.Hashes.Images ||
+		next.TasksHash != req.Hashes.Tasks || factsHash != req.Hashes.Facts
+	flagged := v.flagUnknown(&next, cur, sameSession, req.Seq)
+	stateChanged := cur == nil || !sameSession || flagged || next.VMsHash != cur.VMsHash ||
+		next.ImagesHash != cur.ImagesHash || next.TasksHash != cur.TasksHash
+	factsChanged := factsHash != n.FactsHash
+	if !stateChanged && !factsChanged {
+		return nil, true, errNoChange
+	}
+	next.Seq, next.At = req.Seq, now
+	c := new(Change)
+	c.must(nodeRef(n.ID), n.rev) // a removed node must not come back half
+	if stateChanged {
+		rev := int64(0)
+		if cur != nil {
+			rev = cur.rev
+		}
+		c.must(stateRef(n.ID), rev)
+		c.put(stateRef(n.ID), next)
+	}
+	if factsChanged {
+		node := *n
+		node.Facts, node.FactsHash = *req.Facts, factsHash
+		c.put(nodeRef(n.ID), node)
+	}
+	return c, false, nil
 }
 
 func stateVMs(vms []api.VMReport) []StateVM {
@@ -347,24 +357,9 @@ func hashed(a api.Assignments) string {
 // reconcile brings the instances on a node in line with what it says of its VMs
 // and tasks.
 func (s *Store) reconcile(ctx context.Context, req *api.SyncRequest) error {
-	infos := make(map[api.InstanceID]*api.VMReport)
-	if req.VMs != nil {
-		for i := range *req.VMs {
-			vm := &(*req.VMs)[i]
-			if vm.InstanceID != "" {
-				infos[vm.InstanceID] = vm
-			}
-		}
-	}
+	infos := vmsByInstance(req)
 	var changed []api.InstanceID
-	s.Read(func(v *View) {
-		now := s.now()
-		for id, i := range v.onNode[req.NodeID] {
-			if i.clone().observe(v, req, infos[id], now) == nil {
-				changed = append(changed, id)
-			}
-		}
-	})
+	s.Read(func(v *View) { changed = v.observedChanges(req, infos, s.now()) })
 	for _, id := range changed {
 		err := s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {
 			if i.Claim == nil || i.Claim.Node != req.NodeID {
@@ -378,6 +373,31 @@ func (s *Store) reconcile(ctx context.Context, req *api.SyncRequest) error {
 		}
 	}
 	return nil
+}
+
+// vmsByInstance returns the VMs that a heartbeat reports in full, by instance.
+func vmsByInstance(req *api.SyncRequest) map[api.InstanceID]*api.VMReport {
+	out := make(map[api.InstanceID]*api.VMReport)
+	if req.VMs != nil {
+		for i := range *req.VMs {
+			if vm := &(*req.VMs)[i]; vm.InstanceID != "" {
+				out[vm.InstanceID] = vm
+			}
+		}
+	}
+	return out
+}
+
+// observedChanges returns the instances on a node that are not in line with its
+// heartbeat.
+func (v *View) observedChanges(req *api.SyncRequest, vms map[api.InstanceID]*api.VMReport, now time.Time) []api.InstanceID {
+	var out []api.InstanceID
+	for id, i := range v.onNode[req.NodeID] {
+		if i.clone().observe(v, req, vms[id], now) == nil {
+			out = append(out, id)
+		}
+	}
+	return out
 }
 
 // observe takes what a node's sync says of the instance. vm is the full report

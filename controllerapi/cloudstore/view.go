@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"go.etcd.io/etcd/api/v3/mvccpb"
-	"go.etcd.io/etcd/client/v3"
 )
 
 // View is all watched state at one revision of etcd. It is valid only inside
@@ -64,7 +62,8 @@ type Changes struct {
 	Cluster bool
 	Nodes   map[api.NodeID]struct{} // their tasks, capacity, settings or liveness
 
-	clock *mvccpb.KeyValue // keyClock, if it moved
+	clock    *clockRecord // if it moved
+	clockRev int64
 }
 
 func (c *Changes) node(id api.NodeID) {
@@ -127,92 +126,150 @@ func byCreation(a, b *Instance) int {
 	return cmp.Or(cmp.Compare(a.created, b.created), strings.Compare(string(a.Public.InstanceID), string(b.Public.InstanceID)))
 }
 
-// apply brings one event into the view. It returns an error for a record that
-// does not decode; the view is then as before.
-func (v *View) apply(ev *clientv3.Event, ch *Changes) error {
-	key, kv := string(ev.Kv.Key), ev.Kv
-	if ev.Type == mvccpb.DELETE {
-		kv = nil
+// Version is when a record was made and written last, in revisions of etcd, and
+// with which lease it ends, 0 for none.
+type Version struct{ Created, Rev, Lease int64 }
+
+// new returns an empty record of the table, nil for a table that the view does not
+// have.
+func (t Table) new() any {
+	switch t {
+	case metaTable:
+		return new(Meta)
+	case clockTable:
+		return new(clockRecord)
+	case clusterTable:
+		return new(Cluster)
+	case macPoolTable:
+		return new(MACPool)
+	case instanceTable:
+		return new(Instance)
+	case nodeTable:
+		return new(Node)
+	case stateTable:
+		return new(State)
+	case liveTable:
+		return new(Live)
+	case ledgerTable:
+		return new(Ledger)
+	case groupTable:
+		return new(Group)
+	case memberTable:
+		return new(Members)
+	case imageTable:
+		return new(Image)
+	case jobTable:
+		return new(Job)
+	case jobNodeTable:
+		return new(JobNode)
+	case serverTable:
+		return new(Server)
+	case batchTable:
+		return new(largeBatch)
+	case loadTable:
+		return new(map[api.NodeID]api.NodeLoad)
+	case leaderTable:
+		return new(Leader)
+	case macTable:
+		return new(MAC)
+	case sizeTable:
+		return new(TemplateSize)
 	}
-	switch key {
-	case keyMeta:
-		return put(kv, &v.Meta, nil)
-	case keyClock:
-		if kv != nil {
-			v.clock = kv.ModRevision
-			ch.clock = kv
+	return nil
+}
+
+// apply brings a record that was written, or deleted when record is nil, into the
+// view, which keeps it. It notes in ch what that touches.
+func (v *View) apply(ref Ref, record any, at Version, ch *Changes) {
+	id := ref.ID
+	switch ref.Table {
+	case metaTable:
+		v.Meta, _ = record.(*Meta)
+	case clockTable:
+		if record != nil {
+			v.clock = at.Rev
+			ch.clock, ch.clockRev = record.(*clockRecord), at.Rev
 		}
-		return nil
-	case keyMACPool:
-		return put(kv, &v.MACPool, func(p *MACPool) { p.rev = kv.ModRevision })
-	case keyCluster:
+	case macPoolTable:
+		if v.MACPool, _ = record.(*MACPool); v.MACPool != nil {
+			v.MACPool.rev = at.Rev
+		}
+	case clusterTable:
 		ch.Cluster = true
-		return put(kv, &v.Cluster, func(c *Cluster) { c.rev = kv.ModRevision })
-	}
-	slash := strings.IndexByte(key[len(watched):], '/')
-	if slash < 0 {
-		return nil // of a newer version of ours
-	}
-	dir, id := key[:len(watched)+slash+1], key[len(watched)+slash+1:]
-	switch dir {
-	case dirInstance:
-		return v.applyInstance(api.InstanceID(id), kv, ch)
-	case dirNode:
+		if v.Cluster, _ = record.(*Cluster); v.Cluster != nil {
+			v.Cluster.rev = at.Rev
+		}
+	case instanceTable:
+		next, _ := record.(*Instance)
+		if next != nil {
+			next.rev, next.created = at.Rev, at.Created
+		}
+		v.applyInstance(api.InstanceID(id), next, ch)
+	case nodeTable:
 		ch.node(api.NodeID(id))
-		if kv == nil {
+		if record == nil {
 			delete(v.Loads, api.NodeID(id))
 			delete(v.told, api.NodeID(id))
 		} else {
 			v.told[api.NodeID(id)] = new(toldSettings)
 		}
-		return set(v.Nodes, api.NodeID(id), kv, func(n *Node) { n.rev = kv.ModRevision })
-	case dirState:
+		set(v.Nodes, api.NodeID(id), record, func(n *Node) { n.rev = at.Rev })
+	case stateTable:
 		ch.node(api.NodeID(id))
-		return set(v.States, api.NodeID(id), kv, func(s *State) { s.rev = kv.ModRevision })
-	case dirLive:
+		set(v.States, api.NodeID(id), record, func(s *State) { s.rev = at.Rev })
+	case liveTable:
 		ch.node(api.NodeID(id))
-		return set(v.Lives, api.NodeID(id), kv, func(l *Live) { l.rev, l.lease = kv.ModRevision, kv.Lease })
-	case dirLedger:
+		set(v.Lives, api.NodeID(id), record, func(l *Live) { l.rev, l.lease = at.Rev, at.Lease })
+	case ledgerTable:
 		ch.node(api.NodeID(id))
-		return set(v.Ledgers, api.NodeID(id), kv, func(l *Ledger) { l.rev = kv.ModRevision })
-	case dirServer:
+		set(v.Ledgers, api.NodeID(id), record, func(l *Ledger) { l.rev = at.Rev })
+	case serverTable:
 		ch.Cluster = true
 		delete(v.leases, id)
-		return set(v.Servers, id, kv, func(*Server) { v.leases[id] = kv.Lease })
-	case dirLeader:
-		return set(v.Leaders, id, kv, nil)
-	case dirGroup:
+		set(v.Servers, id, record, func(*Server) { v.leases[id] = at.Lease })
+	case leaderTable:
+		set(v.Leaders, id, record, func(*Leader) {})
+	case groupTable:
 		ch.Queue = true
-		return set(v.Groups, api.GroupID(id), kv, func(g *Group) { g.rev = kv.ModRevision })
-	case dirMember:
-		return v.applyMembers(api.GroupID(id), kv, ch)
-	case dirImage:
+		set(v.Groups, api.GroupID(id), record, func(g *Group) { g.rev = at.Rev })
+	case memberTable:
+		next, _ := record.(*Members)
+		if next != nil {
+			next.rev = at.Rev
+		}
+		v.applyMembers(api.GroupID(id), next, ch)
+	case imageTable:
 		if img := v.Images[id]; img != nil {
 			ch.node(img.Node)
 		}
-		return set(v.Images, id, kv, func(i *Image) { i.rev = kv.ModRevision; ch.node(i.Node) })
-	case dirJob:
-		return set(v.Jobs, id, kv, func(j *Job) { j.rev = kv.ModRevision; j.index(ch) })
-	case dirJobNode:
-		return v.applyJobNode(id, kv, ch)
-	case dirLoad:
-		return v.applyLoads(kv)
-	case dirBatch:
-		return set(v.batches, id, kv, func(b *largeBatch) { b.rev = kv.ModRevision })
-	case dirSize:
+		set(v.Images, id, record, func(i *Image) { i.rev = at.Rev; ch.node(i.Node) })
+	case jobTable:
+		set(v.Jobs, id, record, func(j *Job) { j.rev = at.Rev; j.index(ch) })
+	case jobNodeTable:
+		next, _ := record.(*JobNode)
+		if next != nil {
+			next.rev = at.Rev
+		}
+		v.applyJobNode(id, next, ch)
+	case loadTable:
+		if loads, _ := record.(*map[api.NodeID]api.NodeLoad); loads != nil {
+			maps.Copy(v.Loads, *loads)
+		}
+	case batchTable:
+		set(v.batches, id, record, func(b *largeBatch) { b.rev = at.Rev })
+	case sizeTable:
 		ch.Queue = true
-		return set(v.Sizes, api.TemplateID(id), kv, func(s *TemplateSize) { s.rev = kv.ModRevision })
-	case dirMAC:
-		return set(v.MACs, id, kv, func(m *MAC) { m.rev = kv.ModRevision })
+		set(v.Sizes, api.TemplateID(id), record, func(s *TemplateSize) { s.rev = at.Rev })
+	case macTable:
+		set(v.MACs, id, record, func(m *MAC) { m.rev = at.Rev })
 	}
-	return nil
 }
 
 // applyMembers keeps the index of groups by node.
-func (v *View) applyMembers(id api.GroupID, kv *mvccpb.KeyValue, ch *Changes) error {
+func (v *View) applyMembers(id api.GroupID, next *Members, ch *Changes) {
 	prev := v.Members[id]
-	if err := set(v.Members, id, kv, func(m *Members) { m.rev = kv.ModRevision }); err != nil {
-		return err
+	if v.Members[id] = next; next == nil {
+		delete(v.Members, id)
 	}
 	ch.Queue = true
 	if prev != nil {
@@ -224,14 +281,13 @@ func (v *View) applyMembers(id api.GroupID, kv *mvccpb.KeyValue, ch *Changes) er
 			}
 		}
 	}
-	if next := v.Members[id]; next != nil {
+	if next != nil {
 		for _, n := range next.Nodes {
 			v.regroup(n, ch)
 			v.memberOf[n] = append(slices.Clone(v.memberOf[n]), id)
 			slices.Sort(v.memberOf[n])
 		}
 	}
-	return nil
 }
 
 func (v *View) regroup(n api.NodeID, ch *Changes) {
@@ -241,7 +297,7 @@ func (v *View) regroup(n api.NodeID, ch *Changes) {
 	}
 }
 
-func (v *View) applyJobNode(id string, kv *mvccpb.KeyValue, ch *Changes) error {
+func (v *View) applyJobNode(id string, next *JobNode, ch *Changes) {
 	job, node, _ := strings.Cut(id, "/")
 	ch.node(api.NodeID(node))
 	nodes := v.jobNodes[job]
@@ -249,22 +305,15 @@ func (v *View) applyJobNode(id string, kv *mvccpb.KeyValue, ch *Changes) error {
 		nodes = make(map[api.NodeID]*JobNode)
 		v.jobNodes[job] = nodes
 	}
-	err := set(nodes, api.NodeID(node), kv, func(j *JobNode) { j.rev = kv.ModRevision })
+	if nodes[api.NodeID(node)] = next; next == nil {
+		delete(nodes, api.NodeID(node))
+	}
 	if len(nodes) == 0 {
 		delete(v.jobNodes, job)
 	}
-	return err
 }
 
-func (v *View) applyInstance(id api.InstanceID, kv *mvccpb.KeyValue, ch *Changes) error {
-	var next *Instance
-	if kv != nil {
-		next = new(Instance)
-		if err := json.Unmarshal(kv.Value, next); err != nil {
-			return err
-		}
-		next.rev, next.created = kv.ModRevision, kv.CreateRevision
-	}
+func (v *View) applyInstance(id api.InstanceID, next *Instance, ch *Changes) {
 	prev := v.Instances[id]
 	if prev != nil {
 		delete(v.pending, id)
@@ -279,7 +328,7 @@ func (v *View) applyInstance(id api.InstanceID, kv *mvccpb.KeyValue, ch *Changes
 	v.reorder(prev, next)
 	if next == nil {
 		delete(v.Instances, id)
-		return nil
+		return
 	}
 	v.Instances[id] = next
 	if next.Pending() {
@@ -293,7 +342,6 @@ func (v *View) applyInstance(id api.InstanceID, kv *mvccpb.KeyValue, ch *Changes
 		}
 		v.onNode[next.Claim.Node][id] = next
 	}
-	return nil
 }
 
 // reorder keeps order when prev becomes next. Creation times never change.
@@ -325,35 +373,15 @@ func (v *View) sort() {
 	slices.SortFunc(v.order, byCreation)
 }
 
-// put decodes kv into *dst, or clears it when kv is nil.
-func put[T any](kv *mvccpb.KeyValue, dst **T, fill func(*T)) error {
-	if kv == nil {
-		*dst = nil
-		return nil
-	}
-	val := new(T)
-	if err := json.Unmarshal(kv.Value, val); err != nil {
-		return err
-	}
-	if fill != nil {
-		fill(val)
-	}
-	*dst = val
-	return nil
-}
-
-// set decodes kv into m[id], or deletes it when kv is nil.
-func set[K comparable, T any](m map[K]*T, id K, kv *mvccpb.KeyValue, fill func(*T)) error {
-	var val *T
-	if err := put(kv, &val, fill); err != nil {
-		return err
-	}
+// set puts a record into m[id], or deletes it when record is nil.
+func set[K comparable, T any](m map[K]*T, id K, record any, fill func(*T)) {
+	val, _ := record.(*T)
 	if val == nil {
 		delete(m, id)
-	} else {
-		m[id] = val
+		return
 	}
-	return nil
+	fill(val)
+	m[id] = val
 }
 
 // lazyJSON is an encoding that is made when it is first asked for.

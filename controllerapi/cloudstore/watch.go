@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"go.etcd.io/etcd/client/v3"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 )
 
@@ -72,7 +71,7 @@ func (s *Store) load(ctx context.Context) error {
 	view := newView()
 	var rev int64
 	var of origin
-	var clock *mvccpb.KeyValue
+	var ch Changes // all is new; only the clock is looked at
 	next, end := watched, clientv3.GetPrefixRangeEnd(watched)
 	for {
 		opts := []clientv3.OpOption{clientv3.WithRange(end), clientv3.WithLimit(pageSize)}
@@ -91,13 +90,9 @@ func (s *Store) load(ctx context.Context) error {
 		if page := originOf(resp); page.meta != "" {
 			of = page
 		}
-		var ch Changes
 		for _, kv := range resp.Kvs {
-			if err := view.apply(&clientv3.Event{Type: clientv3.EventTypePut, Kv: kv}, &ch); err != nil {
+			if err := apply(view, &clientv3.Event{Type: clientv3.EventTypePut, Kv: kv}, &ch); err != nil {
 				s.log.Error("record skipped: it does not decode", zap.ByteString("key", kv.Key), zap.Error(err))
-			}
-			if ch.clock != nil {
-				clock = ch.clock
 			}
 		}
 		if !resp.More {
@@ -109,7 +104,7 @@ func (s *Store) load(ctx context.Context) error {
 		return fmt.Errorf("etcd does not hold the cloud %s any more: restore a snapshot, or restart the controllers to begin a new cloud", known)
 	}
 	view.sort()
-	ch := Changes{Queue: true, Cluster: true}
+	ch.Queue, ch.Cluster = true, true
 	for id := range view.Nodes {
 		ch.node(id)
 	}
@@ -123,9 +118,7 @@ func (s *Store) load(ctx context.Context) error {
 	view.ages = s.ages
 	s.view, s.of = view, of
 	now := s.now()
-	if clock != nil {
-		s.ages.clock(clock, now)
-	}
+	s.ages.clock(ch.clock, ch.clockRev, now)
 	s.advanceLocked(rev)
 	s.mu.Unlock()
 	s.changed(ch)
@@ -188,7 +181,7 @@ func (s *Store) applyEvents(resp *clientv3.WatchResponse) {
 	var ch Changes
 	s.mu.Lock()
 	for _, ev := range resp.Events {
-		if err := s.view.apply(ev, &ch); err != nil {
+		if err := apply(s.view, ev, &ch); err != nil {
 			s.log.Error("record skipped: it does not decode", zap.ByteString("key", ev.Kv.Key), zap.Error(err))
 		}
 	}
@@ -199,9 +192,7 @@ func (s *Store) applyEvents(resp *clientv3.WatchResponse) {
 	case resp.IsProgressNotify():
 		s.advanceLocked(resp.Header.Revision)
 	}
-	if ch.clock != nil {
-		s.ages.clock(ch.clock, s.now())
-	}
+	s.ages.clock(ch.clock, ch.clockRev, s.now())
 	s.mu.Unlock()
 	s.changed(ch)
 }
