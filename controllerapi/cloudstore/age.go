@@ -13,22 +13,22 @@ import (
 // the cloud began, so that a Store that starts knows the age of old records.
 // Stamps in records are for people.
 
-// ages notes when this Store saw revisions. It is guarded by Store.mu.
-type ages struct {
+// Ages notes when this Store saw revisions. It is guarded by Store.mu.
+type Ages struct {
 	marks []mark // both fields ascend
 	// up is how old the cloud was when the clock's record was written, which this Store saw at
 	// upAt; the zero time means that no keeper of this version has written it.
 	up   time.Duration
 	upAt time.Time
-	// offset is Config.ClockOffset, and what Advance added.
-	offset atomic.Int64
+	// Offset is Config.ClockOffset, and what Advance added.
+	Offset atomic.Int64
 }
 
-// reset forgets what is of another etcd.
-func (a *ages) reset() { a.marks, a.up, a.upAt = nil, 0, time.Time{} }
+// Reset forgets what is of another etcd.
+func (a *Ages) Reset() { a.marks, a.up, a.upAt = nil, 0, time.Time{} }
 
 // Now is this machine's clock: for stamps, and for the ages of what this Store saw.
-func (v *View) Now() time.Time { return time.Now().UTC().Add(time.Duration(v.ages.offset.Load())) }
+func (v *View) Now() time.Time { return time.Now().UTC().Add(time.Duration(v.Ages.Offset.Load())) }
 
 // mark says that all revisions up to rev had happened at the time at.
 type mark struct {
@@ -36,13 +36,13 @@ type mark struct {
 	at  time.Time
 }
 
-// note takes in that rev is the newest revision now. Marks that are closer to
+// Note takes in that rev is the newest revision now. Marks that are closer to
 // another than a sixteenth of their age, or a second, are dropped: an age may be
 // told too low by that.
-func (a *ages) note(rev int64, now time.Time) {
+func (a *Ages) Note(rev int64, now time.Time) {
 	n := len(a.marks)
 	if n > 0 && rev < a.marks[n-1].rev { // another history: a restore of etcd
-		a.reset()
+		a.Reset()
 		n = 0
 	}
 	if n > 0 && rev == a.marks[n-1].rev {
@@ -67,9 +67,9 @@ func thin(marks []mark, now time.Time, least time.Duration) []mark {
 	return kept
 }
 
-// seen returns when this Store knew first that rev had happened; the zero time
+// Seen returns when this Store knew first that rev had happened; the zero time
 // means that it does not know yet.
-func (a *ages) seen(rev int64) time.Time {
+func (a *Ages) Seen(rev int64) time.Time {
 	i, _ := slices.BinarySearchFunc(a.marks, rev, func(m mark, rev int64) int {
 		switch {
 		case m.rev < rev:
@@ -85,14 +85,14 @@ func (a *ages) seen(rev int64) time.Time {
 	return a.marks[i].at
 }
 
-// clockRecord is the clock's record.
-type clockRecord struct {
+// FenceRecord is the clock's record.
+type FenceRecord struct {
 	At    time.Time     `json:"at"`    // for people
 	Up    time.Duration `json:"up"`    // how long the cloud has had a keeper
-	Marks []clockMark   `json:"marks"` // up to longestAge ago
+	Marks []FenceMark   `json:"marks"` // up to longestAge ago
 }
 
-type clockMark struct {
+type FenceMark struct {
 	Rev int64         `json:"rev"`
 	Up  time.Duration `json:"up"`
 }
@@ -103,7 +103,7 @@ const longestAge = 26 * time.Hour
 // clock takes in the clock's record, which was written at rev; nil is none. A Store
 // that has no marks of its own gets the ages that the keeper knew: at least, for it
 // may have been stopped since.
-func (a *ages) clock(rec *clockRecord, rev int64, now time.Time) {
+func (a *Ages) Adopt(rec *FenceRecord, rev int64, now time.Time) {
 	if rec == nil {
 		return
 	}
@@ -118,30 +118,30 @@ func (a *ages) clock(rec *clockRecord, rev int64, now time.Time) {
 	}
 }
 
-// uptime returns how old the cloud is. Stores agree on it but for a moment.
-func (a *ages) uptime(now time.Time) (time.Duration, bool) {
+// Uptime returns how old the cloud is. Stores agree on it but for a moment.
+func (a *Ages) Uptime(now time.Time) (time.Duration, bool) {
 	if a.upAt.IsZero() {
 		return 0, false
 	}
 	return a.up + now.Sub(a.upAt), true
 }
 
-// record returns what the keeper writes to the clock's record.
-func (a *ages) record(now time.Time) clockRecord {
-	up, _ := a.uptime(now)
-	rec := clockRecord{At: now, Up: up, Marks: []clockMark{}}
+// Record returns what the keeper writes to the clock's record.
+func (a *Ages) Record(now time.Time) FenceRecord {
+	up, _ := a.Uptime(now)
+	rec := FenceRecord{At: now, Up: up, Marks: []FenceMark{}}
 	for _, m := range thin(slices.Clone(a.marks), now, time.Minute) {
 		if age := now.Sub(m.at); age < longestAge {
-			rec.Marks = append(rec.Marks, clockMark{m.rev, rec.Up - age})
+			rec.Marks = append(rec.Marks, FenceMark{m.rev, rec.Up - age})
 		}
 	}
 	return rec
 }
 
-// age returns how long ago a revision was, as far as this Store knows: never
+// Age returns how long ago a revision was, as far as this Store knows: never
 // more than is true. now is this Store's.
-func (v *View) age(rev int64, now time.Time) time.Duration {
-	at := v.ages.seen(rev)
+func (v *View) Age(rev int64, now time.Time) time.Duration {
+	at := v.Ages.Seen(rev)
 	if at.IsZero() {
 		return 0
 	}
@@ -149,7 +149,7 @@ func (v *View) age(rev int64, now time.Time) time.Duration {
 }
 
 // AgeOf returns how long an instance has been as it is.
-func (v *View) AgeOf(i *Instance, now time.Time) time.Duration { return v.age(i.rev, now) }
+func (v *View) AgeOf(i *Instance, now time.Time) time.Duration { return v.Age(i.Rev, now) }
 
 // orRev is the revision of a moment, or that of its record where the moment was
 // written by a version that kept none.

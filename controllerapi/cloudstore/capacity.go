@@ -40,7 +40,7 @@ func (v *View) Capacity(n *Node) (total, used schedule.Size) {
 		total.VMs = min(total.VMs, armVMLimit)
 	}
 	// What the node says runs, managed or not, and what was given to it since.
-	state := v.States[n.ID]
+	state := v.Reports[n.ID]
 	counted := make(map[api.InstanceID]bool)
 	if state != nil {
 		for _, vm := range state.VMs {
@@ -80,7 +80,7 @@ func (v *View) ScheduleNode(n *Node) *schedule.Node {
 	for _, g := range v.GroupsOf(n.ID) {
 		out.Groups = append(out.Groups, string(g))
 	}
-	if state := v.States[n.ID]; state != nil {
+	if state := v.Reports[n.ID]; state != nil {
 		out.Images = make(map[schedule.Image]bool, len(state.Images))
 		for _, img := range state.Images {
 			out.Images[schedule.Image{Template: string(img.UUID), Tag: img.Tag}] = true
@@ -108,7 +108,7 @@ func (v *View) ScheduleNode(n *Node) *schedule.Node {
 
 // Accepting reports whether the node takes start tasks.
 func (v *View) Accepting(n *Node) bool {
-	return v.Lives[n.ID] != nil && n.Facts.LicenseValid && !n.Settings.DrainMode && !v.Updating(n.ID)
+	return v.Leases[n.ID] != nil && n.Facts.LicenseValid && !n.Settings.DrainMode && !v.Updating(n.ID)
 }
 
 // ScheduleTask returns a pending instance as placement sees it. The caller must
@@ -119,7 +119,7 @@ func (v *View) ScheduleTask(i *Instance) *schedule.Task {
 		return t
 	}
 	t := &schedule.Task{
-		ID: string(i.Public.InstanceID), Priority: i.Priority, Created: v.ages.seen(i.created), Order: i.created,
+		ID: string(i.Public.InstanceID), Priority: i.Priority, Created: v.Ages.Seen(i.Created), Order: i.Created,
 		Image: schedule.Image{Template: string(i.Template.ID), Tag: i.Template.Tag},
 		Arch:  i.Public.Arch, Node: string(i.PinNode), USB: i.Public.USBDevice, Need: need,
 		Groups: v.groupChain(i.Public.GroupID),
@@ -133,7 +133,7 @@ func (v *View) ScheduleTask(i *Instance) *schedule.Task {
 			t.Avoid = make(map[string]time.Time)
 			times = make(map[api.NodeID]int)
 		}
-		t.Avoid[string(a.Node)] = v.ages.seen(orRev(a.Rev, i.rev)).Add(min(avoidFor<<times[a.Node], maxAvoidFor))
+		t.Avoid[string(a.Node)] = v.Ages.Seen(orRev(a.Rev, i.Rev)).Add(min(avoidFor<<times[a.Node], maxAvoidFor))
 		times[a.Node]++
 	}
 	if i.Public.GroupID == "" { // else the groups' fallbacks may change
@@ -145,7 +145,7 @@ func (v *View) ScheduleTask(i *Instance) *schedule.Task {
 // NodeState returns the documented word for a node's condition.
 func (v *View) NodeState(n *Node) api.NodeState {
 	switch {
-	case v.Lives[n.ID] == nil:
+	case v.Leases[n.ID] == nil:
 		return api.NodeOffline
 	case !n.Facts.LicenseValid:
 		return api.NodeInactive
@@ -165,7 +165,7 @@ func (v *View) unhealthy(n *Node) bool {
 	if total.VMs == 0 || used.VMs < total.VMs {
 		return false
 	}
-	state := v.States[n.ID]
+	state := v.Reports[n.ID]
 	if state == nil || len(state.VMs) < total.VMs {
 		return false // the VMs are being made
 	}
@@ -180,11 +180,11 @@ func (v *View) unhealthy(n *Node) bool {
 // Updating reports whether the node replaces its agent: it has begun to, and has
 // not been at it for too long.
 func (v *View) Updating(id api.NodeID) bool {
-	for job, j := range v.Jobs {
+	for job, j := range v.Rollouts {
 		if j.Kind != api.TaskUpgrade || !j.nodes[id] {
 			continue
 		}
-		if at := v.jobNodes[job][id]; at != nil && !at.Ended() && v.age(orRev(at.BegunRev, at.rev), v.Now()) < upgradeLimit {
+		if at := v.rolloutNodes[job][id]; at != nil && !at.Ended() && v.Age(orRev(at.BegunRev, at.Rev), v.Now()) < upgradeLimit {
 			return true
 		}
 	}

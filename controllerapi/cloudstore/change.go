@@ -9,31 +9,31 @@ type Table string
 
 // The tables. Those of the first group hold one record, without an id.
 const (
-	metaTable    Table = "meta"
-	clockTable   Table = "clock"
-	clusterTable Table = "cluster"
-	macPoolTable Table = "macpool"
+	MetaTable    Table = "meta"
+	FenceTable   Table = "clock"
+	ClusterTable Table = "cluster"
+	MACPoolTable Table = "macpool"
 
-	instanceTable Table = "instance"
-	nodeTable     Table = "node"
-	stateTable    Table = "state"
-	liveTable     Table = "live"
-	ledgerTable   Table = "ledger"
-	groupTable    Table = "group"
-	memberTable   Table = "member"
-	imageTable    Table = "image"
-	jobTable      Table = "job"
-	jobNodeTable  Table = "jobnode" // the id is <job>/<node>
-	serverTable   Table = "server"  // the id is <announcer>/<kind>/<id>
-	batchTable    Table = "batch"
-	loadTable     Table = "load"
-	leaderTable   Table = "leader"
-	macTable      Table = "mac"
-	sizeTable     Table = "size"
+	InstanceTable    Table = "instance"
+	NodeTable        Table = "node"
+	NodeReportTable  Table = "state"
+	NodeLeaseTable   Table = "live"
+	HandoutLogTable  Table = "ledger"
+	GroupTable       Table = "group"
+	MemberTable      Table = "member"
+	ImageTable       Table = "image"
+	RolloutTable     Table = "job"
+	RolloutNodeTable Table = "jobnode" // the id is <job>/<node>
+	ServerTable      Table = "server"  // the id is <announcer>/<kind>/<id>
+	LargeStartTable  Table = "batch"
+	LoadTable        Table = "load"
+	LeaderTable      Table = "leader"
+	MACTable         Table = "mac"
+	SizeTable        Table = "size"
 
 	// These are not in the view; they are read when they are needed.
-	requestTable Table = "request"
-	outputTable  Table = "output" // the id is <instance or image>/<stdout or stderr>
+	RequestTable Table = "request"
+	OutputTable  Table = "output" // the id is <instance or image>/<stdout or stderr>
 )
 
 // Ref names a record.
@@ -42,34 +42,34 @@ type Ref struct {
 	ID    string
 }
 
-func instanceRef(id api.InstanceID) Ref { return Ref{instanceTable, string(id)} }
-func nodeRef(id api.NodeID) Ref         { return Ref{nodeTable, string(id)} }
-func stateRef(id api.NodeID) Ref        { return Ref{stateTable, string(id)} }
-func liveRef(id api.NodeID) Ref         { return Ref{liveTable, string(id)} }
-func ledgerRef(id api.NodeID) Ref       { return Ref{ledgerTable, string(id)} }
-func groupRef(id api.GroupID) Ref       { return Ref{groupTable, string(id)} }
-func memberRef(id api.GroupID) Ref      { return Ref{memberTable, string(id)} }
-func imageRef(id string) Ref            { return Ref{imageTable, id} }
-func jobRef(id string) Ref              { return Ref{jobTable, id} }
-func serverRef(id string) Ref           { return Ref{serverTable, id} }
-func batchRef(id string) Ref            { return Ref{batchTable, id} }
-func requestRef(id string) Ref          { return Ref{requestTable, id} }
-func leaderRef(duty string) Ref         { return Ref{leaderTable, duty} }
-func loadRef(store string) Ref          { return Ref{loadTable, store} }
-func macRef(addr string) Ref            { return Ref{macTable, addr} }
-func sizeRef(id api.TemplateID) Ref     { return Ref{sizeTable, string(id)} }
-func outputRef(id, which string) Ref    { return Ref{outputTable, id + "/" + which} }
+func InstanceRef(id api.InstanceID) Ref { return Ref{InstanceTable, string(id)} }
+func NodeRef(id api.NodeID) Ref         { return Ref{NodeTable, string(id)} }
+func NodeReportRef(id api.NodeID) Ref   { return Ref{NodeReportTable, string(id)} }
+func NodeLeaseRef(id api.NodeID) Ref    { return Ref{NodeLeaseTable, string(id)} }
+func HandoutLogRef(id api.NodeID) Ref   { return Ref{HandoutLogTable, string(id)} }
+func GroupRef(id api.GroupID) Ref       { return Ref{GroupTable, string(id)} }
+func MemberRef(id api.GroupID) Ref      { return Ref{MemberTable, string(id)} }
+func ImageRef(id string) Ref            { return Ref{ImageTable, id} }
+func RolloutRef(id string) Ref          { return Ref{RolloutTable, id} }
+func ServerRef(id string) Ref           { return Ref{ServerTable, id} }
+func LargeStartRef(id string) Ref       { return Ref{LargeStartTable, id} }
+func RequestRef(id string) Ref          { return Ref{RequestTable, id} }
+func LeaderRef(duty string) Ref         { return Ref{LeaderTable, duty} }
+func LoadRef(store string) Ref          { return Ref{LoadTable, store} }
+func MACRef(addr string) Ref            { return Ref{MACTable, addr} }
+func SizeRef(id api.TemplateID) Ref     { return Ref{SizeTable, string(id)} }
+func OutputRef(id, which string) Ref    { return Ref{OutputTable, id + "/" + which} }
 
-func jobNodeRef(job string, node api.NodeID) Ref {
-	return Ref{jobNodeTable, job + "/" + string(node)}
+func RolloutNodeRef(job string, node api.NodeID) Ref {
+	return Ref{RolloutNodeTable, job + "/" + string(node)}
 }
 
 // The records that are alone in their table.
 var (
-	metaRef    = Ref{Table: metaTable}
-	clockRef   = Ref{Table: clockTable}
-	clusterRef = Ref{Table: clusterTable}
-	macPoolRef = Ref{Table: macPoolTable}
+	MetaRef    = Ref{Table: MetaTable}
+	FenceRef   = Ref{Table: FenceTable}
+	ClusterRef = Ref{Table: ClusterTable}
+	MACPoolRef = Ref{Table: MACPoolTable}
 )
 
 // maxOps is how many records a Change may write, and compare.
@@ -106,23 +106,23 @@ type Op struct {
 	Lease  int64 // with which the record ends, 0 for none
 }
 
-// must requires that a record is still as it was at rev; 0 means absent.
-func (c *Change) must(ref Ref, rev int64) { c.Musts = append(c.Musts, Must{ref, rev}) }
+// Must requires that a record is still as it was at rev; 0 means absent.
+func (c *Change) Must(ref Ref, rev int64) { c.Musts = append(c.Musts, Must{ref, rev}) }
 
-// settled requires that no record of the table was written after rev.
-func (c *Change) settled(table Table, rev int64) { c.Settled = append(c.Settled, Settled{table, rev}) }
+// Settle requires that no record of the table was written after rev.
+func (c *Change) Settle(table Table, rev int64) { c.Settled = append(c.Settled, Settled{table, rev}) }
 
-// put writes a record.
-func (c *Change) put(ref Ref, record any) { c.Ops = append(c.Ops, Op{Ref: ref, Record: record}) }
+// Put writes a record.
+func (c *Change) Put(ref Ref, record any) { c.Ops = append(c.Ops, Op{Ref: ref, Record: record}) }
 
-// putLeased writes a record that ends with a lease.
-func (c *Change) putLeased(ref Ref, record any, lease int64) {
+// PutLeased writes a record that ends with a lease.
+func (c *Change) PutLeased(ref Ref, record any, lease int64) {
 	c.Ops = append(c.Ops, Op{Ref: ref, Record: record, Lease: lease})
 }
 
-func (c *Change) delete(ref Ref) { c.Ops = append(c.Ops, Op{Ref: ref}) }
+func (c *Change) Delete(ref Ref) { c.Ops = append(c.Ops, Op{Ref: ref}) }
 
-// tooLarge reports whether the change does not fit into one transaction.
-func (c *Change) tooLarge() bool {
+// TooLarge reports whether the change does not fit into one transaction.
+func (c *Change) TooLarge() bool {
 	return len(c.Ops) > maxOps || len(c.Musts)+len(c.Settled) > maxOps
 }

@@ -28,12 +28,12 @@ const (
 type announcement struct {
 	mu      sync.Mutex
 	servers []Server // guarded by mu
-	kick    chan struct{}
+	wakeUp  chan struct{}
 }
 
-func (a *announcement) poke() {
+func (a *announcement) wake() {
 	select {
-	case a.kick <- struct{}{}:
+	case a.wakeUp <- struct{}{}:
 	default:
 	}
 }
@@ -44,7 +44,7 @@ func (s *Store) Announce(servers []Server) {
 	s.announce.mu.Lock()
 	s.announce.servers = slices.Clone(servers)
 	s.announce.mu.Unlock()
-	s.announce.poke()
+	s.announce.wake()
 }
 
 // AnnounceNow is Announce that returns when the cloud's lists show it.
@@ -78,10 +78,10 @@ func (s *Store) bootstrap(ctx context.Context) error {
 			return fmt.Errorf("etcd is empty, but the cloud %s is configured: its data is lost; restore a snapshot, or leave the cloud id out to begin a new cloud", s.cfg.CloudID)
 		}
 		c := new(Change)
-		c.must(metaRef, 0)
+		c.Must(MetaRef, 0)
 		meta := Meta{CloudID: uuid.NewString(), Created: time.Now().UTC(), Schema: 1}
-		c.put(metaRef, meta)
-		c.put(clockRef, clockRecord{At: meta.Created, Marks: []clockMark{}})
+		c.Put(MetaRef, meta)
+		c.Put(FenceRef, FenceRecord{At: meta.Created, Marks: []FenceMark{}})
 		if _, err := s.commit(ctx, c); err == nil {
 			s.log.Warn("etcd was empty: a new cloud begins", zap.String("cloud_id", meta.CloudID))
 		} else if !errors.Is(err, errConflict) {
@@ -120,7 +120,7 @@ func (s *Store) holdLease(ctx context.Context) error {
 			s.withdraw(lease)
 		}
 	}()
-	s.announce.poke()
+	s.announce.wake()
 	renew := time.NewTicker(s.cfg.ServerLease / 4)
 	defer renew.Stop()
 	renewed := time.Now()
@@ -138,10 +138,10 @@ func (s *Store) holdLease(ctx context.Context) error {
 			case !errors.Is(err, ErrUnavailable) || time.Since(renewed) > s.cfg.ServerLease:
 				return fmt.Errorf("renew lease: %w", err)
 			}
-		case <-s.announce.kick:
+		case <-s.announce.wakeUp:
 			if err := s.writeAnnouncement(ctx); err != nil && ctx.Err() == nil {
 				s.log.Warn("announcement not written yet", zap.Error(err))
-				time.AfterFunc(time.Second, s.announce.poke)
+				time.AfterFunc(time.Second, s.announce.wake)
 			}
 		}
 	}
@@ -154,15 +154,15 @@ func (s *Store) writeAnnouncement(ctx context.Context) error {
 		s.announce.mu.Lock()
 		own := slices.Clone(s.announce.servers)
 		s.announce.mu.Unlock()
-		return v.announce(s.cfg.ID, own, s.lease.Load())
+		return v.Announce(s.cfg.ID, own, s.lease.Load())
 	})
 }
 
-// announce makes the announcements of one announcer what own is, for as long as
+// Announce makes the announcements of one announcer what own is, for as long as
 // its lease lasts, and the lists what is announced then, with a new generation.
-func (v *View) announce(announcer string, own []Server, lease int64) (*Change, bool, error) {
+func (v *View) Announce(announcer string, own []Server, lease int64) (*Change, bool, error) {
 	if lease == 0 || v.Meta == nil {
-		return nil, true, errNoChange
+		return nil, true, ErrNoChange
 	}
 	c := new(Change)
 	all := maps.Clone(v.Servers)
@@ -171,14 +171,14 @@ func (v *View) announce(announcer string, own []Server, lease int64) (*Change, b
 	for _, srv := range own {
 		id := mine + srv.Kind + "/" + srv.ID
 		keep[id] = true
-		if cur := v.Servers[id]; cur == nil || api.HashPart(cur) != api.HashPart(srv) || v.leases[id] != lease {
-			c.putLeased(serverRef(id), srv, lease)
+		if cur := v.Servers[id]; cur == nil || api.HashPart(cur) != api.HashPart(srv) || v.serverLeases[id] != lease {
+			c.PutLeased(ServerRef(id), srv, lease)
 		}
 		all[id] = &srv
 	}
 	for id := range v.Servers {
 		if strings.HasPrefix(id, mine) && !keep[id] {
-			c.delete(serverRef(id))
+			c.Delete(ServerRef(id))
 			delete(all, id)
 		}
 	}
@@ -189,12 +189,12 @@ func (v *View) announce(announcer string, own []Server, lease int64) (*Change, b
 	}
 	if v.Cluster == nil || api.HashPart(lists) != api.HashPart(v.Cluster.Cluster) {
 		lists.Generation++
-		c.put(clusterRef, lists)
+		c.Put(ClusterRef, lists)
 	}
 	if len(c.Ops) == 0 {
-		return nil, true, errNoChange
+		return nil, true, ErrNoChange
 	}
-	c.must(clusterRef, rev)
+	c.Must(ClusterRef, rev)
 	return c, false, nil
 }
 

@@ -38,16 +38,16 @@ func apply(v *View, ev *clientv3.Event, ch *Changes) error {
 		return nil
 	}
 	if ev.Type == mvccpb.DELETE {
-		v.apply(ref, nil, Version{}, ch)
+		v.Apply(ref, nil, Version{}, ch)
 		return nil
 	}
-	record := ref.Table.new()
+	record := ref.Table.New()
 	if err := json.Unmarshal(ev.Kv.Value, record); err != nil {
-		if ref.Table != clockTable { // of an older version, a stamp
+		if ref.Table != FenceTable { // of an older version, a stamp
 			return fmt.Errorf("%s: %w", ref.Table, err)
 		}
-		record = (*clockRecord)(nil)
+		record = (*FenceRecord)(nil)
 	}
-	v.apply(ref, record, Version{Created: ev.Kv.CreateRevision, Rev: ev.Kv.ModRevision, Lease: ev.Kv.Lease}, ch)
+	v.Apply(ref, record, Version{Created: ev.Kv.CreateRevision, Rev: ev.Kv.ModRevision, Lease: ev.Kv.Lease}, ch)
 	return nil
 }

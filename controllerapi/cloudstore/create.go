@@ -14,38 +14,38 @@ const (
 	// MaxCount is the largest number of instances of one start request. Their
 	// records together must fit into one value of etcd.
 	MaxCount = 1000
-	// chunk is how many instances are made in one transaction: each takes a key,
+	// MaxAtOnce is how many instances are made in one transaction: each takes a key,
 	// and one for its address.
-	chunk = maxOps/2 - 3
+	MaxAtOnce = maxOps/2 - 3
 )
 
-// Batch is one start request with all that its instances have in common.
-type Batch struct {
+// StartRequestRecord is one start request with all that its instances have in common.
+type StartRequestRecord struct {
 	ID      string           `json:"id"` // chosen by the caller, never used before
 	Request api.StartRequest `json:"request"`
 }
 
-// largeBatch is a start request that takes several transactions. Once it is
+// LargeStart is a start request that takes several transactions. Once it is
 // written, all of its instances will be there: if its Store dies, the keeper
 // makes the rest.
-type largeBatch struct {
+type LargeStart struct {
 	Instances []*Instance `json:"instances"`
 	MAC       string      `json:"mac,omitempty"`
-	rev       int64
+	Rev       int64       `json:"-"`
 }
 
 // Create adds instances that share a start request, all or none. answer is what
 // the request's sender will be told.
-func (s *Store) Create(ctx context.Context, batch Batch, instances []*Instance, answer any) error {
+func (s *Store) Create(ctx context.Context, batch StartRequestRecord, instances []*Instance, answer any) error {
 	if len(instances) == 0 || len(instances) > MaxCount {
 		return fmt.Errorf("%d instances in a batch: from 1 to %d are possible", len(instances), MaxCount)
 	}
-	large := len(instances) > chunk
+	large := len(instances) > MaxAtOnce
 	for _, i := range instances {
 		i.Batch, i.Attempt = batch.ID, 1
 	}
 	err := s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
-		return v.createInstances(batch, instances, answer, s.macs())
+		return v.CreateInstances(batch, instances, answer, s.macs())
 	})
 	if err != nil || !large {
 		return err
@@ -54,20 +54,20 @@ func (s *Store) Create(ctx context.Context, batch Batch, instances []*Instance, 
 	return s.expand(context.WithoutCancel(ctx), batch.ID)
 }
 
-// createInstances adds instances that share a start request, or notes those of a
+// CreateInstances adds instances that share a start request, or notes those of a
 // large one, so that all of them will be made.
-func (v *View) createInstances(batch Batch, instances []*Instance, answer any, macs MACSource) (*Change, bool, error) {
-	if v.Instances[instances[0].Public.InstanceID] != nil || v.batches[batch.ID] != nil {
-		return nil, true, errNoChange // an earlier attempt of ours went through
+func (v *View) CreateInstances(batch StartRequestRecord, instances []*Instance, answer any, macs MACSource) (*Change, bool, error) {
+	if v.Instances[instances[0].Public.InstanceID] != nil || v.LargeStarts[batch.ID] != nil {
+		return nil, true, ErrNoChange // an earlier attempt of ours went through
 	}
 	c := &Change{Answer: answer}
 	// A creation that sat in the buffers of a paused member could otherwise
 	// bring an instance back that has ended and been forgotten meanwhile.
-	c.must(clockRef, v.clock)
-	c.put(requestRef(batch.ID), batch.Request)
-	if len(instances) > chunk {
-		c.must(batchRef(batch.ID), 0)
-		c.put(batchRef(batch.ID), largeBatch{Instances: instances, MAC: batch.Request.MACAddress})
+	c.Must(FenceRef, v.FenceRev)
+	c.Put(RequestRef(batch.ID), batch.Request)
+	if len(instances) > MaxAtOnce {
+		c.Must(LargeStartRef(batch.ID), 0)
+		c.Put(LargeStartRef(batch.ID), LargeStart{Instances: instances, MAC: batch.Request.MACAddress})
 		return c, false, v.roomForMACs(macs.Range, len(instances))
 	}
 	return c, false, v.create(c, instances, batch.Request.MACAddress, macs)
@@ -79,8 +79,8 @@ func (v *View) create(c *Change, instances []*Instance, mac string, macs MACSour
 		return err
 	}
 	for _, i := range instances {
-		c.must(instanceRef(i.Public.InstanceID), 0)
-		c.put(instanceRef(i.Public.InstanceID), i)
+		c.Must(InstanceRef(i.Public.InstanceID), 0)
+		c.Put(InstanceRef(i.Public.InstanceID), i)
 	}
 	return nil
 }
@@ -95,8 +95,8 @@ func (s *Store) expand(ctx context.Context, id string) error {
 		err := s.decide(ctx, func(v *View, _ time.Time) (*Change, bool, error) {
 			var c *Change
 			var err error
-			c, done, err = v.expand(id, s.macs())
-			return c, errors.Is(err, errNoChange), err
+			c, done, err = v.Expand(id, s.macs())
+			return c, errors.Is(err, ErrNoChange), err
 		})
 		if err != nil {
 			return fmt.Errorf("make the instances of batch %s: %w", id, err)
@@ -113,12 +113,12 @@ func (s *Store) expand(ctx context.Context, id string) error {
 // macs is what addresses are given from.
 func (s *Store) macs() MACSource { return MACSource{s.cfg.MACRange, s.cfg.MACTries} }
 
-// expand makes instances of a large batch that are not there yet, and reports
+// Expand makes instances of a large batch that are not there yet, and reports
 // whether there will be none left.
-func (v *View) expand(id string, macs MACSource) (c *Change, done bool, err error) {
-	b := v.batches[id]
+func (v *View) Expand(id string, macs MACSource) (c *Change, done bool, err error) {
+	b := v.LargeStarts[id]
 	if b == nil {
-		return nil, true, errNoChange
+		return nil, true, ErrNoChange
 	}
 	var rest []*Instance
 	for _, i := range b.Instances {
@@ -127,21 +127,21 @@ func (v *View) expand(id string, macs MACSource) (c *Change, done bool, err erro
 		}
 	}
 	c = new(Change)
-	c.must(batchRef(id), b.rev)
-	if done = len(rest) <= chunk; done {
-		c.delete(batchRef(id))
+	c.Must(LargeStartRef(id), b.Rev)
+	if done = len(rest) <= MaxAtOnce; done {
+		c.Delete(LargeStartRef(id))
 	} else {
-		rest = rest[:chunk]
+		rest = rest[:MaxAtOnce]
 	}
 	return c, done, v.create(c, rest, b.MAC, macs)
 }
 
-// keepBatches finishes what a Store that died has begun.
-func (s *Store) keepBatches(ctx context.Context) {
+// finishStarts finishes what a Store that died has begun.
+func (s *Store) finishStarts(ctx context.Context) {
 	var open []string
 	s.Read(func(v *View) {
-		for id, b := range v.batches {
-			if len(b.Instances) > 0 && v.age(b.rev, s.now()) > s.cfg.RequestTimeout {
+		for id, b := range v.LargeStarts {
+			if len(b.Instances) > 0 && v.Age(b.Rev, s.now()) > s.cfg.RequestTimeout {
 				open = append(open, id)
 			}
 		}

@@ -34,9 +34,9 @@ type StartObserver interface {
 	Failed(template api.TemplateRef, why Failure)
 }
 
-// observeStart tells the observer of a change of state. The times were stamped by
+// ObserveStart tells the observer of a change of state. The times were stamped by
 // the controllers that made the changes, so clocks that differ show here.
-func observeStart(o StartObserver, before, after *Instance) {
+func ObserveStart(o StartObserver, before, after *Instance) {
 	from, to, now := before.Public.InstanceState, after.Public.InstanceState, after.Since
 	if from != api.Scheduling && from != api.Pulling {
 		return
@@ -83,15 +83,15 @@ func (s *Store) instanceEvent(before, after *Instance) {
 		return
 	}
 	if s.Starts != nil {
-		observeStart(s.Starts, before, after)
+		ObserveStart(s.Starts, before, after)
 	}
-	if kind, facts := eventOf(before, after); kind != "" {
+	if kind, facts := EventOf(before, after); kind != "" {
 		s.event(kind, facts)
 	}
 }
 
-// eventOf returns the event that a change of state is, "" for none.
-func eventOf(before, after *Instance) (kind string, facts map[string]any) {
+// EventOf returns the event that a change of state is, "" for none.
+func EventOf(before, after *Instance) (kind string, facts map[string]any) {
 	from, to := before.Public.InstanceState, after.Public.InstanceState
 	switch {
 	case to == api.Started && (from == api.Scheduling || from == api.Pulling):

@@ -44,7 +44,7 @@ func (s *Store) Fresh(ctx context.Context) error {
 	round := s.freshNext
 	s.freshMu.Unlock()
 	select {
-	case s.freshKick <- struct{}{}:
+	case s.freshWake <- struct{}{}:
 	default:
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout)
@@ -80,7 +80,7 @@ func (s *Store) proof() time.Duration {
 func (s *Store) prove(ctx context.Context) {
 	for {
 		select {
-		case <-s.proveKick:
+		case <-s.proveWake:
 		case <-ctx.Done():
 			return
 		}
@@ -94,7 +94,7 @@ func (s *Store) prove(ctx context.Context) {
 func (s *Store) readRevisions(ctx context.Context) {
 	for {
 		select {
-		case <-s.freshKick:
+		case <-s.freshWake:
 		case <-ctx.Done():
 			return
 		}
@@ -180,8 +180,8 @@ func (s *Store) WaitRevision(ctx context.Context, rev int64) error {
 // advanceLocked notes that the view is complete up to rev. A load after a
 // restore of etcd may go back; the view is then what etcd has.
 func (s *Store) advanceLocked(rev int64) {
-	s.rev, s.view.rev = rev, rev
-	s.ages.note(rev, s.now())
+	s.rev, s.view.Rev = rev, rev
+	s.ages.Note(rev, s.now())
 	s.waiters = slices.DeleteFunc(s.waiters, func(w waiter) bool {
 		if w.rev > rev {
 			return false

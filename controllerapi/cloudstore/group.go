@@ -35,21 +35,21 @@ var (
 // CreateGroup adds a group. answer is what the sender will be told.
 func (s *Store) CreateGroup(ctx context.Context, g api.Group) error {
 	return s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
-		return v.createGroup(g)
+		return v.CreateGroup(g)
 	})
 }
 
-// createGroup adds a group. It is the answer.
-func (v *View) createGroup(g api.Group) (*Change, bool, error) {
+// CreateGroup adds a group. It is the answer.
+func (v *View) CreateGroup(g api.Group) (*Change, bool, error) {
 	if v.Groups[g.ID] != nil {
-		return nil, true, errNoChange // an earlier attempt of ours went through
+		return nil, true, ErrNoChange // an earlier attempt of ours went through
 	}
 	c := &Change{Answer: g}
 	if err := v.checkGroup(c, &g); err != nil {
 		return nil, false, err
 	}
-	c.must(groupRef(g.ID), 0)
-	c.put(groupRef(g.ID), g)
+	c.Must(GroupRef(g.ID), 0)
+	c.Put(GroupRef(g.ID), g)
 	return c, false, nil
 }
 
@@ -63,12 +63,12 @@ type GroupUpdate struct {
 // UpdateGroup changes a group.
 func (s *Store) UpdateGroup(ctx context.Context, id api.GroupID, u GroupUpdate) error {
 	return s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
-		return v.updateGroup(id, u)
+		return v.UpdateGroup(id, u)
 	})
 }
 
-// updateGroup changes a group.
-func (v *View) updateGroup(id api.GroupID, u GroupUpdate) (*Change, bool, error) {
+// UpdateGroup changes a group.
+func (v *View) UpdateGroup(id api.GroupID, u GroupUpdate) (*Change, bool, error) {
 	cur := v.Groups[id]
 	if cur == nil {
 		return nil, false, ErrNotFound
@@ -83,14 +83,14 @@ func (v *View) updateGroup(id api.GroupID, u GroupUpdate) (*Change, bool, error)
 		}
 	}
 	if reflect.DeepEqual(next, cur.Group) {
-		return nil, false, errNoChange // also when an earlier attempt of ours went through
+		return nil, false, ErrNoChange // also when an earlier attempt of ours went through
 	}
 	c := new(Change)
 	if err := v.checkGroup(c, &next); err != nil {
 		return nil, false, err
 	}
-	c.must(groupRef(id), cur.rev)
-	c.put(groupRef(id), next)
+	c.Must(GroupRef(id), cur.rev)
+	c.Put(GroupRef(id), next)
 	return c, false, nil
 }
 
@@ -101,7 +101,7 @@ func (v *View) noNewGroups(c *Change) {
 	for _, g := range v.Groups {
 		newest = max(newest, g.rev)
 	}
-	c.settled(groupTable, newest)
+	c.Settle(GroupTable, newest)
 }
 
 // checkGroup checks a group that is to be written, and requires in the change
@@ -122,7 +122,7 @@ func (v *View) checkGroup(c *Change, g *api.Group) error {
 		if o == nil {
 			return fmt.Errorf("%w %s", ErrNoSuchGroup, *next)
 		}
-		c.must(groupRef(*next), o.rev)
+		c.Must(GroupRef(*next), o.rev)
 		next = o.FallbackGroupID
 	}
 	return nil
@@ -132,36 +132,36 @@ func (v *View) checkGroup(c *Change, g *api.Group) error {
 func (s *Store) DeleteGroup(ctx context.Context, id api.GroupID) error {
 	asked := false
 	return s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
-		c, certain, err := v.deleteGroup(id, asked)
+		c, certain, err := v.DeleteGroup(id, asked)
 		asked = asked || err == nil
 		return c, certain, err
 	})
 }
 
-// deleteGroup removes a group, its memberships, and what falls back to it. asked
+// DeleteGroup removes a group, its memberships, and what falls back to it. asked
 // says that an earlier attempt of the same request may have done it.
-func (v *View) deleteGroup(id api.GroupID, asked bool) (*Change, bool, error) {
+func (v *View) DeleteGroup(id api.GroupID, asked bool) (*Change, bool, error) {
 	cur := v.Groups[id]
 	if cur == nil && asked {
-		return nil, true, errNoChange // an earlier attempt of ours went through
+		return nil, true, ErrNoChange // an earlier attempt of ours went through
 	}
 	if cur == nil {
 		return nil, false, ErrNotFound
 	}
 	c := new(Change)
 	v.noNewGroups(c)
-	c.must(groupRef(id), cur.rev)
-	c.delete(groupRef(id))
-	c.delete(memberRef(id))
+	c.Must(GroupRef(id), cur.rev)
+	c.Delete(GroupRef(id))
+	c.Delete(MemberRef(id))
 	for other, o := range v.Groups {
 		if o.FallbackGroupID != nil && *o.FallbackGroupID == id && other != id {
 			next := o.Group
 			next.FallbackGroupID = nil
-			c.must(groupRef(other), o.rev)
-			c.put(groupRef(other), next)
+			c.Must(GroupRef(other), o.rev)
+			c.Put(GroupRef(other), next)
 		}
 	}
-	if c.tooLarge() {
+	if c.TooLarge() {
 		return nil, false, fmt.Errorf("more than %d groups fall back to this one: change those first", maxOps)
 	}
 	return c, false, nil
@@ -170,12 +170,12 @@ func (v *View) deleteGroup(id api.GroupID, asked bool) (*Change, bool, error) {
 // ChangeMembers adds nodes to groups, or takes them out: all, or none.
 func (s *Store) ChangeMembers(ctx context.Context, groups []api.GroupID, nodes []api.NodeID, add bool) error {
 	return s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
-		return v.changeMembers(groups, nodes, add)
+		return v.ChangeMembers(groups, nodes, add)
 	})
 }
 
-// changeMembers adds nodes to groups, or takes them out: all, or none.
-func (v *View) changeMembers(groups []api.GroupID, nodes []api.NodeID, add bool) (*Change, bool, error) {
+// ChangeMembers adds nodes to groups, or takes them out: all, or none.
+func (v *View) ChangeMembers(groups []api.GroupID, nodes []api.NodeID, add bool) (*Change, bool, error) {
 	for _, n := range nodes {
 		if v.Nodes[n] == nil {
 			return nil, false, fmt.Errorf("%w %s", ErrNoSuchNode, n)
@@ -187,7 +187,7 @@ func (v *View) changeMembers(groups []api.GroupID, nodes []api.NodeID, add bool)
 		if g == nil {
 			return nil, false, fmt.Errorf("%w %s", ErrNoSuchGroup, id)
 		}
-		c.must(groupRef(id), g.rev)
+		c.Must(GroupRef(id), g.rev)
 		for _, n := range nodes {
 			v.changeMember(c, id, n, add)
 		}
@@ -226,14 +226,14 @@ func (c *Change) seal(v *View) (*Change, bool, error) {
 			}
 			rev = cur.rev
 		}
-		c.must(memberRef(id), rev)
-		c.put(memberRef(id), Members{Nodes: list})
+		c.Must(MemberRef(id), rev)
+		c.Put(MemberRef(id), Members{Nodes: list})
 	}
 	switch {
-	case c.tooLarge():
+	case c.TooLarge():
 		return nil, false, fmt.Errorf("more than %d groups at once", maxOps/2)
 	case len(c.Ops) == 0:
-		return nil, false, errNoChange
+		return nil, false, ErrNoChange
 	}
 	return c, false, nil
 }
@@ -253,7 +253,7 @@ func (v *View) joinGroups(c *Change, node api.NodeID, names []string) error {
 		}
 	}
 	for id := range wanted {
-		c.must(groupRef(id), v.Groups[id].rev)
+		c.Must(GroupRef(id), v.Groups[id].rev)
 		v.changeMember(c, id, node, true)
 	}
 	for _, id := range v.GroupsOf(node) {
@@ -262,7 +262,7 @@ func (v *View) joinGroups(c *Change, node api.NodeID, names []string) error {
 		}
 	}
 	_, _, err := c.seal(v)
-	return ignoreNoChange(err)
+	return IgnoreNoChange(err)
 }
 
 func (v *View) leaveGroups(c *Change, node api.NodeID) {

@@ -18,8 +18,8 @@ const (
 const (
 	// imageSilent is how long a save-image request may go without a report.
 	imageSilent = 30 * time.Minute
-	// recordsFor is how long ended requests and jobs can be asked for.
-	recordsFor = 24 * time.Hour
+	// RecordsFor is how long ended requests and jobs can be asked for.
+	RecordsFor = 24 * time.Hour
 )
 
 // Image is a save-image request.
@@ -39,35 +39,35 @@ type Image struct {
 	Seen       time.Time `json:"seen"`
 	Seq        int64     `json:"seq"`
 
-	rev int64
+	Rev int64 `json:"-"`
 }
 
 // ErrBadState: the instance is in no state for what was asked.
 var ErrBadState = errors.New("the instance is not in a state for this")
 
-func imageTaskID(id string) api.TaskID { return api.TaskID(taskImage + "." + id) }
+func imageTaskID(id string) api.TaskID { return api.TaskID(KindImage + "." + id) }
 
 // SaveImage asks for an instance's VM to be pushed. task is complete.
 func (s *Store) SaveImage(ctx context.Context, instance api.InstanceID, task api.SaveImageTask, answer any) error {
 	return s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
-		return v.saveImage(instance, task, answer, now)
+		return v.SaveImage(instance, task, answer, now)
 	})
 }
 
-// saveImage asks for an instance's VM to be pushed. task is complete.
-func (v *View) saveImage(instance api.InstanceID, task api.SaveImageTask, answer any, now time.Time) (*Change, bool, error) {
+// SaveImage asks for an instance's VM to be pushed. task is complete.
+func (v *View) SaveImage(instance api.InstanceID, task api.SaveImageTask, answer any, now time.Time) (*Change, bool, error) {
 	i := v.Instances[instance]
-	if i == nil || i.Buried != nil {
+	if i == nil || i.Deleted != nil {
 		return nil, false, ErrNotFound
 	}
 	if v.Images[task.RequestID] != nil {
-		return nil, true, errNoChange // an earlier attempt of ours went through
+		return nil, true, ErrNoChange // an earlier attempt of ours went through
 	}
 	if i.Claim == nil || !i.Claim.Done || i.Image != "" || i.Restart != nil || !mayBecome(i.Public.InstanceState, api.Pushing) {
 		return nil, false, ErrBadState
 	}
 	next := i.clone()
-	next.become(api.Pushing, now)
+	next.Become(api.Pushing, now)
 	next.Image = task.RequestID
 	img := Image{
 		ID: task.RequestID, Instance: instance, Node: i.Claim.Node, Attempt: i.Attempt, Task: task,
@@ -77,11 +77,11 @@ func (v *View) saveImage(instance api.InstanceID, task api.SaveImageTask, answer
 		img.VMID = i.Public.VMInfo.UUID
 	}
 	c := &Change{Answer: answer}
-	c.must(instanceRef(instance), i.rev)
-	c.must(imageRef(img.ID), 0)
-	c.must(clockRef, v.clock)
-	c.put(instanceRef(instance), next)
-	c.put(imageRef(img.ID), img)
+	c.Must(InstanceRef(instance), i.Rev)
+	c.Must(ImageRef(img.ID), 0)
+	c.Must(FenceRef, v.FenceRev)
+	c.Put(InstanceRef(instance), next)
+	c.Put(ImageRef(img.ID), img)
 	return c, false, nil
 }
 
@@ -96,42 +96,42 @@ func (v *View) imageTask(id api.TaskID, ref string) *api.Task {
 
 // reportImage takes a report of a save-image task.
 func (s *Store) reportImage(ctx context.Context, req *api.ReportRequest, ref string) error {
-	if err := s.storeOutput(ctx, req, imageRef(ref), ref); err != nil {
+	if err := s.storeOutput(ctx, req, ImageRef(ref), ref); err != nil {
 		return err
 	}
 	return s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
-		return v.reportImage(req, ref, now)
+		return v.ReportImage(req, ref, now)
 	})
 }
 
-// reportImage takes a report of a save-image task.
-func (v *View) reportImage(req *api.ReportRequest, ref string, now time.Time) (*Change, bool, error) {
+// ReportImage takes a report of a save-image task.
+func (v *View) ReportImage(req *api.ReportRequest, ref string, now time.Time) (*Change, bool, error) {
 	img := v.Images[ref]
 	if img == nil {
 		return nil, false, ErrNotFound
 	}
 	if img.Node != req.NodeID {
-		return nil, false, errNotYours
+		return nil, false, ErrNotYours
 	}
 	if img.Status != ImagePending {
 		if i := v.Instances[img.Instance]; i == nil || i.Ended() {
-			return nil, false, errNotYours
+			return nil, false, ErrNotYours
 		}
-		return nil, false, errNoChange
+		return nil, false, ErrNoChange
 	}
 	if req.Seq <= img.Seq {
-		return nil, false, errNoChange
+		return nil, false, ErrNoChange
 	}
 	c := new(Change)
 	next := *img
 	next.Seq, next.Seen = req.Seq, now
 	if req.Script != nil {
-		next.Script, next.LongOutput = shorten(req.Script)
+		next.Script, next.LongOutput = Shorten(req.Script)
 	}
 	switch req.Phase {
 	case api.PhaseProgress:
-		if v.age(img.rev, now) < seenEvery {
-			return nil, false, errNoChange
+		if v.Age(img.Rev, now) < seenEvery {
+			return nil, false, ErrNoChange
 		}
 	case api.PhaseDone:
 		next.Status = ImageDone
@@ -140,8 +140,8 @@ func (v *View) reportImage(req *api.ReportRequest, ref string, now time.Time) (*
 		next.Status, next.Error = ImageError, orElse(req.Message, "the node could not save the image")
 		v.afterImage(c, img, false, req.VM, now)
 	}
-	c.must(imageRef(ref), img.rev)
-	c.put(imageRef(ref), next)
+	c.Must(ImageRef(ref), img.Rev)
+	c.Put(ImageRef(ref), next)
 	return c, false, nil
 }
 
@@ -161,41 +161,41 @@ func (v *View) afterImage(c *Change, img *Image, pushed bool, vm *api.VMInfo, no
 	next.Public.TS = now
 	switch {
 	case pushed:
-		next.become(api.Terminating, now)
-		next.bury(now)
+		next.Become(api.Terminating, now)
+		next.MarkDeleted(now)
 	case next.Public.VMInfo != nil && next.Public.VMInfo.Status != "running":
-		next.become(api.Stopped, now)
+		next.Become(api.Stopped, now)
 	default:
-		next.become(api.Started, now)
+		next.Become(api.Started, now)
 	}
-	c.must(instanceRef(img.Instance), i.rev)
-	c.put(instanceRef(img.Instance), next)
+	c.Must(InstanceRef(img.Instance), i.Rev)
+	c.Put(InstanceRef(img.Instance), next)
 }
 
 // endImage ends a request that nobody works on any more.
 func (s *Store) endImage(ctx context.Context, id, why string) error {
 	return s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
-		return v.endImage(id, why, now)
+		return v.EndImage(id, why, now)
 	})
 }
 
-// endImage ends a request whose work has stopped.
-func (v *View) endImage(id, why string, now time.Time) (*Change, bool, error) {
+// EndImage ends a request whose work has stopped.
+func (v *View) EndImage(id, why string, now time.Time) (*Change, bool, error) {
 	img := v.Images[id]
 	if img == nil || img.Status != ImagePending {
-		return nil, true, errNoChange
+		return nil, true, ErrNoChange
 	}
 	c := new(Change)
 	next := *img
 	next.Status, next.Error, next.Seen = ImageError, why, now
-	c.must(imageRef(id), img.rev)
-	c.put(imageRef(id), next)
+	c.Must(ImageRef(id), img.Rev)
+	c.Put(ImageRef(id), next)
 	v.afterImage(c, img, false, nil, now)
 	return c, false, nil
 }
 
-// stuckImage returns why a request will not end by itself, or "".
-func (v *View) stuckImage(img *Image, now time.Time) string {
+// StuckImage returns why a request will not end by itself, or "".
+func (v *View) StuckImage(img *Image, now time.Time) string {
 	i := v.Instances[img.Instance]
 	switch {
 	case i == nil || i.Ended():
@@ -204,7 +204,7 @@ func (v *View) stuckImage(img *Image, now time.Time) string {
 		return orElse(i.Public.Message, "the instance is in error")
 	case v.Nodes[img.Node] == nil:
 		return "the node was removed"
-	case v.age(img.rev, now) > imageSilent:
+	case v.Age(img.Rev, now) > imageSilent:
 		return "no report from the node for " + imageSilent.String()
 	}
 	return ""

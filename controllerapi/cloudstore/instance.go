@@ -16,7 +16,7 @@ var ErrNotFound = errors.New("not found")
 // startRequest returns the request that an instance was started by.
 func (s *Store) startRequest(ctx context.Context, i *Instance) (api.StartRequest, error) {
 	var req api.StartRequest
-	kv, err := s.get(ctx, requestRef(i.Batch).key())
+	kv, err := s.get(ctx, RequestRef(i.Batch).key())
 	if err != nil {
 		return req, err
 	}
@@ -31,12 +31,12 @@ func (i *Instance) clone() *Instance {
 	return &Instance{
 		Public: i.Public, Batch: i.Batch, Template: i.Template, Priority: i.Priority, PinNode: i.PinNode,
 		VCPU: i.VCPU, RAM: i.RAM, Attempt: i.Attempt, Claim: i.Claim, Avoid: i.Avoid, Restart: i.Restart,
-		Image: i.Image, LongOutput: i.LongOutput, Buried: i.Buried, Since: i.Since, rev: i.rev, created: i.created,
+		Image: i.Image, LongOutput: i.LongOutput, Deleted: i.Deleted, Since: i.Since, Rev: i.Rev, Created: i.Created,
 	}
 }
 
-// become changes the state, or reports that there is no such way.
-func (i *Instance) become(to api.InstanceState, now time.Time) bool {
+// Become changes the state, or reports that there is no such way.
+func (i *Instance) Become(to api.InstanceState, now time.Time) bool {
 	if !mayBecome(i.Public.InstanceState, to) {
 		return false
 	}
@@ -48,8 +48,8 @@ func (i *Instance) become(to api.InstanceState, now time.Time) bool {
 	return true
 }
 
-// bury takes the instance out of the lists.
-func (i *Instance) bury(now time.Time) { i.Buried = &now }
+// MarkDeleted takes the instance out of the lists.
+func (i *Instance) MarkDeleted(now time.Time) { i.Deleted = &now }
 
 // updateInstance changes one instance. f is given a copy that it may change; it
 // may be called more than once.
@@ -57,7 +57,7 @@ func (s *Store) updateInstance(ctx context.Context, id api.InstanceID, answer an
 	var before, after *Instance
 	err := s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
 		before = v.Instances[id]
-		c, next, err := v.updateInstance(id, func(i *Instance) error { return f(v, i, now) })
+		c, next, err := v.UpdateInstance(id, func(i *Instance) error { return f(v, i, now) })
 		if after = next; err != nil {
 			return nil, false, err
 		}
@@ -70,9 +70,9 @@ func (s *Store) updateInstance(ctx context.Context, id api.InstanceID, answer an
 	return err
 }
 
-// updateInstance changes one instance as f changes a copy of it, which it returns
+// UpdateInstance changes one instance as f changes a copy of it, which it returns
 // too.
-func (v *View) updateInstance(id api.InstanceID, f func(*Instance) error) (c *Change, next *Instance, err error) {
+func (v *View) UpdateInstance(id api.InstanceID, f func(*Instance) error) (c *Change, next *Instance, err error) {
 	cur := v.Instances[id]
 	if cur == nil {
 		return nil, nil, ErrNotFound
@@ -81,10 +81,10 @@ func (v *View) updateInstance(id api.InstanceID, f func(*Instance) error) (c *Ch
 	if err := f(next); err != nil {
 		return nil, nil, err
 	}
-	next.stamp(v.rev)
+	next.stamp(v.Rev)
 	c = new(Change)
-	c.must(instanceRef(id), cur.rev)
-	c.put(instanceRef(id), next)
+	c.Must(InstanceRef(id), cur.Rev)
+	c.Put(InstanceRef(id), next)
 	return c, next, nil
 }
 
@@ -104,23 +104,23 @@ func (i *Instance) stamp(rev int64) {
 // node may still report. Repeating it is no error.
 func (s *Store) Terminate(ctx context.Context, id api.InstanceID) error {
 	return s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {
-		return i.terminate(v, now)
+		return i.Terminate(v, now)
 	})
 }
 
-// terminate begins the end. An instance without a node, or whose node is no
+// Terminate begins the end. An instance without a node, or whose node is no
 // more, is at its end at once.
-func (i *Instance) terminate(v *View, now time.Time) error {
+func (i *Instance) Terminate(v *View, now time.Time) error {
 	if i.Ended() {
-		return errNoChange
+		return ErrNoChange
 	}
-	i.become(api.Terminating, now)
+	i.Become(api.Terminating, now)
 	i.Restart = nil
 	if i.Claim != nil && v.Nodes[i.Claim.Node] != nil {
 		return nil
 	}
-	i.become(api.Terminated, now)
-	i.bury(now)
+	i.Become(api.Terminated, now)
+	i.MarkDeleted(now)
 	return nil
 }
 
@@ -134,13 +134,13 @@ type InstanceUpdate struct {
 // UpdateInstance changes what users keep with an instance.
 func (s *Store) UpdateInstance(ctx context.Context, id api.InstanceID, u InstanceUpdate) error {
 	return s.updateInstance(ctx, id, nil, func(_ *View, i *Instance, now time.Time) error {
-		return i.update(u, now)
+		return i.Update(u, now)
 	})
 }
 
-// update changes what users keep with the instance.
-func (i *Instance) update(u InstanceUpdate, now time.Time) error {
-	if i.Buried != nil {
+// Update changes what users keep with the instance.
+func (i *Instance) Update(u InstanceUpdate, now time.Time) error {
+	if i.Deleted != nil {
 		return ErrNotFound
 	}
 	if u.Name != nil {

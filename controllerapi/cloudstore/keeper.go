@@ -13,12 +13,12 @@ import (
 
 const (
 	keeperTick = time.Second
-	// clockTick is how often keyClock moves. A creation that was sent before a
+	// FenceTick is how often the fence moves. A creation that was sent before a
 	// move fails after it.
-	clockTick = 20 * time.Second
+	FenceTick = 20 * time.Second
 	// buriedFor is how long the record of an instance that has left the lists is
 	// kept: longer than a creation that arrives late can be late.
-	buriedFor = 3 * clockTick
+	buriedFor = 3 * FenceTick
 	// unconfirmedFor is how long the record of an instance whose node never
 	// confirmed its end is kept, so that its VM is removed when the node returns.
 	unconfirmedFor = 24 * time.Hour
@@ -29,9 +29,9 @@ const (
 	// silentFor is how long a start may go without a report, from an agent that
 	// does not list its tasks.
 	silentFor = 15 * time.Minute
-	// restartLimit is how long a restart may take: a forced stop and a few
+	// RestartLimit is how long a restart may take: a forced stop and a few
 	// attempts to start, each of which has a limit at the node.
-	restartLimit = 30 * time.Minute
+	RestartLimit = 30 * time.Minute
 )
 
 // keeper does what one Store of the cloud has to do: it moves the clock, buries
@@ -50,7 +50,7 @@ func (s *Store) keeper(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if !s.elected(ctx, "keeper") {
+		if !s.isLeader(ctx, "keeper") {
 			since, swept, cleaned = time.Time{}, time.Time{}, time.Time{}
 			clear(offline)
 			s.keeping.Store(false)
@@ -62,9 +62,9 @@ func (s *Store) keeper(ctx context.Context) {
 			since = now
 			s.keeping.Store(true)
 		}
-		if now.Sub(ticked) >= clockTick {
+		if now.Sub(ticked) >= FenceTick {
 			c := new(Change)
-			c.put(clockRef, s.clockRecord(now))
+			c.Put(FenceRef, s.fenceRecord(now))
 			if _, err := s.commit(ctx, c); err != nil {
 				s.log.Warn("clock not moved", zap.Error(err))
 				stood = true
@@ -76,7 +76,7 @@ func (s *Store) keeper(ctx context.Context) {
 				clear(offline)
 			}
 		}
-		s.keep(ctx, now, since, offline)
+		s.runDuties(ctx, now, since, offline)
 		if now.Sub(swept) >= sweepEvery {
 			if err := s.sweepRequests(ctx); err != nil {
 				s.log.Warn("start requests not swept", zap.Error(err))
@@ -113,7 +113,7 @@ func (s *Store) sweepRequests(ctx context.Context) error {
 			for _, i := range v.Instances {
 				used[i.Batch] = true
 			}
-			for id := range v.batches {
+			for id := range v.LargeStarts {
 				used[id] = true
 			}
 		})
@@ -123,8 +123,8 @@ func (s *Store) sweepRequests(ctx context.Context) error {
 				continue
 			}
 			c := new(Change)
-			c.must(requestRef(id), kv.ModRevision)
-			c.delete(requestRef(id))
+			c.Must(RequestRef(id), kv.ModRevision)
+			c.Delete(RequestRef(id))
 			if _, err := s.commit(ctx, c); err != nil && !errors.Is(err, errConflict) {
 				return err
 			}
@@ -150,9 +150,9 @@ func (s *Store) cleanQueue(ctx context.Context) {
 	for _, id := range old {
 		err := s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {
 			if !i.Pending() || v.AgeOf(i, now) <= queueLimit {
-				return errNoChange
+				return ErrNoChange
 			}
-			i.fail("no node has taken it for "+queueLimit.String(), now)
+			i.Fail("no node has taken it for "+queueLimit.String(), now)
 			return nil
 		})
 		if err := ignoreGone(err); err != nil {
@@ -164,8 +164,8 @@ func (s *Store) cleanQueue(ctx context.Context) {
 // Keeping reports whether this Store is the keeper.
 func (s *Store) Keeping() bool { return s.keeping.Load() }
 
-// elected reports whether this Store has the duty, and takes it if it is free.
-func (s *Store) elected(ctx context.Context, duty string) bool {
+// isLeader reports whether this Store has the duty, and takes it if it is free.
+func (s *Store) isLeader(ctx context.Context, duty string) bool {
 	lease := clientv3.LeaseID(s.lease.Load())
 	if lease == 0 {
 		return false
@@ -175,8 +175,8 @@ func (s *Store) elected(ctx context.Context, duty string) bool {
 		return leader.ID == s.leaderID(lease)
 	}
 	c := new(Change)
-	c.must(leaderRef(duty), 0)
-	c.putLeased(leaderRef(duty), Leader{ID: s.leaderID(lease)}, int64(lease))
+	c.Must(LeaderRef(duty), 0)
+	c.PutLeased(LeaderRef(duty), Leader{ID: s.leaderID(lease)}, int64(lease))
 	res, err := s.commit(ctx, c)
 	return err == nil && s.WaitRevision(ctx, res.rev) == nil
 }
@@ -187,8 +187,8 @@ func (s *Store) leaderID(lease clientv3.LeaseID) string {
 	return s.cfg.ID + "/" + time.Duration(lease).String()
 }
 
-// keep does one round. The view may be behind; every change compares.
-func (s *Store) keep(ctx context.Context, now, since time.Time, offline map[api.NodeID]time.Time) {
+// runDuties does one round. The view may be behind; every change compares.
+func (s *Store) runDuties(ctx context.Context, now, since time.Time, offline map[api.NodeID]time.Time) {
 	type job struct {
 		id   api.InstanceID
 		node api.NodeID
@@ -202,7 +202,7 @@ func (s *Store) keep(ctx context.Context, now, since time.Time, offline map[api.
 	grace := s.cfg.InstanceActiveTimeout - s.cfg.NodeActiveTimeout
 	s.Read(func(v *View) {
 		for id := range v.onNode {
-			if v.Lives[id] != nil {
+			if v.Leases[id] != nil {
 				delete(offline, id)
 			} else if _, ok := offline[id]; !ok {
 				offline[id] = now
@@ -219,24 +219,24 @@ func (s *Store) keep(ctx context.Context, now, since time.Time, offline map[api.
 				node = i.Claim.Node
 			}
 			switch {
-			case v.forgettable(i, now):
+			case v.Forgettable(i, now):
 				jobs = append(jobs, job{id, node, s.forget})
-			case i.Buried == nil && i.Ended() && v.AgeOf(i, now) >= s.cfg.InstanceTimeout:
-				jobs = append(jobs, job{id, node, s.buryEnded})
+			case i.Deleted == nil && i.Ended() && v.AgeOf(i, now) >= s.cfg.InstanceTimeout:
+				jobs = append(jobs, job{id, node, s.markDeleted})
 			case node == "" || i.Public.InstanceState == api.Terminated:
 			case v.Nodes[node] == nil:
 				jobs = append(jobs, job{id, node, s.settleOrphan})
-			case v.Lives[node] == nil && !patient && (!i.Claim.Done || now.Sub(offline[node]) >= grace) && !i.Ended() && i.Public.InstanceState != api.Error:
+			case v.Leases[node] == nil && !patient && (!i.Claim.Done || now.Sub(offline[node]) >= grace) && !i.Ended() && i.Public.InstanceState != api.Error:
 				jobs = append(jobs, job{id, node, s.settleOffline})
-			case !i.Claim.Done && !i.Ended() && v.AgeOf(i, now) > silentFor && v.States[node] != nil && v.States[node].TasksHash == "":
+			case !i.Claim.Done && !i.Ended() && v.AgeOf(i, now) > silentFor && v.Reports[node] != nil && v.Reports[node].TasksHash == "":
 				jobs = append(jobs, job{id, node, s.settleSilent})
-			case v.restartOverdue(i, now):
+			case v.RestartOverdue(i, now):
 				jobs = append(jobs, job{id, node, s.settleRestart})
 			}
 		}
 	})
-	s.keepRequests(ctx, now)
-	s.keepBatches(ctx)
+	s.tidyRequests(ctx, now)
+	s.finishStarts(ctx)
 	for _, j := range jobs {
 		if ctx.Err() != nil {
 			return
@@ -247,23 +247,23 @@ func (s *Store) keep(ctx context.Context, now, since time.Time, offline map[api.
 	}
 }
 
-// keepRequests ends what is stuck of save-image requests, and forgets old ones
+// tidyRequests ends what is stuck of save-image requests, and forgets old ones
 // and old jobs.
-func (s *Store) keepRequests(ctx context.Context, now time.Time) {
+func (s *Store) tidyRequests(ctx context.Context, now time.Time) {
 	stuck := make(map[string]string)
 	var oldImages, oldJobs []string
 	s.Read(func(v *View) {
 		for id, img := range v.Images {
 			if img.Status != ImagePending {
-				if v.age(img.rev, now) > recordsFor {
+				if v.Age(img.Rev, now) > RecordsFor {
 					oldImages = append(oldImages, id)
 				}
-			} else if why := v.stuckImage(img, now); why != "" {
+			} else if why := v.StuckImage(img, now); why != "" {
 				stuck[id] = why
 			}
 		}
-		for id, j := range v.Jobs {
-			if v.age(j.rev, now) > recordsFor+jobLimit {
+		for id, j := range v.Rollouts {
+			if v.Age(j.Rev, now) > RecordsFor+RolloutLimit {
 				oldJobs = append(oldJobs, id)
 			}
 		}
@@ -275,25 +275,25 @@ func (s *Store) keepRequests(ctx context.Context, now time.Time) {
 	}
 	for _, id := range oldImages {
 		c := new(Change)
-		c.delete(imageRef(id))
-		c.delete(outputRef(id, "stdout"))
-		c.delete(outputRef(id, "stderr"))
+		c.Delete(ImageRef(id))
+		c.Delete(OutputRef(id, "stdout"))
+		c.Delete(OutputRef(id, "stderr"))
 		if _, err := s.commit(ctx, c); err != nil {
 			s.log.Warn("old save-image request not forgotten", zap.String("request", id), zap.Error(err))
 		}
 	}
 	for _, id := range oldJobs {
-		if err := s.forgetJob(ctx, id); err != nil {
+		if err := s.forgetRollout(ctx, id); err != nil {
 			s.log.Warn("old job not forgotten", zap.String("job", id), zap.Error(err))
 		}
 	}
 }
 
-// forgettable reports whether the record of an ended instance has done its duty.
-// A creation that is still on its way fails once keyClock has moved since the
+// Forgettable reports whether the record of an ended instance has done its duty.
+// A creation that is still on its way fails once the fence has moved since the
 // burial.
-func (v *View) forgettable(i *Instance, now time.Time) bool {
-	if i.Buried == nil || v.clock <= i.rev {
+func (v *View) Forgettable(i *Instance, now time.Time) bool {
+	if i.Deleted == nil || v.FenceRev <= i.Rev {
 		return false
 	}
 	if i.Public.InstanceState == api.Terminated {
@@ -302,12 +302,12 @@ func (v *View) forgettable(i *Instance, now time.Time) bool {
 	return v.AgeOf(i, now) >= unconfirmedFor
 }
 
-func (s *Store) buryEnded(ctx context.Context, id api.InstanceID, _ api.NodeID) error {
+func (s *Store) markDeleted(ctx context.Context, id api.InstanceID, _ api.NodeID) error {
 	return s.updateInstance(ctx, id, nil, func(_ *View, i *Instance, now time.Time) error {
-		if i.Buried != nil || !i.Ended() {
-			return errNoChange
+		if i.Deleted != nil || !i.Ended() {
+			return ErrNoChange
 		}
-		i.bury(now)
+		i.MarkDeleted(now)
 		return nil
 	})
 }
@@ -315,20 +315,20 @@ func (s *Store) buryEnded(ctx context.Context, id api.InstanceID, _ api.NodeID) 
 // forget deletes the record, and the start request if it is the last of it.
 func (s *Store) forget(ctx context.Context, id api.InstanceID, _ api.NodeID) error {
 	return s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
-		return v.forget(id, now)
+		return v.Forget(id, now)
 	})
 }
 
-// forget deletes the record of an ended instance, and the start request if it is
+// Forget deletes the record of an ended instance, and the start request if it is
 // the last of it.
-func (v *View) forget(id api.InstanceID, now time.Time) (*Change, bool, error) {
+func (v *View) Forget(id api.InstanceID, now time.Time) (*Change, bool, error) {
 	i := v.Instances[id]
-	if i == nil || !v.forgettable(i, now) || v.batches[i.Batch] != nil {
-		return nil, true, errNoChange
+	if i == nil || !v.Forgettable(i, now) || v.LargeStarts[i.Batch] != nil {
+		return nil, true, ErrNoChange
 	}
 	c := new(Change)
-	c.must(instanceRef(id), i.rev)
-	c.delete(instanceRef(id))
+	c.Must(InstanceRef(id), i.Rev)
+	c.Delete(InstanceRef(id))
 	last := true
 	for other, o := range v.Instances {
 		if other != id && o.Batch == i.Batch {
@@ -337,13 +337,13 @@ func (v *View) forget(id api.InstanceID, now time.Time) (*Change, bool, error) {
 		}
 	}
 	if last {
-		c.delete(requestRef(i.Batch))
+		c.Delete(RequestRef(i.Batch))
 	}
 	// Also of an instance that ended while they were stored.
-	c.delete(outputRef(string(id), "stdout"))
-	c.delete(outputRef(string(id), "stderr"))
+	c.Delete(OutputRef(string(id), "stdout"))
+	c.Delete(OutputRef(string(id), "stderr"))
 	if addr := i.Public.MACAddress; v.MACs[addr] != nil && v.MACs[addr].Instance == id {
-		c.delete(macRef(addr))
+		c.Delete(MACRef(addr))
 	}
 	return c, false, nil
 }
@@ -351,17 +351,17 @@ func (v *View) forget(id api.InstanceID, now time.Time) (*Change, bool, error) {
 // settleOffline settles an instance whose node has been away for its timeout.
 func (s *Store) settleOffline(ctx context.Context, id api.InstanceID, node api.NodeID) error {
 	return s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {
-		if i.Ended() || i.Claim == nil || i.Claim.Node != node || v.Lives[node] != nil {
-			return errNoChange
+		if i.Ended() || i.Claim == nil || i.Claim.Node != node || v.Leases[node] != nil {
+			return ErrNoChange
 		}
 		if !i.Claim.Done {
-			i.requeue("node is offline", now)
+			i.Requeue("node is offline", now)
 			return nil
 		}
 		if i.Public.InstanceState == api.Error {
-			return errNoChange
+			return ErrNoChange
 		}
-		i.fail("node is offline", now)
+		i.Fail("node is offline", now)
 		return nil
 	})
 }
@@ -369,28 +369,28 @@ func (s *Store) settleOffline(ctx context.Context, id api.InstanceID, node api.N
 func (s *Store) settleSilent(ctx context.Context, id api.InstanceID, node api.NodeID) error {
 	return s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {
 		if i.Ended() || i.Claim == nil || i.Claim.Node != node || i.Claim.Done || v.AgeOf(i, now) <= silentFor {
-			return errNoChange
+			return ErrNoChange
 		}
-		if i.Attempt >= maxAttempts {
-			i.fail("no report from the node", now)
+		if i.Attempt >= MaxAttempts {
+			i.Fail("no report from the node", now)
 			return nil
 		}
-		i.requeue("no report from the node", now)
+		i.Requeue("no report from the node", now)
 		return nil
 	})
 }
 
-// restartOverdue reports whether a restart has taken too long.
-func (v *View) restartOverdue(i *Instance, now time.Time) bool {
-	return i.Restart != nil && !i.Ended() && v.age(orRev(i.Restart.Rev, i.rev), now) > restartLimit
+// RestartOverdue reports whether a restart has taken too long.
+func (v *View) RestartOverdue(i *Instance, now time.Time) bool {
+	return i.Restart != nil && !i.Ended() && v.Age(orRev(i.Restart.Rev, i.Rev), now) > RestartLimit
 }
 
 func (s *Store) settleRestart(ctx context.Context, id api.InstanceID, _ api.NodeID) error {
 	return s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {
-		if !v.restartOverdue(i, now) {
-			return errNoChange
+		if !v.RestartOverdue(i, now) {
+			return ErrNoChange
 		}
-		i.fail("not restarted within "+restartLimit.String(), now)
+		i.Fail("not restarted within "+RestartLimit.String(), now)
 		return nil
 	})
 }

@@ -25,7 +25,7 @@ func (s *Store) noteLoad(id api.NodeID, load api.NodeLoad) {
 	s.mu.RLock()
 	known, ok := s.view.Loads[id]
 	s.mu.RUnlock()
-	if ok && aboutSameLoad(known, load) {
+	if ok && AboutSameLoad(known, load) {
 		return
 	}
 	s.loadMu.Lock()
@@ -33,8 +33,8 @@ func (s *Store) noteLoad(id api.NodeID, load api.NodeLoad) {
 	s.loads[id] = load
 }
 
-// aboutSameLoad reports whether a person would see no difference.
-func aboutSameLoad(a, b api.NodeLoad) bool {
+// AboutSameLoad reports whether a person would see no difference.
+func AboutSameLoad(a, b api.NodeLoad) bool {
 	return diff(a.CPUUtil, b.CPUUtil) < 0.1 && diff(a.RAMUtil, b.RAMUtil) < 0.1 &&
 		diff(float64(a.FreeDiskSpace), float64(b.FreeDiskSpace)) < 1e9 &&
 		diff(float64(a.AnkaDiskUsage), float64(b.AnkaDiskUsage)) < 1e9 &&
@@ -63,7 +63,7 @@ func (s *Store) broadcastLoads(ctx context.Context) {
 			continue
 		}
 		c := new(Change)
-		c.putLeased(loadRef(s.cfg.ID), loads, int64(lease))
+		c.PutLeased(LoadRef(s.cfg.ID), loads, int64(lease))
 		if _, err := s.commit(ctx, c); err != nil && ctx.Err() == nil {
 			s.log.Warn("nodes' load not told", zap.Error(err)) // later syncs tell it again
 		}

@@ -108,22 +108,22 @@ func (s *Store) PurgeMACs(ctx context.Context) error { return s.setMACPool(ctx, 
 
 func (s *Store) setMACPool(ctx context.Context, purged bool) error {
 	return s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
-		return v.setMACPool(purged)
+		return v.SetMACPool(purged)
 	})
 }
 
-// setMACPool makes the pool give addresses, or none.
-func (v *View) setMACPool(purged bool) (*Change, bool, error) {
+// SetMACPool makes the pool give addresses, or none.
+func (v *View) SetMACPool(purged bool) (*Change, bool, error) {
 	was, rev := false, int64(0)
 	if v.MACPool != nil {
 		was, rev = v.MACPool.Purged, v.MACPool.rev
 	}
 	if was == purged {
-		return nil, false, errNoChange
+		return nil, false, ErrNoChange
 	}
 	c := new(Change)
-	c.must(macPoolRef, rev)
-	c.put(macPoolRef, MACPool{Purged: purged})
+	c.Must(MACPoolRef, rev)
+	c.Put(MACPoolRef, MACPool{Purged: purged})
 	return c, false, nil
 }
 
@@ -147,8 +147,8 @@ func (v *View) assignMACs(c *Change, macs MACSource, list []*Instance, asked str
 		}
 		taken[addr] = true
 		i.Public.MACAddress = addr
-		c.must(macRef(addr), 0)
-		c.put(macRef(addr), MAC{Instance: i.Public.InstanceID})
+		c.Must(MACRef(addr), 0)
+		c.Put(MACRef(addr), MAC{Instance: i.Public.InstanceID})
 	}
 	return nil
 }

@@ -39,7 +39,7 @@ func (s *Store) Register(ctx context.Context, req api.RegisterRequest) error {
 		return err
 	}
 	rev, err := s.decideAt(ctx, func(v *View, now time.Time) (*Change, bool, error) {
-		return v.register(req, int64(lease), now)
+		return v.Register(req, int64(lease), now)
 	})
 	if err != nil {
 		return fmt.Errorf("register node %s: %w", req.NodeID, err)
@@ -52,16 +52,16 @@ func (s *Store) Register(ctx context.Context, req api.RegisterRequest) error {
 	return s.WaitRevision(ctx, rev)
 }
 
-// register begins a session of a node, whose life hangs on the lease. Repeating
+// Register begins a session of a node, whose life hangs on the lease. Repeating
 // it is no error.
-func (v *View) register(req api.RegisterRequest, lease int64, now time.Time) (*Change, bool, error) {
+func (v *View) Register(req api.RegisterRequest, lease int64, now time.Time) (*Change, bool, error) {
 	cur := v.Nodes[req.NodeID]
 	next := &Node{ID: req.NodeID, Registered: now, Settings: firstSettings(req)}
 	rev, overwrite := int64(0), false
 	if cur != nil {
-		*next, rev = *cur, cur.rev
+		*next, rev = *cur, cur.Rev
 		overwrite = req.Seed.Overwrite && (req.Seed.Join == "" || req.Seed.Join != cur.Join)
-		if req.Host.Other(cur.Machine, v.Lives[req.NodeID] != nil) {
+		if req.Host.Other(cur.Machine, v.Leases[req.NodeID] != nil) {
 			return nil, false, ErrOtherHost
 		}
 		// The order of arrival counts, and no clock: that of a node may have
@@ -75,7 +75,7 @@ func (v *View) register(req api.RegisterRequest, lease int64, now time.Time) (*C
 	}
 	hash := api.HashPart(req.Facts)
 	if cur != nil && cur.Session == req.Session && cur.FactsHash == hash && (req.Host == api.HostIdentity{} || cur.Machine == req.Host) && !overwrite {
-		return nil, false, errNoChange
+		return nil, false, ErrNoChange
 	}
 	if cur != nil && cur.Session != "" && cur.Session != req.Session {
 		next.Past = append(slices.Clone(cur.Past), cur.Session)
@@ -90,9 +90,9 @@ func (v *View) register(req api.RegisterRequest, lease int64, now time.Time) (*C
 		next.Join = req.Seed.Join
 	}
 	c := new(Change)
-	c.must(nodeRef(req.NodeID), rev)
-	c.put(nodeRef(req.NodeID), next)
-	c.putLeased(liveRef(req.NodeID), Live{Session: req.Session}, lease)
+	c.Must(NodeRef(req.NodeID), rev)
+	c.Put(NodeRef(req.NodeID), next)
+	c.PutLeased(NodeLeaseRef(req.NodeID), NodeLease{Session: req.Session}, lease)
 	if cur == nil || overwrite && req.Seed.Groups != nil {
 		if err := v.joinGroups(c, req.NodeID, req.Seed.Groups); err != nil {
 			return nil, false, err
@@ -153,7 +153,7 @@ func assign[T any](dst *T, src *T) {
 func (s *Store) RemoveNode(ctx context.Context, id api.NodeID, session string) error {
 	asked := false
 	err := s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
-		c, certain, err := v.removeNode(id, session, asked)
+		c, certain, err := v.RemoveNode(id, session, asked)
 		asked = asked || err == nil
 		return c, certain, err
 	})
@@ -174,13 +174,13 @@ func (s *Store) RemoveNode(ctx context.Context, id api.NodeID, session string) e
 	return nil
 }
 
-// removeNode forgets a node with its keys and tasks. session, when not "", must be
+// RemoveNode forgets a node with its keys and tasks. session, when not "", must be
 // the present one; asked says that an earlier attempt of the same request may
 // have done it.
-func (v *View) removeNode(id api.NodeID, session string, asked bool) (*Change, bool, error) {
+func (v *View) RemoveNode(id api.NodeID, session string, asked bool) (*Change, bool, error) {
 	cur := v.Nodes[id]
 	if cur == nil && asked {
-		return nil, true, errNoChange // an earlier attempt of ours went through
+		return nil, true, ErrNoChange // an earlier attempt of ours went through
 	}
 	if cur == nil {
 		return nil, false, ErrNotFound
@@ -189,14 +189,14 @@ func (v *View) removeNode(id api.NodeID, session string, asked bool) (*Change, b
 		return nil, false, ErrSessionEnded
 	}
 	c := new(Change)
-	c.must(nodeRef(id), cur.rev)
-	for _, key := range []Ref{nodeRef(id), stateRef(id), liveRef(id), ledgerRef(id)} {
-		c.delete(key)
+	c.Must(NodeRef(id), cur.Rev)
+	for _, key := range []Ref{NodeRef(id), NodeReportRef(id), NodeLeaseRef(id), HandoutLogRef(id)} {
+		c.Delete(key)
 	}
 	v.leaveGroups(c, id)
-	for job, nodes := range v.jobNodes {
+	for job, nodes := range v.rolloutNodes {
 		if nodes[id] != nil && len(c.Ops) < maxOps {
-			c.delete(jobNodeRef(job, id))
+			c.Delete(RolloutNodeRef(job, id))
 		}
 	}
 	return c, false, nil
@@ -217,17 +217,17 @@ func (s *Store) placedOn(id api.NodeID) []*Instance {
 func (s *Store) settleOrphan(ctx context.Context, id api.InstanceID, node api.NodeID) error {
 	return ignoreGone(s.updateInstance(withoutIdem(ctx), id, nil, func(v *View, i *Instance, now time.Time) error {
 		if i.Claim == nil || i.Claim.Node != node || v.Nodes[node] != nil {
-			return errNoChange
+			return ErrNoChange
 		}
 		switch i.Public.InstanceState {
 		case api.Scheduling, api.Pulling:
-			i.requeue("node was removed", now)
+			i.Requeue("node was removed", now)
 		case api.Terminating:
-			i.become(api.Terminated, now)
+			i.Become(api.Terminated, now)
 		case api.Terminated, api.Error:
-			return errNoChange
+			return ErrNoChange
 		default:
-			i.fail("node was removed", now)
+			i.Fail("node was removed", now)
 		}
 		return nil
 	}))
@@ -240,10 +240,10 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// requeue takes an instance that has not started from its node and lets any
+// Requeue takes an instance that has not started from its node and lets any
 // node try, under a new attempt.
-func (i *Instance) requeue(why string, now time.Time) {
-	i.become(api.Scheduling, now)
+func (i *Instance) Requeue(why string, now time.Time) {
+	i.Become(api.Scheduling, now)
 	avoid := slices.Clone(i.Avoid)
 	if i.Claim != nil {
 		avoid = append(avoid, Avoid{Node: i.Claim.Node, At: now, Why: why})
@@ -261,9 +261,9 @@ func (i *Instance) requeue(why string, now time.Time) {
 	i.Public.TS = now
 }
 
-// fail puts the instance in error; what is known of its VM stays.
-func (i *Instance) fail(message string, now time.Time) {
-	if !i.become(api.Error, now) {
+// Fail puts the instance in error; what is known of its VM stays.
+func (i *Instance) Fail(message string, now time.Time) {
+	if !i.Become(api.Error, now) {
 		return
 	}
 	i.Public.Message = message
@@ -311,14 +311,14 @@ func (s *Store) RenewedUptime(id api.NodeID) (time.Duration, bool) {
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.ages.uptime(at.Add(time.Duration(s.ages.offset.Load())))
+	return s.ages.Uptime(at.Add(time.Duration(s.ages.Offset.Load())))
 }
 
 // NoteRenewedUptime is NoteRenewed with what RenewedUptime returned at any Store.
 func (s *Store) NoteRenewedUptime(id api.NodeID, up time.Duration) {
 	now := time.Now()
 	s.mu.RLock()
-	present, ok := s.ages.uptime(s.now())
+	present, ok := s.ages.Uptime(s.now())
 	s.mu.RUnlock()
 	if ok {
 		s.NoteRenewed(id, now.Add(up-present))
@@ -328,7 +328,7 @@ func (s *Store) NoteRenewedUptime(id api.NodeID, up time.Duration) {
 // renew keeps the node's lease alive if that is due or force is set, and makes
 // one if there is none.
 func (s *Store) renew(ctx context.Context, id api.NodeID, session string, force bool) error {
-	live := record(s, func(v *View) map[api.NodeID]*Live { return v.Lives }, id)
+	live := record(s, func(v *View) map[api.NodeID]*NodeLease { return v.Leases }, id)
 	now := time.Now()
 	if live != nil && live.Session == session {
 		if !force && now.Sub(s.Renewed(id)) < s.renewEvery() {
@@ -336,7 +336,7 @@ func (s *Store) renew(ctx context.Context, id api.NodeID, session string, force 
 		}
 		wait, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout)
 		defer cancel()
-		err := s.renewer.ask(id, clientv3.LeaseID(live.lease)).wait(wait)
+		err := s.renewer.ask(id, clientv3.LeaseID(live.Lease)).wait(wait)
 		if err == nil {
 			return nil
 		}
@@ -354,7 +354,7 @@ func (s *Store) renew(ctx context.Context, id api.NodeID, session string, force 
 		return err
 	}
 	err = s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
-		return v.beginLease(id, session, int64(lease))
+		return v.BeginLease(id, session, int64(lease))
 	})
 	if err != nil {
 		return fmt.Errorf("begin lease of node %s: %w", id, err)
@@ -363,8 +363,8 @@ func (s *Store) renew(ctx context.Context, id api.NodeID, session string, force 
 	return nil
 }
 
-// beginLease hangs a node's life on another lease.
-func (v *View) beginLease(id api.NodeID, session string, lease int64) (*Change, bool, error) {
+// BeginLease hangs a node's life on another lease.
+func (v *View) BeginLease(id api.NodeID, session string, lease int64) (*Change, bool, error) {
 	node := v.Nodes[id]
 	if node == nil {
 		return nil, false, ErrUnknownNode
@@ -374,20 +374,20 @@ func (v *View) beginLease(id api.NodeID, session string, lease int64) (*Change, 
 	}
 	c := new(Change)
 	// A node that was removed must not come back half.
-	c.must(nodeRef(id), node.rev)
-	c.putLeased(liveRef(id), Live{Session: session}, lease)
+	c.Must(NodeRef(id), node.Rev)
+	c.PutLeased(NodeLeaseRef(id), NodeLease{Session: session}, lease)
 	return c, false, nil
 }
 
-// toldSettings are a node's settings as it is told them, made when they are first
+// effectiveSettings are a node's settings as it is told them, made when they are first
 // asked for.
-type toldSettings struct {
+type effectiveSettings struct {
 	atomic.Pointer[api.NodeSettings]
 }
 
 // SettingsOf returns a node's settings as the node is told them.
 func (v *View) SettingsOf(n *Node) api.NodeSettings {
-	told := v.told[n.ID]
+	told := v.effective[n.ID]
 	if told != nil && v.Nodes[n.ID] == n {
 		if set := told.Load(); set != nil {
 			return *set

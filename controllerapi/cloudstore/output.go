@@ -17,8 +17,8 @@ const (
 	shownOutput = 16 << 10
 )
 
-// tail returns the end of s, at most n bytes, beginning with a whole character.
-func tail(s string, n int) string {
+// Tail returns the end of s, at most n bytes, beginning with a whole character.
+func Tail(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}
@@ -29,10 +29,10 @@ func tail(s string, n int) string {
 	return s
 }
 
-// shorten returns a script's result as records hold it, and whether there is more.
-func shorten(r *api.ScriptResult) (short *api.ScriptResult, long bool) {
+// Shorten returns a script's result as records hold it, and whether there is more.
+func Shorten(r *api.ScriptResult) (short *api.ScriptResult, long bool) {
 	out := *r
-	out.Stdout, out.Stderr = tail(r.Stdout, shownOutput), tail(r.Stderr, shownOutput)
+	out.Stdout, out.Stderr = Tail(r.Stdout, shownOutput), Tail(r.Stderr, shownOutput)
 	return &out, len(out.Stdout) < len(r.Stdout) || len(out.Stderr) < len(r.Stderr)
 }
 
@@ -45,7 +45,7 @@ func (s *Store) storeOutput(ctx context.Context, req *api.ReportRequest, record 
 	if r == nil {
 		return nil
 	}
-	if _, long := shorten(r); !long {
+	if _, long := Shorten(r); !long {
 		return nil
 	}
 	open, err := s.isOpen(ctx, req.NodeID, req.TaskID)
@@ -54,7 +54,7 @@ func (s *Store) storeOutput(ctx context.Context, req *api.ReportRequest, record 
 	}
 	for which, text := range map[string]string{"stdout": r.Stdout, "stderr": r.Stderr} {
 		_, err := hedged(ctx, s.writePolicy(), func(ctx context.Context) (*clientv3.TxnResponse, error) {
-			return s.etcd.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(record.key()), ">", 0)).Then(clientv3.OpPut(outputRef(id, which).key(), tail(text, keptOutput))).Commit()
+			return s.etcd.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(record.key()), ">", 0)).Then(clientv3.OpPut(OutputRef(id, which).key(), Tail(text, keptOutput))).Commit()
 		})
 		if err != nil {
 			return fmt.Errorf("store %s of %s: %w", which, id, err)
@@ -66,7 +66,7 @@ func (s *Store) storeOutput(ctx context.Context, req *api.ReportRequest, record 
 // isOpen reports whether a task is the node's to do. Its word against it is from a
 // fresh view.
 func (s *Store) isOpen(ctx context.Context, node api.NodeID, task api.TaskID) (open bool, err error) {
-	look := func(v *View) { open = v.open(node, task) }
+	look := func(v *View) { open = v.Open(node, task) }
 	if s.Read(look); open {
 		return true, nil
 	}
@@ -84,7 +84,7 @@ func (s *Store) FullOutput(ctx context.Context, id string, r *api.ScriptResult) 
 	}
 	out := *r
 	for which, text := range map[string]*string{"stdout": &out.Stdout, "stderr": &out.Stderr} {
-		kv, err := s.get(ctx, outputRef(id, which).key())
+		kv, err := s.get(ctx, OutputRef(id, which).key())
 		if err != nil {
 			return nil, fmt.Errorf("read %s of %s: %w", which, id, err)
 		}

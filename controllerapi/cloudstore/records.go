@@ -41,16 +41,16 @@ type Instance struct {
 	LongOutput bool `json:"long_output,omitempty"`
 	// Image is the save-image request in progress, "" for none.
 	Image string `json:"image,omitempty"`
-	// Buried is when the instance left the lists. Its record stays a while, so
+	// Deleted is when the instance left the lists. Its record stays a while, so
 	// that late reports and repeats find it.
-	Buried *time.Time `json:"buried,omitempty"`
+	Deleted *time.Time `json:"buried,omitempty"`
 	// Since is when the instance came into its state, for figures alone; zero for
 	// the first state, and in records of before 0.2.
 	Since time.Time `json:"since,omitzero"`
 
 	failure Failure // why the change that is being made is a failed start
-	rev     int64
-	created int64 // revision of the creation
+	Rev     int64   `json:"-"`
+	Created int64   `json:"-"` // revision of the creation
 	listed  lazyJSON
 	task    atomic.Pointer[schedule.Task] // see ScheduleTask
 }
@@ -84,12 +84,12 @@ type Restart struct {
 
 // TaskID returns the id of the instance's start task in its current attempt.
 func (i *Instance) TaskID() api.TaskID {
-	return api.TaskID(taskStart + "." + string(i.Public.InstanceID) + "." + strconv.Itoa(i.Attempt))
+	return api.TaskID(KindStart + "." + string(i.Public.InstanceID) + "." + strconv.Itoa(i.Attempt))
 }
 
 // Pending reports whether the instance waits for a node.
 func (i *Instance) Pending() bool {
-	return i.Public.InstanceState == api.Scheduling && i.Claim == nil && i.Buried == nil
+	return i.Public.InstanceState == api.Scheduling && i.Claim == nil && i.Deleted == nil
 }
 
 // WaitsSince is when a pending instance came into the queue: when it was created,
@@ -103,7 +103,7 @@ func (i *Instance) WaitsSince() time.Time {
 
 // Ended reports whether the instance's end was asked for, or has come.
 func (i *Instance) Ended() bool {
-	return i.Public.InstanceState == api.Terminating || i.Public.InstanceState == api.Terminated || i.Buried != nil
+	return i.Public.InstanceState == api.Terminating || i.Public.InstanceState == api.Terminated || i.Deleted != nil
 }
 
 // Node is what changes rarely of a node.
@@ -121,17 +121,17 @@ type Node struct {
 	Settings   api.NodeSettings `json:"settings"`       // without groups and generation
 	Join       string           `json:"join,omitempty"` // whose seeds were taken last
 
-	rev int64
+	Rev int64 `json:"-"`
 }
 
 // Host is the node's address for CI.
 func (n *Node) Host() string { return orElse(n.Settings.Host, n.Facts.Host) }
 
-// State is what a node said with its last sync that changed anything.
-type State struct {
+// NodeReport is what a node said with its last sync that changed anything.
+type NodeReport struct {
 	Session    string          `json:"session"`
 	Seq        int64           `json:"seq"`
-	VMs        []StateVM       `json:"vms,omitempty"`
+	VMs        []ReportedVM    `json:"vms,omitempty"`
 	VMsHash    string          `json:"vms_hash"`
 	Images     []api.NodeImage `json:"images,omitempty"`
 	ImagesHash string          `json:"images_hash"`
@@ -139,11 +139,11 @@ type State struct {
 	TasksHash  string          `json:"tasks_hash"`
 	At         time.Time       `json:"at"`
 
-	rev int64
+	Rev int64 `json:"-"`
 }
 
-// StateVM is a VM on a node, as far as capacity and reconciliation need it.
-type StateVM struct {
+// ReportedVM is a VM on a node, as far as capacity and reconciliation need it.
+type ReportedVM struct {
 	Instance api.InstanceID `json:"instance,omitempty"`
 	Attempt  int            `json:"attempt,omitempty"`
 	Managed  bool           `json:"managed,omitempty"`
@@ -157,29 +157,29 @@ type StateVM struct {
 }
 
 // Running reports whether the VM takes a slot of the host.
-func (v StateVM) Running() bool { return v.Status == "running" }
+func (v ReportedVM) Running() bool { return v.Status == "running" }
 
-// Live exists as long as a node's lease does.
-type Live struct {
+// NodeLease exists as long as a node's lease does.
+type NodeLease struct {
 	Session string `json:"session"`
 
-	lease int64
-	rev   int64
+	Lease int64 `json:"-"`
+	Rev   int64 `json:"-"`
 }
 
-// Ledger lists the tasks that a node has been handed, so that a repeated
+// HandoutLog lists the tasks that a node has been handed, so that a repeated
 // reservation finds its task and no capacity is given twice: every hand-out
-// compares and changes the ledger.
-type Ledger struct {
-	Handed []Handed `json:"handed"`
-	// Spent are the beginnings of the last reservations whose tasks are over.
-	Spent []string `json:"spent,omitempty"`
+// compares and changes the log.
+type HandoutLog struct {
+	Handouts []Handout `json:"handed"`
+	// UsedReservations are the beginnings of the last reservations whose tasks are over.
+	UsedReservations []string `json:"spent,omitempty"`
 
-	rev int64
+	Rev int64 `json:"-"`
 }
 
 // Handed is one hand-out.
-type Handed struct {
+type Handout struct {
 	Task        api.TaskID `json:"task"`
 	Reservation string     `json:"reservation"`
 	Session     string     `json:"session"`

@@ -26,7 +26,7 @@ type renewer struct {
 	// renewed is told of every success, with the time before which it was asked for.
 	renewed func(id api.NodeID, asked time.Time)
 
-	kick   chan struct{} // capacity 1: unsent has grown
+	wakeUp chan struct{} // capacity 1: unsent has grown
 	mu     sync.Mutex
 	asked  map[clientv3.LeaseID]*renewal // guarded by mu; not answered yet
 	unsent []clientv3.LeaseID            // guarded by mu; those of asked that this stream has not sent
@@ -48,7 +48,7 @@ const renewLimit = time.Second
 var errSilent = errors.New("no renewal was answered in time")
 
 func newRenewer(etcd pb.LeaseClient, log *zap.Logger, renewed func(api.NodeID, time.Time)) *renewer {
-	return &renewer{etcd: etcd, log: log, renewed: renewed, kick: make(chan struct{}, 1), asked: make(map[clientv3.LeaseID]*renewal)}
+	return &renewer{etcd: etcd, log: log, renewed: renewed, wakeUp: make(chan struct{}, 1), asked: make(map[clientv3.LeaseID]*renewal)}
 }
 
 // ask asks for the renewal of a node's lease and returns at once.
@@ -62,7 +62,7 @@ func (r *renewer) ask(id api.NodeID, lease clientv3.LeaseID) *renewal {
 	r.asked[lease] = n
 	r.unsent = append(r.unsent, lease)
 	select {
-	case r.kick <- struct{}{}:
+	case r.wakeUp <- struct{}{}:
 	default:
 	}
 	return n
@@ -85,7 +85,7 @@ func (r *renewer) run(ctx context.Context) {
 	for {
 		if !r.awaited() {
 			select {
-			case <-r.kick:
+			case <-r.wakeUp:
 			case <-ctx.Done():
 				return
 			}
@@ -142,7 +142,7 @@ func (r *renewer) stream(ctx context.Context) (answered int, err error) {
 			}
 		}
 		select {
-		case <-r.kick:
+		case <-r.wakeUp:
 		case <-ctx.Done():
 			receiver.Wait()
 			return answered, context.Cause(ctx)

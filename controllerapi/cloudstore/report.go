@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// maxAttempts is how often an instance is tried before it is in error.
-	maxAttempts = 10
+	// MaxAttempts is how often an instance is tried before it is in error.
+	MaxAttempts = 10
 	// progressStep and progressEvery bound the writes that a pull's progress
 	// costs.
 	progressStep  = 0.05
@@ -27,50 +27,50 @@ func (s *Store) Report(ctx context.Context, req *api.ReportRequest) (abandon boo
 	if err := s.CheckSession(ctx, req.NodeID, req.Session); err != nil {
 		return false, err
 	}
-	kind, ref, rest := splitTask(req.TaskID)
+	kind, ref, rest := SplitTask(req.TaskID)
 	id := api.InstanceID(ref)
 	switch kind {
-	case taskStart:
-		if err := s.storeOutput(ctx, req, instanceRef(id), ref); err != nil {
+	case KindStart:
+		if err := s.storeOutput(ctx, req, InstanceRef(id), ref); err != nil {
 			return false, err
 		}
 		err = s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {
-			return i.reportStart(v, req, now)
+			return i.ReportStart(v, req, now)
 		})
 		if err == nil && req.Phase == api.PhaseDone {
 			s.learnSize(ctx, id, req.VM)
 		}
-	case taskTerminate:
+	case KindTerminate:
 		err = s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {
-			return i.reportTerminate(req, now)
+			return i.ReportTerminate(req, now)
 		})
-	case taskRestart:
+	case KindRestart:
 		err = s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {
-			return i.reportRestart(v, req, rest, now)
+			return i.ReportRestart(v, req, rest, now)
 		})
-	case taskImage:
+	case KindImage:
 		err = s.reportImage(ctx, req, ref)
-	case taskJob:
-		err = s.reportJob(ctx, req, ref)
+	case KindRollout:
+		err = s.reportRollout(ctx, req, ref)
 	default:
 		return true, nil
 	}
-	if errors.Is(err, ErrNotFound) || errors.Is(err, errNotYours) {
+	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrNotYours) {
 		return true, nil
 	}
 	return false, err
 }
 
 // errNotYours: the task is another node's, or over.
-var errNotYours = errors.New("task is not this node's")
+var ErrNotYours = errors.New("task is not this node's")
 
-// reportStart takes a report of a start task.
-func (i *Instance) reportStart(v *View, req *api.ReportRequest, now time.Time) error {
+// ReportStart takes a report of a start task.
+func (i *Instance) ReportStart(v *View, req *api.ReportRequest, now time.Time) error {
 	if i.Ended() || i.Claim == nil || i.Claim.Node != req.NodeID || i.Attempt != req.Attempt || i.TaskID() != req.TaskID {
-		return errNotYours
+		return ErrNotYours
 	}
 	if req.Seq <= i.Claim.Seq || i.Claim.Done {
-		return errNoChange
+		return ErrNoChange
 	}
 	claim := *i.Claim
 	claim.Seq, claim.Seen, claim.Session = req.Seq, now, req.Session
@@ -85,7 +85,7 @@ func (i *Instance) reportStart(v *View, req *api.ReportRequest, now time.Time) e
 		moved := i.Public.InstanceState != before.InstanceState || req.VM != nil && !sameVM(before.VMInfo, i.Public.VMInfo) ||
 			diff(i.Public.Progress, before.Progress) >= progressStep && v.AgeOf(i, now) >= progressEvery
 		if !moved && v.AgeOf(i, now) < seenEvery {
-			return errNoChange
+			return ErrNoChange
 		}
 		i.Public.TS = now
 	case api.PhaseDone:
@@ -93,82 +93,82 @@ func (i *Instance) reportStart(v *View, req *api.ReportRequest, now time.Time) e
 		i.takeScript(req.Script)
 		i.Public.Progress = 1
 		i.Public.Message = ""
-		i.become(api.Started, now)
+		i.Become(api.Started, now)
 		i.Public.TS = now
 	case api.PhaseFailed:
 		claim.Done = true
 		i.takeScript(req.Script)
 		i.failure = FailedAtNode
-		i.fail(orElse(req.Message, "the node could not start the VM"), now)
+		i.Fail(orElse(req.Message, "the node could not start the VM"), now)
 	case api.PhaseReturned:
 		why := orElse(req.Message, "handed back by the node")
-		if i.Attempt >= maxAttempts {
+		if i.Attempt >= MaxAttempts {
 			claim.Done = true
 			i.failure = FailedHandedBack
-			i.fail(fmt.Sprintf("handed back by nodes %d times, at last: %s", i.Attempt, why), now)
+			i.Fail(fmt.Sprintf("handed back by nodes %d times, at last: %s", i.Attempt, why), now)
 			return nil
 		}
-		i.requeue(why, now)
+		i.Requeue(why, now)
 	}
 	return nil
 }
 
 func (i *Instance) progress(req *api.ReportRequest, now time.Time) {
 	if req.Stage == api.StagePulling {
-		i.become(api.Pulling, now)
+		i.Become(api.Pulling, now)
 		i.Public.Progress = min(max(req.Progress, 0), 1)
 		return
 	}
-	i.become(api.Scheduling, now)
+	i.Become(api.Scheduling, now)
 }
 
 func (i *Instance) takeScript(r *api.ScriptResult) {
 	if r != nil {
-		i.Public.StartupScript, i.LongOutput = shorten(r)
+		i.Public.StartupScript, i.LongOutput = Shorten(r)
 	}
 }
 
-// reportTerminate takes a report of a terminate task.
-func (i *Instance) reportTerminate(req *api.ReportRequest, now time.Time) error {
+// ReportTerminate takes a report of a terminate task.
+func (i *Instance) ReportTerminate(req *api.ReportRequest, now time.Time) error {
 	if i.Public.InstanceState != api.Terminating {
-		return errNoChange // confirmed before
+		return ErrNoChange // confirmed before
 	}
 	if i.Claim == nil || i.Claim.Node != req.NodeID {
-		return errNotYours
+		return ErrNotYours
 	}
 	switch req.Phase {
 	case api.PhaseDone:
-		i.become(api.Terminated, now)
+		i.Become(api.Terminated, now)
 		i.Public.TS = now
 	case api.PhaseFailed, api.PhaseReturned:
 		if i.Public.Message == req.Message {
-			return errNoChange
+			return ErrNoChange
 		}
 		i.Public.Message = req.Message
 		i.Public.TS = now
 	default:
-		return errNoChange
+		return ErrNoChange
 	}
 	return nil
 }
 
-// reportRestart takes a report of a restart; meanwhile the state stays Started.
-func (i *Instance) reportRestart(v *View, req *api.ReportRequest, restart string, now time.Time) error {
+// ReportRestart takes a report of a restart; meanwhile the state stays Started.
+func (i *Instance) ReportRestart(v *View, req *api.ReportRequest, restart string, now time.Time) error {
 	if i.Ended() || i.Claim == nil || i.Claim.Node != req.NodeID {
-		return errNotYours
+		return ErrNotYours
 	}
 	if i.Restart == nil || i.Restart.ID != restart {
-		return errNoChange // reported before
+		return ErrNoChange // reported before
 	}
 	switch req.Phase {
 	case api.PhaseDone:
 		i.Restart = nil
-		i.become(api.Started, now)
+		i.Become(api.Started, now)
 	case api.PhaseFailed, api.PhaseReturned:
-		i.fail(orElse(req.Message, "the node could not restart the VM"), now)
+		i.Fail(orElse(req.Message, "the node could not restart the VM"), now)
 	case api.PhaseProgress:
 		if req.VM == nil || sameVM(i.Public.VMInfo, v.complete(req.NodeID, req.VM)) {
-			return errNoChange
+			return ErrNoChange
 		}
 	}
 	if req.VM != nil {

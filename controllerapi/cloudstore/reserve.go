@@ -23,7 +23,7 @@ type Reservation struct {
 	Node    api.NodeID
 	Session string
 	Kinds   []api.TaskKind
-	// Repeat is set when the ledger has had the reservation when the long poll
+	// Repeat is set when the hand-out log has had the reservation when the long poll
 	// began; see Store.Begin.
 	Repeat bool
 }
@@ -33,23 +33,23 @@ type Reservation struct {
 // the same reservation, has its task, and even has ended it: what the first poll
 // was given then, nobody would ever hear of.
 func (s *Store) Begin(r *Reservation) {
-	s.Read(func(v *View) { r.Repeat = v.reserved(*r) })
+	s.Read(func(v *View) { r.Repeat = v.Reserved(*r) })
 }
 
-// reserved reports whether the ledger has the reservation.
-func (v *View) reserved(r Reservation) bool {
-	l := v.Ledgers[r.Node]
-	return l != nil && (slices.Contains(l.Spent, shortReservation(r.ID)) || slices.ContainsFunc(l.Handed, r.brought))
+// Reserved reports whether the hand-out log has the reservation.
+func (v *View) Reserved(r Reservation) bool {
+	l := v.HandoutLogs[r.Node]
+	return l != nil && (slices.Contains(l.UsedReservations, shortReservation(r.ID)) || slices.ContainsFunc(l.Handouts, r.brought))
 }
 
 // spent reports whether the reservation was given a task since it began.
-func (v *View) spent(r Reservation) bool { return !r.Repeat && v.reserved(r) }
+func (v *View) spent(r Reservation) bool { return !r.Repeat && v.Reserved(r) }
 
 // HandedTask returns the task that this reservation was given before and that is
 // not over, or nil.
 func (s *Store) HandedTask(ctx context.Context, r Reservation) (*api.Task, error) {
 	var id api.TaskID
-	s.Read(func(v *View) { id = v.openTask(r) })
+	s.Read(func(v *View) { id = v.OpenTask(r) })
 	if id == "" {
 		return nil, nil
 	}
@@ -62,23 +62,23 @@ func (s *Store) HandedTask(ctx context.Context, r Reservation) (*api.Task, error
 // renewClaim makes sure that a start that is handed out again is still the
 // reservation's, and will not be taken for lost while it is on its way.
 func (s *Store) renewClaim(ctx context.Context, r Reservation, id api.TaskID) error {
-	kind, ref, _ := splitTask(id)
-	if kind != taskStart {
+	kind, ref, _ := SplitTask(id)
+	if kind != KindStart {
 		return nil
 	}
 	return s.updateInstance(ctx, api.InstanceID(ref), nil, func(v *View, i *Instance, now time.Time) error {
-		return i.renewClaim(v, r, id, now)
+		return i.RenewClaim(v, r, id, now)
 	})
 }
 
-// renewClaim notes that a start is handed out again, if it is still the
+// RenewClaim notes that a start is handed out again, if it is still the
 // reservation's.
-func (i *Instance) renewClaim(v *View, r Reservation, id api.TaskID, now time.Time) error {
+func (i *Instance) RenewClaim(v *View, r Reservation, id api.TaskID, now time.Time) error {
 	if i.Ended() || i.TaskID() != id || i.Claim == nil || i.Claim.Reservation != r.ID || i.Claim.Node != r.Node || i.Claim.Done {
 		return ErrTaken
 	}
-	if v.AgeOf(i, now) < settle/3 {
-		return errNoChange
+	if v.AgeOf(i, now) < reportSkew/3 {
+		return ErrNoChange
 	}
 	claim := *i.Claim
 	claim.Seen = now
@@ -97,12 +97,12 @@ func ignoreTaken(err error) error {
 // or returns nil when there is none.
 func (s *Store) HandOut(ctx context.Context, r Reservation) (*api.Task, error) {
 	var id api.TaskID
-	s.Read(func(v *View) { id = v.nextNodeTask(r) })
+	s.Read(func(v *View) { id = v.NextNodeTask(r) })
 	if id == "" {
 		return nil, nil
 	}
 	err := s.decide(ctx, func(v *View, now time.Time) (c *Change, certain bool, err error) {
-		id, c, certain, err = v.handOut(r, now)
+		id, c, certain, err = v.HandOut(r, now)
 		return c, certain, err
 	})
 	if err != nil || id == "" {
@@ -111,24 +111,24 @@ func (s *Store) HandOut(ctx context.Context, r Reservation) (*api.Task, error) {
 	return s.task(ctx, r.Node, id)
 }
 
-// handOut returns the most urgent task that only the reservation's node can do,
+// HandOut returns the most urgent task that only the reservation's node can do,
 // "" for none, and the change that makes it the reservation's.
-func (v *View) handOut(r Reservation, now time.Time) (id api.TaskID, c *Change, certain bool, err error) {
+func (v *View) HandOut(r Reservation, now time.Time) (id api.TaskID, c *Change, certain bool, err error) {
 	node, err := v.session(r)
 	if err != nil {
 		return "", nil, false, err
 	}
-	if id = v.nextNodeTask(r); id == "" {
-		return "", nil, true, errNoChange
+	if id = v.NextNodeTask(r); id == "" {
+		return "", nil, true, ErrNoChange
 	}
 	if v.spent(r) {
-		if id = v.openTask(r); id == "" {
+		if id = v.OpenTask(r); id == "" {
 			return "", nil, true, ErrSpent
 		}
-		return id, nil, true, errNoChange // an earlier attempt of ours went through, or another poll's
+		return id, nil, true, ErrNoChange // an earlier attempt of ours went through, or another poll's
 	}
 	c = new(Change)
-	c.must(nodeRef(node.ID), node.rev)
+	c.Must(NodeRef(node.ID), node.Rev)
 	v.hand(c, r, id, now)
 	return id, c, false, nil
 }
@@ -138,7 +138,7 @@ func (v *View) handOut(r Reservation, now time.Time) (id api.TaskID, c *Change, 
 func (s *Store) Claim(ctx context.Context, r Reservation, id api.InstanceID) (*api.Task, error) {
 	var task api.TaskID
 	err := s.decide(ctx, func(v *View, now time.Time) (c *Change, certain bool, err error) {
-		task, c, certain, err = v.claim(r, id, now)
+		task, c, certain, err = v.Claim(r, id, now)
 		return c, certain, err
 	})
 	if err != nil {
@@ -147,9 +147,9 @@ func (s *Store) Claim(ctx context.Context, r Reservation, id api.InstanceID) (*a
 	return s.task(ctx, r.Node, task)
 }
 
-// claim returns the start task of a waiting instance, and the change that places
+// Claim returns the start task of a waiting instance, and the change that places
 // the instance on the reservation's node.
-func (v *View) claim(r Reservation, id api.InstanceID, now time.Time) (task api.TaskID, c *Change, certain bool, err error) {
+func (v *View) Claim(r Reservation, id api.InstanceID, now time.Time) (task api.TaskID, c *Change, certain bool, err error) {
 	node, err := v.session(r)
 	if err != nil {
 		return "", nil, false, err
@@ -159,7 +159,7 @@ func (v *View) claim(r Reservation, id api.InstanceID, now time.Time) (task api.
 		return "", nil, true, ErrTaken
 	}
 	if cur.Claim != nil && cur.Claim.Reservation == r.ID && cur.Claim.Session == r.Session && !cur.Ended() {
-		return cur.TaskID(), nil, true, errNoChange // an earlier attempt of ours went through
+		return cur.TaskID(), nil, true, ErrNoChange // an earlier attempt of ours went through
 	}
 	if !cur.Pending() || !v.ScheduleNode(node).Fits(v.ScheduleTask(cur), now) {
 		return "", nil, true, ErrTaken
@@ -167,7 +167,7 @@ func (v *View) claim(r Reservation, id api.InstanceID, now time.Time) (task api.
 	if v.spent(r) {
 		return "", nil, true, ErrSpent // another Store answered this reservation
 	}
-	if v.openTask(r) != "" {
+	if v.OpenTask(r) != "" {
 		return "", nil, true, ErrTaken
 	}
 	next := cur.clone()
@@ -176,9 +176,9 @@ func (v *View) claim(r Reservation, id api.InstanceID, now time.Time) (task api.
 	next.Public.InflightReqID = r.ID
 	next.Public.TS = now
 	c = new(Change)
-	c.must(instanceRef(id), cur.rev)
-	c.must(nodeRef(node.ID), node.rev)
-	c.put(instanceRef(id), next)
+	c.Must(InstanceRef(id), cur.Rev)
+	c.Must(NodeRef(node.ID), node.Rev)
+	c.Put(InstanceRef(id), next)
 	v.hand(c, r, next.TaskID(), now)
 	return next.TaskID(), c, false, nil
 }
@@ -195,12 +195,12 @@ func (v *View) session(r Reservation) (*Node, error) {
 	return node, nil
 }
 
-// openTask returns the newest task that the reservation has brought and that is
+// OpenTask returns the newest task that the reservation has brought and that is
 // not over, or "".
-func (v *View) openTask(r Reservation) api.TaskID {
-	if l := v.Ledgers[r.Node]; l != nil {
-		for _, h := range slices.Backward(l.Handed) {
-			if r.brought(h) && v.open(r.Node, h.Task) {
+func (v *View) OpenTask(r Reservation) api.TaskID {
+	if l := v.HandoutLogs[r.Node]; l != nil {
+		for _, h := range slices.Backward(l.Handouts) {
+			if r.brought(h) && v.Open(r.Node, h.Task) {
 				return h.Task
 			}
 		}
@@ -209,10 +209,10 @@ func (v *View) openTask(r Reservation) api.TaskID {
 }
 
 // brought reports whether the task was handed out under the reservation.
-func (r Reservation) brought(h Handed) bool { return h.Reservation == r.ID && h.Session == r.Session }
+func (r Reservation) brought(h Handout) bool { return h.Reservation == r.ID && h.Session == r.Session }
 
 const (
-	// keptSpent is how many reservations of tasks that are over the ledger
+	// keptSpent is how many reservations of tasks that are over the log
 	// keeps; a poll that its sender gave up seldom outlives more.
 	keptSpent = 16
 	// spentLen is how much of one is kept.
@@ -221,31 +221,31 @@ const (
 
 func shortReservation(id string) string { return id[:min(len(id), spentLen)] }
 
-// hand adds a hand-out to the node's ledger, and forgets those that are over.
+// hand adds a hand-out to the node's hand-out log, and forgets those that are over.
 func (v *View) hand(c *Change, r Reservation, id api.TaskID, now time.Time) {
-	next, rev := Ledger{}, int64(0)
-	if cur := v.Ledgers[r.Node]; cur != nil {
-		rev, next.Spent = cur.rev, slices.Clone(cur.Spent)
-		for _, h := range cur.Handed {
-			if h.Task != id && h.Session == r.Session && v.open(r.Node, h.Task) {
-				next.Handed = append(next.Handed, h)
+	next, rev := HandoutLog{}, int64(0)
+	if cur := v.HandoutLogs[r.Node]; cur != nil {
+		rev, next.UsedReservations = cur.Rev, slices.Clone(cur.UsedReservations)
+		for _, h := range cur.Handouts {
+			if h.Task != id && h.Session == r.Session && v.Open(r.Node, h.Task) {
+				next.Handouts = append(next.Handouts, h)
 			} else {
-				next.Spent = append(next.Spent, shortReservation(h.Reservation))
+				next.UsedReservations = append(next.UsedReservations, shortReservation(h.Reservation))
 			}
 		}
-		next.Spent = next.Spent[max(0, len(next.Spent)-keptSpent):]
+		next.UsedReservations = next.UsedReservations[max(0, len(next.UsedReservations)-keptSpent):]
 	}
-	next.Handed = append(next.Handed, Handed{Task: id, Reservation: r.ID, Session: r.Session, At: now})
-	c.must(ledgerRef(r.Node), rev)
-	c.put(ledgerRef(r.Node), next)
+	next.Handouts = append(next.Handouts, Handout{Task: id, Reservation: r.ID, Session: r.Session, At: now})
+	c.Must(HandoutLogRef(r.Node), rev)
+	c.Put(HandoutLogRef(r.Node), next)
 }
 
-// nextNodeTask returns the most urgent task that only the reservation's node can
+// NextNodeTask returns the most urgent task that only the reservation's node can
 // do and that has not been handed out in its session.
-func (v *View) nextNodeTask(r Reservation) api.TaskID {
+func (v *View) NextNodeTask(r Reservation) api.TaskID {
 	handed := make(map[api.TaskID]bool)
-	if l := v.Ledgers[r.Node]; l != nil {
-		for _, h := range l.Handed {
+	if l := v.HandoutLogs[r.Node]; l != nil {
+		for _, h := range l.Handouts {
 			if h.Session == r.Session {
 				handed[h.Task] = true
 			}
@@ -295,36 +295,36 @@ func (v *View) nodeTasks(node api.NodeID, kind api.TaskKind, yield func(api.Task
 			}
 		}
 	default:
-		for id, j := range v.Jobs {
-			if j.Kind == kind && v.jobOpen(id, node) {
-				yield(jobTaskID(id, node))
+		for id, j := range v.Rollouts {
+			if j.Kind == kind && v.rolloutOpen(id, node) {
+				yield(rolloutTaskID(id, node))
 			}
 		}
 	}
 }
 
 func restartTaskID(id api.InstanceID, restart string) api.TaskID {
-	return api.TaskID(taskRestart + "." + string(id) + "." + restart)
+	return api.TaskID(KindRestart + "." + string(id) + "." + restart)
 }
 
-// open reports whether a task that was handed to a node is still the node's to do.
-func (v *View) open(node api.NodeID, id api.TaskID) bool {
-	kind, ref, rest := splitTask(id)
+// Open reports whether a task that was handed to a node is still the node's to do.
+func (v *View) Open(node api.NodeID, id api.TaskID) bool {
+	kind, ref, rest := SplitTask(id)
 	switch kind {
-	case taskStart:
+	case KindStart:
 		i := v.Instances[api.InstanceID(ref)]
 		return i != nil && i.TaskID() == id && i.Claim != nil && i.Claim.Node == node && !i.Claim.Done && !i.Ended()
-	case taskTerminate:
+	case KindTerminate:
 		i := v.Instances[api.InstanceID(ref)]
 		return i != nil && i.Public.InstanceState == api.Terminating && i.Claim != nil && i.Claim.Node == node
-	case taskRestart:
+	case KindRestart:
 		i := v.Instances[api.InstanceID(ref)]
 		return i != nil && i.Restart != nil && i.Restart.ID == rest && !i.Ended() && i.Claim != nil && i.Claim.Node == node
-	case taskImage:
+	case KindImage:
 		img := v.Images[ref]
 		return img != nil && img.Node == node && img.Status == ImagePending
-	case taskJob:
-		return rest == string(node) && v.jobOpen(ref, node)
+	case KindRollout:
+		return rest == string(node) && v.rolloutOpen(ref, node)
 	}
 	return false
 }
@@ -333,7 +333,7 @@ func (v *View) open(node api.NodeID, id api.TaskID) bool {
 // over already.
 func (s *Store) task(ctx context.Context, node api.NodeID, id api.TaskID) (t *api.Task, err error) {
 	var i *Instance
-	s.Read(func(v *View) { t, i = v.task(node, id) })
+	s.Read(func(v *View) { t, i = v.Task(node, id) })
 	if t == nil || t.Start == nil {
 		return t, nil
 	}
@@ -347,34 +347,34 @@ func (s *Store) task(ctx context.Context, node api.NodeID, id api.TaskID) (t *ap
 	return t, nil
 }
 
-// task returns a task with all that the view has of it, or nil when it is over
+// Task returns a task with all that the view has of it, or nil when it is over
 // already. The start request of i is still to be filled in if there is a Start.
-func (v *View) task(node api.NodeID, id api.TaskID) (t *api.Task, i *Instance) {
-	kind, ref, _ := splitTask(id)
+func (v *View) Task(node api.NodeID, id api.TaskID) (t *api.Task, i *Instance) {
+	kind, ref, _ := SplitTask(id)
 	i = v.Instances[api.InstanceID(ref)]
 	t = &api.Task{ID: id, InstanceID: api.InstanceID(ref), Attempt: 1}
 	switch kind {
-	case taskStart:
+	case KindStart:
 		if i == nil {
 			return nil, nil
 		}
 		t.Kind, t.Attempt = api.TaskStart, i.Attempt
 		t.Start = &api.StartTask{Template: i.Template}
-	case taskTerminate:
+	case KindTerminate:
 		t.Kind = api.TaskTerminate
 		if i != nil {
 			t.Attempt = i.Attempt
 		}
-	case taskRestart:
+	case KindRestart:
 		if i == nil || i.Restart == nil {
 			return nil, nil
 		}
 		task := i.Restart.Task
 		t.Kind, t.Attempt, t.Restart = api.TaskRestart, i.Attempt, &task
-	case taskImage:
+	case KindImage:
 		return v.imageTask(id, ref), nil
-	case taskJob:
-		return v.jobTask(id, ref, node), nil
+	case KindRollout:
+		return v.rolloutTask(id, ref, node), nil
 	}
 	return t, i
 }

@@ -41,7 +41,7 @@ func (v *View) need(i *Instance) schedule.Size {
 // learnSize keeps what an instance's VM takes as what those of its template do.
 func (s *Store) learnSize(ctx context.Context, id api.InstanceID, vm *api.VMInfo) {
 	var c *Change
-	s.Read(func(v *View) { c = v.learnSize(id, vm) })
+	s.Read(func(v *View) { c = v.LearnSize(id, vm) })
 	if c == nil {
 		return
 	}
@@ -50,13 +50,13 @@ func (s *Store) learnSize(ctx context.Context, id api.InstanceID, vm *api.VMInfo
 	}
 }
 
-// learnSize is the change that keeps what an instance's VM takes; nil for none.
-func (v *View) learnSize(id api.InstanceID, vm *api.VMInfo) *Change {
+// LearnSize is the change that keeps what an instance's VM takes; nil for none.
+func (v *View) LearnSize(id api.InstanceID, vm *api.VMInfo) *Change {
 	i := v.Instances[id]
 	if i == nil || vm == nil || i.VCPU > 0 || i.RAM > 0 || i.Template.ID == "" {
 		return nil
 	}
-	seen := TemplateSize{VCPU: vm.CPUCores, RAM: megabytes(vm.RAM)}
+	seen := TemplateSize{VCPU: vm.CPUCores, RAM: Megabytes(vm.RAM)}
 	if seen.VCPU <= 0 || seen.RAM <= 0 {
 		return nil
 	}
@@ -66,8 +66,8 @@ func (v *View) learnSize(id api.InstanceID, vm *api.VMInfo) *Change {
 		}
 	}
 	c := new(Change)
-	c.must(sizeRef(i.Template.ID), seen.rev)
-	c.put(sizeRef(i.Template.ID), seen)
+	c.Must(SizeRef(i.Template.ID), seen.rev)
+	c.Put(SizeRef(i.Template.ID), seen)
 	return c
 }
 
@@ -77,7 +77,7 @@ func (s *Store) ForgetSize(ctx context.Context, id api.TemplateID) {
 		return
 	}
 	c := new(Change)
-	c.delete(sizeRef(id))
+	c.Delete(SizeRef(id))
 	if _, err := s.commit(withoutIdem(ctx), c); err != nil {
 		s.log.Warn("size of a deleted template not forgotten", zap.String("template_id", string(id)), zap.Error(err))
 	}
@@ -87,8 +87,8 @@ func (s *Store) size(id api.TemplateID) *TemplateSize {
 	return record(s, func(v *View) map[api.TemplateID]*TemplateSize { return v.Sizes }, id)
 }
 
-// megabytes reads a size such as 4G or 4096M, 0 for what it cannot read.
-func megabytes(s string) int {
+// Megabytes reads a size such as 4G or 4096M, 0 for what it cannot read.
+func Megabytes(s string) int {
 	s = strings.TrimSuffix(strings.TrimSuffix(strings.ToUpper(strings.TrimSpace(s)), "B"), "I")
 	for unit, factor := range map[string]float64{"T": 1 << 20, "G": 1 << 10, "M": 1, "K": 1.0 / 1024} {
 		if num, ok := strings.CutSuffix(s, unit); ok {

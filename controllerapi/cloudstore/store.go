@@ -111,7 +111,7 @@ type Store struct {
 	mu      sync.RWMutex
 	view    *View         // guarded by mu
 	rev     int64         // guarded by mu; the view is all of etcd's state up to it
-	ages    *ages         // guarded by mu
+	ages    *Ages         // guarded by mu
 	of      origin        // guarded by mu; the etcd that the view is of
 	waiters []waiter      // guarded by mu
 	lagging chan struct{} // capacity 1: somebody waits for the watch
@@ -123,8 +123,8 @@ type Store struct {
 	freshMu   sync.Mutex
 	freshNext *freshRound // guarded by freshMu
 	proven    time.Time   // guarded by freshMu; the view holds all that was acknowledged before
-	freshKick chan struct{}
-	proveKick chan struct{} // capacity 1: the proof gets old
+	freshWake chan struct{}
+	proveWake chan struct{} // capacity 1: the proof gets old
 
 	joins chan struct{} // a place for each node that joins at a time
 
@@ -151,18 +151,18 @@ func New(cfg Config, client *clientv3.Client, log *zap.Logger) (*Store, error) {
 	}
 	s := &Store{
 		cfg: cfg, etcd: client, log: log,
-		view:      newView(),
+		view:      NewView(),
 		loads:     make(map[api.NodeID]api.NodeLoad),
 		lagging:   make(chan struct{}, 1),
 		restored:  make(chan struct{}, 1),
-		freshKick: make(chan struct{}, 1),
-		proveKick: make(chan struct{}, 1),
+		freshWake: make(chan struct{}, 1),
+		proveWake: make(chan struct{}, 1),
 		joins:     make(chan struct{}, maxJoins),
 		loaded:    make(chan struct{}),
-		announce:  announcement{kick: make(chan struct{}, 1)},
+		announce:  announcement{wakeUp: make(chan struct{}, 1)},
 	}
-	s.ages = s.view.ages
-	s.ages.offset.Store(int64(cfg.ClockOffset))
+	s.ages = s.view.Ages
+	s.ages.Offset.Store(int64(cfg.ClockOffset))
 	s.renewer = newRenewer(clientv3.RetryLeaseClient(client), log, s.NoteRenewed)
 	return s, nil
 }
@@ -187,18 +187,18 @@ func (s *Store) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-func (s *Store) now() time.Time { return time.Now().UTC().Add(time.Duration(s.ages.offset.Load())) }
+func (s *Store) now() time.Time { return time.Now().UTC().Add(time.Duration(s.ages.Offset.Load())) }
 
 // Now is this machine's clock: for stamps, and for ages of what this Store saw.
 func (s *Store) Now() time.Time { return s.now() }
 
 // Advance lets time pass for this Store, for tests.
-func (s *Store) Advance(d time.Duration) { s.ages.offset.Add(int64(d)) }
+func (s *Store) Advance(d time.Duration) { s.ages.Offset.Add(int64(d)) }
 
-func (s *Store) clockRecord(now time.Time) clockRecord {
+func (s *Store) fenceRecord(now time.Time) FenceRecord {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.ages.record(now)
+	return s.ages.Record(now)
 }
 
 // Read calls f with the state as it is in memory. f must not block.

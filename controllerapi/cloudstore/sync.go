@@ -17,7 +17,7 @@ import (
 // settle is how long what a node says may be older than what it has reported
 // otherwise: a VM that is missing from its list within that time of a change is
 // not missing yet.
-const settle = 15 * time.Second
+const reportSkew = 15 * time.Second
 
 // Synced is what a node is told.
 type Synced struct {
@@ -63,7 +63,7 @@ func (s *Store) Sync(ctx context.Context, req *api.SyncRequest) (Synced, error) 
 	s.Read(func(v *View) {
 		if n := v.Nodes[req.NodeID]; n != nil {
 			out.Settings = v.SettingsOf(n)
-			out.Assignments = v.assignments(n, req.Seq, s.cfg.UnknownVMThreshold, s.now(), resync)
+			out.Assignments = v.Assignments(n, req.Seq, s.cfg.UnknownVMThreshold, s.now(), resync)
 		}
 	})
 	return out, nil
@@ -93,7 +93,7 @@ func (s *Store) quiet(req *api.SyncRequest) (out Synced, ok bool) {
 	proof := s.proof()
 	if proof >= proveAfter {
 		select {
-		case s.proveKick <- struct{}{}:
+		case s.proveWake <- struct{}{}:
 		default:
 		}
 	}
@@ -106,17 +106,17 @@ func (s *Store) quiet(req *api.SyncRequest) (out Synced, ok bool) {
 		return out, false
 	}
 	var lease int64
-	s.Read(func(v *View) { out, lease, ok = v.quiet(req, s.cfg.UnknownVMThreshold, now) })
+	s.Read(func(v *View) { out, lease, ok = v.Quiet(req, s.cfg.UnknownVMThreshold, now) })
 	if ok && age >= s.renewAfter() {
-		s.renewer.ask(req.NodeID, clientv3.LeaseID(lease)) // a lease that is lost ends the node's Live, which is news
+		s.renewer.ask(req.NodeID, clientv3.LeaseID(lease)) // a lease that is lost ends the node's NodeLease, which is news
 	}
 	return out, ok
 }
 
-// quiet answers a heartbeat that brings no news and gets none; ok is false if there
+// Quiet answers a heartbeat that brings no news and gets none; ok is false if there
 // are any. lease is that of the node.
-func (v *View) quiet(req *api.SyncRequest, threshold int, now time.Time) (out Synced, lease int64, ok bool) {
-	n, state, live := v.Nodes[req.NodeID], v.States[req.NodeID], v.Lives[req.NodeID]
+func (v *View) Quiet(req *api.SyncRequest, threshold int, now time.Time) (out Synced, lease int64, ok bool) {
+	n, state, live := v.Nodes[req.NodeID], v.Reports[req.NodeID], v.Leases[req.NodeID]
 	if n == nil || n.Session != req.Session || state == nil || state.Session != req.Session || state.Seq > req.Seq ||
 		live == nil || live.Session != req.Session {
 		return out, 0, false
@@ -131,14 +131,14 @@ func (v *View) quiet(req *api.SyncRequest, threshold int, now time.Time) (out Sy
 		}
 	}
 	for _, i := range v.onNode[n.ID] {
-		if !i.Ended() && i.clone().observe(v, req, nil, now) == nil {
+		if !i.Ended() && i.clone().Observe(v, req, nil, now) == nil {
 			return out, 0, false
 		}
 	}
 	out.Settings = v.SettingsOf(n)
-	out.Assignments = v.assignments(n, req.Seq, threshold, now, false)
+	out.Assignments = v.Assignments(n, req.Seq, threshold, now, false)
 	ok = out.Settings.Generation == req.SettingsGeneration && out.Assignments.Generation == req.AssignmentGeneration
-	return out, live.lease, ok
+	return out, live.Lease, ok
 }
 
 // CheckSession returns ErrUnknownNode or ErrSessionEnded unless session is the
@@ -168,7 +168,7 @@ func (s *Store) checkSession(id api.NodeID, session string) error {
 // storeState stores the parts that differ from what is stored. It reports
 // whether a part that differs was not sent.
 func (s *Store) storeState(ctx context.Context, req *api.SyncRequest) (resync bool, err error) {
-	if state := record(s, func(v *View) map[api.NodeID]*State { return v.States }, req.NodeID); state == nil || state.Session != req.Session {
+	if state := record(s, func(v *View) map[api.NodeID]*NodeReport { return v.Reports }, req.NodeID); state == nil || state.Session != req.Session {
 		admitted, err := s.admit(ctx)
 		if err != nil {
 			return false, err
@@ -176,7 +176,7 @@ func (s *Store) storeState(ctx context.Context, req *api.SyncRequest) (resync bo
 		defer admitted()
 	}
 	rev, err := s.decideAt(ctx, func(v *View, now time.Time) (*Change, bool, error) {
-		return v.storeState(req, &resync, now)
+		return v.StoreReport(req, &resync, now)
 	})
 	if err != nil {
 		return false, err
@@ -184,9 +184,9 @@ func (s *Store) storeState(ctx context.Context, req *api.SyncRequest) (resync bo
 	return resync, s.WaitRevision(ctx, rev) // what follows looks at it
 }
 
-// storeState stores the parts of a heartbeat that differ from what is stored. It
+// StoreReport stores the parts of a heartbeat that differ from what is stored. It
 // sets resync if a part that differs was not sent.
-func (v *View) storeState(req *api.SyncRequest, resync *bool, now time.Time) (*Change, bool, error) {
+func (v *View) StoreReport(req *api.SyncRequest, resync *bool, now time.Time) (*Change, bool, error) {
 	n := v.Nodes[req.NodeID]
 	if n == nil {
 		return nil, true, ErrUnknownNode
@@ -194,13 +194,13 @@ func (v *View) storeState(req *api.SyncRequest, resync *bool, now time.Time) (*C
 	if n.Session != req.Session {
 		return nil, true, ErrSessionEnded
 	}
-	cur := v.States[req.NodeID]
-	next := State{}
+	cur := v.Reports[req.NodeID]
+	next := NodeReport{}
 	if cur != nil {
 		next = *cur
 	}
 	if cur != nil && cur.Session == req.Session && cur.Seq > req.Seq {
-		return nil, true, errNoChange // a later sync overtook this one
+		return nil, true, ErrNoChange // a later sync overtook this one
 	}
 	sameSession := next.Session == req.Session
 	next.Session = req.Session
@@ -225,31 +225,31 @@ func (v *View) storeState(req *api.SyncRequest, resync *bool, now time.Time) (*C
 		next.ImagesHash != cur.ImagesHash || next.TasksHash != cur.TasksHash
 	factsChanged := factsHash != n.FactsHash
 	if !stateChanged && !factsChanged {
-		return nil, true, errNoChange
+		return nil, true, ErrNoChange
 	}
 	next.Seq, next.At = req.Seq, now
 	c := new(Change)
-	c.must(nodeRef(n.ID), n.rev) // a removed node must not come back half
+	c.Must(NodeRef(n.ID), n.Rev) // a removed node must not come back half
 	if stateChanged {
 		rev := int64(0)
 		if cur != nil {
-			rev = cur.rev
+			rev = cur.Rev
 		}
-		c.must(stateRef(n.ID), rev)
-		c.put(stateRef(n.ID), next)
+		c.Must(NodeReportRef(n.ID), rev)
+		c.Put(NodeReportRef(n.ID), next)
 	}
 	if factsChanged {
 		node := *n
 		node.Facts, node.FactsHash = *req.Facts, factsHash
-		c.put(nodeRef(n.ID), node)
+		c.Put(NodeRef(n.ID), node)
 	}
 	return c, false, nil
 }
 
-func stateVMs(vms []api.VMReport) []StateVM {
-	out := make([]StateVM, 0, len(vms))
+func stateVMs(vms []api.VMReport) []ReportedVM {
+	out := make([]ReportedVM, 0, len(vms))
 	for _, vm := range vms {
-		out = append(out, StateVM{
+		out = append(out, ReportedVM{
 			Instance: vm.InstanceID, Attempt: vm.Attempt, Managed: vm.Managed,
 			UUID: vm.Info.UUID, Status: vm.Info.Status, VCPU: vm.VCPU, RAM: vm.RAM,
 		})
@@ -260,7 +260,7 @@ func stateVMs(vms []api.VMReport) []StateVM {
 // flagUnknown marks managed VMs that belong to no instance with the sync that
 // first showed it, so that reports are counted without a write for each. It
 // reports whether a mark differs from those of cur.
-func (v *View) flagUnknown(next, cur *State, sameSession bool, seq int64) (changed bool) {
+func (v *View) flagUnknown(next, cur *NodeReport, sameSession bool, seq int64) (changed bool) {
 	since := make(map[string]int64)
 	if cur != nil && sameSession {
 		for _, vm := range cur.VMs {
@@ -282,10 +282,10 @@ func (v *View) flagUnknown(next, cur *State, sameSession bool, seq int64) (chang
 	return changed
 }
 
-// assignments is the desired state of a node. all lists claims that are under way
+// Assignments is the desired state of a node. all lists claims that are under way
 // too: when it is not known which tasks the node holds, it may hold them already,
 // and would drop what is missing here.
-func (v *View) assignments(n *Node, seq int64, threshold int, now time.Time, all bool) api.Assignments {
+func (v *View) Assignments(n *Node, seq int64, threshold int, now time.Time, all bool) api.Assignments {
 	out := api.Assignments{Instances: []api.Assignment{}}
 	for id, i := range v.onNode[n.ID] {
 		if !all && v.underWay(n, i, now) {
@@ -299,7 +299,7 @@ func (v *View) assignments(n *Node, seq int64, threshold int, now time.Time, all
 	slices.SortFunc(out.Instances, func(a, b api.Assignment) int {
 		return strings.Compare(string(a.InstanceID), string(b.InstanceID))
 	})
-	if state := v.States[n.ID]; state != nil && state.Session == n.Session {
+	if state := v.Reports[n.ID]; state != nil && state.Session == n.Session {
 		for _, vm := range state.VMs {
 			if vm.Managed && vm.UUID != "" && v.unwanted(n, vm, seq, threshold, now) {
 				out.Remove = append(out.Remove, vm.UUID)
@@ -315,17 +315,17 @@ func (v *View) assignments(n *Node, seq int64, threshold int, now time.Time, all
 // listed yet: an agent that finds a claim it knows nothing of hands it back, and
 // would then be given it all the same.
 func (v *View) underWay(n *Node, i *Instance, now time.Time) bool {
-	if i.Ended() || i.Claim.Done || i.Claim.Seq > 0 || i.Claim.Session != n.Session || v.AgeOf(i, now) > settle {
+	if i.Ended() || i.Claim.Done || i.Claim.Seq > 0 || i.Claim.Session != n.Session || v.AgeOf(i, now) > reportSkew {
 		return false
 	}
-	state := v.States[n.ID]
+	state := v.Reports[n.ID]
 	return state == nil || !slices.Contains(state.Tasks, i.TaskID())
 }
 
 // unwanted reports whether a managed VM shall be removed: it is of an attempt
 // that was superseded, it outlived its confirmed end, or it was shown often
 // enough without an instance.
-func (v *View) unwanted(n *Node, vm StateVM, seq int64, threshold int, now time.Time) bool {
+func (v *View) unwanted(n *Node, vm ReportedVM, seq int64, threshold int, now time.Time) bool {
 	i := v.Instances[vm.Instance]
 	switch {
 	case i == nil:
@@ -333,7 +333,7 @@ func (v *View) unwanted(n *Node, vm StateVM, seq int64, threshold int, now time.
 	case i.Attempt != vm.Attempt || i.Claim == nil || i.Claim.Node != n.ID:
 		return true
 	case i.Public.InstanceState == api.Terminated:
-		return v.AgeOf(i, now) > settle
+		return v.AgeOf(i, now) > reportSkew
 	}
 	return false
 }
@@ -357,15 +357,15 @@ func hashed(a api.Assignments) string {
 // reconcile brings the instances on a node in line with what it says of its VMs
 // and tasks.
 func (s *Store) reconcile(ctx context.Context, req *api.SyncRequest) error {
-	infos := vmsByInstance(req)
+	infos := VMsByInstance(req)
 	var changed []api.InstanceID
-	s.Read(func(v *View) { changed = v.observedChanges(req, infos, s.now()) })
+	s.Read(func(v *View) { changed = v.ObservedChanges(req, infos, s.now()) })
 	for _, id := range changed {
 		err := s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {
 			if i.Claim == nil || i.Claim.Node != req.NodeID {
-				return errNoChange
+				return ErrNoChange
 			}
-			return i.observe(v, req, infos[id], now)
+			return i.Observe(v, req, infos[id], now)
 		})
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			s.log.Warn("instance not brought in line with its VM", zap.String("instance_id", string(id)), zap.Error(err))
@@ -375,8 +375,8 @@ func (s *Store) reconcile(ctx context.Context, req *api.SyncRequest) error {
 	return nil
 }
 
-// vmsByInstance returns the VMs that a heartbeat reports in full, by instance.
-func vmsByInstance(req *api.SyncRequest) map[api.InstanceID]*api.VMReport {
+// VMsByInstance returns the VMs that a heartbeat reports in full, by instance.
+func VMsByInstance(req *api.SyncRequest) map[api.InstanceID]*api.VMReport {
 	out := make(map[api.InstanceID]*api.VMReport)
 	if req.VMs != nil {
 		for i := range *req.VMs {
@@ -388,26 +388,26 @@ func vmsByInstance(req *api.SyncRequest) map[api.InstanceID]*api.VMReport {
 	return out
 }
 
-// observedChanges returns the instances on a node that are not in line with its
+// ObservedChanges returns the instances on a node that are not in line with its
 // heartbeat.
-func (v *View) observedChanges(req *api.SyncRequest, vms map[api.InstanceID]*api.VMReport, now time.Time) []api.InstanceID {
+func (v *View) ObservedChanges(req *api.SyncRequest, vms map[api.InstanceID]*api.VMReport, now time.Time) []api.InstanceID {
 	var out []api.InstanceID
 	for id, i := range v.onNode[req.NodeID] {
-		if i.clone().observe(v, req, vms[id], now) == nil {
+		if i.clone().Observe(v, req, vms[id], now) == nil {
 			out = append(out, id)
 		}
 	}
 	return out
 }
 
-// observe takes what a node's sync says of the instance. vm is the full report
+// Observe takes what a node's sync says of the instance. vm is the full report
 // of its VM if the sync carried one.
-func (i *Instance) observe(v *View, req *api.SyncRequest, vm *api.VMReport, now time.Time) error {
-	state := v.States[req.NodeID]
+func (i *Instance) Observe(v *View, req *api.SyncRequest, vm *api.VMReport, now time.Time) error {
+	state := v.Reports[req.NodeID]
 	if state == nil || state.Session != req.Session || i.Ended() || i.Claim == nil {
-		return errNoChange
+		return ErrNoChange
 	}
-	var seen *StateVM
+	var seen *ReportedVM
 	for k := range state.VMs {
 		if state.VMs[k].Instance == i.Public.InstanceID && state.VMs[k].Attempt == i.Attempt {
 			seen = &state.VMs[k]
@@ -422,22 +422,22 @@ func (i *Instance) observe(v *View, req *api.SyncRequest, vm *api.VMReport, now 
 		// What happens to the VM now is part of the work.
 	case seen == nil:
 		if newSession {
-			i.fail("VM is gone since the agent or its host restarted", now)
-		} else if v.AgeOf(i, now) > settle {
-			i.fail("VM is gone from the node", now)
+			i.Fail("VM is gone since the agent or its host restarted", now)
+		} else if v.AgeOf(i, now) > reportSkew {
+			i.Fail("VM is gone from the node", now)
 		}
 	case seen.Running():
 		if i.Public.InstanceState != api.Started {
-			i.become(api.Started, now)
+			i.Become(api.Started, now)
 		}
 	case seen.Status == "stopped" || seen.Status == "suspended":
 		if newSession && i.Public.InstanceState == api.Started {
-			i.fail("VM was stopped while the agent or its host restarted", now)
-		} else if i.Public.InstanceState != api.Stopped && v.AgeOf(i, now) > settle/3 {
-			i.become(api.Stopped, now)
+			i.Fail("VM was stopped while the agent or its host restarted", now)
+		} else if i.Public.InstanceState != api.Stopped && v.AgeOf(i, now) > reportSkew/3 {
+			i.Become(api.Stopped, now)
 		}
 	case seen.Status == "failed":
-		i.fail("VM failed", now)
+		i.Fail("VM failed", now)
 	}
 	if i.Claim != nil && i.Claim.Done && newSession && seen != nil {
 		claim := *i.Claim // adopted by the new session
@@ -453,19 +453,19 @@ func (i *Instance) observe(v *View, req *api.SyncRequest, vm *api.VMReport, now 
 		}
 	}
 	if i.Public.InstanceState == before.Public.InstanceState && i.Claim == before.Claim && i.Public.VMInfo == before.Public.VMInfo {
-		return errNoChange
+		return ErrNoChange
 	}
 	return nil
 }
 
 // observeStarting puts a start back in the queue when its node does not hold the
 // task any more.
-func (i *Instance) observeStarting(v *View, state *State, req *api.SyncRequest, newSession bool, now time.Time) {
+func (i *Instance) observeStarting(v *View, state *NodeReport, req *api.SyncRequest, newSession bool, now time.Time) {
 	if state.TasksHash == "" || slices.Contains(state.Tasks, i.TaskID()) {
 		return
 	}
-	if newSession || v.AgeOf(i, now) > 4*settle {
-		i.requeue("the node does not hold the task any more", now)
+	if newSession || v.AgeOf(i, now) > 4*reportSkew {
+		i.Requeue("the node does not hold the task any more", now)
 	}
 }
 

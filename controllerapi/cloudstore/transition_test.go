@@ -47,12 +47,12 @@ func TestTailKeepsWholeCharacters(t *testing.T) {
 		n    int
 		want string
 	}{{"abc", 3, "abc"}, {"abc", 2, "bc"}, {"aäb", 3, "äb"}, {"aäb", 2, "b"}, {"", 0, ""}} {
-		if got := tail(tc.in, tc.n); got != tc.want {
+		if got := Tail(tc.in, tc.n); got != tc.want {
 			t.Errorf("tail(%q, %d) = %q, want %q", tc.in, tc.n, got, tc.want)
 		}
 	}
 	long := strings.Repeat("x", shownOutput+1)
-	if short, more := shorten(&api.ScriptResult{Stdout: long}); !more || len(short.Stdout) != shownOutput {
+	if short, more := Shorten(&api.ScriptResult{Stdout: long}); !more || len(short.Stdout) != shownOutput {
 		t.Errorf("%d bytes shown, more %v", len(short.Stdout), more)
 	}
 }
@@ -62,7 +62,7 @@ func TestMACRange(t *testing.T) {
 	if err != nil || r.Size() != 4 {
 		t.Fatalf("%+v %v", r, err)
 	}
-	v := newView()
+	v := NewView()
 	v.MACs["02:00:00:00:00:FF"] = &MAC{}
 	if got := v.FreeMACs(r, "", 9); !slices.Equal(got, []string{"02:00:00:00:00:FE", "02:00:00:00:01:00", "02:00:00:00:01:01"}) {
 		t.Errorf("free: %v", got)
@@ -97,19 +97,19 @@ func TestRecordIsForgottenAfterTheClockMovedAndNotBefore(t *testing.T) {
 	} {
 		for _, skew := range []time.Duration{-48 * time.Hour, 0, 48 * time.Hour} {
 			stamp := now.Add(-tc.ago + skew)
-			i := &Instance{Public: api.Instance{InstanceState: tc.state}, Buried: &stamp, rev: 10}
-			v := newView()
-			v.clock = tc.clock
-			v.ages.note(10, now.Add(-tc.ago))
-			if got := v.forgettable(i, now); got != tc.want {
+			i := &Instance{Public: api.Instance{InstanceState: tc.state}, Deleted: &stamp, Rev: 10}
+			v := NewView()
+			v.FenceRev = tc.clock
+			v.Ages.Note(10, now.Add(-tc.ago))
+			if got := v.Forgettable(i, now); got != tc.want {
 				t.Errorf("%s, stamp %v off: %v, want %v", tc.name, skew, got, tc.want)
 			}
 		}
 	}
-	listed := &Instance{Public: api.Instance{InstanceState: api.Terminated}, rev: 10}
-	v := newView()
-	v.clock = 11
-	if v.forgettable(listed, now) {
+	listed := &Instance{Public: api.Instance{InstanceState: api.Terminated}, Rev: 10}
+	v := NewView()
+	v.FenceRev = 11
+	if v.Forgettable(listed, now) {
 		t.Error("forgotten while it is listed")
 	}
 }

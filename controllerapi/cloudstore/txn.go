@@ -16,7 +16,7 @@ import (
 var errConflict = errors.New("state changed meanwhile")
 
 // errNoChange is returned by a decision that finds nothing to do.
-var errNoChange = errors.New("nothing to change")
+var ErrNoChange = errors.New("nothing to change")
 
 // txn is one transaction in the making.
 type txn struct {
@@ -169,7 +169,7 @@ func (s *Store) decideAt(ctx context.Context, decision func(v *View, now time.Ti
 		s.Read(func(v *View) { c, certain, err = decision(v, now) })
 		if err != nil {
 			if fresh || certain {
-				return 0, ignoreNoChange(err)
+				return 0, IgnoreNoChange(err)
 			}
 			if err := s.Fresh(ctx); err != nil {
 				return 0, err
@@ -193,8 +193,8 @@ func (s *Store) decideAt(ctx context.Context, decision func(v *View, now time.Ti
 	}
 }
 
-func ignoreNoChange(err error) error {
-	if errors.Is(err, errNoChange) {
+func IgnoreNoChange(err error) error {
+	if errors.Is(err, ErrNoChange) {
 		return nil
 	}
 	return err

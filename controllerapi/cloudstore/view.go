@@ -17,33 +17,33 @@ type View struct {
 	Meta    *Meta
 	Cluster *Cluster
 
-	Instances map[api.InstanceID]*Instance
-	Nodes     map[api.NodeID]*Node
-	States    map[api.NodeID]*State
-	Lives     map[api.NodeID]*Live
-	Ledgers   map[api.NodeID]*Ledger
-	Servers   map[string]*Server // by id
-	Leaders   map[string]*Leader
+	Instances   map[api.InstanceID]*Instance
+	Nodes       map[api.NodeID]*Node
+	Reports     map[api.NodeID]*NodeReport
+	Leases      map[api.NodeID]*NodeLease
+	HandoutLogs map[api.NodeID]*HandoutLog
+	Servers     map[string]*Server // by id
+	Leaders     map[string]*Leader
 
-	Groups  map[api.GroupID]*Group
-	Members map[api.GroupID]*Members
-	Images  map[string]*Image
-	Jobs    map[string]*Job
-	MACs    map[string]*MAC
-	MACPool *MACPool
-	Sizes   map[api.TemplateID]*TemplateSize
-	Loads   map[api.NodeID]api.NodeLoad // as last broadcast; see load.go
+	Groups   map[api.GroupID]*Group
+	Members  map[api.GroupID]*Members
+	Images   map[string]*Image
+	Rollouts map[string]*Rollout
+	MACs     map[string]*MAC
+	MACPool  *MACPool
+	Sizes    map[api.TemplateID]*TemplateSize
+	Loads    map[api.NodeID]api.NodeLoad // as last broadcast; see load.go
 
-	batches map[string]*largeBatch
+	LargeStarts map[string]*LargeStart
 
-	rev    int64            // the view is all of etcd's state up to it
-	ages   *ages            // shared by the views of a Store
-	clock  int64            // revision of keyClock
-	leases map[string]int64 // of Servers, by id
+	Rev          int64            // the view is all of etcd's state up to it
+	Ages         *Ages            // shared by the views of a Store
+	FenceRev     int64            // of the fence
+	serverLeases map[string]int64 // of Servers, by id
 
-	memberOf map[api.NodeID][]api.GroupID // sorted
-	told     map[api.NodeID]*toldSettings
-	jobNodes map[string]map[api.NodeID]*JobNode
+	memberOf     map[api.NodeID][]api.GroupID // sorted
+	effective    map[api.NodeID]*effectiveSettings
+	rolloutNodes map[string]map[api.NodeID]*RolloutNode
 
 	onNode  map[api.NodeID]map[api.InstanceID]*Instance
 	pending map[api.InstanceID]*Instance
@@ -62,11 +62,11 @@ type Changes struct {
 	Cluster bool
 	Nodes   map[api.NodeID]struct{} // their tasks, capacity, settings or liveness
 
-	clock    *clockRecord // if it moved
-	clockRev int64
+	Fence    *FenceRecord // if it moved
+	FenceRev int64
 }
 
-func (c *Changes) node(id api.NodeID) {
+func (c *Changes) Node(id api.NodeID) {
 	if id == "" {
 		return
 	}
@@ -76,30 +76,30 @@ func (c *Changes) node(id api.NodeID) {
 	c.Nodes[id] = struct{}{}
 }
 
-func newView() *View {
+func NewView() *View {
 	return &View{
-		ages:      new(ages),
-		Instances: make(map[api.InstanceID]*Instance),
-		Nodes:     make(map[api.NodeID]*Node),
-		States:    make(map[api.NodeID]*State),
-		Lives:     make(map[api.NodeID]*Live),
-		Ledgers:   make(map[api.NodeID]*Ledger),
-		Servers:   make(map[string]*Server),
-		Leaders:   make(map[string]*Leader),
-		Groups:    make(map[api.GroupID]*Group),
-		Members:   make(map[api.GroupID]*Members),
-		Images:    make(map[string]*Image),
-		Jobs:      make(map[string]*Job),
-		MACs:      make(map[string]*MAC),
-		Sizes:     make(map[api.TemplateID]*TemplateSize),
-		Loads:     make(map[api.NodeID]api.NodeLoad),
-		batches:   make(map[string]*largeBatch),
-		leases:    make(map[string]int64),
-		memberOf:  make(map[api.NodeID][]api.GroupID),
-		told:      make(map[api.NodeID]*toldSettings),
-		jobNodes:  make(map[string]map[api.NodeID]*JobNode),
-		onNode:    make(map[api.NodeID]map[api.InstanceID]*Instance),
-		pending:   make(map[api.InstanceID]*Instance),
+		Ages:         new(Ages),
+		Instances:    make(map[api.InstanceID]*Instance),
+		Nodes:        make(map[api.NodeID]*Node),
+		Reports:      make(map[api.NodeID]*NodeReport),
+		Leases:       make(map[api.NodeID]*NodeLease),
+		HandoutLogs:  make(map[api.NodeID]*HandoutLog),
+		Servers:      make(map[string]*Server),
+		Leaders:      make(map[string]*Leader),
+		Groups:       make(map[api.GroupID]*Group),
+		Members:      make(map[api.GroupID]*Members),
+		Images:       make(map[string]*Image),
+		Rollouts:     make(map[string]*Rollout),
+		MACs:         make(map[string]*MAC),
+		Sizes:        make(map[api.TemplateID]*TemplateSize),
+		Loads:        make(map[api.NodeID]api.NodeLoad),
+		LargeStarts:  make(map[string]*LargeStart),
+		serverLeases: make(map[string]int64),
+		memberOf:     make(map[api.NodeID][]api.GroupID),
+		effective:    make(map[api.NodeID]*effectiveSettings),
+		rolloutNodes: make(map[string]map[api.NodeID]*RolloutNode),
+		onNode:       make(map[api.NodeID]map[api.InstanceID]*Instance),
+		pending:      make(map[api.InstanceID]*Instance),
 	}
 }
 
@@ -114,7 +114,7 @@ func (v *View) Pending() map[api.InstanceID]*Instance { return v.pending }
 func (v *View) Visible() []*Instance {
 	out := make([]*Instance, 0, len(v.order))
 	for _, i := range v.order {
-		if i.Buried == nil {
+		if i.Deleted == nil {
 			out = append(out, i)
 		}
 	}
@@ -123,144 +123,144 @@ func (v *View) Visible() []*Instance {
 
 // byCreation orders by etcd's revision: the controllers' clocks may differ.
 func byCreation(a, b *Instance) int {
-	return cmp.Or(cmp.Compare(a.created, b.created), strings.Compare(string(a.Public.InstanceID), string(b.Public.InstanceID)))
+	return cmp.Or(cmp.Compare(a.Created, b.Created), strings.Compare(string(a.Public.InstanceID), string(b.Public.InstanceID)))
 }
 
 // Version is when a record was made and written last, in revisions of etcd, and
 // with which lease it ends, 0 for none.
 type Version struct{ Created, Rev, Lease int64 }
 
-// new returns an empty record of the table, nil for a table that the view does not
+// New returns an empty record of the table, nil for a table that the view does not
 // have.
-func (t Table) new() any {
+func (t Table) New() any {
 	switch t {
-	case metaTable:
+	case MetaTable:
 		return new(Meta)
-	case clockTable:
-		return new(clockRecord)
-	case clusterTable:
+	case FenceTable:
+		return new(FenceRecord)
+	case ClusterTable:
 		return new(Cluster)
-	case macPoolTable:
+	case MACPoolTable:
 		return new(MACPool)
-	case instanceTable:
+	case InstanceTable:
 		return new(Instance)
-	case nodeTable:
+	case NodeTable:
 		return new(Node)
-	case stateTable:
-		return new(State)
-	case liveTable:
-		return new(Live)
-	case ledgerTable:
-		return new(Ledger)
-	case groupTable:
+	case NodeReportTable:
+		return new(NodeReport)
+	case NodeLeaseTable:
+		return new(NodeLease)
+	case HandoutLogTable:
+		return new(HandoutLog)
+	case GroupTable:
 		return new(Group)
-	case memberTable:
+	case MemberTable:
 		return new(Members)
-	case imageTable:
+	case ImageTable:
 		return new(Image)
-	case jobTable:
-		return new(Job)
-	case jobNodeTable:
-		return new(JobNode)
-	case serverTable:
+	case RolloutTable:
+		return new(Rollout)
+	case RolloutNodeTable:
+		return new(RolloutNode)
+	case ServerTable:
 		return new(Server)
-	case batchTable:
-		return new(largeBatch)
-	case loadTable:
+	case LargeStartTable:
+		return new(LargeStart)
+	case LoadTable:
 		return new(map[api.NodeID]api.NodeLoad)
-	case leaderTable:
+	case LeaderTable:
 		return new(Leader)
-	case macTable:
+	case MACTable:
 		return new(MAC)
-	case sizeTable:
+	case SizeTable:
 		return new(TemplateSize)
 	}
 	return nil
 }
 
-// apply brings a record that was written, or deleted when record is nil, into the
+// Apply brings a record that was written, or deleted when record is nil, into the
 // view, which keeps it. It notes in ch what that touches.
-func (v *View) apply(ref Ref, record any, at Version, ch *Changes) {
+func (v *View) Apply(ref Ref, record any, at Version, ch *Changes) {
 	id := ref.ID
 	switch ref.Table {
-	case metaTable:
+	case MetaTable:
 		v.Meta, _ = record.(*Meta)
-	case clockTable:
+	case FenceTable:
 		if record != nil {
-			v.clock = at.Rev
-			ch.clock, ch.clockRev = record.(*clockRecord), at.Rev
+			v.FenceRev = at.Rev
+			ch.Fence, ch.FenceRev = record.(*FenceRecord), at.Rev
 		}
-	case macPoolTable:
+	case MACPoolTable:
 		if v.MACPool, _ = record.(*MACPool); v.MACPool != nil {
 			v.MACPool.rev = at.Rev
 		}
-	case clusterTable:
+	case ClusterTable:
 		ch.Cluster = true
 		if v.Cluster, _ = record.(*Cluster); v.Cluster != nil {
 			v.Cluster.rev = at.Rev
 		}
-	case instanceTable:
+	case InstanceTable:
 		next, _ := record.(*Instance)
 		if next != nil {
-			next.rev, next.created = at.Rev, at.Created
+			next.Rev, next.Created = at.Rev, at.Created
 		}
 		v.applyInstance(api.InstanceID(id), next, ch)
-	case nodeTable:
-		ch.node(api.NodeID(id))
+	case NodeTable:
+		ch.Node(api.NodeID(id))
 		if record == nil {
 			delete(v.Loads, api.NodeID(id))
-			delete(v.told, api.NodeID(id))
+			delete(v.effective, api.NodeID(id))
 		} else {
-			v.told[api.NodeID(id)] = new(toldSettings)
+			v.effective[api.NodeID(id)] = new(effectiveSettings)
 		}
-		set(v.Nodes, api.NodeID(id), record, func(n *Node) { n.rev = at.Rev })
-	case stateTable:
-		ch.node(api.NodeID(id))
-		set(v.States, api.NodeID(id), record, func(s *State) { s.rev = at.Rev })
-	case liveTable:
-		ch.node(api.NodeID(id))
-		set(v.Lives, api.NodeID(id), record, func(l *Live) { l.rev, l.lease = at.Rev, at.Lease })
-	case ledgerTable:
-		ch.node(api.NodeID(id))
-		set(v.Ledgers, api.NodeID(id), record, func(l *Ledger) { l.rev = at.Rev })
-	case serverTable:
+		set(v.Nodes, api.NodeID(id), record, func(n *Node) { n.Rev = at.Rev })
+	case NodeReportTable:
+		ch.Node(api.NodeID(id))
+		set(v.Reports, api.NodeID(id), record, func(s *NodeReport) { s.Rev = at.Rev })
+	case NodeLeaseTable:
+		ch.Node(api.NodeID(id))
+		set(v.Leases, api.NodeID(id), record, func(l *NodeLease) { l.Rev, l.Lease = at.Rev, at.Lease })
+	case HandoutLogTable:
+		ch.Node(api.NodeID(id))
+		set(v.HandoutLogs, api.NodeID(id), record, func(l *HandoutLog) { l.Rev = at.Rev })
+	case ServerTable:
 		ch.Cluster = true
-		delete(v.leases, id)
-		set(v.Servers, id, record, func(*Server) { v.leases[id] = at.Lease })
-	case leaderTable:
+		delete(v.serverLeases, id)
+		set(v.Servers, id, record, func(*Server) { v.serverLeases[id] = at.Lease })
+	case LeaderTable:
 		set(v.Leaders, id, record, func(*Leader) {})
-	case groupTable:
+	case GroupTable:
 		ch.Queue = true
 		set(v.Groups, api.GroupID(id), record, func(g *Group) { g.rev = at.Rev })
-	case memberTable:
+	case MemberTable:
 		next, _ := record.(*Members)
 		if next != nil {
 			next.rev = at.Rev
 		}
 		v.applyMembers(api.GroupID(id), next, ch)
-	case imageTable:
+	case ImageTable:
 		if img := v.Images[id]; img != nil {
-			ch.node(img.Node)
+			ch.Node(img.Node)
 		}
-		set(v.Images, id, record, func(i *Image) { i.rev = at.Rev; ch.node(i.Node) })
-	case jobTable:
-		set(v.Jobs, id, record, func(j *Job) { j.rev = at.Rev; j.index(ch) })
-	case jobNodeTable:
-		next, _ := record.(*JobNode)
+		set(v.Images, id, record, func(i *Image) { i.Rev = at.Rev; ch.Node(i.Node) })
+	case RolloutTable:
+		set(v.Rollouts, id, record, func(j *Rollout) { j.Rev = at.Rev; j.index(ch) })
+	case RolloutNodeTable:
+		next, _ := record.(*RolloutNode)
 		if next != nil {
-			next.rev = at.Rev
+			next.Rev = at.Rev
 		}
 		v.applyJobNode(id, next, ch)
-	case loadTable:
+	case LoadTable:
 		if loads, _ := record.(*map[api.NodeID]api.NodeLoad); loads != nil {
 			maps.Copy(v.Loads, *loads)
 		}
-	case batchTable:
-		set(v.batches, id, record, func(b *largeBatch) { b.rev = at.Rev })
-	case sizeTable:
+	case LargeStartTable:
+		set(v.LargeStarts, id, record, func(b *LargeStart) { b.Rev = at.Rev })
+	case SizeTable:
 		ch.Queue = true
 		set(v.Sizes, api.TemplateID(id), record, func(s *TemplateSize) { s.rev = at.Rev })
-	case macTable:
+	case MACTable:
 		set(v.MACs, id, record, func(m *MAC) { m.rev = at.Rev })
 	}
 }
@@ -291,25 +291,25 @@ func (v *View) applyMembers(id api.GroupID, next *Members, ch *Changes) {
 }
 
 func (v *View) regroup(n api.NodeID, ch *Changes) {
-	ch.node(n)
-	if v.told[n] != nil {
-		v.told[n] = new(toldSettings)
+	ch.Node(n)
+	if v.effective[n] != nil {
+		v.effective[n] = new(effectiveSettings)
 	}
 }
 
-func (v *View) applyJobNode(id string, next *JobNode, ch *Changes) {
+func (v *View) applyJobNode(id string, next *RolloutNode, ch *Changes) {
 	job, node, _ := strings.Cut(id, "/")
-	ch.node(api.NodeID(node))
-	nodes := v.jobNodes[job]
+	ch.Node(api.NodeID(node))
+	nodes := v.rolloutNodes[job]
 	if nodes == nil {
-		nodes = make(map[api.NodeID]*JobNode)
-		v.jobNodes[job] = nodes
+		nodes = make(map[api.NodeID]*RolloutNode)
+		v.rolloutNodes[job] = nodes
 	}
 	if nodes[api.NodeID(node)] = next; next == nil {
 		delete(nodes, api.NodeID(node))
 	}
 	if len(nodes) == 0 {
-		delete(v.jobNodes, job)
+		delete(v.rolloutNodes, job)
 	}
 }
 
@@ -318,7 +318,7 @@ func (v *View) applyInstance(id api.InstanceID, next *Instance, ch *Changes) {
 	if prev != nil {
 		delete(v.pending, id)
 		if prev.Claim != nil {
-			ch.node(prev.Claim.Node)
+			ch.Node(prev.Claim.Node)
 			delete(v.onNode[prev.Claim.Node], id)
 			if len(v.onNode[prev.Claim.Node]) == 0 {
 				delete(v.onNode, prev.Claim.Node)
@@ -336,7 +336,7 @@ func (v *View) applyInstance(id api.InstanceID, next *Instance, ch *Changes) {
 		ch.Queue = true
 	}
 	if next.Claim != nil && next.Public.InstanceState != api.Terminated {
-		ch.node(next.Claim.Node)
+		ch.Node(next.Claim.Node)
 		if v.onNode[next.Claim.Node] == nil {
 			v.onNode[next.Claim.Node] = make(map[api.InstanceID]*Instance)
 		}
@@ -367,8 +367,8 @@ func (v *View) reorder(prev, next *Instance) {
 	}
 }
 
-// sort makes the order after a load.
-func (v *View) sort() {
+// Sort makes the order after a load.
+func (v *View) Sort() {
 	v.order = slices.AppendSeq(make([]*Instance, 0, len(v.Instances)), maps.Values(v.Instances))
 	slices.SortFunc(v.order, byCreation)
 }

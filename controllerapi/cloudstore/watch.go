@@ -68,7 +68,7 @@ func (s *Store) load(ctx context.Context) error {
 	case <-s.restored: // this load is what it asks for
 	default:
 	}
-	view := newView()
+	view := NewView()
 	var rev int64
 	var of origin
 	var ch Changes // all is new; only the clock is looked at
@@ -103,22 +103,22 @@ func (s *Store) load(ctx context.Context) error {
 	if known := s.CloudID(); known != "" && (view.Meta == nil || view.Meta.CloudID != known) {
 		return fmt.Errorf("etcd does not hold the cloud %s any more: restore a snapshot, or restart the controllers to begin a new cloud", known)
 	}
-	view.sort()
+	view.Sort()
 	ch.Queue, ch.Cluster = true, true
 	for id := range view.Nodes {
-		ch.node(id)
+		ch.Node(id)
 	}
 	s.mu.Lock()
 	for id := range s.view.Nodes {
-		ch.node(id)
+		ch.Node(id)
 	}
 	if s.of != (origin{}) && s.of != of {
-		s.ages.reset()
+		s.ages.Reset()
 	}
-	view.ages = s.ages
+	view.Ages = s.ages
 	s.view, s.of = view, of
 	now := s.now()
-	s.ages.clock(ch.clock, ch.clockRev, now)
+	s.ages.Adopt(ch.Fence, ch.FenceRev, now)
 	s.advanceLocked(rev)
 	s.mu.Unlock()
 	s.changed(ch)
@@ -192,14 +192,14 @@ func (s *Store) applyEvents(resp *clientv3.WatchResponse) {
 	case resp.IsProgressNotify():
 		s.advanceLocked(resp.Header.Revision)
 	}
-	s.ages.clock(ch.clock, ch.clockRev, s.now())
+	s.ages.Adopt(ch.Fence, ch.FenceRev, s.now())
 	s.mu.Unlock()
 	s.changed(ch)
 }
 
 func (s *Store) changed(ch Changes) {
 	if ch.Cluster {
-		s.announce.poke()
+		s.announce.wake()
 	}
 	for id := range ch.Nodes {
 		if s.node(id) == nil {

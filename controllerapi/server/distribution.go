@@ -59,9 +59,9 @@ func (s *Server) distribute(r *http.Request) (any, error) {
 	if len(nodes) == 0 {
 		return nil, wire.Fail("there is no node to distribute to")
 	}
-	job := cloudstore.Job{ID: uuid.NewString(), Kind: api.TaskDistribute, Template: ref, Nodes: nodes}
+	job := cloudstore.Rollout{ID: uuid.NewString(), Kind: api.TaskDistribute, Template: ref, Nodes: nodes}
 	body := map[string]string{"request_id": job.ID}
-	if err := s.store.CreateJob(r.Context(), job, body); err != nil {
+	if err := s.store.CreateRollout(r.Context(), job, body); err != nil {
 		return nil, err
 	}
 	s.events.api(r, api.EventDistribute, map[string]any{"request_id": job.ID, "template_id": ref.ID, "tag": ref.Tag, "node_ids": nodes})
@@ -111,7 +111,7 @@ func (s *Server) distributions(r *http.Request) (any, error) {
 	id := r.URL.Query().Get("id")
 	out := []distribution{}
 	s.store.Read(func(v *cloudstore.View) {
-		for _, j := range v.Jobs {
+		for _, j := range v.Rollouts {
 			if j.Kind == api.TaskDistribute && (id == "" || j.ID == id) {
 				out = append(out, describeJob(v, j, v.Now()))
 			}
@@ -128,11 +128,11 @@ func (s *Server) distributions(r *http.Request) (any, error) {
 }
 
 // describeJob is the one place where a distribution becomes what the API shows.
-func describeJob(v *cloudstore.View, j *cloudstore.Job, now time.Time) distribution {
+func describeJob(v *cloudstore.View, j *cloudstore.Rollout, now time.Time) distribution {
 	out := distribution{Status: make(map[api.NodeID]distributionStatus, len(j.Nodes))}
 	out.Request.RequestID, out.Request.TemplateID, out.Request.TimeRequested = j.ID, j.Template.ID, j.Created
 	for _, n := range j.Nodes {
-		at := v.JobAt(j, n, now)
+		at := v.RolloutAt(j, n, now)
 		out.Status[n] = distributionStatus{Status: at.Done, Progress: at.Progress, Error: at.Error}
 	}
 	return out
@@ -143,5 +143,5 @@ func (s *Server) cancelDistribution(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, s.store.CancelJob(r.Context(), id)
+	return nil, s.store.CancelRollout(r.Context(), id)
 }

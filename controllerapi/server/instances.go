@@ -25,7 +25,7 @@ func (s *Server) instances(r *http.Request) (any, error) {
 func (s *Server) instance(r *http.Request, id api.InstanceID) (any, error) {
 	var found *cloudstore.Instance
 	s.store.Read(func(v *cloudstore.View) { found = v.Instances[id] })
-	if found == nil || found.Buried != nil {
+	if found == nil || found.Deleted != nil {
 		return nil, cloudstore.ErrNotFound
 	}
 	out := found.Public
@@ -82,7 +82,7 @@ func (s *Server) startInstances(r *http.Request) (any, error) {
 		return nil, err
 	}
 	now := s.store.Now()
-	batch := cloudstore.Batch{ID: uuid.NewString(), Request: req}
+	batch := cloudstore.StartRequestRecord{ID: uuid.NewString(), Request: req}
 	list := make([]*cloudstore.Instance, count)
 	ids := make([]api.InstanceID, count)
 	for k := range list {

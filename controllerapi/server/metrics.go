@@ -75,7 +75,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	queue, oldest := 0, time.Duration(0)
 	m.srv.store.Read(func(v *cloudstore.View) {
 		for _, i := range v.Instances {
-			if i.Buried == nil {
+			if i.Deleted == nil {
 				instances[i.Public.InstanceState]++
 			}
 		}

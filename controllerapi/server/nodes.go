@@ -92,7 +92,7 @@ func (s *Server) describe(v *cloudstore.View, n *cloudstore.Node) api.Node {
 			out.Groups = append(out.Groups, g.Group)
 		}
 	}
-	if state := v.States[n.ID]; state != nil {
+	if state := v.Reports[n.ID]; state != nil {
 		out.LastUpdated = state.At
 		if len(state.Images) > 0 {
 			out.Templates = state.Images

@@ -127,7 +127,7 @@ func (s *Server) stats(r *http.Request) (any, error) {
 		now := v.Now()
 		claimed, recent, waited := 0, 0, time.Duration(0)
 		for _, i := range v.Instances {
-			if i.Buried == nil {
+			if i.Deleted == nil {
 				out.Instances[i.Public.InstanceState]++
 			}
 			if i.Claim != nil {

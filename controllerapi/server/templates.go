@@ -218,15 +218,15 @@ func (s *Server) removeFromNodes(r *http.Request) (any, error) {
 	if len(nodes) == 0 {
 		return body, nil
 	}
-	job := cloudstore.Job{ID: uuid.NewString(), Kind: api.TaskRemove, Template: api.TemplateRef{ID: id}, Nodes: nodes}
-	return body, s.store.CreateJob(r.Context(), job, body)
+	job := cloudstore.Rollout{ID: uuid.NewString(), Kind: api.TaskRemove, Template: api.TemplateRef{ID: id}, Nodes: nodes}
+	return body, s.store.CreateRollout(r.Context(), job, body)
 }
 
 // nodesWith returns the nodes that hold any tag of a template.
 func (s *Server) nodesWith(id api.TemplateID) (out []api.NodeID) {
 	s.store.Read(func(v *cloudstore.View) {
 		for _, n := range sortedNodes(v) {
-			if state := v.States[n.ID]; state != nil {
+			if state := v.Reports[n.ID]; state != nil {
 				for _, img := range state.Images {
 					if img.UUID == id {
 						out = append(out, n.ID)

@@ -46,7 +46,7 @@ func (s *Server) upgradeNodes(r *http.Request) (any, error) {
 	case s.cfg.PackageDir == "":
 		return nil, wire.Fail("the controller has no agent packages")
 	}
-	job := cloudstore.Job{ID: uuid.NewString(), Kind: api.TaskUpgrade, Upgrade: make(map[string]*api.UpgradeTask)}
+	job := cloudstore.Rollout{ID: uuid.NewString(), Kind: api.TaskUpgrade, Upgrade: make(map[string]*api.UpgradeTask)}
 	for arch, name := range packages {
 		sum, err := fileSum(filepath.Join(s.cfg.PackageDir, name))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -73,7 +73,7 @@ func (s *Server) upgradeNodes(r *http.Request) (any, error) {
 	if len(job.Nodes) == 0 {
 		return nil, nil
 	}
-	return nil, s.store.CreateJob(r.Context(), job, nil)
+	return nil, s.store.CreateRollout(r.Context(), job, nil)
 }
 
 func fileSum(path string) (string, error) {
