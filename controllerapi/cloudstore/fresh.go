@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/internal/etcdkit"
-	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 )
 

@@ -9,8 +9,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3"
 )
 
 const (
@@ -79,7 +80,7 @@ func (s *Store) Settle(ctx context.Context, answer any) error {
 	if idem == nil || idem.done {
 		return nil
 	}
-	_, err := s.commit(ctx, &Change{Answer: answer})
+	_, err := s.commit(ctx, &cloud.Change{Answer: answer})
 	if errors.Is(err, errConflict) {
 		return fmt.Errorf("%w: idempotency key neither absent nor present", ErrUnavailable)
 	}

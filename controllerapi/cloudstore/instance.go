@@ -3,61 +3,33 @@ package cloudstore
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 )
 
-// ErrNotFound: there is no such record.
-var ErrNotFound = errors.New("not found")
-
 // startRequest returns the request that an instance was started by.
-func (s *Store) startRequest(ctx context.Context, i *Instance) (api.StartRequest, error) {
+func (s *Store) startRequest(ctx context.Context, i *cloud.Instance) (api.StartRequest, error) {
 	var req api.StartRequest
-	kv, err := s.get(ctx, RequestRef(i.Batch).key())
+	kv, err := s.get(ctx, key(cloud.RequestRef(i.Batch)))
 	if err != nil {
 		return req, err
 	}
 	if kv == nil {
-		return req, fmt.Errorf("start request %s: %w", i.Batch, ErrNotFound)
+		return req, fmt.Errorf("start request %s: %w", i.Batch, cloud.ErrNotFound)
 	}
 	return req, json.Unmarshal(kv.Value, &req)
 }
 
-// clone returns a copy to be changed. What its pointers point to is shared.
-func (i *Instance) clone() *Instance {
-	return &Instance{
-		Public: i.Public, Batch: i.Batch, Template: i.Template, Priority: i.Priority, PinNode: i.PinNode,
-		VCPU: i.VCPU, RAM: i.RAM, Attempt: i.Attempt, Claim: i.Claim, Avoid: i.Avoid, Restart: i.Restart,
-		Image: i.Image, LongOutput: i.LongOutput, Deleted: i.Deleted, Since: i.Since, Rev: i.Rev, Created: i.Created,
-	}
-}
-
-// Become changes the state, or reports that there is no such way.
-func (i *Instance) Become(to api.InstanceState, now time.Time) bool {
-	if !mayBecome(i.Public.InstanceState, to) {
-		return false
-	}
-	if i.Public.InstanceState != to {
-		i.Public.InstanceState = to
-		i.Public.TS = now
-		i.Since = now
-	}
-	return true
-}
-
-// MarkDeleted takes the instance out of the lists.
-func (i *Instance) MarkDeleted(now time.Time) { i.Deleted = &now }
-
 // updateInstance changes one instance. f is given a copy that it may change; it
 // may be called more than once.
-func (s *Store) updateInstance(ctx context.Context, id api.InstanceID, answer any, f func(v *View, i *Instance, now time.Time) error) error {
-	var before, after *Instance
-	err := s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
+func (s *Store) updateInstance(ctx context.Context, id api.InstanceID, answer any, f func(v *cloud.View, i *cloud.Instance, now time.Time) error) error {
+	var before, after *cloud.Instance
+	err := s.decide(ctx, func(v *cloud.View, now time.Time) (*cloud.Change, bool, error) {
 		before = v.Instances[id]
-		c, next, err := v.UpdateInstance(id, func(i *Instance) error { return f(v, i, now) })
+		c, next, err := v.UpdateInstance(id, func(i *cloud.Instance) error { return f(v, i, now) })
 		if after = next; err != nil {
 			return nil, false, err
 		}
@@ -70,88 +42,43 @@ func (s *Store) updateInstance(ctx context.Context, id api.InstanceID, answer an
 	return err
 }
 
-// UpdateInstance changes one instance as f changes a copy of it, which it returns
-// too.
-func (v *View) UpdateInstance(id api.InstanceID, f func(*Instance) error) (c *Change, next *Instance, err error) {
-	cur := v.Instances[id]
-	if cur == nil {
-		return nil, nil, ErrNotFound
-	}
-	next = cur.clone()
-	if err := f(next); err != nil {
-		return nil, nil, err
-	}
-	next.stamp(v.Rev)
-	c = new(Change)
-	c.Must(InstanceRef(id), cur.Rev)
-	c.Put(InstanceRef(id), next)
-	return c, next, nil
-}
-
-// stamp notes at which revision what is new in the instance was decided.
-func (i *Instance) stamp(rev int64) {
-	if n := len(i.Avoid); n > 0 && i.Avoid[n-1].Rev == 0 {
-		i.Avoid[n-1].Rev = rev // requeue has made the slice anew
-	}
-	if i.Restart != nil && i.Restart.Rev == 0 {
-		restart := *i.Restart
-		restart.Rev = rev
-		i.Restart = &restart
-	}
-}
-
 // Terminate asks for an instance's end. It wins over all that the instance's
 // node may still report. Repeating it is no error.
 func (s *Store) Terminate(ctx context.Context, id api.InstanceID) error {
-	return s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {
+	return s.updateInstance(ctx, id, nil, func(v *cloud.View, i *cloud.Instance, now time.Time) error {
 		return i.Terminate(v, now)
 	})
 }
 
-// Terminate begins the end. An instance without a node, or whose node is no
-// more, is at its end at once.
-func (i *Instance) Terminate(v *View, now time.Time) error {
-	if i.Ended() {
-		return ErrNoChange
-	}
-	i.Become(api.Terminating, now)
-	i.Restart = nil
-	if i.Claim != nil && v.Nodes[i.Claim.Node] != nil {
-		return nil
-	}
-	i.Become(api.Terminated, now)
-	i.MarkDeleted(now)
-	return nil
-}
-
-// InstanceUpdate is what PUT /api/v1/vm changes; nil is unchanged.
-type InstanceUpdate struct {
-	Name       *string
-	ExternalID *string
-	Metadata   api.Metadata
-}
-
 // UpdateInstance changes what users keep with an instance.
-func (s *Store) UpdateInstance(ctx context.Context, id api.InstanceID, u InstanceUpdate) error {
-	return s.updateInstance(ctx, id, nil, func(_ *View, i *Instance, now time.Time) error {
+func (s *Store) UpdateInstance(ctx context.Context, id api.InstanceID, u cloud.InstanceUpdate) error {
+	return s.updateInstance(ctx, id, nil, func(_ *cloud.View, i *cloud.Instance, now time.Time) error {
 		return i.Update(u, now)
 	})
 }
 
-// Update changes what users keep with the instance.
-func (i *Instance) Update(u InstanceUpdate, now time.Time) error {
-	if i.Deleted != nil {
-		return ErrNotFound
+// RestartInstance asks for an instance's VM to be restarted. Its state stays.
+func (s *Store) RestartInstance(ctx context.Context, id api.InstanceID, restart string, task api.RestartTask) error {
+	return s.updateInstance(ctx, id, nil, func(_ *cloud.View, i *cloud.Instance, now time.Time) error {
+		return i.RestartVM(restart, task, now)
+	})
+}
+
+func (s *Store) event(kind string, facts map[string]any) {
+	if s.OnEvent != nil {
+		s.OnEvent(kind, facts)
 	}
-	if u.Name != nil {
-		i.Public.Name = *u.Name
+}
+
+// instanceEvent tells of a change of state that this Store has committed.
+func (s *Store) instanceEvent(before, after *cloud.Instance) {
+	if before.Public.InstanceState == after.Public.InstanceState {
+		return
 	}
-	if u.ExternalID != nil {
-		i.Public.ExternalID = *u.ExternalID
+	if s.Starts != nil {
+		cloud.ObserveStart(s.Starts, before, after)
 	}
-	if u.Metadata != nil {
-		i.Public.Metadata = u.Metadata
+	if kind, facts := cloud.EventOf(before, after); kind != "" {
+		s.event(kind, facts)
 	}
-	i.Public.TS = now
-	return nil
 }

@@ -7,21 +7,14 @@ import (
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	clientv3 "go.etcd.io/etcd/client/v3"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
+	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 )
 
 const (
 	keeperTick = time.Second
-	// FenceTick is how often the fence moves. A creation that was sent before a
-	// move fails after it.
-	FenceTick = 20 * time.Second
-	// buriedFor is how long the record of an instance that has left the lists is
-	// kept: longer than a creation that arrives late can be late.
-	buriedFor = 3 * FenceTick
-	// unconfirmedFor is how long the record of an instance whose node never
-	// confirmed its end is kept, so that its VM is removed when the node returns.
-	unconfirmedFor = 24 * time.Hour
+
 	// sweepEvery is how often start requests that no instance has are looked for.
 	sweepEvery = time.Hour
 	// queueLimit is how long an instance may wait for a node.
@@ -29,9 +22,6 @@ const (
 	// silentFor is how long a start may go without a report, from an agent that
 	// does not list its tasks.
 	silentFor = 15 * time.Minute
-	// RestartLimit is how long a restart may take: a forced stop and a few
-	// attempts to start, each of which has a limit at the node.
-	RestartLimit = 30 * time.Minute
 )
 
 // keeper does what one Store of the cloud has to do: it moves the clock, buries
@@ -62,9 +52,9 @@ func (s *Store) keeper(ctx context.Context) {
 			since = now
 			s.keeping.Store(true)
 		}
-		if now.Sub(ticked) >= FenceTick {
-			c := new(Change)
-			c.Put(FenceRef, s.fenceRecord(now))
+		if now.Sub(ticked) >= cloud.FenceTick {
+			c := new(cloud.Change)
+			c.Put(cloud.FenceRef, s.fenceRecord(now))
 			if _, err := s.commit(ctx, c); err != nil {
 				s.log.Warn("clock not moved", zap.Error(err))
 				stood = true
@@ -109,7 +99,7 @@ func (s *Store) sweepRequests(ctx context.Context) error {
 			return err
 		}
 		used := make(map[string]bool)
-		s.Read(func(v *View) {
+		s.Read(func(v *cloud.View) {
 			for _, i := range v.Instances {
 				used[i.Batch] = true
 			}
@@ -122,9 +112,9 @@ func (s *Store) sweepRequests(ctx context.Context) error {
 			if used[id] {
 				continue
 			}
-			c := new(Change)
-			c.Must(RequestRef(id), kv.ModRevision)
-			c.Delete(RequestRef(id))
+			c := new(cloud.Change)
+			c.Must(cloud.RequestRef(id), kv.ModRevision)
+			c.Delete(cloud.RequestRef(id))
 			if _, err := s.commit(ctx, c); err != nil && !errors.Is(err, errConflict) {
 				return err
 			}
@@ -140,17 +130,17 @@ func (s *Store) sweepRequests(ctx context.Context) error {
 func (s *Store) cleanQueue(ctx context.Context) {
 	var old []api.InstanceID
 	now := s.now()
-	s.Read(func(v *View) {
-		for id, i := range v.pending {
+	s.Read(func(v *cloud.View) {
+		for id, i := range v.Pending() {
 			if v.AgeOf(i, now) > queueLimit {
 				old = append(old, id)
 			}
 		}
 	})
 	for _, id := range old {
-		err := s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {
+		err := s.updateInstance(ctx, id, nil, func(v *cloud.View, i *cloud.Instance, now time.Time) error {
 			if !i.Pending() || v.AgeOf(i, now) <= queueLimit {
-				return ErrNoChange
+				return cloud.ErrNoChange
 			}
 			i.Fail("no node has taken it for "+queueLimit.String(), now)
 			return nil
@@ -170,13 +160,13 @@ func (s *Store) isLeader(ctx context.Context, duty string) bool {
 	if lease == 0 {
 		return false
 	}
-	leader := record(s, func(v *View) map[string]*Leader { return v.Leaders }, duty)
+	leader := record(s, func(v *cloud.View) map[string]*cloud.Leader { return v.Leaders }, duty)
 	if leader != nil {
 		return leader.ID == s.leaderID(lease)
 	}
-	c := new(Change)
-	c.Must(LeaderRef(duty), 0)
-	c.PutLeased(LeaderRef(duty), Leader{ID: s.leaderID(lease)}, int64(lease))
+	c := new(cloud.Change)
+	c.Must(cloud.LeaderRef(duty), 0)
+	c.PutLeased(cloud.LeaderRef(duty), cloud.Leader{ID: s.leaderID(lease)}, int64(lease))
 	res, err := s.commit(ctx, c)
 	return err == nil && s.WaitRevision(ctx, res.rev) == nil
 }
@@ -200,8 +190,8 @@ func (s *Store) runDuties(ctx context.Context, now, since time.Time, offline map
 	// A node is offline when it has been silent for its own timeout; what runs on
 	// it may have a longer one.
 	grace := s.cfg.InstanceActiveTimeout - s.cfg.NodeActiveTimeout
-	s.Read(func(v *View) {
-		for id := range v.onNode {
+	s.Read(func(v *cloud.View) {
+		for id := range v.Placements() {
 			if v.Leases[id] != nil {
 				delete(offline, id)
 			} else if _, ok := offline[id]; !ok {
@@ -209,7 +199,7 @@ func (s *Store) runDuties(ctx context.Context, now, since time.Time, offline map
 			}
 		}
 		for id := range offline {
-			if v.onNode[id] == nil {
+			if v.OnNode(id) == nil {
 				delete(offline, id)
 			}
 		}
@@ -252,10 +242,10 @@ func (s *Store) runDuties(ctx context.Context, now, since time.Time, offline map
 func (s *Store) tidyRequests(ctx context.Context, now time.Time) {
 	stuck := make(map[string]string)
 	var oldImages, oldJobs []string
-	s.Read(func(v *View) {
+	s.Read(func(v *cloud.View) {
 		for id, img := range v.Images {
-			if img.Status != ImagePending {
-				if v.Age(img.Rev, now) > RecordsFor {
+			if img.Status != cloud.ImagePending {
+				if v.Age(img.Rev, now) > cloud.RecordsFor {
 					oldImages = append(oldImages, id)
 				}
 			} else if why := v.StuckImage(img, now); why != "" {
@@ -263,7 +253,7 @@ func (s *Store) tidyRequests(ctx context.Context, now time.Time) {
 			}
 		}
 		for id, j := range v.Rollouts {
-			if v.Age(j.Rev, now) > RecordsFor+RolloutLimit {
+			if v.Age(j.Rev, now) > cloud.RecordsFor+cloud.RolloutLimit {
 				oldJobs = append(oldJobs, id)
 			}
 		}
@@ -274,10 +264,10 @@ func (s *Store) tidyRequests(ctx context.Context, now time.Time) {
 		}
 	}
 	for _, id := range oldImages {
-		c := new(Change)
-		c.Delete(ImageRef(id))
-		c.Delete(OutputRef(id, "stdout"))
-		c.Delete(OutputRef(id, "stderr"))
+		c := new(cloud.Change)
+		c.Delete(cloud.ImageRef(id))
+		c.Delete(cloud.OutputRef(id, "stdout"))
+		c.Delete(cloud.OutputRef(id, "stderr"))
 		if _, err := s.commit(ctx, c); err != nil {
 			s.log.Warn("old save-image request not forgotten", zap.String("request", id), zap.Error(err))
 		}
@@ -289,23 +279,10 @@ func (s *Store) tidyRequests(ctx context.Context, now time.Time) {
 	}
 }
 
-// Forgettable reports whether the record of an ended instance has done its duty.
-// A creation that is still on its way fails once the fence has moved since the
-// burial.
-func (v *View) Forgettable(i *Instance, now time.Time) bool {
-	if i.Deleted == nil || v.FenceRev <= i.Rev {
-		return false
-	}
-	if i.Public.InstanceState == api.Terminated {
-		return v.AgeOf(i, now) >= buriedFor
-	}
-	return v.AgeOf(i, now) >= unconfirmedFor
-}
-
 func (s *Store) markDeleted(ctx context.Context, id api.InstanceID, _ api.NodeID) error {
-	return s.updateInstance(ctx, id, nil, func(_ *View, i *Instance, now time.Time) error {
+	return s.updateInstance(ctx, id, nil, func(_ *cloud.View, i *cloud.Instance, now time.Time) error {
 		if i.Deleted != nil || !i.Ended() {
-			return ErrNoChange
+			return cloud.ErrNoChange
 		}
 		i.MarkDeleted(now)
 		return nil
@@ -314,52 +291,23 @@ func (s *Store) markDeleted(ctx context.Context, id api.InstanceID, _ api.NodeID
 
 // forget deletes the record, and the start request if it is the last of it.
 func (s *Store) forget(ctx context.Context, id api.InstanceID, _ api.NodeID) error {
-	return s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
+	return s.decide(ctx, func(v *cloud.View, now time.Time) (*cloud.Change, bool, error) {
 		return v.Forget(id, now)
 	})
 }
 
-// Forget deletes the record of an ended instance, and the start request if it is
-// the last of it.
-func (v *View) Forget(id api.InstanceID, now time.Time) (*Change, bool, error) {
-	i := v.Instances[id]
-	if i == nil || !v.Forgettable(i, now) || v.LargeStarts[i.Batch] != nil {
-		return nil, true, ErrNoChange
-	}
-	c := new(Change)
-	c.Must(InstanceRef(id), i.Rev)
-	c.Delete(InstanceRef(id))
-	last := true
-	for other, o := range v.Instances {
-		if other != id && o.Batch == i.Batch {
-			last = false
-			break
-		}
-	}
-	if last {
-		c.Delete(RequestRef(i.Batch))
-	}
-	// Also of an instance that ended while they were stored.
-	c.Delete(OutputRef(string(id), "stdout"))
-	c.Delete(OutputRef(string(id), "stderr"))
-	if addr := i.Public.MACAddress; v.MACs[addr] != nil && v.MACs[addr].Instance == id {
-		c.Delete(MACRef(addr))
-	}
-	return c, false, nil
-}
-
 // settleOffline settles an instance whose node has been away for its timeout.
 func (s *Store) settleOffline(ctx context.Context, id api.InstanceID, node api.NodeID) error {
-	return s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {
+	return s.updateInstance(ctx, id, nil, func(v *cloud.View, i *cloud.Instance, now time.Time) error {
 		if i.Ended() || i.Claim == nil || i.Claim.Node != node || v.Leases[node] != nil {
-			return ErrNoChange
+			return cloud.ErrNoChange
 		}
 		if !i.Claim.Done {
 			i.Requeue("node is offline", now)
 			return nil
 		}
 		if i.Public.InstanceState == api.Error {
-			return ErrNoChange
+			return cloud.ErrNoChange
 		}
 		i.Fail("node is offline", now)
 		return nil
@@ -367,11 +315,11 @@ func (s *Store) settleOffline(ctx context.Context, id api.InstanceID, node api.N
 }
 
 func (s *Store) settleSilent(ctx context.Context, id api.InstanceID, node api.NodeID) error {
-	return s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {
+	return s.updateInstance(ctx, id, nil, func(v *cloud.View, i *cloud.Instance, now time.Time) error {
 		if i.Ended() || i.Claim == nil || i.Claim.Node != node || i.Claim.Done || v.AgeOf(i, now) <= silentFor {
-			return ErrNoChange
+			return cloud.ErrNoChange
 		}
-		if i.Attempt >= MaxAttempts {
+		if i.Attempt >= cloud.MaxAttempts {
 			i.Fail("no report from the node", now)
 			return nil
 		}
@@ -380,17 +328,12 @@ func (s *Store) settleSilent(ctx context.Context, id api.InstanceID, node api.No
 	})
 }
 
-// RestartOverdue reports whether a restart has taken too long.
-func (v *View) RestartOverdue(i *Instance, now time.Time) bool {
-	return i.Restart != nil && !i.Ended() && v.Age(orRev(i.Restart.Rev, i.Rev), now) > RestartLimit
-}
-
 func (s *Store) settleRestart(ctx context.Context, id api.InstanceID, _ api.NodeID) error {
-	return s.updateInstance(ctx, id, nil, func(v *View, i *Instance, now time.Time) error {
+	return s.updateInstance(ctx, id, nil, func(v *cloud.View, i *cloud.Instance, now time.Time) error {
 		if !v.RestartOverdue(i, now) {
-			return ErrNoChange
+			return cloud.ErrNoChange
 		}
-		i.Fail("not restarted within "+RestartLimit.String(), now)
+		i.Fail("not restarted within "+cloud.RestartLimit.String(), now)
 		return nil
 	})
 }

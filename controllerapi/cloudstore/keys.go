@@ -1,9 +1,7 @@
 package cloudstore
 
 import (
-	"strings"
-
-	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 )
 
 // Prefix is above all keys of a cloud.
@@ -46,31 +44,13 @@ const (
 )
 
 // key is where a record is kept.
-func (r Ref) key() string { return dirs[r.Table] + r.ID }
+func key(r cloud.Ref) string { return dirs[r.Table] + r.ID }
 
 // dirs are the keys of the tables, less the records' ids.
-var dirs = map[Table]string{
-	MetaTable: keyMeta, FenceTable: keyFence, ClusterTable: keyCluster, MACPoolTable: keyMACPool,
-	InstanceTable: dirInstance, NodeTable: dirNode, NodeReportTable: dirNodeReport, NodeLeaseTable: dirNodeLease, HandoutLogTable: dirHandoutLog,
-	GroupTable: dirGroup, MemberTable: dirMember, ImageTable: dirImage, RolloutTable: dirRollout, RolloutNodeTable: dirRolloutNode,
-	ServerTable: dirServer, LargeStartTable: dirLargeStart, LoadTable: dirLoad, LeaderTable: dirLeader, MACTable: dirMAC,
-	SizeTable: dirSize, RequestTable: dirRequest, OutputTable: dirOutput,
-}
-
-// Task ids carry what they are about, so that a report finds its record without
-// an index: kind letter, record, and what tells repeats apart. Node ids come
-// last, because they may hold dots.
-const (
-	KindStart     = "s" // s.<instance>.<attempt>
-	KindTerminate = "t" // t.<instance>
-	KindRestart   = "r" // r.<instance>.<restart>
-	KindImage     = "i" // i.<image request>
-	KindRollout   = "j" // j.<job>.<node>
-)
-
-// SplitTask returns the kind letter and the rest's first part and remainder.
-func SplitTask(id controllerapi.TaskID) (kind, ref, rest string) {
-	kind, tail, _ := strings.Cut(string(id), ".")
-	ref, rest, _ = strings.Cut(tail, ".")
-	return kind, ref, rest
+var dirs = map[cloud.Table]string{
+	cloud.MetaTable: keyMeta, cloud.FenceTable: keyFence, cloud.ClusterTable: keyCluster, cloud.MACPoolTable: keyMACPool,
+	cloud.InstanceTable: dirInstance, cloud.NodeTable: dirNode, cloud.NodeReportTable: dirNodeReport, cloud.NodeLeaseTable: dirNodeLease, cloud.HandoutLogTable: dirHandoutLog,
+	cloud.GroupTable: dirGroup, cloud.MemberTable: dirMember, cloud.ImageTable: dirImage, cloud.RolloutTable: dirRollout, cloud.RolloutNodeTable: dirRolloutNode,
+	cloud.ServerTable: dirServer, cloud.LargeStartTable: dirLargeStart, cloud.LoadTable: dirLoad, cloud.LeaderTable: dirLeader, cloud.MACTable: dirMAC,
+	cloud.SizeTable: dirSize, cloud.RequestTable: dirRequest, cloud.OutputTable: dirOutput,
 }

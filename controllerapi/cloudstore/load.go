@@ -5,7 +5,8 @@ import (
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	clientv3 "go.etcd.io/etcd/client/v3"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
+	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 )
 
@@ -25,27 +26,13 @@ func (s *Store) noteLoad(id api.NodeID, load api.NodeLoad) {
 	s.mu.RLock()
 	known, ok := s.view.Loads[id]
 	s.mu.RUnlock()
-	if ok && AboutSameLoad(known, load) {
+	if ok && cloud.AboutSameLoad(known, load) {
 		return
 	}
 	s.loadMu.Lock()
 	defer s.loadMu.Unlock()
 	s.loads[id] = load
 }
-
-// AboutSameLoad reports whether a person would see no difference.
-func AboutSameLoad(a, b api.NodeLoad) bool {
-	return diff(a.CPUUtil, b.CPUUtil) < 0.1 && diff(a.RAMUtil, b.RAMUtil) < 0.1 &&
-		diff(float64(a.FreeDiskSpace), float64(b.FreeDiskSpace)) < 1e9 &&
-		diff(float64(a.AnkaDiskUsage), float64(b.AnkaDiskUsage)) < 1e9 &&
-		sameNumbers(a.Numbers, b.Numbers)
-}
-
-func sameNumbers(a, b *api.NodeNumbers) bool {
-	return a == b || a != nil && b != nil && *a == *b
-}
-
-func diff(a, b float64) float64 { return max(a-b, b-a) }
 
 // broadcastLoads tells the other Stores of loads until ctx ends.
 func (s *Store) broadcastLoads(ctx context.Context) {
@@ -62,8 +49,8 @@ func (s *Store) broadcastLoads(ctx context.Context) {
 		if len(loads) == 0 || lease == 0 {
 			continue
 		}
-		c := new(Change)
-		c.PutLeased(LoadRef(s.cfg.ID), loads, int64(lease))
+		c := new(cloud.Change)
+		c.PutLeased(cloud.LoadRef(s.cfg.ID), loads, int64(lease))
 		if _, err := s.commit(ctx, c); err != nil && ctx.Err() == nil {
 			s.log.Warn("nodes' load not told", zap.Error(err)) // later syncs tell it again
 		}

@@ -4,25 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
-	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
-)
-
-var (
-	// ErrUnknownNode: the node must register.
-	ErrUnknownNode = errors.New("node is not registered")
-	// ErrSessionEnded: a newer session of the node exists.
-	ErrSessionEnded = errors.New("session was replaced by a newer one")
-	// ErrOtherHost: the node is another host than the one that registers.
-	ErrOtherHost = errors.New("the node is another host")
 )
 
 // Register begins a session of a node. Repeating it is no error. The view shows
@@ -38,7 +27,7 @@ func (s *Store) Register(ctx context.Context, req api.RegisterRequest) error {
 	if err != nil {
 		return err
 	}
-	rev, err := s.decideAt(ctx, func(v *View, now time.Time) (*Change, bool, error) {
+	rev, err := s.decideAt(ctx, func(v *cloud.View, now time.Time) (*cloud.Change, bool, error) {
 		return v.Register(req, int64(lease), now)
 	})
 	if err != nil {
@@ -51,59 +40,6 @@ func (s *Store) Register(ctx context.Context, req api.RegisterRequest) error {
 	s.renewed.Store(req.NodeID, now)
 	return s.WaitRevision(ctx, rev)
 }
-
-// Register begins a session of a node, whose life hangs on the lease. Repeating
-// it is no error.
-func (v *View) Register(req api.RegisterRequest, lease int64, now time.Time) (*Change, bool, error) {
-	cur := v.Nodes[req.NodeID]
-	next := &Node{ID: req.NodeID, Registered: now, Settings: firstSettings(req)}
-	rev, overwrite := int64(0), false
-	if cur != nil {
-		*next, rev = *cur, cur.Rev
-		overwrite = req.Seed.Overwrite && (req.Seed.Join == "" || req.Seed.Join != cur.Join)
-		if req.Host.Other(cur.Machine, v.Leases[req.NodeID] != nil) {
-			return nil, false, ErrOtherHost
-		}
-		// The order of arrival counts, and no clock: that of a node may have
-		// been wrong when one of its sessions began.
-		if slices.Contains(cur.Past, req.Session) {
-			return nil, false, ErrSessionEnded
-		}
-		if overwrite {
-			seed(&next.Settings, req.Seed)
-		}
-	}
-	hash := api.HashPart(req.Facts)
-	if cur != nil && cur.Session == req.Session && cur.FactsHash == hash && (req.Host == api.HostIdentity{} || cur.Machine == req.Host) && !overwrite {
-		return nil, false, ErrNoChange
-	}
-	if cur != nil && cur.Session != "" && cur.Session != req.Session {
-		next.Past = append(slices.Clone(cur.Past), cur.Session)
-		next.Past = next.Past[max(0, len(next.Past)-maxPast):]
-	}
-	next.Session, next.SessionStarted = req.Session, req.SessionStarted
-	if req.Host != (api.HostIdentity{}) { // an agent of an older version tells none
-		next.Machine = req.Host
-	}
-	next.Facts, next.FactsHash = req.Facts, hash
-	if cur == nil || overwrite {
-		next.Join = req.Seed.Join
-	}
-	c := new(Change)
-	c.Must(NodeRef(req.NodeID), rev)
-	c.Put(NodeRef(req.NodeID), next)
-	c.PutLeased(NodeLeaseRef(req.NodeID), NodeLease{Session: req.Session}, lease)
-	if cur == nil || overwrite && req.Seed.Groups != nil {
-		if err := v.joinGroups(c, req.NodeID, req.Seed.Groups); err != nil {
-			return nil, false, err
-		}
-	}
-	return c, false, nil
-}
-
-// maxPast sessions of a node are remembered: more than one of them is never under
-// way at a time.
-const maxPast = 8
 
 // maxJoins is how many nodes may write at a time what makes them members of the
 // cloud. When thousands come at once, after a failure of power or of the network,
@@ -124,35 +60,11 @@ func (s *Store) admit(ctx context.Context) (admitted func(), err error) {
 	}
 }
 
-// firstSettings are those of a node that is seen for the first time.
-func firstSettings(req api.RegisterRequest) api.NodeSettings {
-	set := api.NodeSettings{Name: string(req.NodeID), MaxVMCount: 2, CapacityMode: "number"}
-	seed(&set, req.Seed)
-	return set
-}
-
-func seed(set *api.NodeSettings, s api.SeedSettings) {
-	assign(&set.Name, s.Name)
-	assign(&set.MaxVMCount, s.MaxVMCount)
-	assign(&set.CapacityMode, s.CapacityMode)
-	assign(&set.VCPUOverride, s.VCPUOverride)
-	assign(&set.RAMOverride, s.RAMOverride)
-	assign(&set.DrainMode, s.DrainMode)
-	assign(&set.IgnoreARMVMLimit, s.IgnoreARMVMLimit)
-	assign(&set.DisableCentralLogging, s.DisableCentralLogging)
-}
-
-func assign[T any](dst *T, src *T) {
-	if src != nil {
-		*dst = *src
-	}
-}
-
 // RemoveNode forgets a node with its keys and tasks. What was placed on it is
 // settled by settleOrphan. session, when not "", must be the present one.
 func (s *Store) RemoveNode(ctx context.Context, id api.NodeID, session string) error {
 	asked := false
-	err := s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
+	err := s.decide(ctx, func(v *cloud.View, now time.Time) (*cloud.Change, bool, error) {
 		c, certain, err := v.RemoveNode(id, session, asked)
 		asked = asked || err == nil
 		return c, certain, err
@@ -174,37 +86,9 @@ func (s *Store) RemoveNode(ctx context.Context, id api.NodeID, session string) e
 	return nil
 }
 
-// RemoveNode forgets a node with its keys and tasks. session, when not "", must be
-// the present one; asked says that an earlier attempt of the same request may
-// have done it.
-func (v *View) RemoveNode(id api.NodeID, session string, asked bool) (*Change, bool, error) {
-	cur := v.Nodes[id]
-	if cur == nil && asked {
-		return nil, true, ErrNoChange // an earlier attempt of ours went through
-	}
-	if cur == nil {
-		return nil, false, ErrNotFound
-	}
-	if session != "" && cur.Session != session {
-		return nil, false, ErrSessionEnded
-	}
-	c := new(Change)
-	c.Must(NodeRef(id), cur.Rev)
-	for _, key := range []Ref{NodeRef(id), NodeReportRef(id), NodeLeaseRef(id), HandoutLogRef(id)} {
-		c.Delete(key)
-	}
-	v.leaveGroups(c, id)
-	for job, nodes := range v.rolloutNodes {
-		if nodes[id] != nil && len(c.Ops) < maxOps {
-			c.Delete(RolloutNodeRef(job, id))
-		}
-	}
-	return c, false, nil
-}
-
-func (s *Store) placedOn(id api.NodeID) []*Instance {
-	var out []*Instance
-	s.Read(func(v *View) {
+func (s *Store) placedOn(id api.NodeID) []*cloud.Instance {
+	var out []*cloud.Instance
+	s.Read(func(v *cloud.View) {
 		for _, i := range v.OnNode(id) {
 			out = append(out, i)
 		}
@@ -215,9 +99,9 @@ func (s *Store) placedOn(id api.NodeID) []*Instance {
 // settleOrphan settles an instance whose node is no more: not yet started, it
 // goes back to the queue; running, it is in error; ending, it has ended.
 func (s *Store) settleOrphan(ctx context.Context, id api.InstanceID, node api.NodeID) error {
-	return ignoreGone(s.updateInstance(withoutIdem(ctx), id, nil, func(v *View, i *Instance, now time.Time) error {
+	return ignoreGone(s.updateInstance(withoutIdem(ctx), id, nil, func(v *cloud.View, i *cloud.Instance, now time.Time) error {
 		if i.Claim == nil || i.Claim.Node != node || v.Nodes[node] != nil {
-			return ErrNoChange
+			return cloud.ErrNoChange
 		}
 		switch i.Public.InstanceState {
 		case api.Scheduling, api.Pulling:
@@ -225,7 +109,7 @@ func (s *Store) settleOrphan(ctx context.Context, id api.InstanceID, node api.No
 		case api.Terminating:
 			i.Become(api.Terminated, now)
 		case api.Terminated, api.Error:
-			return ErrNoChange
+			return cloud.ErrNoChange
 		default:
 			i.Fail("node was removed", now)
 		}
@@ -234,46 +118,11 @@ func (s *Store) settleOrphan(ctx context.Context, id api.InstanceID, node api.No
 }
 
 func ignoreGone(err error) error {
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, cloud.ErrNotFound) {
 		return nil
 	}
 	return err
 }
-
-// Requeue takes an instance that has not started from its node and lets any
-// node try, under a new attempt.
-func (i *Instance) Requeue(why string, now time.Time) {
-	i.Become(api.Scheduling, now)
-	avoid := slices.Clone(i.Avoid)
-	if i.Claim != nil {
-		avoid = append(avoid, Avoid{Node: i.Claim.Node, At: now, Why: why})
-	}
-	if len(avoid) > maxAvoid {
-		avoid = avoid[len(avoid)-maxAvoid:]
-	}
-	i.Avoid = avoid
-	i.Claim = nil
-	i.Attempt++
-	i.Public.NodeID = ""
-	i.Public.InflightReqID = ""
-	i.Public.Progress = 0
-	i.Public.VMInfo = nil
-	i.Public.TS = now
-}
-
-// Fail puts the instance in error; what is known of its VM stays.
-func (i *Instance) Fail(message string, now time.Time) {
-	if !i.Become(api.Error, now) {
-		return
-	}
-	i.Public.Message = message
-	i.Restart = nil
-	i.Image = ""
-	i.Public.TS = now
-}
-
-// maxAvoid nodes are remembered as having handed an instance back.
-const maxAvoid = 8
 
 // leaseTTL is the life of a node's lease: the node is Offline when it has not
 // been heard of for NodeActiveTimeout, and the lease may have been renewed as
@@ -328,7 +177,7 @@ func (s *Store) NoteRenewedUptime(id api.NodeID, up time.Duration) {
 // renew keeps the node's lease alive if that is due or force is set, and makes
 // one if there is none.
 func (s *Store) renew(ctx context.Context, id api.NodeID, session string, force bool) error {
-	live := record(s, func(v *View) map[api.NodeID]*NodeLease { return v.Leases }, id)
+	live := record(s, func(v *cloud.View) map[api.NodeID]*cloud.NodeLease { return v.Leases }, id)
 	now := time.Now()
 	if live != nil && live.Session == session {
 		if !force && now.Sub(s.Renewed(id)) < s.renewEvery() {
@@ -353,7 +202,7 @@ func (s *Store) renew(ctx context.Context, id api.NodeID, session string, force 
 	if err != nil {
 		return err
 	}
-	err = s.decide(ctx, func(v *View, now time.Time) (*Change, bool, error) {
+	err = s.decide(ctx, func(v *cloud.View, now time.Time) (*cloud.Change, bool, error) {
 		return v.BeginLease(id, session, int64(lease))
 	})
 	if err != nil {
@@ -363,47 +212,9 @@ func (s *Store) renew(ctx context.Context, id api.NodeID, session string, force 
 	return nil
 }
 
-// BeginLease hangs a node's life on another lease.
-func (v *View) BeginLease(id api.NodeID, session string, lease int64) (*Change, bool, error) {
-	node := v.Nodes[id]
-	if node == nil {
-		return nil, false, ErrUnknownNode
-	}
-	if node.Session != session {
-		return nil, false, ErrSessionEnded
-	}
-	c := new(Change)
-	// A node that was removed must not come back half.
-	c.Must(NodeRef(id), node.Rev)
-	c.PutLeased(NodeLeaseRef(id), NodeLease{Session: session}, lease)
-	return c, false, nil
+// ConfigureNode changes a node's settings; nil is unchanged.
+func (s *Store) ConfigureNode(ctx context.Context, id api.NodeID, set api.SeedSettings, host *string) error {
+	return s.decide(ctx, func(v *cloud.View, now time.Time) (*cloud.Change, bool, error) {
+		return v.ConfigureNode(id, set, host)
+	})
 }
-
-// effectiveSettings are a node's settings as it is told them, made when they are first
-// asked for.
-type effectiveSettings struct {
-	atomic.Pointer[api.NodeSettings]
-}
-
-// SettingsOf returns a node's settings as the node is told them.
-func (v *View) SettingsOf(n *Node) api.NodeSettings {
-	told := v.effective[n.ID]
-	if told != nil && v.Nodes[n.ID] == n {
-		if set := told.Load(); set != nil {
-			return *set
-		}
-	}
-	set := n.Settings
-	set.GroupIDs = v.GroupsOf(n.ID)
-	set.Generation = 0
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(api.HashPart(set)))
-	set.Generation = int64(h.Sum64() >> 1)
-	if told != nil && v.Nodes[n.ID] == n {
-		told.Store(&set)
-	}
-	return set
-}
-
-// GroupsOf returns the ids of a node's groups, sorted.
-func (v *View) GroupsOf(id api.NodeID) []api.GroupID { return v.memberOf[id] }

@@ -3,49 +3,27 @@ package cloudstore
 import (
 	"context"
 	"fmt"
-	"unicode/utf8"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	clientv3 "go.etcd.io/etcd/client/v3"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
+	"go.etcd.io/etcd/client/v3"
 )
 
 const (
 	// keptOutput is how much is kept of each output of a script: the end of it.
 	keptOutput = 1 << 20
-	// shownOutput is how much of that is in the instance's record, which every
-	// Store has in memory and every change of state writes.
-	shownOutput = 16 << 10
 )
-
-// Tail returns the end of s, at most n bytes, beginning with a whole character.
-func Tail(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	s = s[len(s)-n:]
-	for len(s) > 0 && !utf8.RuneStart(s[0]) {
-		s = s[1:]
-	}
-	return s
-}
-
-// Shorten returns a script's result as records hold it, and whether there is more.
-func Shorten(r *api.ScriptResult) (short *api.ScriptResult, long bool) {
-	out := *r
-	out.Stdout, out.Stderr = Tail(r.Stdout, shownOutput), Tail(r.Stderr, shownOutput)
-	return &out, len(out.Stdout) < len(r.Stdout) || len(out.Stderr) < len(r.Stderr)
-}
 
 // storeOutput keeps the outputs of a report that records do not hold, before the
 // record says so of id. Repeating it is no error. Those of a task that is
 // not the node's any more are not kept: nobody would read them, or in another's
 // place. Without the record nothing is kept: who forgot it has also forgotten them.
-func (s *Store) storeOutput(ctx context.Context, req *api.ReportRequest, record Ref, id string) error {
+func (s *Store) storeOutput(ctx context.Context, req *api.ReportRequest, record cloud.Ref, id string) error {
 	r := req.Script
 	if r == nil {
 		return nil
 	}
-	if _, long := Shorten(r); !long {
+	if _, long := cloud.Shorten(r); !long {
 		return nil
 	}
 	open, err := s.isOpen(ctx, req.NodeID, req.TaskID)
@@ -54,7 +32,7 @@ func (s *Store) storeOutput(ctx context.Context, req *api.ReportRequest, record 
 	}
 	for which, text := range map[string]string{"stdout": r.Stdout, "stderr": r.Stderr} {
 		_, err := hedged(ctx, s.writePolicy(), func(ctx context.Context) (*clientv3.TxnResponse, error) {
-			return s.etcd.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(record.key()), ">", 0)).Then(clientv3.OpPut(OutputRef(id, which).key(), Tail(text, keptOutput))).Commit()
+			return s.etcd.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(key(record)), ">", 0)).Then(clientv3.OpPut(key(cloud.OutputRef(id, which)), cloud.Tail(text, keptOutput))).Commit()
 		})
 		if err != nil {
 			return fmt.Errorf("store %s of %s: %w", which, id, err)
@@ -66,7 +44,7 @@ func (s *Store) storeOutput(ctx context.Context, req *api.ReportRequest, record 
 // isOpen reports whether a task is the node's to do. Its word against it is from a
 // fresh view.
 func (s *Store) isOpen(ctx context.Context, node api.NodeID, task api.TaskID) (open bool, err error) {
-	look := func(v *View) { open = v.Open(node, task) }
+	look := func(v *cloud.View) { open = v.Open(node, task) }
 	if s.Read(look); open {
 		return true, nil
 	}
@@ -84,7 +62,7 @@ func (s *Store) FullOutput(ctx context.Context, id string, r *api.ScriptResult) 
 	}
 	out := *r
 	for which, text := range map[string]*string{"stdout": &out.Stdout, "stderr": &out.Stderr} {
-		kv, err := s.get(ctx, OutputRef(id, which).key())
+		kv, err := s.get(ctx, key(cloud.OutputRef(id, which)))
 		if err != nil {
 			return nil, fmt.Errorf("read %s of %s: %w", which, id, err)
 		}

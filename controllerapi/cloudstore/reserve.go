@@ -4,52 +4,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 )
-
-// ErrTaken: the offered task went elsewhere, or the node cannot take it any more.
-var ErrTaken = errors.New("task is taken")
-
-// ErrSpent: another long poll with the same reservation has brought its task
-// since this one began. Nobody reads this one's answer.
-var ErrSpent = errors.New("reservation is spent")
-
-// Reservation is a node's request for one task.
-type Reservation struct {
-	ID      string
-	Node    api.NodeID
-	Session string
-	Kinds   []api.TaskKind
-	// Repeat is set when the hand-out log has had the reservation when the long poll
-	// began; see Store.Begin.
-	Repeat bool
-}
 
 // Begin looks at what is known of a reservation when a long poll begins. A proxy
 // may keep a poll that its sender gave up, and that sender has begun another with
 // the same reservation, has its task, and even has ended it: what the first poll
 // was given then, nobody would ever hear of.
-func (s *Store) Begin(r *Reservation) {
-	s.Read(func(v *View) { r.Repeat = v.Reserved(*r) })
+func (s *Store) Begin(r *cloud.Reservation) {
+	s.Read(func(v *cloud.View) { r.Repeat = v.Reserved(*r) })
 }
-
-// Reserved reports whether the hand-out log has the reservation.
-func (v *View) Reserved(r Reservation) bool {
-	l := v.HandoutLogs[r.Node]
-	return l != nil && (slices.Contains(l.UsedReservations, shortReservation(r.ID)) || slices.ContainsFunc(l.Handouts, r.brought))
-}
-
-// spent reports whether the reservation was given a task since it began.
-func (v *View) spent(r Reservation) bool { return !r.Repeat && v.Reserved(r) }
 
 // HandedTask returns the task that this reservation was given before and that is
 // not over, or nil.
-func (s *Store) HandedTask(ctx context.Context, r Reservation) (*api.Task, error) {
+func (s *Store) HandedTask(ctx context.Context, r cloud.Reservation) (*api.Task, error) {
 	var id api.TaskID
-	s.Read(func(v *View) { id = v.OpenTask(r) })
+	s.Read(func(v *cloud.View) { id = v.OpenTask(r) })
 	if id == "" {
 		return nil, nil
 	}
@@ -61,33 +34,18 @@ func (s *Store) HandedTask(ctx context.Context, r Reservation) (*api.Task, error
 
 // renewClaim makes sure that a start that is handed out again is still the
 // reservation's, and will not be taken for lost while it is on its way.
-func (s *Store) renewClaim(ctx context.Context, r Reservation, id api.TaskID) error {
-	kind, ref, _ := SplitTask(id)
-	if kind != KindStart {
+func (s *Store) renewClaim(ctx context.Context, r cloud.Reservation, id api.TaskID) error {
+	kind, ref, _ := cloud.SplitTask(id)
+	if kind != cloud.KindStart {
 		return nil
 	}
-	return s.updateInstance(ctx, api.InstanceID(ref), nil, func(v *View, i *Instance, now time.Time) error {
+	return s.updateInstance(ctx, api.InstanceID(ref), nil, func(v *cloud.View, i *cloud.Instance, now time.Time) error {
 		return i.RenewClaim(v, r, id, now)
 	})
 }
 
-// RenewClaim notes that a start is handed out again, if it is still the
-// reservation's.
-func (i *Instance) RenewClaim(v *View, r Reservation, id api.TaskID, now time.Time) error {
-	if i.Ended() || i.TaskID() != id || i.Claim == nil || i.Claim.Reservation != r.ID || i.Claim.Node != r.Node || i.Claim.Done {
-		return ErrTaken
-	}
-	if v.AgeOf(i, now) < reportSkew/3 {
-		return ErrNoChange
-	}
-	claim := *i.Claim
-	claim.Seen = now
-	i.Claim = &claim
-	return nil
-}
-
 func ignoreTaken(err error) error {
-	if errors.Is(err, ErrTaken) || errors.Is(err, ErrNotFound) {
+	if errors.Is(err, cloud.ErrTaken) || errors.Is(err, cloud.ErrNotFound) {
 		return nil
 	}
 	return err
@@ -95,13 +53,13 @@ func ignoreTaken(err error) error {
 
 // HandOut gives a waiting reservation one of the tasks that only its node can do,
 // or returns nil when there is none.
-func (s *Store) HandOut(ctx context.Context, r Reservation) (*api.Task, error) {
+func (s *Store) HandOut(ctx context.Context, r cloud.Reservation) (*api.Task, error) {
 	var id api.TaskID
-	s.Read(func(v *View) { id = v.NextNodeTask(r) })
+	s.Read(func(v *cloud.View) { id = v.NextNodeTask(r) })
 	if id == "" {
 		return nil, nil
 	}
-	err := s.decide(ctx, func(v *View, now time.Time) (c *Change, certain bool, err error) {
+	err := s.decide(ctx, func(v *cloud.View, now time.Time) (c *cloud.Change, certain bool, err error) {
 		id, c, certain, err = v.HandOut(r, now)
 		return c, certain, err
 	})
@@ -111,33 +69,11 @@ func (s *Store) HandOut(ctx context.Context, r Reservation) (*api.Task, error) {
 	return s.task(ctx, r.Node, id)
 }
 
-// HandOut returns the most urgent task that only the reservation's node can do,
-// "" for none, and the change that makes it the reservation's.
-func (v *View) HandOut(r Reservation, now time.Time) (id api.TaskID, c *Change, certain bool, err error) {
-	node, err := v.session(r)
-	if err != nil {
-		return "", nil, false, err
-	}
-	if id = v.NextNodeTask(r); id == "" {
-		return "", nil, true, ErrNoChange
-	}
-	if v.spent(r) {
-		if id = v.OpenTask(r); id == "" {
-			return "", nil, true, ErrSpent
-		}
-		return id, nil, true, ErrNoChange // an earlier attempt of ours went through, or another poll's
-	}
-	c = new(Change)
-	c.Must(NodeRef(node.ID), node.Rev)
-	v.hand(c, r, id, now)
-	return id, c, false, nil
-}
-
 // Claim places a waiting instance on the reservation's node. It returns ErrTaken
 // when that is not possible any more.
-func (s *Store) Claim(ctx context.Context, r Reservation, id api.InstanceID) (*api.Task, error) {
+func (s *Store) Claim(ctx context.Context, r cloud.Reservation, id api.InstanceID) (*api.Task, error) {
 	var task api.TaskID
-	err := s.decide(ctx, func(v *View, now time.Time) (c *Change, certain bool, err error) {
+	err := s.decide(ctx, func(v *cloud.View, now time.Time) (c *cloud.Change, certain bool, err error) {
 		task, c, certain, err = v.Claim(r, id, now)
 		return c, certain, err
 	})
@@ -147,234 +83,20 @@ func (s *Store) Claim(ctx context.Context, r Reservation, id api.InstanceID) (*a
 	return s.task(ctx, r.Node, task)
 }
 
-// Claim returns the start task of a waiting instance, and the change that places
-// the instance on the reservation's node.
-func (v *View) Claim(r Reservation, id api.InstanceID, now time.Time) (task api.TaskID, c *Change, certain bool, err error) {
-	node, err := v.session(r)
-	if err != nil {
-		return "", nil, false, err
-	}
-	cur := v.Instances[id]
-	if cur == nil {
-		return "", nil, true, ErrTaken
-	}
-	if cur.Claim != nil && cur.Claim.Reservation == r.ID && cur.Claim.Session == r.Session && !cur.Ended() {
-		return cur.TaskID(), nil, true, ErrNoChange // an earlier attempt of ours went through
-	}
-	if !cur.Pending() || !v.ScheduleNode(node).Fits(v.ScheduleTask(cur), now) {
-		return "", nil, true, ErrTaken
-	}
-	if v.spent(r) {
-		return "", nil, true, ErrSpent // another Store answered this reservation
-	}
-	if v.OpenTask(r) != "" {
-		return "", nil, true, ErrTaken
-	}
-	next := cur.clone()
-	next.Claim = &Claim{Node: r.Node, Session: r.Session, Reservation: r.ID, At: now, Seen: now}
-	next.Public.NodeID = r.Node
-	next.Public.InflightReqID = r.ID
-	next.Public.TS = now
-	c = new(Change)
-	c.Must(InstanceRef(id), cur.Rev)
-	c.Must(NodeRef(node.ID), node.Rev)
-	c.Put(InstanceRef(id), next)
-	v.hand(c, r, next.TaskID(), now)
-	return next.TaskID(), c, false, nil
-}
-
-// session returns the reservation's node if the session is the present one.
-func (v *View) session(r Reservation) (*Node, error) {
-	node := v.Nodes[r.Node]
-	if node == nil {
-		return nil, ErrUnknownNode
-	}
-	if node.Session != r.Session {
-		return nil, ErrSessionEnded
-	}
-	return node, nil
-}
-
-// OpenTask returns the newest task that the reservation has brought and that is
-// not over, or "".
-func (v *View) OpenTask(r Reservation) api.TaskID {
-	if l := v.HandoutLogs[r.Node]; l != nil {
-		for _, h := range slices.Backward(l.Handouts) {
-			if r.brought(h) && v.Open(r.Node, h.Task) {
-				return h.Task
-			}
-		}
-	}
-	return ""
-}
-
-// brought reports whether the task was handed out under the reservation.
-func (r Reservation) brought(h Handout) bool { return h.Reservation == r.ID && h.Session == r.Session }
-
-const (
-	// keptSpent is how many reservations of tasks that are over the log
-	// keeps; a poll that its sender gave up seldom outlives more.
-	keptSpent = 16
-	// spentLen is how much of one is kept.
-	spentLen = 13
-)
-
-func shortReservation(id string) string { return id[:min(len(id), spentLen)] }
-
-// hand adds a hand-out to the node's hand-out log, and forgets those that are over.
-func (v *View) hand(c *Change, r Reservation, id api.TaskID, now time.Time) {
-	next, rev := HandoutLog{}, int64(0)
-	if cur := v.HandoutLogs[r.Node]; cur != nil {
-		rev, next.UsedReservations = cur.Rev, slices.Clone(cur.UsedReservations)
-		for _, h := range cur.Handouts {
-			if h.Task != id && h.Session == r.Session && v.Open(r.Node, h.Task) {
-				next.Handouts = append(next.Handouts, h)
-			} else {
-				next.UsedReservations = append(next.UsedReservations, shortReservation(h.Reservation))
-			}
-		}
-		next.UsedReservations = next.UsedReservations[max(0, len(next.UsedReservations)-keptSpent):]
-	}
-	next.Handouts = append(next.Handouts, Handout{Task: id, Reservation: r.ID, Session: r.Session, At: now})
-	c.Must(HandoutLogRef(r.Node), rev)
-	c.Put(HandoutLogRef(r.Node), next)
-}
-
-// NextNodeTask returns the most urgent task that only the reservation's node can
-// do and that has not been handed out in its session.
-func (v *View) NextNodeTask(r Reservation) api.TaskID {
-	handed := make(map[api.TaskID]bool)
-	if l := v.HandoutLogs[r.Node]; l != nil {
-		for _, h := range l.Handouts {
-			if h.Session == r.Session {
-				handed[h.Task] = true
-			}
-		}
-	}
-	for _, kind := range nodeTaskKinds {
-		if !slices.Contains(r.Kinds, kind) {
-			continue
-		}
-		best := api.TaskID("")
-		v.nodeTasks(r.Node, kind, func(id api.TaskID) {
-			if !handed[id] && (best == "" || id < best) {
-				best = id
-			}
-		})
-		if best != "" {
-			return best
-		}
-	}
-	return ""
-}
-
-// nodeTaskKinds are the kinds that are bound to a node, most urgent first.
-var nodeTaskKinds = []api.TaskKind{
-	api.TaskTerminate, api.TaskRestart, api.TaskSaveImage, api.TaskRemove, api.TaskDistribute, api.TaskUpgrade,
-}
-
-// nodeTasks yields the open tasks of a kind that are bound to a node.
-func (v *View) nodeTasks(node api.NodeID, kind api.TaskKind, yield func(api.TaskID)) {
-	switch kind {
-	case api.TaskTerminate:
-		for id, i := range v.onNode[node] {
-			if i.Public.InstanceState == api.Terminating {
-				yield(api.TerminateTaskID(id))
-			}
-		}
-	case api.TaskRestart:
-		for id, i := range v.onNode[node] {
-			if i.Restart != nil && !i.Ended() {
-				yield(restartTaskID(id, i.Restart.ID))
-			}
-		}
-	case api.TaskSaveImage:
-		for _, i := range v.onNode[node] {
-			if img := v.Images[i.Image]; img != nil && img.Status == ImagePending && !i.Ended() {
-				yield(imageTaskID(i.Image))
-			}
-		}
-	default:
-		for id, j := range v.Rollouts {
-			if j.Kind == kind && v.rolloutOpen(id, node) {
-				yield(rolloutTaskID(id, node))
-			}
-		}
-	}
-}
-
-func restartTaskID(id api.InstanceID, restart string) api.TaskID {
-	return api.TaskID(KindRestart + "." + string(id) + "." + restart)
-}
-
-// Open reports whether a task that was handed to a node is still the node's to do.
-func (v *View) Open(node api.NodeID, id api.TaskID) bool {
-	kind, ref, rest := SplitTask(id)
-	switch kind {
-	case KindStart:
-		i := v.Instances[api.InstanceID(ref)]
-		return i != nil && i.TaskID() == id && i.Claim != nil && i.Claim.Node == node && !i.Claim.Done && !i.Ended()
-	case KindTerminate:
-		i := v.Instances[api.InstanceID(ref)]
-		return i != nil && i.Public.InstanceState == api.Terminating && i.Claim != nil && i.Claim.Node == node
-	case KindRestart:
-		i := v.Instances[api.InstanceID(ref)]
-		return i != nil && i.Restart != nil && i.Restart.ID == rest && !i.Ended() && i.Claim != nil && i.Claim.Node == node
-	case KindImage:
-		img := v.Images[ref]
-		return img != nil && img.Node == node && img.Status == ImagePending
-	case KindRollout:
-		return rest == string(node) && v.rolloutOpen(ref, node)
-	}
-	return false
-}
-
 // task returns a task with all that the node needs for it, or nil when it is
 // over already.
 func (s *Store) task(ctx context.Context, node api.NodeID, id api.TaskID) (t *api.Task, err error) {
-	var i *Instance
-	s.Read(func(v *View) { t, i = v.Task(node, id) })
+	var i *cloud.Instance
+	s.Read(func(v *cloud.View) { t, i = v.Task(node, id) })
 	if t == nil || t.Start == nil {
 		return t, nil
 	}
 	t.Start.Request, err = s.startRequest(ctx, i)
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, cloud.ErrNotFound) {
 		return nil, nil // ended and forgotten
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read start request of %s: %w", t.InstanceID, err)
 	}
 	return t, nil
-}
-
-// Task returns a task with all that the view has of it, or nil when it is over
-// already. The start request of i is still to be filled in if there is a Start.
-func (v *View) Task(node api.NodeID, id api.TaskID) (t *api.Task, i *Instance) {
-	kind, ref, _ := SplitTask(id)
-	i = v.Instances[api.InstanceID(ref)]
-	t = &api.Task{ID: id, InstanceID: api.InstanceID(ref), Attempt: 1}
-	switch kind {
-	case KindStart:
-		if i == nil {
-			return nil, nil
-		}
-		t.Kind, t.Attempt = api.TaskStart, i.Attempt
-		t.Start = &api.StartTask{Template: i.Template}
-	case KindTerminate:
-		t.Kind = api.TaskTerminate
-		if i != nil {
-			t.Attempt = i.Attempt
-		}
-	case KindRestart:
-		if i == nil || i.Restart == nil {
-			return nil, nil
-		}
-		task := i.Restart.Task
-		t.Kind, t.Attempt, t.Restart = api.TaskRestart, i.Attempt, &task
-	case KindImage:
-		return v.imageTask(id, ref), nil
-	case KindRollout:
-		return v.rolloutTask(id, ref, node), nil
-	}
-	return t, i
 }

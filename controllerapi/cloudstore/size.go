@@ -2,46 +2,16 @@ package cloudstore
 
 import (
 	"context"
-	"strconv"
-	"strings"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/controllerapi/schedule"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"go.uber.org/zap"
 )
 
-// TemplateSize is what a VM of a template takes when the start request does not
-// say otherwise. The registry does not know it; the first VM tells.
-type TemplateSize struct {
-	VCPU int `json:"vcpu"`
-	RAM  int `json:"ram"` // MB
-
-	rev int64
-}
-
-// unknownSize is assumed of a template of which no VM has run yet: it fits the
-// smallest host.
-var unknownSize = TemplateSize{VCPU: 2, RAM: 4096}
-
-// need is what the instance takes of a node.
-func (v *View) need(i *Instance) schedule.Size {
-	size := unknownSize
-	if known := v.Sizes[i.Template.ID]; known != nil {
-		size = *known
-	}
-	if i.VCPU > 0 {
-		size.VCPU = i.VCPU
-	}
-	if i.RAM > 0 {
-		size.RAM = i.RAM
-	}
-	return schedule.Size{VMs: 1, VCPU: size.VCPU, RAM: size.RAM}
-}
-
 // learnSize keeps what an instance's VM takes as what those of its template do.
 func (s *Store) learnSize(ctx context.Context, id api.InstanceID, vm *api.VMInfo) {
-	var c *Change
-	s.Read(func(v *View) { c = v.LearnSize(id, vm) })
+	var c *cloud.Change
+	s.Read(func(v *cloud.View) { c = v.LearnSize(id, vm) })
 	if c == nil {
 		return
 	}
@@ -50,58 +20,18 @@ func (s *Store) learnSize(ctx context.Context, id api.InstanceID, vm *api.VMInfo
 	}
 }
 
-// LearnSize is the change that keeps what an instance's VM takes; nil for none.
-func (v *View) LearnSize(id api.InstanceID, vm *api.VMInfo) *Change {
-	i := v.Instances[id]
-	if i == nil || vm == nil || i.VCPU > 0 || i.RAM > 0 || i.Template.ID == "" {
-		return nil
-	}
-	seen := TemplateSize{VCPU: vm.CPUCores, RAM: Megabytes(vm.RAM)}
-	if seen.VCPU <= 0 || seen.RAM <= 0 {
-		return nil
-	}
-	if known := v.Sizes[i.Template.ID]; known != nil {
-		if seen.rev = known.rev; seen == *known {
-			return nil
-		}
-	}
-	c := new(Change)
-	c.Must(SizeRef(i.Template.ID), seen.rev)
-	c.Put(SizeRef(i.Template.ID), seen)
-	return c
-}
-
 // ForgetSize drops what is known of a template that was deleted.
 func (s *Store) ForgetSize(ctx context.Context, id api.TemplateID) {
 	if s.size(id) == nil {
 		return
 	}
-	c := new(Change)
-	c.Delete(SizeRef(id))
+	c := new(cloud.Change)
+	c.Delete(cloud.SizeRef(id))
 	if _, err := s.commit(withoutIdem(ctx), c); err != nil {
 		s.log.Warn("size of a deleted template not forgotten", zap.String("template_id", string(id)), zap.Error(err))
 	}
 }
 
-func (s *Store) size(id api.TemplateID) *TemplateSize {
-	return record(s, func(v *View) map[api.TemplateID]*TemplateSize { return v.Sizes }, id)
-}
-
-// Megabytes reads a size such as 4G or 4096M, 0 for what it cannot read.
-func Megabytes(s string) int {
-	s = strings.TrimSuffix(strings.TrimSuffix(strings.ToUpper(strings.TrimSpace(s)), "B"), "I")
-	for unit, factor := range map[string]float64{"T": 1 << 20, "G": 1 << 10, "M": 1, "K": 1.0 / 1024} {
-		if num, ok := strings.CutSuffix(s, unit); ok {
-			n, err := strconv.ParseFloat(num, 64)
-			if err != nil || n < 0 || n > 1<<30 {
-				return 0
-			}
-			return int(n * factor)
-		}
-	}
-	n, err := strconv.ParseUint(s, 10, 63)
-	if err != nil {
-		return 0
-	}
-	return int(n >> 20) // plain bytes
+func (s *Store) size(id api.TemplateID) *cloud.TemplateSize {
+	return record(s, func(v *cloud.View) map[api.TemplateID]*cloud.TemplateSize { return v.Sizes }, id)
 }

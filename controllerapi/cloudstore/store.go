@@ -9,8 +9,9 @@ import (
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"github.com/ankacluster/ankacluster/internal/etcdkit"
-	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 )
@@ -37,7 +38,7 @@ type Config struct {
 	UnknownVMThreshold int
 	// MACRange is what addresses instances are given from, and MACTries how many
 	// are looked at from a random place before the range is searched.
-	MACRange MACRange
+	MACRange cloud.MACRange
 	MACTries int
 	// CleanQueuesInterval is how often instances are looked for that have waited
 	// for a node for a day; they are in error then.
@@ -100,18 +101,18 @@ type Store struct {
 
 	// OnChange, when set before Run, is called after each batch of events, from
 	// the watching goroutine: it must be quick, and must not call Fresh.
-	OnChange func(Changes)
+	OnChange func(cloud.Changes)
 	// OnEvent, when set before Run, is told of what this Store has brought about,
 	// once for the whole cloud. It must be quick.
 	OnEvent func(kind string, facts map[string]any)
 	// Starts, when set before Run, hears how the starts go whose changes this
 	// Store makes. It must be quick.
-	Starts StartObserver
+	Starts cloud.StartObserver
 
 	mu      sync.RWMutex
-	view    *View         // guarded by mu
+	view    *cloud.View   // guarded by mu
 	rev     int64         // guarded by mu; the view is all of etcd's state up to it
-	ages    *Ages         // guarded by mu
+	ages    *cloud.Ages   // guarded by mu
 	of      origin        // guarded by mu; the etcd that the view is of
 	waiters []waiter      // guarded by mu
 	lagging chan struct{} // capacity 1: somebody waits for the watch
@@ -151,7 +152,7 @@ func New(cfg Config, client *clientv3.Client, log *zap.Logger) (*Store, error) {
 	}
 	s := &Store{
 		cfg: cfg, etcd: client, log: log,
-		view:      NewView(),
+		view:      cloud.NewView(),
 		loads:     make(map[api.NodeID]api.NodeLoad),
 		lagging:   make(chan struct{}, 1),
 		restored:  make(chan struct{}, 1),
@@ -195,14 +196,14 @@ func (s *Store) Now() time.Time { return s.now() }
 // Advance lets time pass for this Store, for tests.
 func (s *Store) Advance(d time.Duration) { s.ages.Offset.Add(int64(d)) }
 
-func (s *Store) fenceRecord(now time.Time) FenceRecord {
+func (s *Store) fenceRecord(now time.Time) cloud.FenceRecord {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.ages.Record(now)
 }
 
 // Read calls f with the state as it is in memory. f must not block.
-func (s *Store) Read(f func(v *View)) {
+func (s *Store) Read(f func(v *cloud.View)) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	f(s.view)
@@ -213,7 +214,7 @@ func (s *Store) Loaded() <-chan struct{} { return s.loaded }
 
 // CloudID returns the cloud's id, "" before the state is loaded.
 func (s *Store) CloudID() (id string) {
-	s.Read(func(v *View) {
+	s.Read(func(v *cloud.View) {
 		if v.Meta != nil {
 			id = v.Meta.CloudID
 		}
@@ -222,16 +223,16 @@ func (s *Store) CloudID() (id string) {
 }
 
 // record returns a record of the view.
-func record[K comparable, T any](s *Store, table func(*View) map[K]*T, id K) *T {
+func record[K comparable, T any](s *Store, table func(*cloud.View) map[K]*T, id K) *T {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return table(s.view)[id]
 }
 
-func (s *Store) instance(id api.InstanceID) *Instance {
-	return record(s, func(v *View) map[api.InstanceID]*Instance { return v.Instances }, id)
+func (s *Store) instance(id api.InstanceID) *cloud.Instance {
+	return record(s, func(v *cloud.View) map[api.InstanceID]*cloud.Instance { return v.Instances }, id)
 }
 
-func (s *Store) node(id api.NodeID) *Node {
-	return record(s, func(v *View) map[api.NodeID]*Node { return v.Nodes }, id)
+func (s *Store) node(id api.NodeID) *cloud.Node {
+	return record(s, func(v *cloud.View) map[api.NodeID]*cloud.Node { return v.Nodes }, id)
 }

@@ -7,16 +7,14 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3"
 )
 
 // errConflict: what the change was decided on is no longer so. Decide again.
 var errConflict = errors.New("state changed meanwhile")
-
-// errNoChange is returned by a decision that finds nothing to do.
-var ErrNoChange = errors.New("nothing to change")
 
 // txn is one transaction in the making.
 type txn struct {
@@ -60,19 +58,19 @@ type result struct {
 
 // commit applies the change, or returns errConflict. A request that was answered
 // under its idempotency key before returns *Replay.
-func (s *Store) commit(ctx context.Context, c *Change) (result, error) {
+func (s *Store) commit(ctx context.Context, c *cloud.Change) (result, error) {
 	t := new(txn)
 	for _, m := range c.Musts {
-		t.must(m.key(), m.Rev)
+		t.must(key(m.Ref), m.Rev)
 	}
 	for _, m := range c.Settled {
 		t.settled(dirs[m.Table], m.Rev)
 	}
 	for _, op := range c.Ops {
 		if op.Record == nil {
-			t.delete(op.key())
+			t.delete(key(op.Ref))
 		} else {
-			t.put(op.key(), op.Record, clientv3.LeaseID(op.Lease))
+			t.put(key(op.Ref), op.Record, clientv3.LeaseID(op.Lease))
 		}
 	}
 	return s.commitTxn(ctx, t, c.Answer)
@@ -151,25 +149,25 @@ func (s *Store) get(ctx context.Context, key string) (*mvccpb.KeyValue, error) {
 // fresh state before its word counts; certain says that it need not be. The
 // decision is repeated after a change that may have had its effect, so it must
 // recognize its own work.
-func (s *Store) decide(ctx context.Context, decision func(v *View, now time.Time) (c *Change, certain bool, err error)) error {
+func (s *Store) decide(ctx context.Context, decision func(v *cloud.View, now time.Time) (c *cloud.Change, certain bool, err error)) error {
 	_, err := s.decideAt(ctx, decision)
 	return err
 }
 
 // decideAt is decide that also returns the revision of the change, 0 for none.
-func (s *Store) decideAt(ctx context.Context, decision func(v *View, now time.Time) (c *Change, certain bool, err error)) (int64, error) {
+func (s *Store) decideAt(ctx context.Context, decision func(v *cloud.View, now time.Time) (c *cloud.Change, certain bool, err error)) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout)
 	defer cancel()
 	fresh, backoff := false, time.Millisecond
 	for {
-		var c *Change
+		var c *cloud.Change
 		var certain bool
 		var err error
 		now := s.now()
-		s.Read(func(v *View) { c, certain, err = decision(v, now) })
+		s.Read(func(v *cloud.View) { c, certain, err = decision(v, now) })
 		if err != nil {
 			if fresh || certain {
-				return 0, IgnoreNoChange(err)
+				return 0, cloud.IgnoreNoChange(err)
 			}
 			if err := s.Fresh(ctx); err != nil {
 				return 0, err
@@ -191,11 +189,4 @@ func (s *Store) decideAt(ctx context.Context, decision func(v *View, now time.Ti
 			return 0, fmt.Errorf("%w: too many writers", ErrUnavailable)
 		}
 	}
-}
-
-func IgnoreNoChange(err error) error {
-	if errors.Is(err, ErrNoChange) {
-		return nil
-	}
-	return err
 }

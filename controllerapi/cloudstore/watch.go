@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 )
 
@@ -68,10 +69,10 @@ func (s *Store) load(ctx context.Context) error {
 	case <-s.restored: // this load is what it asks for
 	default:
 	}
-	view := NewView()
+	view := cloud.NewView()
 	var rev int64
 	var of origin
-	var ch Changes // all is new; only the clock is looked at
+	var ch cloud.Changes // all is new; only the clock is looked at
 	next, end := watched, clientv3.GetPrefixRangeEnd(watched)
 	for {
 		opts := []clientv3.OpOption{clientv3.WithRange(end), clientv3.WithLimit(pageSize)}
@@ -178,7 +179,7 @@ func (s *Store) follow(ctx context.Context, lag time.Duration) error {
 }
 
 func (s *Store) applyEvents(resp *clientv3.WatchResponse) {
-	var ch Changes
+	var ch cloud.Changes
 	s.mu.Lock()
 	for _, ev := range resp.Events {
 		if err := apply(s.view, ev, &ch); err != nil {
@@ -197,7 +198,7 @@ func (s *Store) applyEvents(resp *clientv3.WatchResponse) {
 	s.changed(ch)
 }
 
-func (s *Store) changed(ch Changes) {
+func (s *Store) changed(ch cloud.Changes) {
 	if ch.Cluster {
 		s.announce.wake()
 	}

@@ -1,4 +1,4 @@
-package cloudstore
+package cloud
 
 import (
 	"cmp"
@@ -106,6 +106,9 @@ func NewView() *View {
 // OnNode returns the instances that are placed on a node: claimed by it, and
 // their VM not known to be gone.
 func (v *View) OnNode(id api.NodeID) map[api.InstanceID]*Instance { return v.onNode[id] }
+
+// Placements returns the instances that are placed on nodes, by node.
+func (v *View) Placements() map[api.NodeID]map[api.InstanceID]*Instance { return v.onNode }
 
 // Pending returns the instances that wait for a node.
 func (v *View) Pending() map[api.InstanceID]*Instance { return v.pending }

@@ -1,4 +1,4 @@
-package cloudstore
+package cloud
 
 import (
 	"time"
@@ -68,25 +68,6 @@ func ObserveStart(o StartObserver, before, after *Instance) {
 		}
 		took(StageStarting, began)
 		took(StageTotal, after.Public.CRTime)
-	}
-}
-
-func (s *Store) event(kind string, facts map[string]any) {
-	if s.OnEvent != nil {
-		s.OnEvent(kind, facts)
-	}
-}
-
-// instanceEvent tells of a change of state that this Store has committed.
-func (s *Store) instanceEvent(before, after *Instance) {
-	if before.Public.InstanceState == after.Public.InstanceState {
-		return
-	}
-	if s.Starts != nil {
-		ObserveStart(s.Starts, before, after)
-	}
-	if kind, facts := EventOf(before, after); kind != "" {
-		s.event(kind, facts)
 	}
 }
 

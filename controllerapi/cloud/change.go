@@ -1,6 +1,8 @@
-package cloudstore
+package cloud
 
 import (
+	"errors"
+
 	api "github.com/ankacluster/ankacluster/controllerapi"
 )
 
@@ -125,4 +127,15 @@ func (c *Change) Delete(ref Ref) { c.Ops = append(c.Ops, Op{Ref: ref}) }
 // TooLarge reports whether the change does not fit into one transaction.
 func (c *Change) TooLarge() bool {
 	return len(c.Ops) > maxOps || len(c.Musts)+len(c.Settled) > maxOps
+}
+
+// ErrNoChange is returned by a decision that finds nothing to do.
+var ErrNoChange = errors.New("nothing to change")
+
+// IgnoreNoChange returns err, or nil for ErrNoChange.
+func IgnoreNoChange(err error) error {
+	if errors.Is(err, ErrNoChange) {
+		return nil
+	}
+	return err
 }

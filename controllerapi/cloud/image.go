@@ -1,0 +1,186 @@
+package cloud
+
+import (
+	"errors"
+	"time"
+
+	api "github.com/ankacluster/ankacluster/controllerapi"
+)
+
+// States of a save-image request.
+const (
+	ImagePending = "pending"
+	ImageDone    = "done"
+	ImageError   = "error"
+)
+
+const (
+	// imageSilent is how long a save-image request may go without a report.
+	imageSilent = 30 * time.Minute
+	// RecordsFor is how long ended requests and jobs can be asked for.
+	RecordsFor = 24 * time.Hour
+)
+
+// Image is a save-image request.
+type Image struct {
+	ID       string            `json:"id"`
+	Instance api.InstanceID    `json:"instance"`
+	Node     api.NodeID        `json:"node"`
+	Attempt  int               `json:"attempt"`
+	Task     api.SaveImageTask `json:"task"`
+	VMID     string            `json:"vmid"` // the VM's own id
+	Status   string            `json:"status"`
+	Error    string            `json:"error,omitempty"`
+	Script   *api.ScriptResult `json:"script,omitempty"`
+	// LongOutput is as in Instance.
+	LongOutput bool      `json:"long_output,omitempty"`
+	Created    time.Time `json:"created"`
+	Seen       time.Time `json:"seen"`
+	Seq        int64     `json:"seq"`
+
+	Rev int64 `json:"-"`
+}
+
+// ErrBadState: the instance is in no state for what was asked.
+var ErrBadState = errors.New("the instance is not in a state for this")
+
+func imageTaskID(id string) api.TaskID { return api.TaskID(KindImage + "." + id) }
+
+// SaveImage asks for an instance's VM to be pushed. task is complete.
+func (v *View) SaveImage(instance api.InstanceID, task api.SaveImageTask, answer any, now time.Time) (*Change, bool, error) {
+	i := v.Instances[instance]
+	if i == nil || i.Deleted != nil {
+		return nil, false, ErrNotFound
+	}
+	if v.Images[task.RequestID] != nil {
+		return nil, true, ErrNoChange // an earlier attempt of ours went through
+	}
+	if i.Claim == nil || !i.Claim.Done || i.Image != "" || i.Restart != nil || !mayBecome(i.Public.InstanceState, api.Pushing) {
+		return nil, false, ErrBadState
+	}
+	next := i.clone()
+	next.Become(api.Pushing, now)
+	next.Image = task.RequestID
+	img := Image{
+		ID: task.RequestID, Instance: instance, Node: i.Claim.Node, Attempt: i.Attempt, Task: task,
+		Status: ImagePending, Created: now, Seen: now,
+	}
+	if i.Public.VMInfo != nil {
+		img.VMID = i.Public.VMInfo.UUID
+	}
+	c := &Change{Answer: answer}
+	c.Must(InstanceRef(instance), i.Rev)
+	c.Must(ImageRef(img.ID), 0)
+	c.Must(FenceRef, v.FenceRev)
+	c.Put(InstanceRef(instance), next)
+	c.Put(ImageRef(img.ID), img)
+	return c, false, nil
+}
+
+func (v *View) imageTask(id api.TaskID, ref string) *api.Task {
+	img := v.Images[ref]
+	if img == nil {
+		return nil
+	}
+	task := img.Task
+	return &api.Task{ID: id, Kind: api.TaskSaveImage, InstanceID: img.Instance, Attempt: img.Attempt, SaveImage: &task}
+}
+
+// ReportImage takes a report of a save-image task.
+func (v *View) ReportImage(req *api.ReportRequest, ref string, now time.Time) (*Change, bool, error) {
+	img := v.Images[ref]
+	if img == nil {
+		return nil, false, ErrNotFound
+	}
+	if img.Node != req.NodeID {
+		return nil, false, ErrNotYours
+	}
+	if img.Status != ImagePending {
+		if i := v.Instances[img.Instance]; i == nil || i.Ended() {
+			return nil, false, ErrNotYours
+		}
+		return nil, false, ErrNoChange
+	}
+	if req.Seq <= img.Seq {
+		return nil, false, ErrNoChange
+	}
+	c := new(Change)
+	next := *img
+	next.Seq, next.Seen = req.Seq, now
+	if req.Script != nil {
+		next.Script, next.LongOutput = Shorten(req.Script)
+	}
+	switch req.Phase {
+	case api.PhaseProgress:
+		if v.Age(img.Rev, now) < seenEvery {
+			return nil, false, ErrNoChange
+		}
+	case api.PhaseDone:
+		next.Status = ImageDone
+		v.afterImage(c, img, true, req.VM, now)
+	default:
+		next.Status, next.Error = ImageError, orElse(req.Message, "the node could not save the image")
+		v.afterImage(c, img, false, req.VM, now)
+	}
+	c.Must(ImageRef(ref), img.Rev)
+	c.Put(ImageRef(ref), next)
+	return c, false, nil
+}
+
+// afterImage settles the instance of a save-image request that has ended: after
+// a push it disappears, and its node removes what is left of the VM; else it
+// stays.
+func (v *View) afterImage(c *Change, img *Image, pushed bool, vm *api.VMInfo, now time.Time) {
+	i := v.Instances[img.Instance]
+	if i == nil || i.Image != img.ID || i.Ended() {
+		return
+	}
+	next := i.clone()
+	next.Image = ""
+	if vm != nil {
+		next.Public.VMInfo = v.complete(img.Node, vm)
+	}
+	next.Public.TS = now
+	switch {
+	case pushed:
+		next.Become(api.Terminating, now)
+		next.MarkDeleted(now)
+	case next.Public.VMInfo != nil && next.Public.VMInfo.Status != "running":
+		next.Become(api.Stopped, now)
+	default:
+		next.Become(api.Started, now)
+	}
+	c.Must(InstanceRef(img.Instance), i.Rev)
+	c.Put(InstanceRef(img.Instance), next)
+}
+
+// EndImage ends a request whose work has stopped.
+func (v *View) EndImage(id, why string, now time.Time) (*Change, bool, error) {
+	img := v.Images[id]
+	if img == nil || img.Status != ImagePending {
+		return nil, true, ErrNoChange
+	}
+	c := new(Change)
+	next := *img
+	next.Status, next.Error, next.Seen = ImageError, why, now
+	c.Must(ImageRef(id), img.Rev)
+	c.Put(ImageRef(id), next)
+	v.afterImage(c, img, false, nil, now)
+	return c, false, nil
+}
+
+// StuckImage returns why a request will not end by itself, or "".
+func (v *View) StuckImage(img *Image, now time.Time) string {
+	i := v.Instances[img.Instance]
+	switch {
+	case i == nil || i.Ended():
+		return "the instance was terminated"
+	case i.Image != img.ID:
+		return orElse(i.Public.Message, "the instance is in error")
+	case v.Nodes[img.Node] == nil:
+		return "the node was removed"
+	case v.Age(img.Rev, now) > imageSilent:
+		return "no report from the node for " + imageSilent.String()
+	}
+	return ""
+}
