@@ -56,7 +56,9 @@ func (s *Store) expand(ctx context.Context, id string) error {
 }
 
 // macs is what addresses are given from.
-func (s *Store) macs() cloud.MACSource { return cloud.MACSource{Range: s.cfg.MACRange, Tries: s.cfg.MACTries} }
+func (s *Store) macs() cloud.MACSource {
+	return cloud.MACSource{Range: s.cfg.MACRange, Tries: s.cfg.MACTries}
+}
 
 // finishStarts finishes what a Store that died has begun.
 func (s *Store) finishStarts(ctx context.Context) {

@@ -185,7 +185,7 @@ func (s *Store) renew(ctx context.Context, id api.NodeID, session string, force 
 		}
 		wait, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout)
 		defer cancel()
-		err := s.renewer.ask(id, clientv3.LeaseID(live.Lease)).wait(wait)
+		err := s.renewer.Ask(string(id), clientv3.LeaseID(live.Lease)).Wait(wait)
 		if err == nil {
 			return nil
 		}

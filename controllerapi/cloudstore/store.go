@@ -141,7 +141,7 @@ type Store struct {
 	announce announcement
 	loadMu   sync.Mutex
 	loads    map[api.NodeID]api.NodeLoad // guarded by loadMu; to be broadcast
-	renewer  *renewer
+	renewer  *etcdkit.Renewer
 	renewed  sync.Map // NodeID -> time.Time of the last renewal that we know of
 }
 
@@ -164,7 +164,7 @@ func New(cfg Config, client *clientv3.Client, log *zap.Logger) (*Store, error) {
 	}
 	s.ages = s.view.Ages
 	s.ages.Offset.Store(int64(cfg.ClockOffset))
-	s.renewer = newRenewer(clientv3.RetryLeaseClient(client), log, s.NoteRenewed)
+	s.renewer = etcdkit.NewRenewer(clientv3.RetryLeaseClient(client), log, func(node string, at time.Time) { s.NoteRenewed(api.NodeID(node), at) })
 	return s, nil
 }
 
@@ -183,7 +183,7 @@ func (s *Store) Run(ctx context.Context) error {
 	g.Go(func() error { s.announcer(ctx); return nil })
 	g.Go(func() error { s.keeper(ctx); return nil })
 	g.Go(func() error { s.broadcastLoads(ctx); return nil })
-	g.Go(func() error { s.renewer.run(ctx); return nil })
+	g.Go(func() error { s.renewer.Run(ctx); return nil })
 	g.Go(func() error { s.prove(ctx); return nil })
 	return g.Wait()
 }

@@ -1,4 +1,4 @@
-package cloudstore
+package etcdkit
 
 import (
 	"context"
@@ -8,7 +8,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	api "github.com/ankacluster/ankacluster/controllerapi"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.etcd.io/etcd/client/v3"
@@ -69,12 +68,12 @@ func silent(*fakeStream, int64) error { return nil }
 
 // runRenewer runs a renewer of members inside a synctest bubble, and returns it
 // with the times of the nodes' renewals.
-func runRenewer(t *testing.T, m *fakeMembers) (*renewer, map[api.NodeID]time.Time) {
-	renewed := make(map[api.NodeID]time.Time)
-	r := newRenewer(m, zap.NewNop(), func(id api.NodeID, at time.Time) { renewed[id] = at })
+func runRenewer(t *testing.T, m *fakeMembers) (*Renewer, map[string]time.Time) {
+	renewed := make(map[string]time.Time)
+	r := NewRenewer(m, zap.NewNop(), func(id string, at time.Time) { renewed[id] = at })
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
-	go func() { defer close(done); r.run(ctx) }()
+	go func() { defer close(done); r.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
 	return r, renewed
 }
@@ -85,7 +84,7 @@ func TestRenewalsShareAStream(t *testing.T) {
 		r, renewed := runRenewer(t, m)
 		begun := time.Now()
 		for lease := range clientv3.LeaseID(3) {
-			if err := r.ask("n", lease).wait(t.Context()); err != nil {
+			if err := r.Ask("n", lease).Wait(t.Context()); err != nil {
 				t.Errorf("lease %d: %v", lease, err)
 			}
 			time.Sleep(time.Hour) // an idle stream is not a silent one
@@ -107,11 +106,11 @@ func TestLostLeaseIsReportedAsLost(t *testing.T) {
 			return nil
 		}
 		r, renewed := runRenewer(t, &fakeMembers{members: []func(*fakeStream, int64) error{lost}})
-		gone, kept := r.ask("gone", 0), r.ask("kept", 1)
-		if err := gone.wait(t.Context()); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		gone, kept := r.Ask("gone", 0), r.Ask("kept", 1)
+		if err := gone.Wait(t.Context()); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			t.Errorf("lease without time to live: got %v, want ErrLeaseNotFound", err)
 		}
-		if err := kept.wait(t.Context()); err != nil {
+		if err := kept.Wait(t.Context()); err != nil {
 			t.Errorf("the other lease: %v", err)
 		}
 		if _, ok := renewed["gone"]; ok || len(renewed) != 1 {
@@ -128,14 +127,14 @@ func TestRenewalsGoToTheNextMember(t *testing.T) {
 				m := &fakeMembers{members: []func(*fakeStream, int64) error{first, alive}}
 				r, renewed := runRenewer(t, m)
 				begun := time.Now()
-				one, two := r.ask("one", 1), r.ask("two", 2)
-				for _, n := range []*renewal{one, two} {
-					if err := n.wait(t.Context()); err != nil {
+				one, two := r.Ask("one", 1), r.Ask("two", 2)
+				for _, n := range []*Renewal{one, two} {
+					if err := n.Wait(t.Context()); err != nil {
 						t.Error(err)
 					}
 				}
-				if took := time.Since(begun); took > renewLimit+maxBackoff {
-					t.Errorf("took %s, want at most %s", took, renewLimit+maxBackoff)
+				if took := time.Since(begun); took > renewLimit+MaxBackoff {
+					t.Errorf("took %s, want at most %s", took, renewLimit+MaxBackoff)
 				}
 				if !renewed["one"].Equal(begun) || !renewed["two"].Equal(begun) {
 					t.Errorf("renewed at %v, want when first asked for, %s", renewed, begun)
@@ -153,11 +152,11 @@ func TestUnansweredRenewalIsNoSuccess(t *testing.T) {
 		r, renewed := runRenewer(t, &fakeMembers{members: []func(*fakeStream, int64) error{silent}})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		first := r.ask("n", 1)
-		if err := first.wait(ctx); !errors.Is(err, ErrUnavailable) {
+		first := r.Ask("n", 1)
+		if err := first.Wait(ctx); !errors.Is(err, ErrUnavailable) {
 			t.Errorf("got %v, want ErrUnavailable", err)
 		}
-		if r.ask("n", 1) != first {
+		if r.Ask("n", 1) != first {
 			t.Error("what is still awaited was asked for a second time")
 		}
 		if len(renewed) != 0 {

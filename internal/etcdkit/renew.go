@@ -1,4 +1,4 @@
-package cloudstore
+package etcdkit
 
 import (
 	"context"
@@ -9,33 +9,32 @@ import (
 	"sync"
 	"time"
 
-	api "github.com/ankacluster/ankacluster/controllerapi"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 )
 
-// renewer renews the leases of nodes over one stream for all of them: a stream
-// for each renewal cost etcd more than everything else that ten thousand idle
-// nodes ask for. It is for renewals that nobody hurries for: a member that does
-// not answer is left after renewLimit.
-type renewer struct {
+// Renewer renews many leases over one stream: a stream for each renewal cost etcd
+// more than everything else that ten thousand idle nodes ask for. It is for
+// renewals that are not urgent: a member that does not answer is left after
+// renewLimit.
+type Renewer struct {
 	etcd pb.LeaseClient
 	log  *zap.Logger
 	// renewed is told of every success, with the time before which it was asked for.
-	renewed func(id api.NodeID, asked time.Time)
+	renewed func(owner string, asked time.Time)
 
 	wakeUp chan struct{} // capacity 1: unsent has grown
 	mu     sync.Mutex
-	asked  map[clientv3.LeaseID]*renewal // guarded by mu; not answered yet
+	asked  map[clientv3.LeaseID]*Renewal // guarded by mu; not answered yet
 	unsent []clientv3.LeaseID            // guarded by mu; those of asked that this stream has not sent
 	late   *time.Timer                   // guarded by mu; ends the stream, nil without one
 }
 
-// renewal is shared by all who ask for it before it is answered.
-type renewal struct {
-	node  api.NodeID
+// Renewal is a renewal under way, shared by all that ask for it before it is answered.
+type Renewal struct {
+	owner string
 	begun time.Time
 	done  chan struct{} // closed with the answer
 	err   error         // the answer, valid once done is closed: nil or rpctypes.ErrLeaseNotFound
@@ -47,18 +46,20 @@ const renewLimit = time.Second
 
 var errSilent = errors.New("no renewal was answered in time")
 
-func newRenewer(etcd pb.LeaseClient, log *zap.Logger, renewed func(api.NodeID, time.Time)) *renewer {
-	return &renewer{etcd: etcd, log: log, renewed: renewed, wakeUp: make(chan struct{}, 1), asked: make(map[clientv3.LeaseID]*renewal)}
+// NewRenewer returns a Renewer that tells renewed of every success, with the owner
+// of the lease and the time before which the renewal was asked for.
+func NewRenewer(etcd pb.LeaseClient, log *zap.Logger, renewed func(owner string, asked time.Time)) *Renewer {
+	return &Renewer{etcd: etcd, log: log, renewed: renewed, wakeUp: make(chan struct{}, 1), asked: make(map[clientv3.LeaseID]*Renewal)}
 }
 
-// ask asks for the renewal of a node's lease and returns at once.
-func (r *renewer) ask(id api.NodeID, lease clientv3.LeaseID) *renewal {
+// Ask asks for the renewal of a lease and returns at once.
+func (r *Renewer) Ask(owner string, lease clientv3.LeaseID) *Renewal {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if n := r.asked[lease]; n != nil {
 		return n
 	}
-	n := &renewal{node: id, begun: time.Now(), done: make(chan struct{})}
+	n := &Renewal{owner: owner, begun: time.Now(), done: make(chan struct{})}
 	r.asked[lease] = n
 	r.unsent = append(r.unsent, lease)
 	select {
@@ -68,9 +69,9 @@ func (r *renewer) ask(id api.NodeID, lease clientv3.LeaseID) *renewal {
 	return n
 }
 
-// wait returns the answer: nil, rpctypes.ErrLeaseNotFound for a lease that is no
+// Wait returns the answer: nil, rpctypes.ErrLeaseNotFound for a lease that is no
 // more, or ErrUnavailable when none came while ctx lived.
-func (n *renewal) wait(ctx context.Context) error {
+func (n *Renewal) Wait(ctx context.Context) error {
 	select {
 	case <-n.done:
 		return n.err
@@ -79,9 +80,9 @@ func (n *renewal) wait(ctx context.Context) error {
 	}
 }
 
-// run sends what is asked for until ctx ends.
-func (r *renewer) run(ctx context.Context) {
-	backoff := minBackoff
+// Run sends what is asked for until ctx ends.
+func (r *Renewer) Run(ctx context.Context) {
+	backoff := MinBackoff
 	for {
 		if !r.awaited() {
 			select {
@@ -96,13 +97,13 @@ func (r *renewer) run(ctx context.Context) {
 		}
 		r.log.Info("stream of lease renewals begins anew", zap.Error(err), zap.Int("answered", answered))
 		if answered > 0 {
-			backoff = minBackoff
+			backoff = MinBackoff
 		}
-		backoff = sleepBackoff(ctx, backoff)
+		backoff = SleepBackoff(ctx, backoff)
 	}
 }
 
-func (r *renewer) awaited() bool {
+func (r *Renewer) awaited() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.asked) > 0
@@ -110,7 +111,7 @@ func (r *renewer) awaited() bool {
 
 // stream sends everything that is asked for, also what an earlier stream has sent
 // in vain, until it breaks. It returns how many answers came.
-func (r *renewer) stream(ctx context.Context) (answered int, err error) {
+func (r *Renewer) stream(ctx context.Context) (answered int, err error) {
 	ctx, cancel := context.WithCancelCause(clientv3.WithRequireLeader(ctx))
 	defer cancel(nil)
 	stop := r.begin(func() { cancel(errSilent) })
@@ -152,7 +153,7 @@ func (r *renewer) stream(ctx context.Context) (answered int, err error) {
 
 // begin makes everything that is asked for unsent, for a new stream, which late
 // ends when it is silent for too long.
-func (r *renewer) begin(late func()) (stop func()) {
+func (r *Renewer) begin(late func()) (stop func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.unsent = slices.Collect(maps.Keys(r.asked))
@@ -167,7 +168,7 @@ func (r *renewer) begin(late func()) (stop func()) {
 
 // take returns what is to be sent. Silence counts from here when nothing else is
 // awaited, and not at all when nothing is.
-func (r *renewer) take() []clientv3.LeaseID {
+func (r *Renewer) take() []clientv3.LeaseID {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	leases := r.unsent
@@ -182,7 +183,7 @@ func (r *renewer) take() []clientv3.LeaseID {
 }
 
 // answer takes one answer. A lease that etcd does not know has no time to live.
-func (r *renewer) answer(lease clientv3.LeaseID, ttl int64) {
+func (r *Renewer) answer(lease clientv3.LeaseID, ttl int64) {
 	r.mu.Lock()
 	n := r.asked[lease]
 	delete(r.asked, lease)
@@ -200,7 +201,7 @@ func (r *renewer) answer(lease clientv3.LeaseID, ttl int64) {
 	if ttl <= 0 {
 		n.err = rpctypes.ErrLeaseNotFound
 	} else {
-		r.renewed(n.node, n.begun)
+		r.renewed(n.owner, n.begun)
 	}
 	close(n.done)
 }
