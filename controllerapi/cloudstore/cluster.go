@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/controllerapi/cloud"
+	"github.com/ankacluster/ankacluster/internal/etcdkit"
 	"github.com/google/uuid"
 	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -46,11 +47,11 @@ func (s *Store) AnnounceNow(ctx context.Context, servers []cloud.Server) error {
 
 // bootstrap makes the records that every cloud has, or checks them.
 func (s *Store) bootstrap(ctx context.Context) error {
-	for backoff := minBackoff; ; backoff = sleepBackoff(ctx, backoff) {
+	for backoff := etcdkit.MinBackoff; ; backoff = etcdkit.SleepBackoff(ctx, backoff) {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		kv, err := s.get(ctx, keyMeta)
+		kv, err := s.kit.Get(ctx, keyMeta)
 		if err != nil {
 			s.log.Warn("etcd does not answer yet", zap.Error(err))
 			continue
@@ -75,7 +76,7 @@ func (s *Store) bootstrap(ctx context.Context) error {
 		c.Put(cloud.FenceRef, cloud.FenceRecord{At: meta.Created, Marks: []cloud.FenceMark{}})
 		if _, err := s.commit(ctx, c); err == nil {
 			s.log.Warn("etcd was empty: a new cloud begins", zap.String("cloud_id", meta.CloudID))
-		} else if !errors.Is(err, errConflict) {
+		} else if !errors.Is(err, etcdkit.ErrConflict) {
 			s.log.Warn("cloud not begun yet", zap.Error(err))
 		}
 	}
@@ -88,19 +89,19 @@ func (s *Store) announcer(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
-	for backoff := minBackoff; ctx.Err() == nil; {
+	for backoff := etcdkit.MinBackoff; ctx.Err() == nil; {
 		err := s.holdLease(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		s.log.Warn("announcement begins anew", zap.Error(err))
-		backoff = sleepBackoff(ctx, backoff)
+		backoff = etcdkit.SleepBackoff(ctx, backoff)
 	}
 }
 
 // holdLease announces under one lease until that is lost.
 func (s *Store) holdLease(ctx context.Context) error {
-	lease, err := s.grant(ctx, s.cfg.ServerLease)
+	lease, err := s.kit.Grant(ctx, s.cfg.ServerLease)
 	if err != nil {
 		return err
 	}
@@ -120,7 +121,7 @@ func (s *Store) holdLease(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-renew.C:
-			_, err := hedged(ctx, readPolicy(s.cfg.ServerLease/2), func(ctx context.Context) (*clientv3.LeaseKeepAliveResponse, error) {
+			_, err := etcdkit.Hedged(ctx, etcdkit.ReadPolicy(s.cfg.ServerLease/2), func(ctx context.Context) (*clientv3.LeaseKeepAliveResponse, error) {
 				return s.etcd.KeepAliveOnce(ctx, lease)
 			})
 			switch {
@@ -141,7 +142,7 @@ func (s *Store) holdLease(ctx context.Context) error {
 // writeAnnouncement writes what differs: this Store's announcements, and the
 // lists with a new generation.
 func (s *Store) writeAnnouncement(ctx context.Context) error {
-	return s.decide(withoutIdem(ctx), func(v *cloud.View, _ time.Time) (*cloud.Change, bool, error) {
+	return s.decide(etcdkit.WithoutIdem(ctx), func(v *cloud.View, _ time.Time) (*cloud.Change, bool, error) {
 		s.announce.mu.Lock()
 		own := slices.Clone(s.announce.servers)
 		s.announce.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/controllerapi/cloud"
+	"github.com/ankacluster/ankacluster/internal/etcdkit"
 	"go.uber.org/zap"
 )
 
@@ -32,7 +33,7 @@ func (s *Store) Create(ctx context.Context, batch cloud.StartRequestRecord, inst
 
 // expand makes the instances of a large batch that are not there yet.
 func (s *Store) expand(ctx context.Context, id string) error {
-	ctx = withoutIdem(ctx)
+	ctx = etcdkit.WithoutIdem(ctx)
 	if err := s.Fresh(ctx); err != nil {
 		return err
 	}

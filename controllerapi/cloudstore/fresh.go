@@ -12,9 +12,6 @@ import (
 	"go.uber.org/zap"
 )
 
-// ErrUnavailable wraps what kept etcd from answering in time.
-var ErrUnavailable = etcdkit.ErrUnavailable
-
 // ErrOtherHistory: etcd's revisions are not those that were followed. It was
 // restored from a backup, or has lost its data; until the state is loaded anew,
 // nothing is known of it.
@@ -109,7 +106,7 @@ func (s *Store) readRevisions(ctx context.Context) {
 		s.mu.RLock()
 		rev, of := s.rev, s.of
 		s.mu.RUnlock()
-		resp, err := hedged(ctx, s.readPolicy(), func(ctx context.Context) (*clientv3.GetResponse, error) {
+		resp, err := etcdkit.Hedged(ctx, s.kit.ReadPolicy(), func(ctx context.Context) (*clientv3.GetResponse, error) {
 			return s.etcd.Get(ctx, keyMeta)
 		})
 		switch {

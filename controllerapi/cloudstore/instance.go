@@ -13,7 +13,7 @@ import (
 // startRequest returns the request that an instance was started by.
 func (s *Store) startRequest(ctx context.Context, i *cloud.Instance) (api.StartRequest, error) {
 	var req api.StartRequest
-	kv, err := s.get(ctx, key(cloud.RequestRef(i.Batch)))
+	kv, err := s.kit.Get(ctx, key(cloud.RequestRef(i.Batch)))
 	if err != nil {
 		return req, err
 	}

@@ -8,6 +8,7 @@ import (
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/cloud"
+	"github.com/ankacluster/ankacluster/internal/etcdkit"
 	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 )
@@ -85,14 +86,7 @@ func (s *Store) keeper(ctx context.Context) {
 // of the last instance takes its request along; this is for what was left when
 // two keepers were at it at the same time.
 func (s *Store) sweepRequests(ctx context.Context) error {
-	next, end := dirRequest, clientv3.GetPrefixRangeEnd(dirRequest)
-	for {
-		resp, err := hedged(ctx, s.readPolicy(), func(ctx context.Context) (*clientv3.GetResponse, error) {
-			return s.etcd.Get(ctx, next, clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithKeysOnly())
-		})
-		if err != nil {
-			return err
-		}
+	return s.kit.Pages(ctx, dirRequest, func(resp *clientv3.GetResponse) error {
 		// Request and instances are made in one transaction: what is not there at
 		// the revision of this answer will not come.
 		if err := s.WaitRevision(ctx, resp.Header.Revision); err != nil {
@@ -115,15 +109,12 @@ func (s *Store) sweepRequests(ctx context.Context) error {
 			c := new(cloud.Change)
 			c.Must(cloud.RequestRef(id), kv.ModRevision)
 			c.Delete(cloud.RequestRef(id))
-			if _, err := s.commit(ctx, c); err != nil && !errors.Is(err, errConflict) {
+			if _, err := s.commit(ctx, c); err != nil && !errors.Is(err, etcdkit.ErrConflict) {
 				return err
 			}
 		}
-		if !resp.More {
-			return nil
-		}
-		next = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
-	}
+		return nil
+	}, clientv3.WithKeysOnly())
 }
 
 // cleanQueue ends the wait of instances that no node has taken for a day.
@@ -168,7 +159,7 @@ func (s *Store) isLeader(ctx context.Context, duty string) bool {
 	c.Must(cloud.LeaderRef(duty), 0)
 	c.PutLeased(cloud.LeaderRef(duty), cloud.Leader{ID: s.leaderID(lease)}, int64(lease))
 	res, err := s.commit(ctx, c)
-	return err == nil && s.WaitRevision(ctx, res.rev) == nil
+	return err == nil && s.WaitRevision(ctx, res.Rev) == nil
 }
 
 // leaderID differs between two leases of one Store, so that a duty under an old

@@ -9,6 +9,7 @@ import (
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/cloud"
+	"github.com/ankacluster/ankacluster/internal/etcdkit"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -23,7 +24,7 @@ func (s *Store) Register(ctx context.Context, req api.RegisterRequest) error {
 	}
 	defer admitted()
 	now := time.Now()
-	lease, err := s.grant(ctx, s.leaseTTL())
+	lease, err := s.kit.Grant(ctx, s.leaseTTL())
 	if err != nil {
 		return err
 	}
@@ -99,7 +100,7 @@ func (s *Store) placedOn(id api.NodeID) []*cloud.Instance {
 // settleOrphan settles an instance whose node is no more: not yet started, it
 // goes back to the queue; running, it is in error; ending, it has ended.
 func (s *Store) settleOrphan(ctx context.Context, id api.InstanceID, node api.NodeID) error {
-	return ignoreGone(s.updateInstance(withoutIdem(ctx), id, nil, func(v *cloud.View, i *cloud.Instance, now time.Time) error {
+	return ignoreGone(s.updateInstance(etcdkit.WithoutIdem(ctx), id, nil, func(v *cloud.View, i *cloud.Instance, now time.Time) error {
 		if i.Claim == nil || i.Claim.Node != node || v.Nodes[node] != nil {
 			return cloud.ErrNoChange
 		}
@@ -198,7 +199,7 @@ func (s *Store) renew(ctx context.Context, id api.NodeID, session string, force 
 		return fmt.Errorf("begin lease of node %s: %w", id, err)
 	}
 	defer admitted()
-	lease, err := s.grant(ctx, s.leaseTTL())
+	lease, err := s.kit.Grant(ctx, s.leaseTTL())
 	if err != nil {
 		return err
 	}

@@ -2,11 +2,12 @@ package cloudstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/cloud"
-	"go.etcd.io/etcd/client/v3"
+	"github.com/ankacluster/ankacluster/internal/etcdkit"
 )
 
 const (
@@ -31,9 +32,13 @@ func (s *Store) storeOutput(ctx context.Context, req *api.ReportRequest, record 
 		return err
 	}
 	for which, text := range map[string]string{"stdout": r.Stdout, "stderr": r.Stderr} {
-		_, err := hedged(ctx, s.writePolicy(), func(ctx context.Context) (*clientv3.TxnResponse, error) {
-			return s.etcd.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(key(record)), ">", 0)).Then(clientv3.OpPut(key(cloud.OutputRef(id, which)), cloud.Tail(text, keptOutput))).Commit()
-		})
+		t := new(etcdkit.Txn)
+		t.MustExist(key(record))
+		t.PutText(key(cloud.OutputRef(id, which)), cloud.Tail(text, keptOutput))
+		_, err := s.kit.Commit(etcdkit.WithoutIdem(ctx), t)
+		if errors.Is(err, etcdkit.ErrConflict) {
+			return nil // there is no record
+		}
 		if err != nil {
 			return fmt.Errorf("store %s of %s: %w", which, id, err)
 		}
@@ -62,7 +67,7 @@ func (s *Store) FullOutput(ctx context.Context, id string, r *api.ScriptResult) 
 	}
 	out := *r
 	for which, text := range map[string]*string{"stdout": &out.Stdout, "stderr": &out.Stderr} {
-		kv, err := s.get(ctx, key(cloud.OutputRef(id, which)))
+		kv, err := s.kit.Get(ctx, key(cloud.OutputRef(id, which)))
 		if err != nil {
 			return nil, fmt.Errorf("read %s of %s: %w", which, id, err)
 		}

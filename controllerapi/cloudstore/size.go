@@ -5,6 +5,7 @@ import (
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/cloud"
+	"github.com/ankacluster/ankacluster/internal/etcdkit"
 	"go.uber.org/zap"
 )
 
@@ -15,7 +16,7 @@ func (s *Store) learnSize(ctx context.Context, id api.InstanceID, vm *api.VMInfo
 	if c == nil {
 		return
 	}
-	if _, err := s.commit(withoutIdem(ctx), c); err != nil {
+	if _, err := s.commit(etcdkit.WithoutIdem(ctx), c); err != nil {
 		s.log.Debug("size of a template not kept, the next VM tells it again", zap.Error(err))
 	}
 }
@@ -27,7 +28,7 @@ func (s *Store) ForgetSize(ctx context.Context, id api.TemplateID) {
 	}
 	c := new(cloud.Change)
 	c.Delete(cloud.SizeRef(id))
-	if _, err := s.commit(withoutIdem(ctx), c); err != nil {
+	if _, err := s.commit(etcdkit.WithoutIdem(ctx), c); err != nil {
 		s.log.Warn("size of a deleted template not forgotten", zap.String("template_id", string(id)), zap.Error(err))
 	}
 }

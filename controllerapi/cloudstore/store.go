@@ -97,6 +97,7 @@ func (c Config) Validate() error {
 type Store struct {
 	cfg  Config
 	etcd *clientv3.Client
+	kit  *etcdkit.Client
 	log  *zap.Logger
 
 	// OnChange, when set before Run, is called after each batch of events, from
@@ -119,8 +120,6 @@ type Store struct {
 
 	restored chan struct{} // capacity 1: etcd's history is not the one that was followed
 
-	reads, writes etcdkit.Pace // of calls to etcd
-
 	freshMu   sync.Mutex
 	freshNext *freshRound // guarded by freshMu
 	proven    time.Time   // guarded by freshMu; the view holds all that was acknowledged before
@@ -128,10 +127,6 @@ type Store struct {
 	proveWake chan struct{} // capacity 1: the proof gets old
 
 	joins chan struct{} // a place for each node that joins at a time
-
-	idemMu    sync.Mutex // held across a grant: the others need its result
-	idemID    clientv3.LeaseID
-	idemSince time.Time
 
 	loaded   chan struct{} // closed once the view is complete
 	loadOnce sync.Once
@@ -152,6 +147,7 @@ func New(cfg Config, client *clientv3.Client, log *zap.Logger) (*Store, error) {
 	}
 	s := &Store{
 		cfg: cfg, etcd: client, log: log,
+		kit:       etcdkit.NewClient(client, cfg.RequestTimeout, dirIdem),
 		view:      cloud.NewView(),
 		loads:     make(map[api.NodeID]api.NodeLoad),
 		lagging:   make(chan struct{}, 1),

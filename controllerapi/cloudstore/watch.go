@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/controllerapi/cloud"
+	"github.com/ankacluster/ankacluster/internal/etcdkit"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -28,13 +29,13 @@ var errLagging = errors.New("the watch does not keep up")
 
 // watch keeps the view up to date until ctx ends.
 func (s *Store) watch(ctx context.Context) {
-	backoff, lag := minBackoff, lagLimit
+	backoff, lag := etcdkit.MinBackoff, lagLimit
 	load := true
 	for ctx.Err() == nil {
 		if load {
 			if err := s.load(ctx); err != nil {
 				s.log.Warn("state not loaded", zap.Error(err))
-				backoff = sleepBackoff(ctx, backoff)
+				backoff = etcdkit.SleepBackoff(ctx, backoff)
 				continue
 			}
 			load = false
@@ -52,13 +53,13 @@ func (s *Store) watch(ctx context.Context) {
 			s.log.Error("loading anew", zap.Error(err))
 			load = true
 		case s.Revision() > begun:
-			backoff, lag = minBackoff, lagLimit
+			backoff, lag = etcdkit.MinBackoff, lagLimit
 		default:
 			lag = min(2*lag, maxLag)
 		}
 		s.log.Info("watch begins anew", zap.Error(err), zap.Int64("revision", s.Revision()))
 		if !errors.Is(err, errLagging) {
-			backoff = sleepBackoff(ctx, backoff)
+			backoff = etcdkit.SleepBackoff(ctx, backoff)
 		}
 	}
 }
@@ -79,7 +80,7 @@ func (s *Store) load(ctx context.Context) error {
 		if rev != 0 {
 			opts = append(opts, clientv3.WithRev(rev))
 		}
-		resp, err := hedged(ctx, s.readPolicy(), func(ctx context.Context) (*clientv3.GetResponse, error) {
+		resp, err := etcdkit.Hedged(ctx, s.kit.ReadPolicy(), func(ctx context.Context) (*clientv3.GetResponse, error) {
 			return s.etcd.Get(ctx, next, opts...)
 		})
 		if err != nil {

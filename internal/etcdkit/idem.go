@@ -1,4 +1,4 @@
-package cloudstore
+package etcdkit
 
 import (
 	"context"
@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/client/v3"
 )
@@ -56,7 +55,7 @@ func WithIdem(ctx context.Context, key string, request []byte, encode func(answe
 	sum := sha256.Sum256([]byte(key))
 	fp := sha256.Sum256(request)
 	idem := &Idem{
-		key:         dirIdem + hex.EncodeToString(sum[:16]),
+		key:         hex.EncodeToString(sum[:16]),
 		fingerprint: hex.EncodeToString(fp[:8]),
 		encode:      encode,
 	}
@@ -68,20 +67,20 @@ func idemFrom(ctx context.Context) *Idem {
 	return idem
 }
 
-// withoutIdem is for changes that are not the request's own effect.
-func withoutIdem(ctx context.Context) context.Context {
+// WithoutIdem is for changes that are not the request's own effect.
+func WithoutIdem(ctx context.Context) context.Context {
 	return context.WithValue(ctx, idemCtx{}, (*Idem)(nil))
 }
 
 // Settle keeps the answer of a request that changed nothing, or returns *Replay
 // with the first answer if there is one.
-func (s *Store) Settle(ctx context.Context, answer any) error {
+func (c *Client) Settle(ctx context.Context, answer any) error {
 	idem := idemFrom(ctx)
 	if idem == nil || idem.done {
 		return nil
 	}
-	_, err := s.commit(ctx, &cloud.Change{Answer: answer})
-	if errors.Is(err, errConflict) {
+	_, err := c.Commit(ctx, &Txn{Answer: answer})
+	if errors.Is(err, ErrConflict) {
 		return fmt.Errorf("%w: idempotency key neither absent nor present", ErrUnavailable)
 	}
 	return err
@@ -107,12 +106,12 @@ func (i *Idem) replay(kv *mvccpb.KeyValue) (plan json.RawMessage, err error) {
 // Plan notes what a request is going to do outside etcd before it is done, and
 // reports whether it was planned before: then *plan is what was planned, and it
 // may have been done. Without an idempotency key it does nothing.
-func Plan[T any](ctx context.Context, s *Store, plan *T) (again bool, err error) {
+func Plan[T any](ctx context.Context, c *Client, plan *T) (again bool, err error) {
 	idem := idemFrom(ctx)
 	if idem == nil || idem.done {
 		return false, nil
 	}
-	lease, err := s.idemLease(ctx)
+	lease, err := c.idemLease(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -120,16 +119,17 @@ func Plan[T any](ctx context.Context, s *Store, plan *T) (again bool, err error)
 	if err != nil {
 		return false, err
 	}
-	t := &txn{reads: []string{idem.key}}
-	t.must(idem.key, 0)
-	t.put(idem.key, idemRecord{Fingerprint: idem.fingerprint, Plan: data}, lease)
-	res, err := s.commitTxn(withoutIdem(ctx), t, nil)
+	key := c.answers + idem.key
+	t := &Txn{reads: []string{key}}
+	t.Must(key, 0)
+	t.Put(key, idemRecord{Fingerprint: idem.fingerprint, Plan: data}, lease)
+	res, err := c.Commit(WithoutIdem(ctx), t)
 	if err == nil {
-		idem.rev = res.rev
+		idem.rev = res.Rev
 		return false, nil
 	}
-	kv := res.now[idem.key]
-	if !errors.Is(err, errConflict) || kv == nil {
+	kv := res.now[key]
+	if !errors.Is(err, ErrConflict) || kv == nil {
 		return false, err
 	}
 	data, err = idem.replay(kv)
@@ -139,47 +139,36 @@ func Plan[T any](ctx context.Context, s *Store, plan *T) (again bool, err error)
 	return true, json.Unmarshal(data, plan)
 }
 
-func (s *Store) idemRecord(ctx context.Context, idem *Idem, answer any) (string, []clientv3.OpOption, error) {
-	lease, err := s.idemLease(ctx)
+// keepAnswer is the write that keeps an answer.
+func (c *Client) keepAnswer(ctx context.Context, idem *Idem, answer any) (clientv3.Op, error) {
+	lease, err := c.idemLease(ctx)
 	if err != nil {
-		return "", nil, err
+		return clientv3.Op{}, err
 	}
 	data, err := json.Marshal(idemRecord{Fingerprint: idem.fingerprint, Answer: idem.encode(answer)})
 	if err != nil {
-		return "", nil, err
+		return clientv3.Op{}, err
 	}
-	return string(data), []clientv3.OpOption{clientv3.WithLease(lease)}, nil
+	return clientv3.OpPut(c.answers+idem.key, string(data), clientv3.WithLease(lease)), nil
 }
 
 // idemLease returns the lease that keys of the present hang on.
-func (s *Store) idemLease(ctx context.Context) (clientv3.LeaseID, error) {
-	s.idemMu.Lock()
-	defer s.idemMu.Unlock()
-	if s.idemID != 0 && time.Since(s.idemSince) < idemBucket {
-		return s.idemID, nil
+func (c *Client) idemLease(ctx context.Context) (clientv3.LeaseID, error) {
+	c.idemMu.Lock()
+	defer c.idemMu.Unlock()
+	if c.idem != 0 && time.Since(c.since) < idemBucket {
+		return c.idem, nil
 	}
-	resp, err := s.grant(ctx, idemLife+idemBucket)
+	lease, err := c.Grant(ctx, idemLife+idemBucket)
 	if err != nil {
 		return 0, err
 	}
-	s.idemID, s.idemSince = resp, time.Now()
-	return s.idemID, nil
+	c.idem, c.since = lease, time.Now()
+	return lease, nil
 }
 
-func (s *Store) dropIdemLease() {
-	s.idemMu.Lock()
-	defer s.idemMu.Unlock()
-	s.idemID = 0
-}
-
-// grant makes a lease. A grant that is repeated leaves a lease with nothing on
-// it, which ends by itself.
-func (s *Store) grant(ctx context.Context, ttl time.Duration) (clientv3.LeaseID, error) {
-	resp, err := hedged(ctx, s.writePolicy(), func(ctx context.Context) (*clientv3.LeaseGrantResponse, error) {
-		return s.etcd.Grant(ctx, int64(ttl/time.Second))
-	})
-	if err != nil {
-		return 0, fmt.Errorf("grant lease: %w", err)
-	}
-	return resp.ID, nil
+func (c *Client) dropIdemLease() {
+	c.idemMu.Lock()
+	defer c.idemMu.Unlock()
+	c.idem = 0
 }
