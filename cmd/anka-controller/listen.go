@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -99,19 +97,5 @@ func starting() http.Handler {
 		}
 		w.Header().Set("Retry-After", "1")
 		wire.WriteJSON(w, http.StatusServiceUnavailable, wire.Envelope{Status: wire.StatusFail, Message: "the controller is starting: waiting for etcd"})
-	})
-}
-
-// nodesOnly lets through what agents ask for: their wire, the package of an
-// upgrade, and the probes.
-func nodesOnly(next http.Handler) http.Handler {
-	prefix := controllerapi.PathAgentRegister[:strings.LastIndex(controllerapi.PathAgentRegister, "/")+1]
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case strings.HasPrefix(r.URL.Path, prefix), strings.HasPrefix(r.URL.Path, "/pkg/"), r.URL.Path == "/livez", r.URL.Path == "/readyz", r.URL.Path == "/api/v1/status", r.URL.Path == "/api/v1/cluster":
-			next.ServeHTTP(w, r)
-		default:
-			wire.WriteJSON(w, http.StatusNotFound, wire.Envelope{Status: wire.StatusFail, Message: "this address serves nodes only"})
-		}
 	})
 }

@@ -26,6 +26,8 @@ import (
 // controllerServer is what a controller does for its process.
 type controllerServer interface {
 	Handler() http.Handler
+	// NodesHandler serves what agents ask for, and no more.
+	NodesHandler() http.Handler
 	// Run works in the background until ctx ends.
 	Run(ctx context.Context) error
 	// Drain fails /readyz, leaves the cloud's list of controllers and ends long
@@ -249,7 +251,7 @@ func (p *process) start(g *errgroup.Group, ctx context.Context, client *etcdmemb
 	g.Go(func() error { p.welcome(ctx, ctrl); return nil })
 	p.api.set(ctrl.Handler())
 	if p.queue != nil {
-		p.queue.set(nodesOnly(ctrl.Handler()))
+		p.queue.set(ctrl.NodesHandler())
 	}
 	return ctrl, nil
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"net/http"
-	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 type drained struct{ drain func() }
 
 func (drained) Handler() http.Handler             { return http.NotFoundHandler() }
+func (drained) NodesHandler() http.Handler        { return http.NotFoundHandler() }
 func (drained) Run(context.Context) error         { return nil }
 func (d drained) Drain(ctx context.Context) error { d.drain(); return ctx.Err() }
 func (drained) CloudID() string                   { return "" }
@@ -32,21 +32,5 @@ func TestConnectionsEndFromTheDrainOn(t *testing.T) {
 	p.stop(t.Context(), drained{func() { told = l.leaving.Load() }}, func() {})
 	if !told {
 		t.Error("connections are kept while the controller drains")
-	}
-}
-
-func TestQueueAddressServesWhatAgentsAskForAndNoMore(t *testing.T) {
-	t.Parallel()
-	h := nodesOnly(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
-	for path, want := range map[string]int{
-		"/api/v1/agent/register": 200, "/api/v1/agent/reserve": 200, "/api/v1/status": 200, "/api/v1/cluster": 200,
-		"/livez": 200, "/readyz": 200, "/pkg/AnkaAgentArm.pkg": 200,
-		"/api/v1/vm": 404, "/api/v1/node": 404, "/api/v1/agents": 404, "/": 404,
-	} {
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, nil))
-		if w.Code != want {
-			t.Errorf("%s: %d, want %d", path, w.Code, want)
-		}
 	}
 }

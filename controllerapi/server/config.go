@@ -11,6 +11,7 @@ import (
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
 	"github.com/ankacluster/ankacluster/controllerapi/schedule"
+	"github.com/ankacluster/ankacluster/internal/access"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -105,8 +106,9 @@ type Config struct {
 
 	// AllowCORS lets browsers of any origin call the API (ANKA_ALLOW_CORS).
 	AllowCORS bool
-	// Auth stands before every call except the public ones; nil means open.
-	Auth func(next http.Handler) http.Handler
+	// Access finds out who calls, and decides what they may. The zero value lets
+	// everybody in.
+	Access access.Guard
 	// ClockOffset is how far this machine's clock is taken to be ahead, for tests.
 	ClockOffset time.Duration
 	// Metrics takes the controller's metrics; nil means none are kept.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/access"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/google/uuid"
 	"go.uber.org/zap"
@@ -70,10 +71,11 @@ func newEventLog(cfg Config, log *zap.Logger) *eventLog {
 	return e
 }
 
-// api notes what a caller of the API has done.
+// api notes what a caller of the API has done. An event of an anonymous caller has
+// no user.
 func (e *eventLog) api(r *http.Request, kind string, facts map[string]any) {
 	if len(e.sinks) > 0 {
-		e.add(api.Event{Type: api.EventAPIAction, Event: kind, RequestID: wire.RequestID(r.Context()), Facts: facts})
+		e.add(api.Event{Type: api.EventAPIAction, Event: kind, User: access.From(r.Context()).Name, RequestID: wire.RequestID(r.Context()), Facts: facts})
 	}
 }
 

@@ -21,14 +21,6 @@ func (s *Server) outermost(h http.Handler) http.Handler {
 	return wire.WithRequestID(wire.Recover(s.log, wire.Ranges(wire.CleanPath(s.cors(h)))))
 }
 
-// protected is the one place where authentication stands.
-func (s *Server) protected(h http.Handler) http.Handler {
-	if s.cfg.Auth == nil {
-		return h
-	}
-	return s.cfg.Auth(h)
-}
-
 func (s *Server) cors(h http.Handler) http.Handler {
 	if !s.cfg.AllowCORS {
 		return h
@@ -70,12 +62,9 @@ func (s *Server) agent(h wire.HandlerFunc) http.Handler {
 	return wire.ParkAfter(s.metrics.observeParked(s.read(h)))
 }
 
-// writeFunc answers a request that changes something.
-type writeFunc = wire.HandlerFunc
-
 // write serves a call of the CI side that changes something. With an idempotency
 // key it has its effect once, and every repeat is given the first answer.
-func (s *Server) write(h writeFunc) http.Handler {
+func (s *Server) write(h wire.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if key := r.Header.Get(api.IdempotencyHeader); key != "" {
 			body, err := wire.ReadBody(r, wire.MaxBody)
@@ -180,6 +169,10 @@ func idToDelete[T ~string](r *http.Request) (T, error) {
 
 func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {
 	s.api.WriteError(w, r, &wire.Error{Code: http.StatusNotFound, Message: fmt.Sprintf("no such call: %s %s", r.Method, r.URL.Path)})
+}
+
+func (s *Server) nodesOnly(w http.ResponseWriter, r *http.Request) {
+	s.api.WriteError(w, r, &wire.Error{Code: http.StatusNotFound, Message: "this address serves nodes only"})
 }
 
 // lastWords is an error's text without the operations that it was wrapped with.

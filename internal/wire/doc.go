@@ -2,9 +2,13 @@
 // common: the envelope, request decoding, the mapping of errors to answers, and
 // the middleware around every handler.
 //
-// A handler is a function from a request to a body or an error:
+// A server is a table of routes. Each is a pattern, the permission that its caller
+// needs, and a handler; a handler is a function from a request to a body or an
+// error, and finds its caller by access.From:
 //
-//	mux.Handle("GET /api/v1/status", api.Handle(s.status))
+//	mux := api.Mux([]wire.Route{
+//		{Pattern: "GET /api/v1/status", Permission: access.Authenticated, Handler: api.Handle(s.status)},
+//	})
 //
 //	func (s *Server) status(r *http.Request) (any, error) { ... }
 //

@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/uuid"
 	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/internal/access"
 )
 
 // HandlerFunc answers a request with a body for the envelope, or an error.
@@ -22,6 +24,8 @@ type API struct {
 	// EmptyBody is the body when a handler returns nil: nil leaves the field
 	// out (controller), NullBody writes null (registry).
 	EmptyBody any
+	// Guard stands before each route of Mux.
+	Guard access.Guard
 }
 
 // Handle wraps h with the envelope and the error table.

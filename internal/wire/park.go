@@ -141,24 +141,31 @@ func ParkAfter(h http.Handler) http.Handler {
 // Park lets h answer the request of w, which has been read to its end and not been
 // answered yet, after everything that net/http keeps for it has been let go. The caller
 // must return at once. h is given a context that ends when the client goes away,
-// and has the request's id; of the request it sees method, URL and pattern, and of the
-// answer the headers set so far. Park reports false, and has done nothing, where a
-// connection cannot be parked.
+// and has the values of the request's; of the request it sees method, URL, pattern
+// and address, and of the answer the headers set so far. Park reports false, and has
+// done nothing, where a connection cannot be parked.
 func Park(w http.ResponseWriter, r *http.Request, h http.Handler) bool {
 	lot := lotOf(r)
 	if lot == nil {
 		return false
 	}
-	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), requestIDKey{}, RequestID(r.Context())))
+	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 	p := &parked{lot: lot, cancel: cancel, answered: make(chan struct{})}
 	if !lot.enter(p, w) {
 		cancel()
 		return false
 	}
 	answer := &parkedWriter{header: w.Header().Clone()}
-	request := (&http.Request{Method: r.Method, URL: r.URL, Pattern: r.Pattern, Header: http.Header{}, Body: http.NoBody}).WithContext(ctx)
+	request := (&http.Request{Method: r.Method, URL: r.URL, Pattern: r.Pattern, RemoteAddr: r.RemoteAddr, Header: http.Header{}, Body: http.NoBody}).WithContext(ctx)
 	lot.wg.Go(func() {
 		defer p.finish(ctx, answer)
+		defer func() {
+			if e := recover(); e == http.ErrAbortHandler {
+				answer.code = 0 // finish closes the connection, as net/http would
+			} else if e != nil {
+				panic(e)
+			}
+		}()
 		h.ServeHTTP(answer, request)
 	})
 	return true

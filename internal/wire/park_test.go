@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/internal/access"
 )
 
 // parkingServer parks every request to /wait until a word comes for it; the
@@ -42,15 +44,18 @@ func startParking(t *testing.T) *parkingServer {
 		s.waiting <- struct{}{}
 		select {
 		case word := <-s.words:
-			if word == "panic" {
+			switch word {
+			case "panic":
 				panic(word)
+			case "abort":
+				panic(http.ErrAbortHandler)
 			}
-			_, _ = io.WriteString(w, word+" "+RequestID(r.Context()))
+			_, _ = io.WriteString(w, word+" "+RequestID(r.Context())+" "+access.From(r.Context()).String())
 		case <-r.Context().Done():
 			s.gone <- r.Context().Err()
 		}
 	})
-	s.http = &http.Server{ConnContext: s.lot.ConnContext, Handler: WithRequestID(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s.http = &http.Server{ConnContext: s.lot.ConnContext, Handler: WithRequestID((&API{Log: zap.NewNop(), Guard: access.Guard{Authenticator: always{"ada"}}}).Protect(access.ListVMs, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/unread" {
 			ParkAfter(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				w.WriteHeader(http.StatusRequestEntityTooLarge)
@@ -74,7 +79,7 @@ func startParking(t *testing.T) *parkingServer {
 		} else if !Park(w, r, Recover(zap.NewNop(), wait)) {
 			t.Error("not parked")
 		}
-	}))}
+	})))}
 	go func() { s.served <- s.http.Serve(ln) }()
 	go func() { s.served <- s.http.Serve(s.lot) }()
 	s.stop = func(ctx context.Context) error {
@@ -144,7 +149,7 @@ func TestParkedConnectionServesOn(t *testing.T) {
 		<-s.waiting
 		s.words <- word
 		body, resp := c.answer(t)
-		if body != word+" id-of-/wait" || resp.StatusCode != 200 || resp.Header.Get(RequestIDHeader) != "id-of-/wait" || resp.Header.Get("Date") == "" || resp.Close {
+		if body != word+" id-of-/wait user:ada" || resp.StatusCode != 200 || resp.Header.Get(RequestIDHeader) != "id-of-/wait" || resp.Header.Get("Date") == "" || resp.Close {
 			t.Errorf("got %q %v", body, resp)
 		}
 	}
@@ -236,6 +241,29 @@ func TestPanicOfAParkedHandlerIsAnAnswer(t *testing.T) {
 	s.words <- "panic"
 	if body, resp := c.answer(t); resp.StatusCode != 500 || !strings.Contains(body, "internal error") {
 		t.Errorf("got %d %q", resp.StatusCode, body)
+	}
+}
+
+func TestParkedHandlerThatAbortsEndsItsConnectionAlone(t *testing.T) {
+	t.Parallel()
+	s := startParking(t)
+	c, other := s.dial(t), s.dial(t)
+	for _, c := range []*rawConn{c, other} {
+		c.send(t, request("/wait"))
+		<-s.waiting
+	}
+	s.words <- "abort"
+	s.words <- "one"
+	ended := 0
+	for _, c := range []*rawConn{c, other} {
+		if resp, err := http.ReadResponse(c.in, nil); err != nil {
+			ended++
+		} else if body, _ := io.ReadAll(resp.Body); !strings.HasPrefix(string(body), "one ") {
+			t.Errorf("got %q", body)
+		}
+	}
+	if ended != 1 {
+		t.Errorf("%d connections ended, want 1", ended)
 	}
 }
 
