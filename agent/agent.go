@@ -221,18 +221,6 @@ func wake(c chan struct{}) {
 	}
 }
 
-// sleep waits, and reports false when ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
-}
-
 // isPermanent reports whether the cloud has ended this session, or will not have
 // it.
 func isPermanent(err error) bool {

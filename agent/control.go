@@ -8,7 +8,11 @@ import (
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
 	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/backoff"
 )
+
+// discardPace is that of looking whether the starts of an instance are gone.
+var discardPace = backoff.Pace{Min: 50 * time.Millisecond, Max: time.Second}
 
 // workTerminate ends an instance: whatever stage its start is in, its VM goes.
 // It is done when nothing of it is left.
@@ -27,7 +31,7 @@ func (a *Agent) workTerminate(ctx context.Context, r Record) {
 		}
 		// The plan removes them; it is asked again in case a discard could not be
 		// written.
-		if !sleep(ctx, min(50*time.Millisecond<<min(n, 6), time.Second)) {
+		if !discardPace.Wait(ctx, n) {
 			return
 		}
 	}
@@ -78,7 +82,7 @@ func (a *Agent) restart(ctx context.Context, r Record) (hypervisor.VM, error) {
 		if err := a.stopVM(ctx, start.VMUUID); err != nil {
 			return hypervisor.VM{}, err
 		}
-		if !sleep(ctx, backoff(try)) {
+		if !retryPace.Wait(ctx, try) {
 			return hypervisor.VM{}, context.Cause(ctx)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/internal/backoff"
 )
 
 // evict chooses the images to remove so that need more bytes leave the reserve
@@ -72,7 +73,7 @@ const (
 func (a *Agent) awaitFree(ctx context.Context, want uint64, limit time.Duration) uint64 {
 	for end := time.Now().Add(limit); ; {
 		free := a.deps.Host.Load().FreeDiskSpace
-		if free >= want || !time.Now().Before(end) || !sleep(ctx, freeLook) {
+		if free >= want || !time.Now().Before(end) || !backoff.Sleep(ctx, freeLook) {
 			return free
 		}
 	}

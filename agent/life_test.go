@@ -14,6 +14,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
 	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/backoff"
 )
 
 func TestStartAndTerminate(t *testing.T) {
@@ -85,7 +86,7 @@ func TestF3TerminateAtAnyMoment(t *testing.T) {
 
 // waitFor is a command that takes a while and ends when its caller goes.
 func waitFor(ctx context.Context, d time.Duration) error {
-	if !sleep(ctx, d) {
+	if !backoff.Sleep(ctx, d) {
 		return context.Cause(ctx)
 	}
 	return nil

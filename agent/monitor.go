@@ -10,6 +10,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
 	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/backoff"
 )
 
 // monitorVMs runs a command in every running VM from time to time, when join
@@ -19,7 +20,7 @@ func (a *Agent) monitorVMs(ctx context.Context) error {
 	if !a.cfg.VMMonitor {
 		return nil
 	}
-	for sleep(ctx, a.cfg.VMStuckDelay) {
+	for backoff.Sleep(ctx, a.cfg.VMStuckDelay) {
 		var probes sync.WaitGroup
 		for _, r := range a.journal.all() {
 			if r.Task.Kind == controllerapi.TaskStart && r.State == Running && a.isRunning(r) {

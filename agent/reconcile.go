@@ -11,6 +11,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
 	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/backoff"
 )
 
 const (
@@ -50,7 +51,7 @@ func (a *Agent) reconcile(ctx context.Context) error {
 			return ctx.Err()
 		case <-tick.C:
 		case <-a.planNow:
-			if !sleep(ctx, planMin) {
+			if !backoff.Sleep(ctx, planMin) {
 				return ctx.Err()
 			}
 		}
@@ -261,7 +262,7 @@ func (a *Agent) clean(ctx context.Context, id controllerapi.TaskID) {
 			return
 		}
 		a.fail(ctx, "remove VM", err)
-		if !sleep(ctx, backoff(n)) {
+		if !retryPace.Wait(ctx, n) {
 			return
 		}
 	}

@@ -9,14 +9,14 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/backoff"
 )
 
-const (
-	// progressEvery is the least time between two progress reports of a stage.
-	progressEvery = 2 * time.Second
-	// resendMax paces the repeats of a report that the cloud refuses.
-	resendMax = time.Minute
-)
+// progressEvery is the least time between two progress reports of a stage.
+const progressEvery = 2 * time.Second
+
+// refusedPace is that of a report that the cloud refuses.
+var refusedPace = backoff.Pace{Min: time.Second, Max: time.Minute}
 
 // Outcome builders; ids and sequence are filled in by finishTask.
 func done(vm *controllerapi.VMInfo, script *controllerapi.ScriptResult) controllerapi.ReportRequest {
@@ -58,7 +58,7 @@ func (a *Agent) finishTask(ctx context.Context, r Record, state State, outcome c
 			return
 		}
 		a.fail(ctx, "journal", err)
-		if !sleep(ctx, backoff(n)) {
+		if !retryPace.Wait(ctx, n) {
 			return
 		}
 	}
@@ -77,16 +77,16 @@ func (a *Agent) sendOutcome(ctx context.Context, r Record) {
 			a.acknowledged(r, resp.Abandon)
 			return
 		}
-		wait := backoff(n)
+		wait := retryPace.Next(n)
 		var refused *controllerapi.APIError
 		if errors.As(err, &refused) && refused.HTTPStatus < 500 && !errors.Is(err, controllerapi.ErrUnknownNode) {
 			// The same words will be refused again; what may change is the cloud.
-			wait = min(time.Second<<min(n, 10), resendMax)
+			wait = refusedPace.Limit(n)
 		}
 		if n == 0 || n%20 == 0 {
 			a.fail(ctx, "report a task's end", err)
 		}
-		if !sleep(ctx, wait) {
+		if !backoff.Sleep(ctx, wait) {
 			return
 		}
 	}

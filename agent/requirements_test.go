@@ -19,6 +19,7 @@ import (
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
 	"github.com/ankacluster/ankacluster/agent/logship"
 	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/backoff"
 )
 
 // Requirements from the field, by their numbers. Those of authentication (A19),
@@ -220,7 +221,7 @@ func TestA8LongScriptBlocksNothing(t *testing.T) {
 		s.cfg.NumWorkers = 1
 		s.cloud.settings.MaxVMCount = 3
 		s.runtime.script = func(ctx context.Context, text string) (hypervisor.ScriptResult, error) {
-			if text == "long" && !sleep(ctx, 20*time.Hour) {
+			if text == "long" && !backoff.Sleep(ctx, 20*time.Hour) {
 				return hypervisor.ScriptResult{}, ctx.Err()
 			}
 			return hypervisor.ScriptResult{}, nil

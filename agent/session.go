@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"math/rand/v2"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/backoff"
 )
 
 const (
@@ -19,10 +19,6 @@ const (
 	// to be repeated before the cloud calls the node Offline. The balancer has
 	// tried every controller long before.
 	beatTimeout = 20 * time.Second
-	// retryMin and retryMax pace the repeats of a call that failed at every
-	// controller. They double from one to the other.
-	retryMin = 250 * time.Millisecond
-	retryMax = 5 * time.Second
 	// syncPatience is how long a heartbeat or a registration may take before
 	// another controller is asked as well: copies of what a large cloud is late to
 	// answer would make it later.
@@ -32,12 +28,8 @@ const (
 	syncMin = 200 * time.Millisecond
 )
 
-// backoff returns the pause before repeat n, counted from 0, with full jitter
-// in its upper half.
-func backoff(n int) time.Duration {
-	d := min(retryMin<<min(n, 10), retryMax)
-	return d/2 + rand.N(d/2+1)
-}
+// retryPace is that of a call that failed at every controller.
+var retryPace = backoff.Pace{Min: 250 * time.Millisecond, Max: 5 * time.Second}
 
 // keepSession registers the node and sends heartbeats until ctx ends.
 func (a *Agent) keepSession(ctx context.Context) error {
@@ -96,7 +88,7 @@ func (a *Agent) register(ctx context.Context) (time.Duration, error) {
 		if n%20 == 0 {
 			a.log.Warn("cannot register, trying on", zap.Error(err))
 		}
-		if !sleep(ctx, backoff(n)) {
+		if !retryPace.Wait(ctx, n) {
 			return 0, ctx.Err()
 		}
 	}
@@ -182,7 +174,7 @@ func (a *Agent) heartbeats(ctx context.Context, interval time.Duration) error {
 		case <-timer.C:
 		case <-a.syncNow:
 			// Let the rest of a burst arrive.
-			if !sleep(ctx, syncMin) {
+			if !backoff.Sleep(ctx, syncMin) {
 				return ctx.Err()
 			}
 		}
@@ -218,7 +210,7 @@ func (a *Agent) heartbeats(ctx context.Context, interval time.Duration) error {
 				a.log.Warn("heartbeat failed at every controller", zap.Error(err))
 			}
 			a.noteSyncError(err)
-			timer.Reset(min(backoff(failures), interval))
+			timer.Reset(min(retryPace.Next(failures), interval))
 			failures++
 			continue
 		}

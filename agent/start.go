@@ -14,6 +14,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
 	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/backoff"
 )
 
 const (
@@ -114,7 +115,7 @@ func (a *Agent) bringUp(ctx context.Context, r *Record, p *progress) (hypervisor
 		if rmErr := a.removeOwned(ctx, *r); rmErr != nil {
 			return vm, nil, errors.Join(err, rmErr)
 		}
-		wait := backoff(try)
+		wait := retryPace.Next(try)
 		switch {
 		case errors.Is(err, hypervisor.ErrTooMany):
 			a.slotRefused(ctx)
@@ -132,7 +133,7 @@ func (a *Agent) bringUp(ctx context.Context, r *Record, p *progress) (hypervisor
 		case try == a.cfg.OptimizationThreshold:
 			a.cleanDisk(ctx, a.roomFor(err), "starts keep failing")
 		}
-		if !sleep(ctx, wait) {
+		if !backoff.Sleep(ctx, wait) {
 			return vm, nil, context.Cause(ctx)
 		}
 	}
@@ -251,7 +252,7 @@ func (a *Agent) waitUp(ctx context.Context, uuid string, req controllerapi.Start
 			}
 			return vm, err
 		}
-		if !sleep(ctx, upLook) {
+		if !backoff.Sleep(ctx, upLook) {
 			return vm, context.Cause(ctx)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/backoff"
 )
 
 const (
@@ -68,7 +69,7 @@ func (a *Agent) poll(ctx context.Context, changed <-chan struct{}, want func() (
 			case <-ctx.Done():
 				return ctx.Err()
 			case <-changed:
-				if !sleep(ctx, syncMin) {
+				if !backoff.Sleep(ctx, syncMin) {
 					return ctx.Err()
 				}
 			case <-time.After(time.Second):
@@ -92,7 +93,7 @@ func (a *Agent) poll(ctx context.Context, changed <-chan struct{}, want func() (
 		if failures%20 == 0 {
 			a.fail(ctx, "reserve a task", err)
 		}
-		if !sleep(ctx, backoff(failures)) {
+		if !retryPace.Wait(ctx, failures) {
 			return ctx.Err()
 		}
 		failures++
@@ -111,7 +112,7 @@ func (a *Agent) pollOnce(ctx context.Context, req controllerapi.ReserveRequest) 
 	if resp.Task == nil {
 		// A server that does not hold the poll must not be asked without pause.
 		if time.Since(began) < 500*time.Millisecond {
-			sleep(ctx, 500*time.Millisecond)
+			backoff.Sleep(ctx, 500*time.Millisecond)
 		}
 		return false, nil
 	}

@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/backoff"
 )
 
 // ErrRestart is what Run returns when another version of the agent is in place:
@@ -80,7 +81,7 @@ func (a *Agent) drained(ctx context.Context, self controllerapi.TaskID) bool {
 		if others == 0 {
 			return true
 		}
-		if !sleep(ctx, 200*time.Millisecond) {
+		if !backoff.Sleep(ctx, 200*time.Millisecond) {
 			return false
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/urfave/cli/v2"
 
+	"github.com/ankacluster/ankacluster/internal/backoff"
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
 	"github.com/ankacluster/ankacluster/internal/progress"
 	"github.com/ankacluster/ankacluster/internal/settings"
@@ -282,6 +283,8 @@ func fetchManifest(ctx context.Context, hc *http.Client, store *storage.Store, p
 // fetchTries is how often a broken transfer is gone on with.
 const fetchTries = 5
 
+var fetchPace = backoff.Pace{Min: 200 * time.Millisecond, Max: time.Second}
+
 func fetchBlob(ctx context.Context, hc *http.Client, store *storage.Store, peer, repo string, d digest.Digest) error {
 	u, err := store.NewUpload(repo, d.Algorithm())
 	if err != nil {
@@ -295,9 +298,7 @@ func fetchBlob(ctx context.Context, hc *http.Client, store *storage.Store, peer,
 		if try == fetchTries || errors.Is(err, errNotServed) {
 			return err
 		}
-		select {
-		case <-time.After(time.Duration(try) * 200 * time.Millisecond):
-		case <-ctx.Done():
+		if !fetchPace.Wait(ctx, try-1) {
 			return ctx.Err()
 		}
 	}

@@ -19,6 +19,8 @@ import (
 	clientsnapshot "go.etcd.io/etcd/client/v3/snapshot"
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/internal/backoff"
 )
 
 // Admin looks after a cluster: its own state is only an etcd client.
@@ -163,7 +165,7 @@ func remove(ctx context.Context, client *clientv3.Client, id uint64) error {
 		if !errors.Is(err, rpctypes.ErrUnhealthy) {
 			return err
 		}
-		if !sleep(patience, 200*time.Millisecond) {
+		if !backoff.Sleep(patience, 200*time.Millisecond) {
 			return fmt.Errorf("not removed, because the members that stay are not all connected: %w", err)
 		}
 	}

@@ -17,6 +17,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+
+	"github.com/ankacluster/ankacluster/internal/backoff"
 )
 
 // ClientConfig says how a controller reaches etcd.
@@ -108,7 +110,7 @@ func (c *Client) Run(ctx context.Context) error {
 	}()
 	c.adopt(members, c.cfg.Endpoints)
 	lastFollow := time.Now()
-	for sleep(ctx, watchEvery) {
+	for backoff.Sleep(ctx, watchEvery) {
 		if c.cfg.Follow && time.Since(lastFollow) > followEvery {
 			lastFollow = time.Now()
 			if urls := c.voters(ctx); len(urls) > 0 {

@@ -11,6 +11,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap/zaptest"
+
+	"github.com/ankacluster/ankacluster/internal/backoff"
 )
 
 // freezer is a TCP proxy that can stop passing bytes on, without closing
@@ -148,7 +150,7 @@ func TestHungMemberIsLeft(t *testing.T) {
 		t.Logf("member %d frozen: %d writes and their events in %s", i, 2*len(proxies), time.Since(before).Round(time.Millisecond))
 		p.thaw()
 		for len(client.Endpoints()) < len(proxies) {
-			if !sleep(ctx, 20*time.Millisecond) {
+			if !backoff.Sleep(ctx, 20*time.Millisecond) {
 				t.Fatalf("member %d thawed, but it is not used again", i)
 			}
 		}

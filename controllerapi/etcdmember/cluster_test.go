@@ -17,6 +17,8 @@ import (
 
 	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap/zaptest"
+
+	"github.com/ankacluster/ankacluster/internal/backoff"
 )
 
 // testCluster is a set of hosts on loopback.
@@ -121,7 +123,7 @@ func (c *testCluster) settled(n int) uint64 {
 				return resp.Header.ClusterId
 			}
 		}
-		if !sleep(ctx, 50*time.Millisecond) {
+		if !backoff.Sleep(ctx, 50*time.Millisecond) {
 			c.t.Fatalf("not %d voting members after %s: %v, %v", n, testDeadline, resp, err)
 		}
 	}
@@ -148,7 +150,7 @@ func (c *testCluster) put(key, value string) {
 		if err == nil {
 			return
 		}
-		if !sleep(ctx, 50*time.Millisecond) {
+		if !backoff.Sleep(ctx, 50*time.Millisecond) {
 			c.t.Fatalf("put %s: %v", key, err)
 		}
 	}
@@ -158,7 +160,7 @@ func (c *testCluster) put(key, value string) {
 func patientGet(ctx context.Context, client *Client, key string) (resp *clientv3.GetResponse, err error) {
 	for {
 		err = call(ctx, func(ctx context.Context) error { resp, err = client.Get(ctx, key); return err })
-		if err == nil || !sleep(ctx, 50*time.Millisecond) {
+		if err == nil || !backoff.Sleep(ctx, 50*time.Millisecond) {
 			return resp, err
 		}
 	}
@@ -182,7 +184,7 @@ func (c *testCluster) introduces(i int) {
 	defer cancel()
 	p := newProber(c.configs[i].Cluster, nil)
 	for p.one(ctx, c.configs[i].Cluster[i]).State == Unreachable {
-		if !sleep(ctx, 20*time.Millisecond) {
+		if !backoff.Sleep(ctx, 20*time.Millisecond) {
 			c.t.Fatalf("host %d does not answer", i)
 		}
 	}
@@ -324,7 +326,7 @@ func TestLostMajorityWaitsAndInventsNothing(t *testing.T) {
 		if d.Action != Wait {
 			t.Fatalf("got %s (%s), want wait or join", d.Action, d.Reason)
 		}
-		sleep(ctx, 50*time.Millisecond)
+		backoff.Sleep(ctx, 50*time.Millisecond)
 	}
 	for i, m := range c.members {
 		select {

@@ -14,6 +14,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/internal/backoff"
 )
 
 // How often a waiting host asks again, and when and how often it says so in the
@@ -115,7 +117,7 @@ func (f *formation) startEmpty(ctx context.Context) (*embed.Etcd, error) {
 		case Wait, Start:
 			f.tell("waiting for the etcd cluster", d.Reason)
 		}
-		if !sleep(ctx, askEvery+rand.N(askEvery)) {
+		if !backoff.Sleep(ctx, askEvery+rand.N(askEvery)) {
 			return nil, ctx.Err()
 		}
 	}
@@ -196,7 +198,7 @@ func (f *formation) settle(ctx context.Context, etcd *embed.Etcd, clientURL stri
 			return err
 		}
 		f.tell("the etcd cluster is not complete", reason)
-		if !sleep(ctx, askEvery) {
+		if !backoff.Sleep(ctx, askEvery) {
 			return ctx.Err()
 		}
 	}
@@ -298,7 +300,7 @@ func (f *formation) keep(ctx context.Context, etcd *embed.Etcd, clientURL string
 	if f.cfg.DefragInterval == 0 {
 		return
 	}
-	for sleep(ctx, f.cfg.DefragInterval) {
+	for backoff.Sleep(ctx, f.cfg.DefragInterval) {
 		began := time.Now()
 		if err := etcd.Server.Backend().Defrag(); err != nil {
 			f.log.Error("defragmentation failed", zap.Error(err))
@@ -372,16 +374,4 @@ func call(ctx context.Context, do func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, callBudget)
 	defer cancel()
 	return do(ctx)
-}
-
-// sleep reports whether d passed before ctx ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

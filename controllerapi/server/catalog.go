@@ -8,12 +8,14 @@ import (
 	"sync"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/ankacluster/ankacluster/balancer"
 	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/backoff"
 	"github.com/ankacluster/ankacluster/internal/clienttls"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
-	"go.uber.org/zap"
 )
 
 const (
@@ -290,12 +292,15 @@ func (c *catalog) lookUp(ctx context.Context, id string, f *flight) {
 	}
 }
 
+// registryPace is that of a read that no registry answered.
+var registryPace = backoff.Pace{Min: 50 * time.Millisecond, Max: time.Second}
+
 // retryRegistry repeats a read while the registry does not answer, because no CI
 // client does.
 func retryRegistry[T any](ctx context.Context, call func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, registryTimeout)
 	defer cancel()
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+	for failures := 0; ; failures++ {
 		attempt, done := context.WithTimeout(ctx, registryTimeout/3)
 		val, err := call(attempt)
 		done()
@@ -303,9 +308,7 @@ func retryRegistry[T any](ctx context.Context, call func(context.Context) (T, er
 		if err == nil || errors.As(err, &answered) && answered.HTTPStatus < 500 || notTrusted(err) != "" {
 			return val, err
 		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
+		if !registryPace.Wait(ctx, failures) {
 			return val, err
 		}
 	}

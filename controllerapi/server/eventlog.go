@@ -14,11 +14,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	api "github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/internal/access"
-	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/google/uuid"
 	"go.uber.org/zap"
+
+	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/access"
+	"github.com/ankacluster/ankacluster/internal/backoff"
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 const (
@@ -139,21 +141,20 @@ func (s *eventSink) run(ctx context.Context, log *zap.Logger) {
 	}
 }
 
+// eventPace is that of an event that its receiver did not take.
+var eventPace = backoff.Pace{Min: 400 * time.Millisecond, Max: 4 * time.Second}
+
 // send posts one event, a few times if need be.
 func (s *eventSink) send(ctx context.Context, ev api.Event) error {
 	data, err := json.Marshal(ev)
 	if err != nil {
 		return err
 	}
-	wait := 100 * time.Millisecond
 	for try := 1; ; try++ {
 		if err = s.post(ctx, data); err == nil || try == eventTries {
 			return err
 		}
-		select {
-		case <-time.After(wait):
-			wait *= 3
-		case <-ctx.Done():
+		if !eventPace.Wait(ctx, try-1) {
 			return ctx.Err()
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ankacluster/ankacluster/internal/backoff"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
@@ -48,15 +48,17 @@ func (q *queue) mark(repo string) {
 	signal(q.wake)
 }
 
+// applyPace is that of a repository that could not be brought up to date.
+var applyPace = backoff.Pace{Min: 200 * time.Millisecond, Max: 20 * time.Second}
+
 // later asks for it after a while, which grows with the failures in a row.
 func (q *queue) later(repo string) {
 	q.mark(repo)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	it := q.items[repo]
+	it.notBefore = time.Now().Add(applyPace.Next(it.failures))
 	it.failures++
-	d := min(200*time.Millisecond<<min(it.failures-1, 10), 20*time.Second)
-	it.notBefore = time.Now().Add(d/2 + rand.N(d/2+1))
 }
 
 // hurry ends all waits: a host came, or went.

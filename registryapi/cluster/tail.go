@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"go.uber.org/zap"
 
+	"github.com/ankacluster/ankacluster/internal/backoff"
 	"github.com/ankacluster/ankacluster/registryapi"
 )
 
@@ -246,6 +247,9 @@ func (t *tail) grow(ctx context.Context, n int64) error {
 	return nil
 }
 
+// tailPace is that of an upload to another host that broke off.
+var tailPace = backoff.Pace{Min: 200 * time.Millisecond, Max: time.Second}
+
 // copy sends the whole upload to t.to.
 func (t *tail) copy(ctx context.Context) error {
 	if err := t.grow(ctx, tailFrom); err != nil {
@@ -275,14 +279,13 @@ func (t *tail) copy(ctx context.Context) error {
 			if errors.As(err, &sizeErr) && sizeErr.code != http.StatusRequestTimeout && sizeErr.code < 500 && sizeErr.code != http.StatusRequestedRangeNotSatisfiable {
 				return err
 			}
-			if failures++; failures > 4 {
+			if failures >= 4 {
 				return err
 			}
-			select {
-			case <-ctx.Done():
+			if !tailPace.Wait(ctx, failures) {
 				return ctx.Err()
-			case <-time.After(time.Duration(failures) * 200 * time.Millisecond):
 			}
+			failures++
 			if _, offset, err = t.send(ctx, http.MethodGet, location, nil, 0, askTimeout); err != nil {
 				return err
 			}

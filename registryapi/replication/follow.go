@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/ankacluster/ankacluster/internal/backoff"
 	"github.com/ankacluster/ankacluster/internal/clienttls"
 	"github.com/ankacluster/ankacluster/registryapi"
 )
@@ -31,8 +32,8 @@ func (r *Replicator) follow(ctx context.Context, s *source) {
 		}
 		r.seen(s, err)
 		if err != nil {
+			retryPace.Wait(ctx, failures) // the loop looks at ctx
 			failures++
-			_ = sleep(ctx, backoff(failures)) // the loop looks at ctx
 			continue
 		}
 		failures = 0
@@ -43,7 +44,7 @@ func (r *Replicator) follow(ctx context.Context, s *source) {
 		}
 		if len(changes.Changes) == 0 && cursor == changes.Cursor && now.Sub(asked) < 100*time.Millisecond {
 			// A source that drains answers at once.
-			_ = sleep(ctx, 200*time.Millisecond)
+			backoff.Sleep(ctx, 200*time.Millisecond)
 		}
 		cursor = changes.Cursor
 	}

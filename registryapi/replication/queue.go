@@ -71,8 +71,8 @@ func (q *queue) later(repo string, sources []*source) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if it := q.items[repo]; it != nil {
+		it.notBefore = time.Now().Add(retryPace.Next(it.failures))
 		it.failures++
-		it.notBefore = time.Now().Add(backoff(it.failures))
 	}
 }
 

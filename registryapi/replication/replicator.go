@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ankacluster/ankacluster/internal/backoff"
 	"github.com/ankacluster/ankacluster/internal/filelock"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
@@ -215,22 +215,8 @@ func (r *Replicator) note(what, repo string, err error) {
 	r.lastErr = fmt.Sprintf("%s: %v", repo, err)
 }
 
-// backoff is 100 ms, doubling to 10 s, spread by half.
-func backoff(failures int) time.Duration {
-	d := min(100*time.Millisecond<<min(failures-1, 10), 10*time.Second)
-	return d/2 + rand.N(d/2+1)
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
-}
+// retryPace is that of reading a source that failed.
+var retryPace = backoff.Pace{Min: 100 * time.Millisecond, Max: 10 * time.Second}
 
 // clients are those of the sources.
 func clients(sources []*source) []*transfer.Client {

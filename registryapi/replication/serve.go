@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.uber.org/zap"
 
+	"github.com/ankacluster/ankacluster/internal/backoff"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
 
@@ -187,7 +188,7 @@ func (c *Copier) startFill(ctx context.Context, want fill) *flight {
 			close(f.done)
 			return f
 		}
-		if sleep(ctx, 10*time.Millisecond) != nil {
+		if !backoff.Sleep(ctx, 10*time.Millisecond) {
 			return nil
 		}
 	}
@@ -246,8 +247,8 @@ func (c *Copier) tail(ctx context.Context, w io.Writer, f *flight, repo string, 
 		case ended, at > have+ahead, time.Since(moved) > standstill: // perhaps its source hangs
 			return at - from, errNotHere
 		default:
-			if err := sleep(ctx, 10*time.Millisecond); err != nil {
-				return at - from, err
+			if !backoff.Sleep(ctx, 10*time.Millisecond) {
+				return at - from, ctx.Err()
 			}
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ankacluster/ankacluster/internal/atomicfile"
+	"github.com/ankacluster/ankacluster/internal/backoff"
 )
 
 // checkpointEvery is how many bytes an upload takes before its offset is made
@@ -106,8 +107,11 @@ func (s *Store) OpenUpload(ctx context.Context, repo, id string) (*Upload, error
 	return u, nil
 }
 
+// lockPace is that of looking whether another server's request has ended.
+var lockPace = backoff.Pace{Min: 5 * time.Millisecond, Max: 250 * time.Millisecond}
+
 func (u *Upload) waitLock(ctx context.Context) error {
-	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
+	for tries := 0; ; tries++ {
 		lock, err := tryLockFile(filepath.Join(u.dir, "lock"))
 		if notExist(err) {
 			return fmt.Errorf("%w: %s", ErrUploadUnknown, u.id)
@@ -125,7 +129,7 @@ func (u *Upload) waitLock(ctx context.Context) error {
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %s", ErrUploadBusy, u.id)
 		case <-released:
-		case <-time.After(wait):
+		case <-time.After(lockPace.Next(tries)):
 		}
 	}
 }

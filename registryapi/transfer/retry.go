@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/internal/backoff"
 )
 
 // errIdle is why a request ends on which no byte moved for too long.
@@ -86,36 +87,20 @@ func (c *Client) persist(ctx context.Context, what string, try func() (gained bo
 		if failures >= c.cfg.Attempts {
 			return fmt.Errorf("%s: gave up after %d attempts without progress: %w", what, failures, err)
 		}
-		wait := c.backoff(failures, err)
+		wait := c.wait(failures, err)
 		c.cfg.Log.Debug("transfer attempt failed", zap.String("what", what), zap.Int("attempt", failures), zap.Duration("wait", wait), zap.Error(err))
-		if err := sleep(ctx, wait); err != nil {
-			return fmt.Errorf("%s: %w", what, err)
+		if !backoff.Sleep(ctx, wait) {
+			return fmt.Errorf("%s: %w", what, context.Cause(ctx))
 		}
 	}
 }
 
-// backoff doubles with every failure in a row and is spread by half, so that
-// many nodes that lost one registry do not come back as one.
-func (c *Client) backoff(failures int, err error) time.Duration {
-	d := c.cfg.MaxBackoff
-	if shift := failures - 1; shift < 20 {
-		d = min(c.cfg.MinBackoff<<shift, c.cfg.MaxBackoff)
-	}
-	d = d/2 + rand.N(d/2+1)
-	var r *ResponseError
-	if errors.As(err, &r) && r.retryAfter > 0 {
+// wait returns how long to wait after failures in a row: as the server asked, if it
+// did.
+func (c *Client) wait(failures int, err error) time.Duration {
+	d := backoff.Pace{Min: c.cfg.MinBackoff, Max: c.cfg.MaxBackoff}.Next(failures - 1)
+	if r, ok := errors.AsType[*ResponseError](err); ok {
 		d = max(d, min(r.retryAfter, c.cfg.MaxBackoff))
 	}
 	return d
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
-	}
 }
