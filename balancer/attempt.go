@@ -39,6 +39,7 @@ type attempt struct {
 	got      atomic.Int64          // when something of it came last, nano
 	silence  atomic.Pointer[alarm] // rings when nothing comes for too long
 	oversize bool                  // it sends more than such answers have
+	odd      bool                  // it is an error, and the endpoint may be alone with it
 }
 
 // try sends the request to the endpoint and reads ahead.
@@ -56,10 +57,11 @@ func (a *attempt) try() (*http.Response, error) {
 		p.b.alarms.add(a.dial)
 	}
 	resp, err := a.ep.transport.RoundTrip(r)
+	a.odd = err == nil && p.suspects(a, resp)
 	switch {
 	case err != nil || !p.repeatable:
 	case p.accept != nil: // the rest of a download goes on from where it is
-	case p.mayBeReplaced(resp):
+	case a.odd || p.mayBeReplaced(resp):
 		a.hold(resp)
 	default:
 		if err = a.readAhead(resp); err != nil {

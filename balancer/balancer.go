@@ -130,6 +130,7 @@ func (b *Balancer) firstOf(p *pass, now time.Time) *endpoint {
 	if name, ok := p.req.Context().Value(preferKey{}).(string); ok {
 		for _, ep := range p.snap.usable {
 			if ep.name == name && !contains(p.tried, ep) {
+				p.preferred = true
 				return ep
 			}
 		}
@@ -170,6 +171,7 @@ func (b *Balancer) record(a *attempt, o outcome, resp *http.Response, err error,
 	}
 	switch o {
 	case outcomeGood, outcomeLacks:
+		b.compareAnswer(a, oddAnswer(o, resp), now)
 		if a.provisional(resp) {
 			resp.Body.(*watchedBody).provisional = true // it counts when the body ends
 			return
@@ -184,10 +186,18 @@ func (b *Balancer) record(a *attempt, o outcome, resp *http.Response, err error,
 		b.refused(ep, a.p.route, statusError(resp.StatusCode), now)
 	case outcomeUnsent, outcomeBroken:
 		b.transportFailed(ep, err, now)
+		b.compareFailure(a, err, now)
 	case outcomeLocal, outcomeCut:
 		b.localFault(ep, err, now)
-	case outcomeDoubt, outcomeGone, outcomeDropped:
+	case outcomeDoubt:
 		ep.uncounted(now)
+		b.compareAnswer(a, oddAnswer(o, resp), now)
+	case outcomeGone, outcomeDropped:
+		ep.uncounted(now)
+		if a.late.Load() && !longPoll {
+			ep.unanswered(now)
+			b.compareFailure(a, errUnanswered, now)
+		}
 	}
 }
 
@@ -339,6 +349,9 @@ func (ep *endpoint) enteredLocked(before, after health, now time.Time) {
 		ep.lateRun.Store(0)
 		ep.transferFails.Store(0)
 		ep.timing = punctuality{}
+		ep.recent = tally{}
+		ep.stay.Add(1)
+		ep.sample.Store(nil)
 		ep.resetBreakerLocked()
 		ep.ramp.Store(0)
 		if !after.ramp.IsZero() && ep.cfg.SlowStart > 0 {

@@ -38,6 +38,13 @@
 //   - What all endpoints do is charged to none of them: a refusal (429, 502, 503, 504),
 //     a body that does not end or goes on where others have ended count against an
 //     endpoint when a peer does well what it failed.
+//   - An endpoint that alone answers differently is out, however good its probes are.
+//     Error answers, broken connections and missing answers are counted by endpoint and
+//     kind of request; it goes when callers' own mistakes would come to it so unevenly
+//     once in 100,000 times (with three endpoints: eleven, all at one), or when three of
+//     its errors in a row were answered well by a peer, which is asked from the third
+//     on. It comes back when it answers a copy of such a request well, or, where none
+//     can be sent without harm, when the breaker's open time is over.
 //   - A larger answer to a GET, of known length, that has a strong ETag (or whose
 //     path ends in the content's sha256) goes on at another endpoint, from the byte
 //     it had reached, when its own breaks off or sends nothing for 1.5 s.

@@ -25,22 +25,25 @@ type endpoint struct {
 	waiting   atomic.Int64 // long polls
 	transfers atomic.Int64 // answers whose body is still being read
 
-	failRun       atomic.Int32  // failures of real requests in a row
-	refusals      atomic.Int32  // refusals since the last good answer that no peer has proven to be its own
-	lateRun       atomic.Int32  // late answers in a row
-	owes          atomic.Int32  // documents that have begun and are waited for
-	owedSince     atomic.Int64  // when the last byte of one came, or the first was asked for, nano
-	ramp          atomic.Int64  // start of the slow start, nano, 0 for none
-	share         atomic.Uint64 // weight set by a person, as float bits
-	credit        atomic.Int64  // parts of a turn saved up, in wholeTurn; see takesTurn
-	progress      atomic.Int64  // last answer, or first request after idleness, nano
-	lastGood      atomic.Int64  // last good answer to a real request, nano
-	lastProbe     atomic.Int64  // last passed probe, nano
-	transferFails atomic.Int32  // broken transfers in a row
-	trial         atomic.Int64  // when a request may next try it while it is out, nano
-	probed        atomic.Int64  // when it was last probed, nano
-	outSince      atomic.Int64  // when it went out last, nano
-	dropped       atomic.Int64  // when its idle connections were closed last, nano
+	failRun       atomic.Int32           // failures of real requests in a row
+	refusals      atomic.Int32           // refusals since the last good answer that no peer has proven to be its own
+	lateRun       atomic.Int32           // late answers in a row
+	owes          atomic.Int32           // documents that have begun and are waited for
+	owedSince     atomic.Int64           // when the last byte of one came, or the first was asked for, nano
+	ramp          atomic.Int64           // start of the slow start, nano, 0 for none
+	share         atomic.Uint64          // weight set by a person, as float bits
+	credit        atomic.Int64           // parts of a turn saved up, in wholeTurn; see takesTurn
+	progress      atomic.Int64           // last answer, or first request after idleness, nano
+	lastGood      atomic.Int64           // last good answer to a real request, nano
+	lastBad       atomic.Int64           // last failure of one that compareFailure saw, nano
+	lastProbe     atomic.Int64           // last passed probe, nano
+	transferFails atomic.Int32           // broken transfers in a row
+	trial         atomic.Int64           // when a request may next try it while it is out, nano
+	probed        atomic.Int64           // when it was last probed, nano
+	outSince      atomic.Int64           // when it went out last, nano
+	dropped       atomic.Int64           // when its idle connections were closed last, nano
+	stay          atomic.Uint32          // grows each time it comes back
+	sample        atomic.Pointer[sample] // a request that it got wrong and a peer did not; nil without one
 
 	mu         sync.Mutex
 	health     health
@@ -55,6 +58,7 @@ type endpoint struct {
 	timing     punctuality
 	latency    histogram
 	minute     minute
+	recent     tally
 	lastErr    string
 	rate       float64   // bytes per second of recent transfers
 	rateAt     time.Time // when it was measured
@@ -265,6 +269,7 @@ func (ep *endpoint) succeeded(sent, now time.Time, late, longPoll bool) (recover
 	slot := ep.minute.at(now)
 	slot.sent++
 	slot.good++
+	ep.recent.add(false, now)
 	ep.requests++
 	if longPoll {
 		return recovered
@@ -293,6 +298,7 @@ func (ep *endpoint) noteFailureLocked(now time.Time, err error) {
 	slot := ep.minute.at(now)
 	slot.sent++
 	slot.failed++
+	ep.recent.add(true, now)
 	ep.requests++
 	ep.failures++
 	ep.lastErr = err.Error()

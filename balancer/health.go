@@ -81,6 +81,9 @@ type health struct {
 	// spoke: a readiness probe has failed since the endpoint went out, so its
 	// readiness can be believed when it passes again.
 	spoke bool
+	// deviant: it is out for what its probes do not see, so only the breaker's time ends
+	// that.
+	deviant bool
 	// ramp is when the slow start began; zero without one.
 	ramp time.Time
 }
@@ -161,6 +164,9 @@ func (h health) probePassed(cfg ProbeConfig, e evidence, now time.Time) (health,
 		}
 		if e.halfOpen {
 			return h.restored("probe passed after the open time"+e.aside(), now)
+		}
+		if h.deviant && !e.alone {
+			return h, false
 		}
 		if e.proof != verdictPass && !h.spoke && !e.alone {
 			// Readiness was good all along: it says nothing about what failed.

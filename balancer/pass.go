@@ -21,6 +21,7 @@ type pass struct {
 	repeatable bool
 	hedgeable  bool
 	alone      bool          // there is one endpoint to send it to
+	preferred  bool          // the caller said where to
 	wait       time.Duration // declared by the caller: a long poll
 	delay      time.Duration // until an unanswered attempt is late
 	route      *route
@@ -48,8 +49,9 @@ type pass struct {
 	heldBy   *attempt       // whose it is
 	reached  bool           // an attempt may have reached a server
 	once     bool           // its body could be sent only once
-	doubt    *endpoint      // answered 500, or without an end: another opinion is asked for
+	doubt    *endpoint      // answered 500, oddly or without an end: another opinion is asked for
 	doubted  error          // what it did
+	odd      bool           // it gave an error that may be the caller's own
 	atFault  *endpoint      // did so where another succeeded
 	errs     []AttemptError
 
@@ -73,6 +75,9 @@ func (p *pass) run(first *endpoint) (*http.Response, error) {
 	p.workers = 1
 	p.work(first, now)
 	p.await()
+	if p.doubt != nil && p.resp != nil && p.answered.ep != p.doubt && !p.answered.oversize {
+		p.b.secondOpinionCame(p.doubt, p, p.resp, time.Now())
+	}
 	if p.atFault != nil {
 		p.b.failed(p.atFault, p.doubted, time.Now())
 	}
@@ -153,7 +158,7 @@ func (p *pass) end(a *attempt, resp *http.Response, err error) *endpoint {
 		return nil
 	}
 	if o == outcomeGood {
-		if !a.oversize {
+		if !a.oversize && !p.odd {
 			p.atFault = p.doubt
 		}
 		p.answered = a
@@ -231,6 +236,9 @@ func (p *pass) judge(a *attempt, resp *http.Response) (outcome, error) {
 	if a.oversize {
 		return p.secondOpinion(), nil
 	}
+	if a.odd && p.mayDoubt() {
+		return outcomeDoubt, nil
+	}
 	return outcomeGood, nil
 }
 
@@ -244,6 +252,13 @@ func (p *pass) secondOpinion() outcome {
 	}
 	p.route.habit.small.Store(0)
 	return outcomeGood
+}
+
+// mayDoubt reports whether another endpoint can still be asked about an odd answer.
+func (p *pass) mayDoubt() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.doubt == nil
 }
 
 func (p *pass) lacks(resp *http.Response) bool {
@@ -279,8 +294,9 @@ func (p *pass) noteLocked(a *attempt, resp *http.Response, err error) {
 		if a.oversize {
 			err = errEndless
 		}
-		if a.oversize || resp.StatusCode == http.StatusInternalServerError {
+		if a.oversize || a.odd || resp.StatusCode == http.StatusInternalServerError {
 			p.doubt, p.doubted = a.ep, err
+			p.odd = a.odd && !a.oversize
 		}
 	}
 	p.errs = append(p.errs, AttemptError{a.ep.name, err})

@@ -45,12 +45,14 @@ type sample struct {
 	took time.Duration
 }
 
+// sampleFor is how long a sample is good for: what it asks for may be gone then.
+const sampleFor = 10 * time.Second
+
 // sampleEvery bounds how often a sample is kept while an endpoint is out.
 const sampleEvery = 100 * time.Millisecond
 
 func (b *Balancer) keepSample(a *attempt, resp *http.Response, now time.Time) {
-	r := a.p.req
-	if b.cfg.Class != Control || r.Method != http.MethodGet || resp.StatusCode != http.StatusOK || a.p.wait > 0 || a.late.Load() {
+	if !a.p.provable() || resp.StatusCode != http.StatusOK || a.late.Load() {
 		return
 	}
 	if _, small := resp.Body.(*readBody); !small && resp.Body != http.NoBody {
@@ -59,9 +61,21 @@ func (b *Balancer) keepSample(a *attempt, resp *http.Response, now time.Time) {
 	if old := b.sample.Load(); old != nil && now.Sub(old.at) < sampleEvery {
 		return
 	}
-	copied := r.Clone(context.WithoutCancel(context.Background()))
+	s := a.p.copied(now)
+	s.took = now.Sub(a.sent)
+	b.sample.Store(s)
+}
+
+// provable reports whether a copy of the request does no harm and is answered soon.
+func (p *pass) provable() bool {
+	return p.b.cfg.Class == Control && p.req.Method == http.MethodGet && p.wait == 0
+}
+
+// copied is the request as a sample.
+func (p *pass) copied(now time.Time) *sample {
+	copied := p.req.Clone(context.WithoutCancel(context.Background()))
 	copied.Body, copied.GetBody = nil, nil
-	b.sample.Store(&sample{req: copied, at: now, took: now.Sub(a.sent)})
+	return &sample{req: copied, at: now}
 }
 
 // lookAgain has an endpoint probed now.
@@ -344,7 +358,10 @@ func askedStretch(h http.Header) time.Duration {
 // compares the answer with what the peers gave.
 func (b *Balancer) askProof(ctx context.Context, ep *endpoint) verdict {
 	s := b.sample.Load()
-	if s == nil || time.Since(s.at) > 10*time.Second {
+	if own := ep.sample.Load(); own != nil && time.Since(own.at) <= sampleFor {
+		s = own
+	}
+	if s == nil || time.Since(s.at) > sampleFor {
 		return verdictNone
 	}
 	limit := max(2*b.cfg.Hedge.Min, 4*s.took)
@@ -360,7 +377,7 @@ func (b *Balancer) askProof(ctx context.Context, ep *endpoint) verdict {
 	most := max(b.cfg.ReadAhead, documentMax) // the peers' was no larger
 	n, err := io.Copy(io.Discard, io.LimitReader(resp.Body, most+1))
 	resp.Body.Close()
-	if err != nil || n > most || resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests {
+	if err != nil || n > most || resp.StatusCode >= http.StatusBadRequest {
 		return verdictFail
 	}
 	return verdictPass

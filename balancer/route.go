@@ -17,7 +17,8 @@ type route struct {
 
 	mu        sync.Mutex
 	latency   *histogram // nil without a sample
-	unsettled int        // samples since delay was computed
+	answers   deviations
+	unsettled int // samples since delay was computed
 }
 
 // routeCount is the number of routes told apart. Two kinds of requests that

@@ -225,6 +225,18 @@ func (w *world) count(host string, to State) int {
 	return n
 }
 
+// reasons are why an endpoint came to a state, in order.
+func (w *world) reasons(host string, to State) (all []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, tr := range w.transitions {
+		if tr.Endpoint == "http://"+host && tr.To == to {
+			all = append(all, tr.Reason)
+		}
+	}
+	return all
+}
+
 // until waits in virtual time.
 func (w *world) until(d time.Duration, ok func() bool) bool {
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
