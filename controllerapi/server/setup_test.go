@@ -228,9 +228,13 @@ func startCloud(t testing.TB, n int, change func(*Config)) *cloud {
 	return c
 }
 
-// pass lets time pass for all controllers.
+// pass lets time pass for all controllers, after they have seen what was done before:
+// ages count from when a controller sees a change.
 func (c *cloud) pass(d time.Duration) {
 	for _, ctl := range c.controllers {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		_ = ctl.store.Fresh(ctx) // fails where etcd is down, and there is nothing to see
+		cancel()
 		ctl.store.Advance(d)
 	}
 }
