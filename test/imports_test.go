@@ -33,7 +33,7 @@ var importRules = []struct {
 
 // leaves are packages for one mechanical thing each. They import nothing of the
 // module, so that every package may import them: see docs/decisions/0009.
-var leaves = []string{"internal/atomicfile", "internal/backoff", "internal/filelock"}
+var leaves = []string{"internal/atomicfile", "internal/backoff", "internal/filelock", "internal/tlsreload"}
 
 func isLeaf(pkg string) bool { return slices.Contains(leaves, strings.TrimPrefix(pkg, module)) }
 

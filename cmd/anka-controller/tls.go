@@ -6,6 +6,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/servertls"
 	"github.com/ankacluster/ankacluster/internal/settings"
+	"github.com/ankacluster/ankacluster/internal/tlsreload"
 )
 
 func tlsVersion(p *string) func(string) error {
@@ -36,18 +37,21 @@ func (c *config) etcdTLSConfig() (*tls.Config, error) {
 		return nil, nil
 	}
 	tc := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: c.EtcdSkip}
-	var err error
 	if c.EtcdCA != "" {
-		if tc.RootCAs, err = servertls.CertPool(c.EtcdCA); err != nil {
+		ca, err := tlsreload.LoadAuthorities(c.EtcdCA, false)
+		if err != nil {
+			return nil, err
+		}
+		if tc.RootCAs, err = ca.Get(); err != nil {
 			return nil, err
 		}
 	}
 	if c.EtcdCert != "" && c.EtcdKey != "" {
-		pair, err := servertls.LoadKeyPair(c.EtcdCert, c.EtcdKey)
+		pair, err := tlsreload.LoadKeyPair(c.EtcdCert, c.EtcdKey)
 		if err != nil {
 			return nil, err
 		}
-		tc.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair.Get() }
+		tc.GetClientCertificate = pair.ForClient
 	}
 	return tc, nil
 }

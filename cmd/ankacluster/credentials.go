@@ -13,7 +13,7 @@ import (
 	"github.com/ankacluster/ankacluster/agent"
 	"github.com/ankacluster/ankacluster/agent/tap"
 	"github.com/ankacluster/ankacluster/internal/clienttls"
-	"github.com/ankacluster/ankacluster/internal/reread"
+	"github.com/ankacluster/ankacluster/internal/tlsreload"
 )
 
 // tlsFor makes the TLS settings towards a server, by its host name; nil leaves
@@ -28,21 +28,18 @@ func clientTLS(c agent.Credentials) (tlsFor, error) {
 	}
 	opts := clienttls.Options{CA: c.CACert, SkipVerify: c.SkipTLS} // asked for by --skip-tls-verification
 	if c.Cert != "" {
-		pair := reread.New(func() (*tls.Certificate, error) {
-			pair, err := tls.LoadX509KeyPair(c.Cert, c.CertKey)
-			return &pair, err
-		}, c.Cert, c.CertKey)
-		if _, err := pair.Load(); err != nil {
-			return nil, fmt.Errorf("--cert %s, --cert-key %s: %w", c.Cert, c.CertKey, err)
+		pair, err := tlsreload.LoadKeyPair(c.Cert, c.CertKey)
+		if err != nil {
+			return nil, fmt.Errorf("--cert, --cert-key: %w", err)
 		}
-		opts.Certificate = pair.Load
+		opts.Certificate = pair.Get
 	}
 	if c.Keystore != "" {
-		pair := reread.New(func() (*tls.Certificate, error) { return readKeystore(c.Keystore, string(c.KeystorePassword)) }, c.Keystore)
-		if _, err := pair.Load(); err != nil {
+		pair, err := tlsreload.Load(func() (*tls.Certificate, error) { return readKeystore(c.Keystore, string(c.KeystorePassword)) }, c.Keystore)
+		if err != nil {
 			return nil, fmt.Errorf("--keystore %s: %w", c.Keystore, err)
 		}
-		opts.Certificate = pair.Load
+		opts.Certificate = pair.Get
 	}
 	trust, err := clienttls.New(opts)
 	if err != nil {

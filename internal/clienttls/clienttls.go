@@ -10,13 +10,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 
-	"github.com/ankacluster/ankacluster/internal/reread"
+	"github.com/ankacluster/ankacluster/internal/tlsreload"
 )
 
 // Options say whom to trust. The zero value is the system's authorities.
@@ -33,7 +31,7 @@ type Options struct {
 // value trust the system's authorities.
 type Trust struct {
 	opts  Options
-	roots *reread.Files[*x509.CertPool] // nil: the system's
+	roots *tlsreload.Authorities // nil: the system's
 }
 
 // New reads the authorities once, so that a mistake shows at start.
@@ -42,8 +40,8 @@ func New(o Options) (*Trust, error) {
 	if o.CA == "" {
 		return t, nil
 	}
-	roots := reread.New(func() (*x509.CertPool, error) { return withSystems(o.CA) }, o.CA)
-	if _, err := roots.Load(); err != nil {
+	roots, err := tlsreload.LoadAuthorities(o.CA, true)
+	if err != nil {
 		return nil, err
 	}
 	if !o.SkipVerify {
@@ -52,28 +50,12 @@ func New(o Options) (*Trust, error) {
 	return t, nil
 }
 
-// withSystems adds the certificates of a PEM file to the system's authorities.
-func withSystems(path string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	roots, err := x509.SystemCertPool()
-	if err != nil {
-		roots = x509.NewCertPool()
-	}
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s: no certificate in PEM form in it", path)
-	}
-	return roots, nil
-}
-
 // Roots returns the authorities that are trusted now; nil means the system's.
 func (t *Trust) Roots() (*x509.CertPool, error) {
 	if t == nil || t.roots == nil {
 		return nil, nil
 	}
-	return t.roots.Load()
+	return t.roots.Get()
 }
 
 func (t *Trust) config() *tls.Config {
@@ -104,7 +86,7 @@ func (t *Trust) For(host string) *tls.Config {
 // verify does what crypto/tls does by itself, with the authorities that are on
 // disk now.
 func (t *Trust) verify(s tls.ConnectionState, host string) error {
-	roots, err := t.roots.Load()
+	roots, err := t.roots.Get()
 	if err != nil {
 		return err
 	}
@@ -151,7 +133,7 @@ func (r *renewing) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 func (r *renewing) current() (*http.Transport, error) {
-	roots, err := r.trust.roots.Load()
+	roots, err := r.trust.roots.Get()
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/ankacluster/ankacluster/internal/servertls"
+	"github.com/ankacluster/ankacluster/internal/tlsreload"
 	"github.com/ankacluster/ankacluster/test/certs"
 )
 
@@ -146,7 +147,7 @@ func TestCertificateIsShown(t *testing.T) {
 	dir := t.TempDir()
 	ours := certs.New(t, dir, "ours")
 	cert, key := ours.Issue(t, dir, "both", "127.0.0.1")
-	pair, err := servertls.LoadKeyPair(cert, key)
+	pair, err := tlsreload.LoadKeyPair(cert, key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +155,7 @@ func TestCertificateIsShown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conf := &tls.Config{ClientAuth: tls.RequireAnyClientCert, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair.Get() }}
+	conf := &tls.Config{ClientAuth: tls.RequireAnyClientCert, GetCertificate: pair.ForServer}
 	url := serve(t, conf, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
 	for way, rt := range ways(trust) {
 		if err := ask(rt(), url); err != nil {

@@ -4,14 +4,12 @@ package servertls
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 
-	"github.com/ankacluster/ankacluster/internal/reread"
+	"github.com/ankacluster/ankacluster/internal/tlsreload"
 )
 
 // Versions are the words for TLS versions.
@@ -34,13 +32,13 @@ type Options struct {
 
 // Config returns the configuration of a listener.
 func Config(o Options) (*tls.Config, error) {
-	pair, err := LoadKeyPair(o.Cert, o.Key)
+	pair, err := tlsreload.LoadKeyPair(o.Cert, o.Key)
 	if err != nil {
 		return nil, err
 	}
 	cfg := &tls.Config{
 		MinVersion:     tls.VersionTLS12,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair.Get() },
+		GetCertificate: pair.ForServer,
 	}
 	for _, v := range []struct {
 		word string
@@ -59,7 +57,11 @@ func Config(o Options) (*tls.Config, error) {
 		return nil, err
 	}
 	if o.ClientCA != "" {
-		if cfg.ClientCAs, err = CertPool(o.ClientCA); err != nil {
+		callers, err := tlsreload.LoadAuthorities(o.ClientCA, false)
+		if err != nil {
+			return nil, err
+		}
+		if cfg.ClientCAs, err = callers.Get(); err != nil {
 			return nil, err
 		}
 		cfg.ClientAuth = tls.VerifyClientCertIfGiven
@@ -83,39 +85,3 @@ func SuiteIDs(names []string) ([]uint16, error) {
 	}
 	return ids, nil
 }
-
-// CertPool reads a PEM file of certificates.
-func CertPool(file string) (*x509.CertPool, error) {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(data) {
-		return nil, fmt.Errorf("%s holds no PEM certificate", file)
-	}
-	return pool, nil
-}
-
-// KeyPair is a certificate and its key on disk, read again when the files have
-// changed: a renewed one must not wait for a restart.
-type KeyPair struct {
-	files *reread.Files[*tls.Certificate]
-}
-
-// LoadKeyPair reads both files once, so that a mistake shows at start.
-func LoadKeyPair(cert, key string) (*KeyPair, error) {
-	p := &KeyPair{reread.New(func() (*tls.Certificate, error) {
-		pair, err := tls.LoadX509KeyPair(cert, key)
-		if err != nil {
-			return nil, fmt.Errorf("certificate %s with key %s: %w", cert, key, err)
-		}
-		return &pair, nil
-	}, cert, key)}
-	_, err := p.Get()
-	return p, err
-}
-
-// Get returns the pair as it is on disk, or the last good one while it cannot be
-// read, as when half of a renewal was written.
-func (p *KeyPair) Get() (*tls.Certificate, error) { return p.files.Load() }

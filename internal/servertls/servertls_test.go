@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ankacluster/ankacluster/internal/tlsreload"
 )
 
 // files writes a self-signed certificate for 127.0.0.1 and its key.
@@ -87,7 +89,11 @@ func TestConfig(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := files(t, dir, "server")
 	caCert, caKey := files(t, dir, "caller")
-	pool, err := CertPool(cert)
+	authorities, err := tlsreload.LoadAuthorities(cert, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, err := authorities.Get()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +143,7 @@ func TestConfigRefuses(t *testing.T) {
 		{Options{Cert: cert, Key: cert}, "certificate " + cert},
 		{Options{Cert: cert, Key: key, Min: "1.2"}, `TLS version "1.2"`},
 		{Options{Cert: cert, Key: key, Suites: []string{"ROT13"}}, `cipher suite "ROT13"`},
-		{Options{Cert: cert, Key: key, ClientCA: key}, "holds no PEM certificate"},
+		{Options{Cert: cert, Key: key, ClientCA: key}, "no certificate in PEM form"},
 	} {
 		if _, err := Config(tt.options); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%+v: got %v, want %q", tt.options, err, tt.want)

@@ -1,6 +1,9 @@
-// Package reread keeps what is read from files as new as the files: certificates,
-// keys and authorities are renewed on disk, and no process restarts for it.
-package reread
+// Package tlsreload keeps certificates, keys and authorities as new as their files:
+// they are renewed on disk, and no process restarts for it.
+//
+//	pair, err := tlsreload.LoadKeyPair("server.crt", "server.key")
+//	conf := &tls.Config{GetCertificate: pair.ForServer}
+package tlsreload
 
 import (
 	"os"
