@@ -37,7 +37,7 @@ func (c *config) joinRegistries(srv *registry.Server, etcd *clientv3.Client, log
 		return nil, err
 	}
 	srv.Share(cl)
-	srv.Use(cl.Around)
+	srv.Use(cl.Around, cl.Routes()...)
 	return clusteredRegistry{srv, cl}, nil
 }
 

@@ -54,7 +54,11 @@ func (a *API) WriteError(w http.ResponseWriter, r *http.Request, err error) {
 		a.Log.Error("request failed", zap.String("method", r.Method), zap.String("path", r.URL.Path),
 			zap.String("request_id", RequestID(r.Context())), zap.Error(err))
 	}
-	WriteJSON(w, e.Code, Envelope{Status: StatusFail, Message: e.Message, Body: a.EmptyBody})
+	body := a.EmptyBody
+	if e.Code == http.StatusUnauthorized {
+		body = nil // documented with its length
+	}
+	WriteJSON(w, e.Code, Envelope{Status: StatusFail, Message: e.Message, Body: body})
 }
 
 // NoSuchCall answers what is no call of mux, as the handler of its "/": another

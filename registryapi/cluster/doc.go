@@ -1,8 +1,8 @@
 // Package cluster makes the registries of several hosts one registry.
 //
 //	c, err := cluster.New(cfg, srv.Store(), etcd, log)
-//	srv.Share(c)      // who decides about names
-//	srv.Use(c.Around) // what comes before the directory
+//	srv.Share(c)                     // who decides about names
+//	srv.Use(c.Around, c.Routes()...) // what comes before the directory, and what hosts ask of each other
 //	err = c.Run(ctx)
 //
 // The catalogue (repositories, manifests with what they refer to, tags with their

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -11,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/internal/oci"
@@ -19,32 +17,10 @@ import (
 	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
 
-// What hosts ask of each other, beside the distribution API.
-const (
-	pathPeer    = "/registry/v1/peer/"
-	pathHold    = pathPeer + "hold"
-	pathMount   = pathPeer + "mount"
-	pathUploads = pathPeer + "uploads"
-)
-
-type mount struct {
-	Repository string        `json:"repository"`
-	From       string        `json:"from"`
-	Digest     digest.Digest `json:"digest"`
-}
-
-type mounted struct {
-	OK bool `json:"ok"`
-}
-
 // Around answers what is for all hosts together before next, which serves this
 // host's directory.
 func (c *Cluster) Around(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, pathPeer) {
-			c.servePeer(w, r)
-			return
-		}
 		asked := oci.Parse(r.URL.Path)
 		fromPeer := r.Header.Get(registryapi.HeaderPeer) != ""
 		reading := r.Method == http.MethodGet || r.Method == http.MethodHead
@@ -165,108 +141,4 @@ func (c *Cluster) forward(w http.ResponseWriter, r *http.Request, store string) 
 		},
 	}
 	proxy.ServeHTTP(w, r)
-}
-
-func (c *Cluster) servePeer(w http.ResponseWriter, r *http.Request) {
-	if r.Header.Get(registryapi.HeaderPeer) == "" {
-		deny(w, http.StatusForbidden, "DENIED", "this is for the other hosts of the registry")
-		return
-	}
-	var answer any
-	switch r.Method + " " + r.URL.Path {
-	case "POST " + pathHold:
-		var h hold
-		if !readJSON(w, r, &h) {
-			return
-		}
-		if err := h.check(); err != nil {
-			deny(w, http.StatusBadRequest, "UNSUPPORTED", err.Error())
-			return
-		}
-		answer = c.hold(r.Context(), h)
-	case "POST " + pathMount:
-		var m mount
-		if !readJSON(w, r, &m) {
-			return
-		}
-		if _, err := storage.ParseDigest(string(m.Digest)); err != nil {
-			deny(w, http.StatusBadRequest, "DIGEST_INVALID", err.Error())
-			return
-		}
-		_, err := c.store.Mount(m.Repository, m.From, m.Digest)
-		answer = mounted{OK: err == nil}
-	case "GET " + pathUploads:
-		repos, err := c.uploading()
-		if err != nil {
-			deny(w, http.StatusServiceUnavailable, "UNAVAILABLE", "the storage cannot be read")
-			return
-		}
-		answer = repos
-	default:
-		deny(w, http.StatusNotFound, "UNSUPPORTED", "no such call")
-		return
-	}
-	data, err := json.Marshal(answer)
-	if err != nil {
-		deny(w, http.StatusInternalServerError, "UNKNOWN", "internal error")
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(data)
-}
-
-func (h hold) check() error {
-	if err := storage.CheckRepository(h.Repository); err != nil {
-		return err
-	}
-	for _, b := range h.Refs {
-		if _, err := storage.ParseDigest(string(b.Digest)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func readJSON(w http.ResponseWriter, r *http.Request, into any) bool {
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 32<<20)).Decode(into); err != nil {
-		deny(w, http.StatusBadRequest, "UNSUPPORTED", "the body is not what it should be: "+err.Error())
-		return false
-	}
-	return true
-}
-
-// uploading returns the repositories that are being pushed to here.
-func (c *Cluster) uploading() ([]string, error) {
-	uploads, err := c.store.Uploads()
-	repos := []string{}
-	for _, u := range uploads {
-		repos = append(repos, u.Repository)
-	}
-	return repos, err
-}
-
-// busy returns the repositories that are being pushed to at any host, and whether
-// every host said so.
-func (c *Cluster) busy(ctx context.Context) (repos map[string]bool, all bool, err error) {
-	repos, all = make(map[string]bool), true
-	own, err := c.uploading()
-	if err != nil {
-		return nil, false, err
-	}
-	for _, repo := range own {
-		repos[repo] = true
-	}
-	for _, p := range c.others() {
-		ask, cancel := context.WithTimeout(ctx, askTimeout)
-		theirs, err := call[[]string](ask, p, http.MethodGet, pathUploads, nil)
-		cancel()
-		if err != nil {
-			all = false
-			continue
-		}
-		for _, repo := range theirs {
-			repos[repo] = true
-		}
-	}
-	return repos, all, nil
 }

@@ -175,7 +175,7 @@ func (h *host) start() {
 		t.Fatal(err)
 	}
 	h.srv.Share(cl)
-	h.srv.Use(cl.Around)
+	h.srv.Use(cl.Around, cl.Routes()...)
 	h.cl = cl
 	ctx, cancel := context.WithCancel(context.Background())
 	h.cancel, h.ended = cancel, make(chan struct{})

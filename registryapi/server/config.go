@@ -4,12 +4,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net/http"
 	"path"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/ankacluster/ankacluster/internal/access"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -66,9 +66,9 @@ type Config struct {
 	AccessLog bool
 	// Metrics, when set, gets the registry's metrics.
 	Metrics prometheus.Registerer
-	// Authorize, when set, decides over every request but the health checks
-	// before a handler sees it. It is the one place of authentication.
-	Authorize func(next http.Handler) http.Handler
+	// Access finds out who calls, and decides what they may. The zero value lets
+	// everybody in.
+	Access access.Guard
 }
 
 // DefaultConfig returns the defaults; Root and ListenAddr have none.

@@ -292,18 +292,18 @@ func TestDrainFailsReadinessAndFinishesRequests(t *testing.T) {
 	cfg.DrainDelay = 300 * time.Millisecond
 	cfg.GracefulShutdownTimeout = 2 * time.Minute
 	polls := make(chan struct{}, 1)
-	cfg.Authorize = func(next http.Handler) http.Handler {
+	srv, err := New(cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.Use(func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if strings.HasSuffix(r.URL.Path, "/changes") {
 				polls <- struct{}{}
 			}
 			next.ServeHTTP(w, r)
 		})
-	}
-	srv, err := New(cfg, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	})
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	ended := make(chan error, 1)
@@ -479,21 +479,6 @@ func TestAccessLogAndMetricsTellOfRequests(t *testing.T) {
 			t.Errorf("no metric %s", name)
 		}
 	}
-}
-
-// Authentication, when it comes, sees every request but the probes.
-func TestAuthorizeIsAskedForAllButProbes(t *testing.T) {
-	t.Parallel()
-	cfg := testConfig(t.TempDir())
-	cfg.Authorize = func(http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) })
-	}
-	g := newRegistry(t, cfg)
-	for _, path := range []string{"/v2/", "/v2/vm/tags/list", "/registry/vm", "/registry/v2/vm", "/registry/files", "/registry/v1/changes", "/", "/x"} {
-		g.want(401, "GET", path, nil)
-	}
-	g.want(200, "GET", "/livez", nil)
-	g.want(200, "GET", "/readyz", nil)
 }
 
 // An upload in one request that cannot be committed leaves nothing behind: its

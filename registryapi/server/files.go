@@ -19,20 +19,9 @@ import (
 	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
 
-// The file and log servers. Their transfer is not documented by the original;
-// these calls are ours.
+func (s *Server) listFiles(*http.Request) (any, error) { return s.fileList("") }
 
-func (s *Server) fileRoutes(mux *http.ServeMux) {
-	api := func(h wire.HandlerFunc) http.Handler { return s.api.Handle(wire.Taking(h)) }
-	mux.Handle("GET /registry/files", api(func(*http.Request) (any, error) { return s.fileList("") }))
-	mux.Handle("PUT /registry/files/{name...}", api(s.uploadFile))
-	mux.Handle("GET /registry/files/{name...}", s.downloadFrom(""))
-	mux.Handle("GET /registry/logs", api(func(*http.Request) (any, error) { return s.fileList(s.logs.logs) }))
-	mux.Handle("POST /registry/logs/{name...}", api(s.sendLog))
-	mux.Handle("GET /registry/logs/{name...}", http.HandlerFunc(s.readLog))
-	mux.Handle("GET /registry/log-archive", http.HandlerFunc(s.logArchive))
-	mux.Handle("POST /registry/log-event", api(s.sendEvent))
-}
+func (s *Server) listLogs(*http.Request) (any, error) { return s.fileList(s.logs.logs) }
 
 func (s *Server) fileList(sub string) (any, error) {
 	files, err := s.logs.list(sub)
@@ -77,23 +66,23 @@ func fileError(err error) error {
 	return err
 }
 
-// downloadFrom serves files below a directory.
-func (s *Server) downloadFrom(sub string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		f, err := s.logs.open(sub, r.PathValue("name"))
-		if err != nil {
-			s.api.WriteError(w, r, fileError(err))
-			return
-		}
-		defer f.Close()
-		info, err := f.Stat()
-		if err != nil {
-			s.api.WriteError(w, r, err)
-			return
-		}
-		w.Header().Set("Content-Type", "application/octet-stream")
-		http.ServeContent(s.paced(w), r, "", info.ModTime(), f)
-	})
+func (s *Server) downloadFile(w http.ResponseWriter, r *http.Request) { s.download(w, r, "") }
+
+// download serves a file below a directory.
+func (s *Server) download(w http.ResponseWriter, r *http.Request, sub string) {
+	f, err := s.logs.open(sub, r.PathValue("name"))
+	if err != nil {
+		s.api.WriteError(w, r, fileError(err))
+		return
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		s.api.WriteError(w, r, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	http.ServeContent(s.paced(w), r, "", info.ModTime(), f)
 }
 
 // followEvery is how often a followed log is looked at for more.
@@ -103,7 +92,7 @@ const followEvery = 500 * time.Millisecond
 // the client leaves or the server drains.
 func (s *Server) readLog(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Query().Get("follow") != "true" {
-		s.downloadFrom(s.logs.logs).ServeHTTP(w, r)
+		s.download(w, r, s.logs.logs)
 		return
 	}
 	f, err := s.logs.open(s.logs.logs, r.PathValue("name"))

@@ -80,6 +80,21 @@ func (s *Server) writeOCIError(w http.ResponseWriter, r *http.Request, err error
 	_, _ = w.Write(data)
 }
 
+// refuseOCI answers a caller that a Guard did not admit. The distribution
+// specification wants a challenge with 401, and its clients do.
+func (s *Server) refuseOCI(w http.ResponseWriter, r *http.Request, err error) {
+	refusal := wire.Refusal(err)
+	code := "UNAVAILABLE"
+	switch refusal.Code {
+	case http.StatusUnauthorized:
+		code = "UNAUTHORIZED"
+		w.Header().Set("WWW-Authenticate", `Basic realm="anka-registry"`)
+	case http.StatusForbidden:
+		code = "DENIED"
+	}
+	s.writeOCIError(w, r, &ociError{refusal.Code, code, refusal.Message})
+}
+
 // storageTrouble returns what a client reads of trouble with our disk: without
 // the names of our files. It is nil for any other error.
 func storageTrouble(err error) error {

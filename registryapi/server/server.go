@@ -34,6 +34,7 @@ type Server struct {
 	metrics *metrics
 	addr    atomic.Pointer[net.Addr]
 	around  []func(http.Handler) http.Handler // see Use
+	beside  []wire.Route                      // see Use
 	// replication tells of copying from other registries; nil on a registry that
 	// copies from none.
 	replication func() registryapi.Replication
@@ -52,26 +53,27 @@ func New(cfg Config, log *zap.Logger) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
-	s := &Server{cfg: cfg, log: log, store: store, drained: make(chan struct{}), api: &wire.API{Log: log, EmptyBody: wire.NullBody}}
+	s := &Server{cfg: cfg, log: log, store: store, drained: make(chan struct{}), api: &wire.API{Log: log, EmptyBody: wire.NullBody, Guard: cfg.Access}}
 	s.catalog = newCatalog(store, log.Named("index"), cfg.ListConcurrency)
 	s.logs = &logStore{
 		dir: filepath.Join(store.Root(), path.Clean("/"+cfg.FilesDir)), logs: path.Clean("/" + cfg.LogsDir), keep: cfg.KeepLogsFor, maxSize: cfg.MaxLogSize,
 		keepOld: cfg.RotateLogFilesAtMaxSize, daily: cfg.RotateLogFilesEndOfDay, log: log.Named("logs"),
 	}
 	s.metrics = newMetrics(cfg.Metrics, s)
-	s.handler = s.routes()
+	s.handler = s.router(s.routes(), s.ociRoutes())
 	return s, nil
 }
 
 // Store is the storage below the APIs, for replication and maintenance.
 func (s *Server) Store() *storage.Store { return s.store }
 
-// Use puts h around every request but the health checks, inside authentication.
-// It is for what stands beside the server, such as replication, and is called
-// before Handler and Run.
-func (s *Server) Use(h func(next http.Handler) http.Handler) {
+// Use puts h around every request but the health checks, behind the check of who
+// calls, and adds routes to the server's. It is for what stands beside the server,
+// such as replication, and is called before Handler and Run.
+func (s *Server) Use(h func(next http.Handler) http.Handler, routes ...wire.Route) {
 	s.around = append(s.around, h)
-	s.handler = s.routes()
+	s.beside = append(s.beside, routes...)
+	s.handler = s.router(s.routes(), s.ociRoutes())
 }
 
 // TellReplication makes the server's status tell what state returns. It is
