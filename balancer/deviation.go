@@ -215,7 +215,7 @@ func (p *pass) kind() string {
 // suspects reports whether an answer is odd and comes from an endpoint that may be alone
 // with it, so that another one's opinion is asked for before the caller gets it.
 func (p *pass) suspects(a *attempt, resp *http.Response) bool {
-	if p.accept != nil || p.preferred || !p.repeatable || !p.body.reusable(false) || oddAnswer(classifyStatus(resp.StatusCode), resp) == nil {
+	if oddAnswer(classifyStatus(resp.StatusCode), resp) == nil || p.accept != nil || p.preferred || !p.repeatable || !p.body.reusable(false) {
 		return false
 	}
 	r := p.route
