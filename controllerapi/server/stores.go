@@ -26,13 +26,11 @@ type surveyed struct {
 // survey asks every registry what it holds. One that does not answer counts as
 // what it was.
 func (r *registries) survey(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, probeLimit)
-	defer cancel()
 	urls := r.all()
 	var wg sync.WaitGroup
 	for _, url := range urls {
 		wg.Go(func() {
-			status, err := registryapi.NewClient(url, r.direct).Status(ctx)
+			status, err := within(ctx, probeLimit, registryapi.NewClient(url, r.direct).Status)
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			s := r.known[url]
@@ -296,9 +294,8 @@ func firstOf[T any](ctx context.Context, r *registries, urls []string, ask func(
 	var none T
 	var errs []error
 	for _, url := range urls {
-		attempt, done := context.WithTimeout(ctx, max(elsewhereLimit, registryTimeout/3/time.Duration(len(urls))))
-		out, err := ask(attempt, registryapi.NewClient(url, r.direct))
-		done()
+		limit := max(elsewhereLimit, registryTimeout/3/time.Duration(len(urls)))
+		out, err := within(ctx, limit, func(ctx context.Context) (T, error) { return ask(ctx, registryapi.NewClient(url, r.direct)) })
 		if answered, ok := errors.AsType[*registryapi.APIError](err); err == nil || ok && answered.HTTPStatus < 500 {
 			return out, err
 		}
