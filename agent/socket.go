@@ -13,6 +13,10 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 // SocketEnv moves the status socket.
@@ -42,26 +46,18 @@ func (d Dir) Socket() string {
 const socketLook = 10 * time.Second
 
 // ServeSocket answers on the status socket until ctx ends. Only the owner may
-// connect. routes are "GET /path" patterns of further answers, encoded as JSON.
+// connect.
 // A socket that somebody removed is made again, and so is the lock: without them
 // nobody finds the agent, to ask it or to stop it. The error is ErrRunning when
 // another agent took the lock meanwhile. lock is nil where there is none.
-func ServeSocket(ctx context.Context, path string, lock *Lock, routes map[string]func() any) error {
+func ServeSocket(ctx context.Context, path string, lock *Lock, routes []wire.Route) error {
 	look := time.NewTicker(socketLook)
 	defer look.Stop()
 	return serveSocket(ctx, path, lock, routes, look.C)
 }
 
-func serveSocket(ctx context.Context, path string, lock *Lock, routes map[string]func() any, look <-chan time.Time) error {
-	mux := http.NewServeMux()
-	for pattern, answer := range routes {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", "application/json")
-			enc := json.NewEncoder(w)
-			enc.SetIndent("", "  ")
-			_ = enc.Encode(answer()) // the reader went away
-		})
-	}
+func serveSocket(ctx context.Context, path string, lock *Lock, routes []wire.Route, look <-chan time.Time) error {
+	mux := (&wire.API{Log: zap.NewNop()}).Mux(routes)
 	for {
 		l, err := listenSocket(path)
 		if err != nil {
@@ -76,6 +72,17 @@ func serveSocket(ctx context.Context, path string, lock *Lock, routes map[string
 			return err
 		}
 	}
+}
+
+// Answer returns the handler of a question to the status socket: what answer
+// returns, in JSON for people.
+func Answer(answer func() any) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		_ = enc.Encode(answer()) // the reader went away
+	})
 }
 
 func listenSocket(path string) (net.Listener, error) {

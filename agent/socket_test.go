@@ -7,6 +7,9 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/ankacluster/ankacluster/internal/access"
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 // An agent whose directory of sockets and locks was removed is found again, by
@@ -30,7 +33,7 @@ func TestA20RemovedSocketAndLockAreMadeAgain(t *testing.T) {
 	defer stop()
 	look, ended := make(chan time.Time), make(chan error, 1)
 	go func() {
-		ended <- serveSocket(ctx, dir.Socket(), lock, map[string]func() any{"GET /status": func() any { return "well" }}, look)
+		ended <- serveSocket(ctx, dir.Socket(), lock, []wire.Route{{Pattern: "GET /status", Permission: access.Owner, Handler: Answer(func() any { return "well" })}}, look)
 	}()
 	ask := func() (answer string, err error) {
 		err = AskSocket(ctx, dir.Socket(), "/status", &answer)

@@ -21,6 +21,7 @@ import (
 	"github.com/ankacluster/ankacluster/agent"
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/balancer/proxy"
+	"github.com/ankacluster/ankacluster/internal/access"
 	"github.com/ankacluster/ankacluster/internal/logging"
 	"github.com/ankacluster/ankacluster/internal/ownaddr"
 	"github.com/ankacluster/ankacluster/internal/wire"
@@ -225,8 +226,8 @@ func (p *proxyProcess) run(ctx context.Context, socket string) error {
 	}
 	g.Go(func() error {
 		defer os.Remove(socket)
-		err := agent.ServeSocket(serveCtx, socket, nil, map[string]func() any{
-			"GET /endpoints": func() any { return p.status() },
+		err := agent.ServeSocket(serveCtx, socket, nil, []wire.Route{
+			{Pattern: "GET /endpoints", Permission: access.Owner, Handler: agent.Answer(func() any { return p.status() })},
 		})
 		if err != nil {
 			// Requests matter more than being looked at.

@@ -24,7 +24,9 @@ import (
 	"github.com/ankacluster/ankacluster/agent/logship"
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/access"
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/launchd"
 )
 
@@ -174,10 +176,7 @@ func serveNode(ctx context.Context, dir agent.Dir, lock *agent.Lock, cfg agent.C
 	g.Go(func() error { return shipper.Run(around) })
 	g.Go(func() error { return serveHTTP(around, metrics, promhttp.HandlerFor(reg, promhttp.HandlerOpts{})) })
 	g.Go(func() error {
-		return agent.ServeSocket(around, dir.Socket(), lock, map[string]func() any{
-			"GET /status":    status,
-			"GET /endpoints": func() any { return pools.status() },
-		})
+		return agent.ServeSocket(around, dir.Socket(), lock, socketRoutes(status, func() any { return pools.status() }))
 	})
 	g.Go(func() error { confirmUpgrade(around, dir, a, log); return nil })
 	g.Go(func() error {
@@ -188,6 +187,14 @@ func serveNode(ctx context.Context, dir agent.Dir, lock *agent.Lock, cfg agent.C
 		return a.Run(agentCtx)
 	})
 	return g.Wait()
+}
+
+// socketRoutes is what the agent's status socket answers.
+func socketRoutes(status, endpoints func() any) []wire.Route {
+	return []wire.Route{
+		{Pattern: "GET /status", Permission: access.Owner, Handler: agent.Answer(status)},
+		{Pattern: "GET /endpoints", Permission: access.Owner, Handler: agent.Answer(endpoints)},
+	}
 }
 
 // status is what the pools know of their endpoints.
