@@ -85,7 +85,7 @@ func (s *Store) bootstrap(ctx context.Context) error {
 // announcer keeps the lease, the announcement and the cloud's lists.
 func (s *Store) announcer(ctx context.Context) {
 	select {
-	case <-s.loaded:
+	case <-s.Loaded():
 	case <-ctx.Done():
 		return
 	}

@@ -23,9 +23,9 @@ const (
 // noteLoad takes a node's load, to be told if it moved so far that a person would
 // see it.
 func (s *Store) noteLoad(id api.NodeID, load api.NodeLoad) {
-	s.mu.RLock()
-	known, ok := s.view.Loads[id]
-	s.mu.RUnlock()
+	var known api.NodeLoad
+	var ok bool
+	s.Read(func(v *cloud.View) { known, ok = v.Loads[id] })
 	if ok && cloud.AboutSameLoad(known, load) {
 		return
 	}

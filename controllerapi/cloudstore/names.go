@@ -16,9 +16,10 @@ type (
 
 // Errors of etcd.
 var (
-	ErrKeyReused   = etcdkit.ErrKeyReused
-	ErrNoSpace     = etcdkit.ErrNoSpace
-	ErrUnavailable = etcdkit.ErrUnavailable
+	ErrKeyReused    = etcdkit.ErrKeyReused
+	ErrNoSpace      = etcdkit.ErrNoSpace
+	ErrOtherHistory = etcdkit.ErrOtherHistory
+	ErrUnavailable  = etcdkit.ErrUnavailable
 )
 
 // WithIdem is etcdkit.WithIdem.

@@ -159,17 +159,18 @@ func (s *Store) RenewedUptime(id api.NodeID) (time.Duration, bool) {
 	if at.IsZero() {
 		return 0, false
 	}
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.ages.Uptime(at.Add(time.Duration(s.ages.Offset.Load())))
+	var up time.Duration
+	var ok bool
+	s.Read(func(*cloud.View) { up, ok = s.ages.Uptime(at.Add(time.Duration(s.ages.Offset.Load()))) })
+	return up, ok
 }
 
 // NoteRenewedUptime is NoteRenewed with what RenewedUptime returned at any Store.
 func (s *Store) NoteRenewedUptime(id api.NodeID, up time.Duration) {
 	now := time.Now()
-	s.mu.RLock()
-	present, ok := s.ages.Uptime(s.now())
-	s.mu.RUnlock()
+	var present time.Duration
+	var ok bool
+	s.Read(func(*cloud.View) { present, ok = s.ages.Uptime(s.now()) })
 	if ok {
 		s.NoteRenewed(id, now.Add(up-present))
 	}

@@ -92,6 +92,13 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
+const (
+	// lagLimit and maxLag bound how long the watch may be behind; see
+	// etcdkit.CacheConfig.
+	lagLimit = 300 * time.Millisecond
+	maxLag   = 3 * time.Second
+)
+
 // Store is the cloud's state. It is safe for concurrent use. Calls wait until
 // Run has loaded the state.
 type Store struct {
@@ -110,26 +117,10 @@ type Store struct {
 	// Store makes. It must be quick.
 	Starts cloud.StartObserver
 
-	mu      sync.RWMutex
-	view    *cloud.View   // guarded by mu
-	rev     int64         // guarded by mu; the view is all of etcd's state up to it
-	ages    *cloud.Ages   // guarded by mu
-	of      origin        // guarded by mu; the etcd that the view is of
-	waiters []waiter      // guarded by mu
-	lagging chan struct{} // capacity 1: somebody waits for the watch
-
-	restored chan struct{} // capacity 1: etcd's history is not the one that was followed
-
-	freshMu   sync.Mutex
-	freshNext *freshRound // guarded by freshMu
-	proven    time.Time   // guarded by freshMu; the view holds all that was acknowledged before
-	freshWake chan struct{}
-	proveWake chan struct{} // capacity 1: the proof gets old
+	cache *etcdkit.Cache[*cloud.View, cloud.Changes]
+	ages  *cloud.Ages // of the cache's view, guarded by its lock
 
 	joins chan struct{} // a place for each node that joins at a time
-
-	loaded   chan struct{} // closed once the view is complete
-	loadOnce sync.Once
 
 	keeping  atomic.Bool  // this Store is the keeper
 	lease    atomic.Int64 // the announcement's lease, 0 for none
@@ -147,18 +138,16 @@ func New(cfg Config, client *clientv3.Client, log *zap.Logger) (*Store, error) {
 	}
 	s := &Store{
 		cfg: cfg, etcd: client, log: log,
-		kit:       etcdkit.NewClient(client, cfg.RequestTimeout, dirIdem),
-		view:      cloud.NewView(),
-		loads:     make(map[api.NodeID]api.NodeLoad),
-		lagging:   make(chan struct{}, 1),
-		restored:  make(chan struct{}, 1),
-		freshWake: make(chan struct{}, 1),
-		proveWake: make(chan struct{}, 1),
-		joins:     make(chan struct{}, maxJoins),
-		loaded:    make(chan struct{}),
-		announce:  announcement{wakeUp: make(chan struct{}, 1)},
+		kit:      etcdkit.NewClient(client, cfg.RequestTimeout, dirIdem),
+		loads:    make(map[api.NodeID]api.NodeLoad),
+		joins:    make(chan struct{}, maxJoins),
+		announce: announcement{wakeUp: make(chan struct{}, 1)},
 	}
-	s.ages = s.view.Ages
+	s.cache = etcdkit.NewCache(etcdkit.CacheConfig{
+		Prefix: watched, Anchor: keyMeta, Wait: cfg.RequestTimeout, LoadWait: cfg.RequestTimeout,
+		Lag: lagLimit, MaxLag: maxLag,
+	}, s.kit, model{s}, log)
+	s.cache.Read(func(v *cloud.View) { s.ages = v.Ages })
 	s.ages.Offset.Store(int64(cfg.ClockOffset))
 	s.renewer = etcdkit.NewRenewer(clientv3.RetryLeaseClient(client), log, func(node string, at time.Time) { s.NoteRenewed(api.NodeID(node), at) })
 	return s, nil
@@ -174,13 +163,11 @@ func (s *Store) Run(ctx context.Context) error {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { s.watch(ctx); return nil })
-	g.Go(func() error { s.readRevisions(ctx); return nil })
+	g.Go(func() error { s.cache.Run(ctx); return nil })
 	g.Go(func() error { s.announcer(ctx); return nil })
 	g.Go(func() error { s.keeper(ctx); return nil })
 	g.Go(func() error { s.broadcastLoads(ctx); return nil })
 	g.Go(func() error { s.renewer.Run(ctx); return nil })
-	g.Go(func() error { s.prove(ctx); return nil })
 	return g.Wait()
 }
 
@@ -192,21 +179,28 @@ func (s *Store) Now() time.Time { return s.now() }
 // Advance lets time pass for this Store, for tests.
 func (s *Store) Advance(d time.Duration) { s.ages.Offset.Add(int64(d)) }
 
-func (s *Store) fenceRecord(now time.Time) cloud.FenceRecord {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.ages.Record(now)
+func (s *Store) fenceRecord(now time.Time) (rec cloud.FenceRecord) {
+	s.Read(func(*cloud.View) { rec = s.ages.Record(now) })
+	return rec
 }
 
 // Read calls f with the state as it is in memory. f must not block.
-func (s *Store) Read(f func(v *cloud.View)) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	f(s.view)
-}
+func (s *Store) Read(f func(v *cloud.View)) { s.cache.Read(f) }
 
 // Loaded is closed once the state is in memory for the first time.
-func (s *Store) Loaded() <-chan struct{} { return s.loaded }
+func (s *Store) Loaded() <-chan struct{} { return s.cache.Loaded() }
+
+// Fresh returns once the view holds every write that was acknowledged, by any
+// Store, before the call.
+func (s *Store) Fresh(ctx context.Context) error { return s.cache.Fresh(ctx) }
+
+// Revision returns the revision of etcd up to which the view is complete.
+func (s *Store) Revision() int64 { return s.cache.Revision() }
+
+// WaitRevision returns once the view is complete up to rev.
+func (s *Store) WaitRevision(ctx context.Context, rev int64) error {
+	return s.cache.WaitRevision(ctx, rev)
+}
 
 // CloudID returns the cloud's id, "" before the state is loaded.
 func (s *Store) CloudID() (id string) {
@@ -220,9 +214,9 @@ func (s *Store) CloudID() (id string) {
 
 // record returns a record of the view.
 func record[K comparable, T any](s *Store, table func(*cloud.View) map[K]*T, id K) *T {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return table(s.view)[id]
+	var rec *T
+	s.Read(func(v *cloud.View) { rec = table(v)[id] })
+	return rec
 }
 
 func (s *Store) instance(id api.InstanceID) *cloud.Instance {

@@ -75,12 +75,9 @@ func (s *Store) quiet(req *api.SyncRequest) (out cloud.Synced, ok bool) {
 	if req.Facts != nil || req.VMs != nil || req.Images != nil || req.Tasks != nil {
 		return out, false
 	}
-	proof := s.proof()
+	proof := s.cache.Proof()
 	if proof >= proveAfter {
-		select {
-		case s.proveWake <- struct{}{}:
-		default:
-		}
+		s.cache.ProveSoon()
 	}
 	if proof >= quietFor {
 		return out, false

@@ -32,13 +32,6 @@ func NewClient(etcd *clientv3.Client, total time.Duration, answers string) *Clie
 	return &Client{Etcd: etcd, total: total, answers: answers}
 }
 
-// ReadPolicy is that of the client's reads.
-func (c *Client) ReadPolicy() Policy {
-	p := ReadPolicy(c.total)
-	p.Pace = &c.reads
-	return p
-}
-
 // WritePolicy is that of the client's writes.
 func (c *Client) WritePolicy() Policy {
 	p := WritePolicy(c.total)
@@ -48,15 +41,17 @@ func (c *Client) WritePolicy() Policy {
 
 // Get returns one key as it is now, nil if it is not there.
 func (c *Client) Get(ctx context.Context, key string) (*mvccpb.KeyValue, error) {
-	resp, err := c.get(ctx, key)
+	resp, err := c.get(ctx, c.total, key)
 	if err != nil || len(resp.Kvs) == 0 {
 		return nil, err
 	}
 	return resp.Kvs[0], nil
 }
 
-func (c *Client) get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
-	return Hedged(ctx, c.ReadPolicy(), func(ctx context.Context) (*clientv3.GetResponse, error) {
+func (c *Client) get(ctx context.Context, total time.Duration, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	p := ReadPolicy(total)
+	p.Pace = &c.reads
+	return Hedged(ctx, p, func(ctx context.Context) (*clientv3.GetResponse, error) {
 		return c.Etcd.Get(ctx, key, opts...)
 	})
 }
@@ -69,7 +64,7 @@ const pageSize = 500
 func (c *Client) Pages(ctx context.Context, prefix string, page func(*clientv3.GetResponse) error, opts ...clientv3.OpOption) error {
 	opts = append([]clientv3.OpOption{clientv3.WithRange(clientv3.GetPrefixRangeEnd(prefix)), clientv3.WithLimit(pageSize)}, opts...)
 	for next := prefix; ; {
-		resp, err := c.get(ctx, next, opts...)
+		resp, err := c.get(ctx, c.total, next, opts...)
 		if err != nil {
 			return err
 		}
@@ -80,11 +75,11 @@ func (c *Client) Pages(ctx context.Context, prefix string, page func(*clientv3.G
 	}
 }
 
-// Snapshot is Pages with all keys as they are at one revision, which it returns.
-func (c *Client) Snapshot(ctx context.Context, prefix string, page func(*clientv3.GetResponse)) (rev int64, err error) {
+// snapshot is Pages with all keys as they are at one revision, which it returns.
+func (c *Client) snapshot(ctx context.Context, total time.Duration, prefix string, page func(*clientv3.GetResponse)) (rev int64, err error) {
 	opts := []clientv3.OpOption{clientv3.WithRange(clientv3.GetPrefixRangeEnd(prefix)), clientv3.WithLimit(pageSize)}
 	for next := prefix; ; {
-		resp, err := c.get(ctx, next, opts...)
+		resp, err := c.get(ctx, total, next, opts...)
 		if err != nil {
 			return 0, err
 		}
