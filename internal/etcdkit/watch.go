@@ -20,7 +20,9 @@ func (c *Cache[V, C]) watch(ctx context.Context) {
 	for ctx.Err() == nil {
 		if load {
 			if err := c.load(ctx); err != nil {
-				c.log.Warn("state not loaded", zap.Error(err))
+				if ctx.Err() == nil {
+					c.log.Warn("state not loaded", zap.Error(err))
+				}
 				backoff = SleepBackoff(ctx, backoff)
 				continue
 			}

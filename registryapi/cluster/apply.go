@@ -379,3 +379,11 @@ func (c *Cluster) holders(r *repository, d digest.Digest) []*transfer.Client {
 	slices.SortStableFunc(others, func(a, b *peer) int { return rank(a) - rank(b) })
 	return clientsOf(others)
 }
+
+// signal sends on a channel of capacity 1; the signal that is there will do.
+func signal(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}

@@ -112,7 +112,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	c.ctx = ctx
 	c.tailsMu.Unlock()
 	var wg sync.WaitGroup
-	wg.Go(func() { c.cat.run(ctx) })
+	wg.Go(func() { c.cat.cache.Run(ctx) })
 	wg.Go(func() { c.copier.Run(ctx) })
 	wg.Go(func() { c.notePulls(ctx) })
 	wg.Go(func() {

@@ -180,7 +180,7 @@ var errLeaseLost = errors.New("its lease was lost")
 
 func (c *Cluster) announceOnce(ctx context.Context, lease clientv3.Lease, well func()) error {
 	seconds := int64(c.cfg.Lease / time.Second)
-	granted, err := etcdkit.Hedged(ctx, c.cat.writePolicy(2*c.cfg.Wait), func(ctx context.Context) (*clientv3.LeaseGrantResponse, error) {
+	granted, err := etcdkit.Hedged(ctx, c.cat.kit.WritePolicy(), func(ctx context.Context) (*clientv3.LeaseGrantResponse, error) {
 		return lease.Grant(ctx, seconds)
 	})
 	if err != nil {

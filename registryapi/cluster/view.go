@@ -21,6 +21,7 @@ import (
 // changed, only replaced.
 type view struct {
 	id    string
+	etcd  uint64                // etcd's own id of its cluster
 	hosts map[string]hostRecord // by store
 	live  map[string]bool       // by store
 	repos map[string]*repository
