@@ -169,6 +169,18 @@ func (v *View) EndImage(id, why string, now time.Time) (*Change, bool, error) {
 	return c, false, nil
 }
 
+// ForgetImage deletes a request with what its script said.
+func (v *View) ForgetImage(id string) (*Change, bool, error) {
+	if v.Images[id] == nil {
+		return nil, true, ErrNoChange
+	}
+	c := new(Change)
+	c.Delete(ImageRef(id))
+	c.Delete(OutputRef(id, "stdout"))
+	c.Delete(OutputRef(id, "stderr"))
+	return c, false, nil
+}
+
 // StuckImage returns why a request will not end by itself, or "".
 func (v *View) StuckImage(img *Image, now time.Time) string {
 	i := v.Instances[img.Instance]

@@ -124,6 +124,25 @@ func (v *View) RemoveNode(id api.NodeID, session string, asked bool) (*Change, b
 	return c, false, nil
 }
 
+// SettleOrphan settles an instance whose node is no more: not yet started, it goes
+// back to the queue; running, it is in error; ending, it has ended.
+func (i *Instance) SettleOrphan(v *View, node api.NodeID, now time.Time) error {
+	if i.Claim == nil || i.Claim.Node != node || v.Nodes[node] != nil {
+		return ErrNoChange
+	}
+	switch i.Public.InstanceState {
+	case api.Scheduling, api.Pulling:
+		i.Requeue("node was removed", now)
+	case api.Terminating:
+		i.Become(api.Terminated, now)
+	case api.Terminated, api.Error:
+		return ErrNoChange
+	default:
+		i.Fail("node was removed", now)
+	}
+	return nil
+}
+
 // Requeue takes an instance that has not started from its node and lets any
 // node try, under a new attempt.
 func (i *Instance) Requeue(why string, now time.Time) {

@@ -175,18 +175,18 @@ func (v *View) ReportRollout(req *api.ReportRequest, ref string, now time.Time) 
 	return c, false, nil
 }
 
-// ForgetRollout deletes a rollout with what nodes said of it, and reports whether there
-// is more than one change takes.
-func (v *View) ForgetRollout(id string) (c *Change, more bool, err error) {
+// ForgetRollout deletes a rollout with what nodes said of it, as much as one change
+// takes.
+func (v *View) ForgetRollout(id string) (*Change, bool, error) {
 	cur := v.Rollouts[id]
 	if cur == nil {
-		return nil, false, ErrNoChange
+		return nil, true, ErrNoChange
 	}
-	c = new(Change)
+	c := new(Change)
 	c.Must(RolloutRef(id), cur.Rev)
 	for node := range v.rolloutNodes[id] {
 		if len(c.Ops) >= maxOps {
-			return c, true, nil
+			return c, false, nil
 		}
 		c.Delete(RolloutNodeRef(id, node))
 	}

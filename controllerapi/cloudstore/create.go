@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/controllerapi/cloud"
+	"github.com/ankacluster/ankacluster/controllerapi/keeper"
 	"github.com/ankacluster/ankacluster/internal/etcdkit"
 	"go.uber.org/zap"
 )
@@ -64,13 +65,7 @@ func (s *Store) macs() cloud.MACSource {
 // finishStarts finishes what a Store that died has begun.
 func (s *Store) finishStarts(ctx context.Context) {
 	var open []string
-	s.Read(func(v *cloud.View) {
-		for id, b := range v.LargeStarts {
-			if len(b.Instances) > 0 && v.Age(b.Rev, s.now()) > s.cfg.RequestTimeout {
-				open = append(open, id)
-			}
-		}
-	})
+	s.Read(func(v *cloud.View) { open = keeper.UnfinishedStarts(v, s.now(), s.cfg.RequestTimeout) })
 	for _, id := range open {
 		if err := s.expand(ctx, id); err != nil {
 			s.log.Warn("batch not finished yet", zap.String("batch", id), zap.Error(err))

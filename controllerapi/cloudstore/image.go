@@ -24,10 +24,3 @@ func (s *Store) reportImage(ctx context.Context, req *api.ReportRequest, ref str
 		return v.ReportImage(req, ref, now)
 	})
 }
-
-// endImage ends a request that nobody works on any more.
-func (s *Store) endImage(ctx context.Context, id, why string) error {
-	return s.decide(ctx, func(v *cloud.View, now time.Time) (*cloud.Change, bool, error) {
-		return v.EndImage(id, why, now)
-	})
-}

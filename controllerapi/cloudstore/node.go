@@ -97,24 +97,10 @@ func (s *Store) placedOn(id api.NodeID) []*cloud.Instance {
 	return out
 }
 
-// settleOrphan settles an instance whose node is no more: not yet started, it
-// goes back to the queue; running, it is in error; ending, it has ended.
+// settleOrphan settles an instance whose node is no more.
 func (s *Store) settleOrphan(ctx context.Context, id api.InstanceID, node api.NodeID) error {
 	return ignoreGone(s.updateInstance(etcdkit.WithoutIdem(ctx), id, nil, func(v *cloud.View, i *cloud.Instance, now time.Time) error {
-		if i.Claim == nil || i.Claim.Node != node || v.Nodes[node] != nil {
-			return cloud.ErrNoChange
-		}
-		switch i.Public.InstanceState {
-		case api.Scheduling, api.Pulling:
-			i.Requeue("node was removed", now)
-		case api.Terminating:
-			i.Become(api.Terminated, now)
-		case api.Terminated, api.Error:
-			return cloud.ErrNoChange
-		default:
-			i.Fail("node was removed", now)
-		}
-		return nil
+		return i.SettleOrphan(v, node, now)
 	}))
 }
 

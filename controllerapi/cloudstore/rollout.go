@@ -28,19 +28,3 @@ func (s *Store) reportRollout(ctx context.Context, req *api.ReportRequest, ref s
 		return v.ReportRollout(req, ref, now)
 	})
 }
-
-// forgetRollout deletes a rollout with what nodes said of it.
-func (s *Store) forgetRollout(ctx context.Context, id string) error {
-	for {
-		more := false
-		err := s.decide(ctx, func(v *cloud.View, _ time.Time) (*cloud.Change, bool, error) {
-			var c *cloud.Change
-			var err error
-			c, more, err = v.ForgetRollout(id)
-			return c, err != nil, err
-		})
-		if err != nil || !more {
-			return err
-		}
-	}
-}
