@@ -13,12 +13,13 @@ import (
 	"unicode"
 
 	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud/capacity"
 )
 
 // Capacity modes of a node.
 const (
-	CapacityNumber   = "number"
-	CapacityResource = "resource"
+	CapacityNumber   = capacity.ByNumber
+	CapacityResource = capacity.ByResource
 )
 
 // Hypervisors that a node can run VMs with.

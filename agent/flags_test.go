@@ -12,6 +12,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
 	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud/capacity"
 )
 
 // Join's flags, each by what it does. Those about connections are tested where
@@ -87,8 +88,8 @@ func TestOverridesInResourceMode(t *testing.T) {
 func TestArmLimit(t *testing.T) {
 	facts := controllerapi.NodeFacts{CPUCount: 8, RAM: 16, HostArch: "arm64"}
 	s := controllerapi.NodeSettings{CapacityMode: CapacityNumber, MaxVMCount: 5}
-	if got := room(facts, s, nil, nil, &Config{}).VMs; got != armVMLimit {
-		t.Errorf("VMs on Apple silicon: got %d, want %d", got, armVMLimit)
+	if got := room(facts, s, nil, nil, &Config{}).VMs; got != capacity.ARMVMLimit {
+		t.Errorf("VMs on Apple silicon: got %d, want %d", got, capacity.ARMVMLimit)
 	}
 	if got := room(facts, s, nil, nil, &Config{IgnoreArmVMLimit: true}).VMs; got != 5 {
 		t.Errorf("with the limit ignored: got %d, want 5", got)

@@ -7,6 +7,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud/capacity"
 )
 
 const (
@@ -67,7 +68,7 @@ func (a *Agent) slotRefused(ctx context.Context) {
 	}
 	limit := 1 // what a hypervisor without Apple's limit runs is not known
 	if a.deps.Host.Facts().HostArch == "arm64" {
-		limit = armVMLimit
+		limit = capacity.ARMVMLimit
 	}
 	taken := len(a.pending()) - 1 // other starts under way may have a slot and no VM in the list
 	for _, vm := range vms {

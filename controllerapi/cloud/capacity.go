@@ -5,13 +5,11 @@ import (
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud/capacity"
 	"github.com/ankacluster/ankacluster/controllerapi/schedule"
 )
 
 const (
-	armVMLimit = 2 // of macOS guests on Apple silicon, set by Apple's licence
-	// hostRAM is kept from VMs in resource mode, in MB.
-	hostRAM = 2048
 	// avoidFor is how long a node is not asked again for what it handed back. It
 	// doubles with each time, up to maxAvoidFor: there may be no other node.
 	avoidFor    = 5 * time.Second
@@ -22,23 +20,8 @@ const (
 
 // Capacity returns what a node can hold, and what of it is taken.
 func (v *View) Capacity(n *Node) (total, used schedule.Size) {
-	set := n.Settings
-	total = schedule.Size{VMs: set.MaxVMCount, VCPU: int(n.Facts.CPUCount) * 2, RAM: int(n.Facts.RAM)*1024 - hostRAM}
-	if set.VCPUOverride > 0 {
-		total.VCPU = set.VCPUOverride
-	}
-	if set.RAMOverride > 0 {
-		total.RAM = set.RAMOverride
-	}
-	arm := n.Facts.HostArch == "arm64" && !set.IgnoreARMVMLimit
-	switch {
-	case set.CapacityMode == schedule.ByResource && arm:
-		total.VMs = armVMLimit
-	case set.CapacityMode == schedule.ByResource:
-		total.VMs = 0 // no limit
-	case arm:
-		total.VMs = min(total.VMs, armVMLimit)
-	}
+	total.VMs, _ = capacity.VMs(n.Facts, n.Settings) // 0 without a limit
+	total.VCPU, total.RAM = capacity.Resources(n.Facts, n.Settings, false)
 	// What the node says runs, managed or not, and what was given to it since.
 	state := v.Reports[n.ID]
 	counted := make(map[api.InstanceID]bool)

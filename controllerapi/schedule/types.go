@@ -1,11 +1,15 @@
 package schedule
 
-import "time"
+import (
+	"time"
+
+	"github.com/ankacluster/ankacluster/controllerapi/cloud/capacity"
+)
 
 // Capacity modes of a node.
 const (
-	ByNumber   = "number"
-	ByResource = "resource"
+	ByNumber   = capacity.ByNumber
+	ByResource = capacity.ByResource
 )
 
 // Image is a template tag.
