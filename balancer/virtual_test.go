@@ -35,9 +35,13 @@ type virtualFake struct {
 	serve http.HandlerFunc
 	hits  int // without probes
 	seen  int // probes
+
+	serving sync.WaitGroup
 }
 
 func (f *virtualFake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.serving.Add(1)
+	defer f.serving.Done()
 	f.mu.Lock()
 	h := f.serve
 	if r.URL.Path == "/readyz" {
@@ -151,7 +155,11 @@ func (w *world) serve(host string) *virtualFake {
 	done := make(chan struct{})
 	go func() { defer close(done); srv.Serve(ln) }()
 	w.fakes[host] = f
-	w.stops = append(w.stops, func() { srv.Close(); <-done })
+	w.stops = append(w.stops, func() {
+		srv.Close()
+		<-done
+		f.serving.Wait() // virtual time ends with the test: a handler must not sleep then
+	})
 	return f
 }
 
