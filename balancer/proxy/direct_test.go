@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/balancer"
+	"github.com/ankacluster/ankacluster/internal/oci"
 )
 
 // direct downloads are those whose bytes nobody looks at.
@@ -101,7 +102,7 @@ func TestDirectDownloadOfAClientThatLeavesBlamesNobody(t *testing.T) {
 	var n atomic.Int64
 	url := blobServer(t, data, 0, &n).URL
 	pool := startPool(t, directConfig(), []string{url})
-	addr := serve(t, Config{Control: startPool(t, patient(balancer.DefaultConfig()), []string{url}), Blob: pool})
+	addr := serve(t, Config{Control: startPool(t, patient(balancer.DefaultConfig()), []string{url}), Blob: pool, Step: oci.Step})
 	for range 8 {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(addr, "http://"))
 		if err != nil {

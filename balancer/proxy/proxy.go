@@ -24,6 +24,9 @@ type Config struct {
 	Control *balancer.Balancer
 	// Blob carries large transfers of a registry; nil sends all over Control.
 	Blob *balancer.Balancer
+	// Step tells what a request to a registry is part of; it is needed with Blob.
+	// Requests of one push, which write to one repository, go to one registry.
+	Step func(r *http.Request) (repo string, write, blob bool)
 	// Fail writes an answer of the proxy's own; nil writes plain text.
 	Fail func(w http.ResponseWriter, r *http.Request, status int, reason string)
 	// FirstContact bounds how long a request waits for an endpoint while none
@@ -125,11 +128,13 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	pool := p.cfg.Control
 	if p.cfg.Blob != nil {
-		step := registryStep(r)
-		if step.large {
+		repo, write, blob := p.cfg.Step(r)
+		if blob {
 			pool = p.cfg.Blob
 		}
-		r = p.pushes.route(r, step, pool)
+		if write && repo != "" {
+			r = p.pushes.route(r, repo, pool)
+		}
 	}
 	if !pool.EverAnswered() {
 		r = r.WithContext(balancer.WithPatience(r.Context(), p.cfg.FirstContact))

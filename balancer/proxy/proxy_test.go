@@ -23,6 +23,7 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/ankacluster/ankacluster/balancer"
+	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/test/faultnet"
 )
 
@@ -61,7 +62,7 @@ func startProxy(t *testing.T, registry bool, urls ...string) string {
 
 func startRegistryProxy(t *testing.T, blob balancer.Config, urls ...string) string {
 	t.Helper()
-	return serve(t, Config{Control: startPool(t, patient(balancer.DefaultConfig()), urls), Blob: startPool(t, blob, urls)})
+	return serve(t, Config{Control: startPool(t, patient(balancer.DefaultConfig()), urls), Blob: startPool(t, blob, urls), Step: oci.Step})
 }
 
 func serve(t *testing.T, cfg Config) string {
@@ -600,7 +601,7 @@ func TestPushStaysWhereItBegan(t *testing.T) {
 		home = 1
 	}
 	blob := startPool(t, patient(balancer.BlobConfig()), urls)
-	addr := serve(t, Config{Control: startPool(t, patient(balancer.DefaultConfig()), urls), Blob: blob})
+	addr := serve(t, Config{Control: startPool(t, patient(balancer.DefaultConfig()), urls), Blob: blob, Step: oci.Step})
 	step := func(method, path string) {
 		req, _ := http.NewRequest(method, addr+path, strings.NewReader("x"))
 		resp, err := http.DefaultClient.Do(req)

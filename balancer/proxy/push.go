@@ -4,56 +4,11 @@ import (
 	"context"
 	"hash/fnv"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/ankacluster/ankacluster/balancer"
 )
-
-// step is what a request to a registry is part of.
-type step struct {
-	repo  string // "" for none
-	write bool   // part of a push, or of deciding what to push
-	large bool   // may carry a blob
-}
-
-// registryStep reads a distribution API request:
-// /v2/<name>/blobs/<digest>, /v2/<name>/blobs/uploads/[<id>], /v2/<name>/manifests/<ref>.
-// Names hold slashes, and may have components such as "blobs", so the path is read
-// from its end.
-func registryStep(r *http.Request) step {
-	rest, ok := strings.CutPrefix(r.URL.Path, "/v2/")
-	if !ok {
-		return step{}
-	}
-	head, last := cutLast(strings.TrimSuffix(rest, "/"))
-	for _, p := range []struct {
-		path, end     string // the name ends where path begins with end
-		upload, large bool
-	}{
-		{rest, "/blobs/uploads/", true, true}, {rest, "/blobs/uploads", true, true}, {head, "/blobs/uploads", true, true},
-		{head, "/blobs", false, true}, {head, "/manifests", false, false},
-	} {
-		repo, ok := strings.CutSuffix(p.path, p.end)
-		if !ok || repo == "" || last == "" {
-			continue
-		}
-		reading := r.Method == http.MethodGet
-		if !p.large {
-			return step{repo: repo, write: !reading && r.Method != http.MethodHead}
-		}
-		// A HEAD of a blob asks whether it has to be pushed.
-		return step{repo: repo, write: p.upload || !reading, large: true}
-	}
-	return step{}
-}
-
-// cutLast cuts off the last component of a path.
-func cutLast(path string) (head, last string) {
-	i := strings.LastIndexByte(path, '/')
-	return path[:max(i, 0)], path[i+1:]
-}
 
 // pushes remembers which registry each repository's push goes to.
 type pushes struct {
@@ -72,29 +27,26 @@ const pushMemory = 15 * time.Minute
 // route asks for the registry that the repository's push is on. A push that has
 // none yet goes to one that every proxy works out alike from the name, so that
 // the question what is there and the upload meet the same registry.
-func (p *pushes) route(r *http.Request, s step, pool *balancer.Balancer) *http.Request {
-	if !s.write || s.repo == "" {
-		return r
-	}
+func (p *pushes) route(r *http.Request, repo string, pool *balancer.Balancer) *http.Request {
 	now := time.Now()
 	p.mu.Lock()
-	h, known := p.homes[s.repo]
+	h, known := p.homes[repo]
 	if known && now.Sub(h.used) > pushMemory {
-		delete(p.homes, s.repo)
+		delete(p.homes, repo)
 		known = false
 	}
 	if known {
 		h.used = now
-		p.homes[s.repo] = h
+		p.homes[repo] = h
 	}
 	p.mu.Unlock()
 	if !known {
-		h.endpoint = rendezvous(s.repo, pool.Endpoints())
+		h.endpoint = rendezvous(repo, pool.Endpoints())
 	}
 	if h.endpoint == "" {
 		return r
 	}
-	ctx := context.WithValue(balancer.WithPrefer(r.Context(), h.endpoint), repoKey{}, s.repo)
+	ctx := context.WithValue(balancer.WithPrefer(r.Context(), h.endpoint), repoKey{}, repo)
 	return r.WithContext(ctx)
 }
 

@@ -42,7 +42,7 @@ func newDoor(p *pools) (*door, error) {
 	}
 	d := &door{
 		pools: p, listener: l, moved: make(map[string]*atomic.Int64),
-		handler: authorized(p.toRegistries, proxy.New(proxy.Config{Control: p.registries, Blob: p.blobs}, p.log)),
+		handler: authorized(p.toRegistries, proxy.New(proxy.Config{Control: p.registries, Blob: p.blobs, Step: oci.Step}, p.log)),
 	}
 	at := l.Addr().String()
 	p.door.Store(&at)
@@ -224,7 +224,7 @@ func (d *door) Push(registries []string) (url string, done func(), err error) {
 		return "", nil, fmt.Errorf("loopback listener for the push: %w", err)
 	}
 	sign := signed(pushBase, small.Client().Transport, d.pools.cfg.Credentials)
-	h := authorized(sign, proxy.New(proxy.Config{Control: small, Blob: blobs}, d.pools.log))
+	h := authorized(sign, proxy.New(proxy.Config{Control: small, Blob: blobs, Step: oci.Step}, d.pools.log))
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = small.Run(ctx) })
@@ -234,13 +234,13 @@ func (d *door) Push(registries []string) (url string, done func(), err error) {
 }
 
 func (d *door) counting(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return oci.Reading(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer d.pools.meter.request()
-		if asked := oci.Parse(r.URL.Path); asked.Repo != "" {
+		if asked := oci.Of(r); asked.Repo != "" {
 			c := d.counter(asked.Repo)
 			w = &countingWriter{w, c}
 			r.Body = &countingBody{r.Body, c}
 		}
 		next.ServeHTTP(w, r)
-	})
+	}))
 }

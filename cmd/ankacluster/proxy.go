@@ -23,6 +23,7 @@ import (
 	"github.com/ankacluster/ankacluster/balancer/proxy"
 	"github.com/ankacluster/ankacluster/internal/access"
 	"github.com/ankacluster/ankacluster/internal/logging"
+	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/internal/ownaddr"
 	"github.com/ankacluster/ankacluster/internal/wire"
 )
@@ -139,7 +140,7 @@ func (p *proxyProcess) registries(urls []string, listen string) error {
 	if err != nil {
 		return err
 	}
-	return p.serve("--registry-listen", listen, proxy.Config{Control: ctl, Blob: blob, Fail: failRegistry})
+	return p.serve("--registry-listen", listen, proxy.Config{Control: ctl, Blob: blob, Step: oci.Step, Fail: failRegistry})
 }
 
 func (p *proxyProcess) pool(name string, cfg balancer.Config, flag string, urls []string, listenFlag, listen string) (*balancer.Balancer, error) {

@@ -3,10 +3,16 @@ package oci
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"pgregory.net/rapid"
 )
 
 func TestPathsAreReadFromTheirEnd(t *testing.T) {
@@ -34,10 +40,77 @@ func TestPathsAreReadFromTheirEnd(t *testing.T) {
 		"/v2/a/manifests/":                   {},
 		"/v2/manifests/v1":                   {},
 		"/api/v1/vm":                         {},
+		"/v2x/a/manifests/v1":                {},
 	} {
 		if got := Parse(path); got != want {
 			t.Errorf("%s: got %+v, want %+v", path, got, want)
 		}
+	}
+}
+
+// What Path writes, Parse reads, for all names that the grammar allows.
+func TestPathsAreReadAsTheyAreWritten(t *testing.T) {
+	t.Parallel()
+	word := rapid.SampledFrom([]string{"a", "blobs", "uploads", "manifests", "tags", "list", "referrers", "v2", "0_x"})
+	rapid.Check(t, func(t *rapid.T) {
+		q := Request{Kind: Kind(rapid.IntRange(int(Base), int(Referrers)).Draw(t, "kind"))}
+		if q.Kind > Catalog {
+			q.Repo = strings.Join(rapid.SliceOfN(word, 1, 5).Draw(t, "repo"), "/")
+		}
+		switch q.Kind {
+		case Manifest:
+			q.Ref = rapid.OneOf(word, rapid.StringMatching(`[a-zA-Z0-9_][a-zA-Z0-9._+:-]{0,20}`)).Draw(t, "tag")
+		case Blob, Referrers:
+			q.Ref = digest.FromString(rapid.String().Draw(t, "content")).String()
+		case Upload:
+			q.Ref = rapid.StringMatching(`[0-9a-f]{8}-[0-9a-f]{4}(~[0-9a-f]+)?`).Draw(t, "id")
+		}
+		u, err := url.Parse("http://registry" + q.Path())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := Parse(u.Path); got != q {
+			t.Fatalf("%s: got %+v, want %+v", u.Path, got, q)
+		}
+	})
+}
+
+func FuzzPath(f *testing.F) {
+	for _, path := range []string{"/v2/", "/v2/a/blobs/uploads/7", "/v2/blobs/manifests/v1", "/v2/a//manifests/%2f", "/v2/a/tags/list"} {
+		f.Add(path)
+	}
+	f.Fuzz(func(t *testing.T, path string) {
+		q := Parse(path)
+		if q.Kind == Unknown {
+			if q != (Request{}) || q.Path() != "" {
+				t.Errorf("%q: an unknown request is %+v", path, q)
+			}
+			return
+		}
+		if q.Kind > Catalog && q.Repo == "" || CheckDigest(digest.Digest(q.Ref)) != nil && q.Kind == Blob || strings.ContainsAny(q.Repo, "%?#") {
+			return // such a request is refused, and its path is never written
+		}
+		u, err := url.Parse("http://registry" + q.Path())
+		if err != nil {
+			return
+		}
+		if got := Parse(u.Path); got != q {
+			t.Errorf("%q: read as %+v, written as %q, read as %+v", path, q, u.Path, got)
+		}
+	})
+}
+
+func TestAPathIsReadOnce(t *testing.T) {
+	t.Parallel()
+	var got []Request
+	h := Reading(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		got = append(got, Of(r))
+		r.URL.Path = "/v2/b/tags/list" // as a handler in between may do
+		got = append(got, Of(r))
+	}))
+	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/v2/a/manifests/v1", nil))
+	if want := []Request{{Manifest, "a", "v1"}, {Tags, "b", ""}}; !slices.Equal(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 

@@ -1,9 +1,14 @@
-// Package oci is the distribution API as data: what a path asks for, and what a
-// manifest refers to. Server, replication, the balancing proxy and the clients
-// read both here, so that they cannot differ.
+// Package oci is the distribution API as data: paths, names, ranges, errors, and
+// what a manifest refers to. Server, replication, the balancing proxy of a node and
+// the clients read and write them here, so that they cannot differ.
 package oci
 
-import "strings"
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+)
 
 // Kind is what a path below /v2/ is about.
 type Kind int
@@ -32,7 +37,7 @@ type Request struct {
 // its end.
 func Parse(path string) Request {
 	rest, ok := strings.CutPrefix(path, "/v2")
-	if !ok {
+	if !ok || rest != "" && rest[0] != '/' {
 		return Request{}
 	}
 	rest = strings.TrimPrefix(rest, "/")
@@ -64,4 +69,75 @@ func Parse(path string) Request {
 		}
 	}
 	return Request{}
+}
+
+// Path returns the path that asks for q, with what a reference of another registry
+// may hold escaped. It is "" for an unknown request.
+func (q Request) Path() string {
+	below := "/v2/" + q.Repo
+	ref := url.PathEscape(q.Ref)
+	switch q.Kind {
+	case Base:
+		return "/v2/"
+	case Catalog:
+		return "/v2/_catalog"
+	case Tags:
+		return below + "/tags/list"
+	case Manifest:
+		return below + "/manifests/" + ref
+	case Blob:
+		return below + "/blobs/" + ref
+	case Uploads:
+		return below + "/blobs/uploads/"
+	case Upload:
+		return below + "/blobs/uploads/" + ref
+	case Referrers:
+		return below + "/referrers/" + ref
+	}
+	return ""
+}
+
+// read is what Reading has read.
+type read struct {
+	path    string
+	request Request
+}
+
+type readKey struct{}
+
+// Reading returns a handler that reads the path of each request once, for Of in all
+// handlers behind it.
+func Reading(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked := Parse(r.URL.Path); asked.Kind != Unknown {
+			r = r.WithContext(context.WithValue(r.Context(), readKey{}, &read{r.URL.Path, asked}))
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Of returns what a request asks for: as it was read, unless a handler in between
+// has given the request another path.
+func Of(r *http.Request) Request {
+	if was, ok := r.Context().Value(readKey{}).(*read); ok && was.path == r.URL.Path {
+		return was.request
+	}
+	return Parse(r.URL.Path)
+}
+
+// Step returns the repository whose push a request may be part of, "" for none;
+// whether it is part of one, or of deciding what to push; and whether it may carry
+// a blob. It is what a balancing proxy has to know.
+func Step(r *http.Request) (repo string, write, blob bool) {
+	asked := Of(r)
+	reading := r.Method == http.MethodGet
+	switch asked.Kind {
+	case Manifest:
+		return asked.Repo, !reading && r.Method != http.MethodHead, false
+	case Blob:
+		return asked.Repo, !reading, true // a HEAD asks whether it has to be pushed
+	case Uploads, Upload:
+		return asked.Repo, true, true
+	}
+	return "", false, false
 }

@@ -21,7 +21,7 @@ import (
 // host's directory.
 func (c *Cluster) Around(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked := oci.Parse(r.URL.Path)
+		asked := oci.Of(r)
 		fromPeer := r.Header.Get(registryapi.HeaderPeer) != ""
 		reading := r.Method == http.MethodGet || r.Method == http.MethodHead
 		switch {

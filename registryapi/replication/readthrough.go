@@ -14,7 +14,7 @@ import (
 // it streams to the client, and its next reader finds it here.
 func (r *Replicator) ReadThrough(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		asked := oci.Parse(req.URL.Path)
+		asked := oci.Of(req)
 		served := false
 		switch {
 		case req.Method != http.MethodGet && req.Method != http.MethodHead, storage.CheckRepository(asked.Repo) != nil:

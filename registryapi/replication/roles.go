@@ -41,7 +41,7 @@ func ReadOnly(sources []string) func(http.Handler) http.Handler {
 // needs them.
 func WriteOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodGet && oci.Parse(r.URL.Path).Kind == oci.Blob && r.Header.Get(registryapi.HeaderNoPull) == "" {
+		if r.Method == http.MethodGet && oci.Of(r).Kind == oci.Blob && r.Header.Get(registryapi.HeaderNoPull) == "" {
 			denied(w, "this registry only takes pushes: pull from one of its replicas")
 			return
 		}

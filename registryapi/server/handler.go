@@ -7,6 +7,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/access"
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
+	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
@@ -29,7 +30,7 @@ func (s *Server) router(routes []wire.Route, ociRoutes []ociRoute) http.Handler 
 		}
 		rest.ServeHTTP(w, r)
 	})
-	return wire.WithRequestID(wire.Recover(s.log, wire.Ranges(s.observe(all))))
+	return wire.WithRequestID(wire.Recover(s.log, wire.Ranges(oci.Reading(s.observe(all)))))
 }
 
 // surround puts what was given to Use around a handler.

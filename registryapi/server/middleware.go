@@ -49,7 +49,7 @@ func callOf(r *http.Request) string {
 		}
 		return "other"
 	}
-	name := map[oci.Kind]string{oci.Blob: "blob", oci.Uploads: "upload", oci.Upload: "upload", oci.Manifest: "manifest"}[oci.Parse(r.URL.Path).Kind]
+	name := map[oci.Kind]string{oci.Blob: "blob", oci.Uploads: "upload", oci.Upload: "upload", oci.Manifest: "manifest"}[oci.Of(r).Kind]
 	if name == "" {
 		return "discovery"
 	}

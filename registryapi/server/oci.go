@@ -69,7 +69,7 @@ func (s *Server) serveOCI(routes []ociRoute) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Docker-Distribution-API-Version", "registry/2.0")
 		need := access.Authenticated
-		if route, ok := table[ociCall{oci.Parse(r.URL.Path).Kind, r.Method}]; ok {
+		if route, ok := table[ociCall{oci.Of(r).Kind, r.Method}]; ok {
 			need = route.need
 		}
 		admitted, err := s.api.Guard.Admit(r, need)
@@ -82,7 +82,7 @@ func (s *Server) serveOCI(routes []ociRoute) http.Handler {
 }
 
 func dispatchOCI(table map[ociCall]ociRoute, w http.ResponseWriter, r *http.Request) error {
-	req := oci.Parse(r.URL.Path)
+	req := oci.Of(r)
 	switch req.Kind {
 	case oci.Unknown:
 		return &ociError{http.StatusNotFound, "NAME_UNKNOWN", "no such path in the distribution API"}

@@ -1,4 +1,4 @@
-package proxy
+package oci
 
 import (
 	"net/http"
@@ -9,6 +9,10 @@ import (
 // A repository's name may have the words of the API as components.
 func TestStepOfRepositoriesNamedLikeTheAPI(t *testing.T) {
 	t.Parallel()
+	type step struct {
+		repo        string
+		write, blob bool
+	}
 	for _, tt := range []struct {
 		method, path string
 		want         step
@@ -28,7 +32,8 @@ func TestStepOfRepositoriesNamedLikeTheAPI(t *testing.T) {
 		{"GET", "/v2/blobs", step{}},
 		{"GET", "/api/v1/vm", step{}},
 	} {
-		if got := registryStep(httptest.NewRequest(tt.method, tt.path, http.NoBody)); got != tt.want {
+		var got step
+		if got.repo, got.write, got.blob = Step(httptest.NewRequest(tt.method, tt.path, http.NoBody)); got != tt.want {
 			t.Errorf("%s %s: got %+v, want %+v", tt.method, tt.path, got, tt.want)
 		}
 	}
