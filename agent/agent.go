@@ -92,15 +92,15 @@ type Agent struct {
 	images  *imageLedger
 	slots   chan struct{} // one token a start that is being prepared; capacity NumWorkers
 
-	workers sync.WaitGroup
-
-	// Signals that something changed; capacity 1, so that a signal is kept while
-	// its reader is busy and more of them are one.
-	syncNow, inventoryNow, planNow, capacityNow, addressNow chan struct{}
-	swapped                                                 chan struct{} // an upgrade is in place; capacity 1
-	// identified is closed once version and address of the node are known, or
-	// could not be found out.
-	identified chan struct{}
+	wakeups   wakeups
+	errors    *errorLog
+	address   *address
+	fitness   *fitness
+	inventory *inventory
+	statement *statement
+	workers   *workers
+	awake     *awake
+	swapped   wakeup // an upgrade is in place
 
 	mu            sync.Mutex
 	draining      bool                                       // guarded by mu; no more starts, an upgrade is due
@@ -110,17 +110,10 @@ type Agent struct {
 	assigned      *controllerapi.Assignments                 // guarded by mu
 	askedAt       time.Time                                  // guarded by mu; when the sync that brought assigned was sent
 	orphans       map[controllerapi.TaskID]time.Time         // guarded by mu
-	busy          map[controllerapi.TaskID]*worker           // guarded by mu
-	removing      map[string]bool                            // guarded by mu; VMs that RemoveVM is at
 	recentlyEnded map[controllerapi.InstanceID]endedInstance // guarded by mu
-	inventory     inventory                                  // guarded by mu
-	version       hypervisor.Version                         // guarded by mu
-	unfit         unfit                                      // guarded by mu
-	address       string                                     // guarded by mu
 	lastSync      time.Time                                  // guarded by mu
 	syncError     string                                     // guarded by mu
 	refused       string                                     // guarded by mu; why the cloud does not want the node
-	lastErrors    []EventStatus                              // guarded by mu; newest last, bounded
 	pulls         map[hypervisor.Image]*pull                 // guarded by mu
 }
 
@@ -148,20 +141,29 @@ func New(cfg Config, dir Dir, id controllerapi.NodeID, deps Deps) (*Agent, error
 	for _, path := range damaged {
 		deps.Log.Error("a journal file is damaged and was set aside", zap.String("file", path))
 	}
-	signal := func() chan struct{} { return make(chan struct{}, 1) }
 	a := &Agent{
 		cfg: cfg, dir: dir, id: id, session: uuid.NewString(), deps: deps,
 		log: deps.Log.With(zap.String("node_id", string(id))), metrics: newMetrics(deps.Metrics),
 		journal: j, images: openImageLedger(dir), slots: make(chan struct{}, cfg.NumWorkers),
-		syncNow: signal(), inventoryNow: signal(), planNow: signal(), capacityNow: signal(), addressNow: signal(), swapped: signal(),
-		identified:    make(chan struct{}),
 		cluster:       dir.Cluster(),
 		orphans:       make(map[controllerapi.TaskID]time.Time),
-		busy:          make(map[controllerapi.TaskID]*worker),
-		removing:      make(map[string]bool),
 		recentlyEnded: make(map[controllerapi.InstanceID]endedInstance),
 		pulls:         make(map[hypervisor.Image]*pull),
 	}
+	a.wakeups, a.swapped = newWakeups(), newWakeup()
+	a.errors = &errorLog{log: a.log}
+	a.address = &address{fixed: cfg.Host, host: deps.Host, wakeups: a.wakeups}
+	a.fitness = &fitness{log: a.log, wakeups: a.wakeups}
+	a.workers = newWorkers(a.wakeups)
+	a.inventory = &inventory{
+		runtime: deps.Runtime, host: deps.Host, prefix: cfg.VMPrefix, working: a.workers.any, address: a.address, fitness: a.fitness,
+		errors: a.errors, log: a.log, wakeups: a.wakeups, identified: make(chan struct{}),
+	}
+	a.statement = &statement{
+		node: id, prefix: cfg.VMPrefix, host: deps.Host, address: a.address, inventory: a.inventory, fitness: a.fitness,
+		images: a.images, journal: j, metrics: a.metrics, pools: deps.Pools,
+	}
+	a.awake = &awake{command: deps.Caffeinate, log: a.log, needed: func() bool { return a.workers.any() || a.inventory.running() }}
 	return a, nil
 }
 
@@ -180,17 +182,16 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.keepSession(ctx) })
-	g.Go(func() error { return a.watchNode(ctx) })
-	g.Go(func() error { return a.watchAddress(ctx) })
-	g.Go(func() error { return a.keepAwake(ctx) })
+	g.Go(func() error { return a.inventory.run(ctx) })
+	g.Go(func() error { return a.address.run(ctx) })
+	g.Go(func() error { return a.awake.run(ctx) })
 	g.Go(func() error { return a.reconcile(ctx) })
 	g.Go(func() error { return a.pollStarts(ctx) })
 	g.Go(func() error { return a.pollControl(ctx) })
 	g.Go(func() error { return a.monitorVMs(ctx) })
 	g.Go(func() error { return a.awaitRestart(ctx) })
 	err := g.Wait()
-	a.cancelWorkers(errStopped)
-	a.workers.Wait()
+	a.workers.stop(errStopped)
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}
@@ -211,14 +212,6 @@ func (a *Agent) resume() error {
 		a.log.Info("found tasks of an earlier run", zap.Int("tasks", len(records)))
 	}
 	return nil
-}
-
-// wake signals without waiting.
-func wake(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }
 
 // isPermanent reports whether the cloud has ended this session, or will not have

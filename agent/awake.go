@@ -4,21 +4,23 @@ import (
 	"context"
 	"os"
 	"os/exec"
-	"slices"
 	"strconv"
 	"time"
 
 	"go.uber.org/zap"
-
-	"github.com/ankacluster/ankacluster/agent/hypervisor"
 )
 
-// keepAwake keeps the host from sleeping while VMs run or tasks are worked on: a
+// awake keeps the host from sleeping while VMs run or tasks are worked on: a
 // daemon alone does not, and a Mac that is asleep takes its VMs with it. The
 // command holds sleep off for as long as it runs, and ends with this process.
-func (a *Agent) keepAwake(ctx context.Context) error {
-	path := a.deps.Caffeinate
-	if path == "" {
+type awake struct {
+	command string      // "" on hosts without it
+	needed  func() bool // VMs run, or tasks are worked on
+	log     *zap.Logger
+}
+
+func (a *awake) run(ctx context.Context) error {
+	if a.command == "" {
 		return nil
 	}
 	var held *exec.Cmd
@@ -41,9 +43,9 @@ func (a *Agent) keepAwake(ctx context.Context) error {
 			default:
 			}
 		}
-		switch needed := a.needsAwake(); {
+		switch needed := a.needed(); {
 		case needed && held == nil:
-			cmd := exec.Command(path, "-ims", "-w", strconv.Itoa(os.Getpid()))
+			cmd := exec.Command(a.command, "-ims", "-w", strconv.Itoa(os.Getpid()))
 			if err := cmd.Start(); err != nil {
 				if !complained {
 					a.log.Warn("the host may fall asleep under its VMs", zap.Error(err))
@@ -66,9 +68,3 @@ func (a *Agent) keepAwake(ctx context.Context) error {
 
 // awakeEvery is far below the shortest time after which a Mac falls asleep.
 const awakeEvery = 10 * time.Second
-
-func (a *Agent) needsAwake() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return len(a.busy) > 0 || slices.ContainsFunc(a.inventory.vms, func(vm hypervisor.VM) bool { return vm.Status == hypervisor.Running })
-}

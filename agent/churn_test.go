@@ -95,9 +95,7 @@ func TestChurnLeavesNothingBehind(t *testing.T) {
 			// In the bubble of testing/synctest that takes no time.
 			time.Sleep(2 * recentlyEndedFor)
 			s.until("nothing is left to do", func() bool {
-				s.agent.mu.Lock()
-				defer s.agent.mu.Unlock()
-				return s.agent.journal.empty() && len(s.agent.busy) == 0
+				return s.agent.journal.empty() && !s.agent.workers.any()
 			})
 			s.forget()
 			time.Sleep(time.Minute)

@@ -56,7 +56,7 @@ func (a *Agent) workRestart(ctx context.Context, r Record) {
 	case err != nil:
 		a.finishTask(ctx, r, Reporting, failed(err))
 	default:
-		info := vmInfo(vm, a.id, a.hostAddress())
+		info := vmInfo(vm, a.id, a.address.get())
 		info.VNCPassword = r.Task.Restart.VNCPassword
 		a.finishTask(ctx, r, Reporting, done(&info, nil))
 	}
@@ -136,7 +136,7 @@ func (a *Agent) workRemoveTemplate(ctx context.Context, r Record) {
 	default:
 		a.finishTask(ctx, r, Reporting, done(nil, nil))
 	}
-	wake(a.inventoryNow)
+	a.wakeups.inventory.wake()
 }
 
 func (a *Agent) removeTemplate(ctx context.Context, id controllerapi.TemplateID) error {

@@ -46,7 +46,7 @@ func (a *Agent) makeRoom(ctx context.Context, need uint64) error {
 		free = a.awaitFree(ctx, want, freeWait)
 		if cleaner, ok := a.deps.Runtime.(hypervisor.Cleaner); ok && free < want && ctx.Err() == nil {
 			if err := cleaner.FreeCache(ctx); err != nil {
-				a.fail(ctx, "free the hypervisor's cache", err)
+				a.errors.fail(ctx, "free the hypervisor's cache", err)
 			}
 			free = a.awaitFree(ctx, want, freeWait)
 		}
@@ -124,16 +124,16 @@ func (a *Agent) removeImages(ctx context.Context, images []cachedImage, why stri
 			continue // a start took it meanwhile
 		}
 		if err := a.deps.Runtime.RemoveImage(ctx, c.image()); err != nil {
-			a.fail(ctx, "remove an image", err)
+			a.errors.fail(ctx, "remove an image", err)
 			continue
 		}
 		a.log.Info("image removed", zap.String("template", c.Name), zap.String("tag", c.Tag), zap.Uint64("bytes", c.Size),
 			zap.Time("last_used", c.Used), zap.String("reason", why))
 		if err := a.images.drop(c.key()); err != nil {
-			a.fail(ctx, "image ledger", err)
+			a.errors.fail(ctx, "image ledger", err)
 		}
 		removed++
 	}
-	wake(a.inventoryNow)
+	a.wakeups.inventory.wake()
 	return removed
 }

@@ -171,7 +171,7 @@ func (a *Agent) ensureImage(ctx context.Context, ref controllerapi.TemplateRef, 
 		if c, ok := a.images.get(key); ok {
 			c.Used = time.Now().UTC()
 			if err := a.images.put(c); err != nil {
-				a.fail(ctx, "image ledger", err)
+				a.errors.fail(ctx, "image ledger", err)
 			}
 		}
 		return img, release, nil
@@ -208,7 +208,7 @@ func (a *Agent) awaitPull(ctx context.Context, img hypervisor.Image, ref control
 		pullCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		p = &pull{cancel: cancel, done: make(chan struct{}), began: a.deps.Registry.Moved(ref.Repository)}
 		a.pulls[img] = p
-		a.workers.Go(func() {
+		a.workers.group.Go(func() {
 			if err := a.pullImage(pullCtx, img, ref); err != nil {
 				p.err = &pullError{err, ref.Size}
 			}
@@ -287,7 +287,7 @@ func (a *Agent) pullImage(ctx context.Context, img hypervisor.Image, ref control
 		a.log.Info("pulled", zap.String("template", ref.Name), zap.String("tag", ref.Tag), zap.Duration("duration", time.Since(began)))
 		c.Complete, c.Used = true, time.Now().UTC()
 		err = a.images.put(c)
-		wake(a.syncNow)
+		a.wakeups.heartbeat.wake()
 		return err
 	}
 	// The context may be over; the remains must go all the same.
@@ -295,11 +295,11 @@ func (a *Agent) pullImage(ctx context.Context, img hypervisor.Image, ref control
 	defer cancel()
 	if rmErr := a.deps.Runtime.RemoveImage(cleanCtx, img); rmErr != nil {
 		// The ledger keeps it as incomplete, and the next pull tries again.
-		a.fail(cleanCtx, "remove a half pulled image", rmErr)
+		a.errors.fail(cleanCtx, "remove a half pulled image", rmErr)
 		return err
 	}
 	if dropErr := a.images.drop(key); dropErr != nil {
-		a.fail(cleanCtx, "image ledger", dropErr)
+		a.errors.fail(cleanCtx, "image ledger", dropErr)
 	}
 	return err
 }
@@ -336,29 +336,4 @@ func repositoryPrefix(ref controllerapi.TemplateRef) string {
 		return dir
 	}
 	return ""
-}
-
-// imageReports lists the images that starts may count on.
-func (a *Agent) imageReports() []controllerapi.NodeImage {
-	a.mu.Lock()
-	vms := a.inventory.vms
-	a.mu.Unlock()
-	ledger := a.images.list()
-	reports := []controllerapi.NodeImage{}
-	for _, vm := range vms {
-		if vm.Tag == "" || managed(vm.Name, a.cfg.VMPrefix) {
-			continue
-		}
-		i := slices.IndexFunc(ledger, func(c cachedImage) bool { return c.Tag == vm.Tag && c.image().Has(vm) })
-		switch {
-		case i < 0 && vm.UUID != "": // came by another way
-			reports = append(reports, controllerapi.NodeImage{UUID: controllerapi.TemplateID(vm.UUID), Name: vm.Name, Tag: vm.Tag})
-		case i >= 0 && ledger[i].Complete:
-			reports = append(reports, controllerapi.NodeImage{UUID: ledger[i].ID, Name: ledger[i].Name, Tag: vm.Tag})
-		}
-	}
-	slices.SortFunc(reports, func(a, b controllerapi.NodeImage) int {
-		return cmp.Or(strings.Compare(string(a.UUID), string(b.UUID)), strings.Compare(a.Tag, b.Tag))
-	})
-	return reports
 }

@@ -5,14 +5,13 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
-	"github.com/ankacluster/ankacluster/controllerapi"
 )
 
 const (
@@ -32,8 +31,29 @@ const (
 	versionRetry = 30 * time.Second
 )
 
-// inventory is the node's VMs as last seen. It is replaced whole, never changed.
+// inventory is what the hypervisor says of itself and of its VMs. It is safe for
+// concurrent use.
 type inventory struct {
+	runtime hypervisor.Runtime
+	host    Host
+	prefix  string      // of the cloud's VMs
+	working func() bool // tasks are worked on
+	address *address
+	fitness *fitness
+	errors  *errorLog
+	log     *zap.Logger
+	wakeups wakeups
+	// identified is closed once version and address of the node are known, or
+	// could not be found out.
+	identified chan struct{}
+
+	mu      sync.Mutex
+	last    vmList             // guarded by mu
+	version hypervisor.Version // guarded by mu
+}
+
+// vmList is the node's VMs as last seen. It is replaced whole, never changed.
+type vmList struct {
 	known bool
 	at    time.Time // when the look began
 	vms   []hypervisor.VM
@@ -42,26 +62,26 @@ type inventory struct {
 	shown map[string]time.Time
 }
 
-// watchNode looks at the hypervisor from time to time and when asked to. It is
+// run looks at the hypervisor from time to time and when asked to. It is
 // the only goroutine that waits for it besides workers, so that a hypervisor
 // that hangs makes the view old and nothing else.
-func (a *Agent) watchNode(ctx context.Context) error {
+func (i *inventory) run(ctx context.Context) error {
 	var versionAt, placeAt time.Time
 	for first := true; ; first = false {
 		if time.Now().After(versionAt) {
-			versionAt = time.Now().Add(a.askVersion(ctx))
+			versionAt = time.Now().Add(i.askVersion(ctx))
 		}
 		if time.Now().After(placeAt) {
 			placeAt = time.Now().Add(placeFresh)
-			a.askPlace(ctx)
+			i.askPlace(ctx)
 		}
 		if first {
-			a.updateAddress()
-			close(a.identified)
+			i.address.update()
+			close(i.identified)
 		}
-		a.refreshInventory(ctx)
+		i.refresh(ctx)
 		wait := inventoryIdle
-		if a.active() {
+		if i.active() {
 			wait = inventoryBusy
 		}
 		t := time.NewTimer(wait)
@@ -69,7 +89,7 @@ func (a *Agent) watchNode(ctx context.Context) error {
 		case <-ctx.Done():
 			t.Stop()
 			return ctx.Err()
-		case <-a.inventoryNow:
+		case <-i.wakeups.inventory:
 			t.Stop()
 		case <-t.C:
 		}
@@ -77,38 +97,41 @@ func (a *Agent) watchNode(ctx context.Context) error {
 }
 
 // active reports whether the node's VMs are likely to change.
-func (a *Agent) active() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if len(a.busy) > 0 || !a.inventory.known {
+func (i *inventory) active() bool {
+	if i.working() {
 		return true
 	}
-	return slices.ContainsFunc(a.inventory.vms, func(vm hypervisor.VM) bool {
-		return vm.Status == hypervisor.Running && managed(vm.Name, a.cfg.VMPrefix)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !i.last.known {
+		return true
+	}
+	return slices.ContainsFunc(i.last.vms, func(vm hypervisor.VM) bool {
+		return vm.Status == hypervisor.Running && managed(vm.Name, i.prefix)
 	})
 }
 
-// refreshInventory asks for the VMs and, where due, for the details of running ones.
-func (a *Agent) refreshInventory(ctx context.Context) {
+// refresh asks for the VMs and, where due, for the details of running ones.
+func (i *inventory) refresh(ctx context.Context) {
 	at := time.Now()
-	vms, err := a.deps.Runtime.List(ctx)
+	vms, err := i.runtime.List(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
-			a.mu.Lock()
-			first := a.inventory.err == ""
-			a.inventory.err = err.Error()
-			a.mu.Unlock()
+			i.mu.Lock()
+			first := i.last.err == ""
+			i.last.err = err.Error()
+			i.mu.Unlock()
 			if first {
-				a.log.Warn("cannot list VMs", zap.Error(err))
+				i.log.Warn("cannot list VMs", zap.Error(err))
 			}
 		}
 		return
 	}
-	a.mu.Lock()
-	old := a.inventory
-	a.mu.Unlock()
+	i.mu.Lock()
+	old := i.last
+	i.mu.Unlock()
 	shown := make(map[string]time.Time)
-	for i, vm := range vms {
+	for k, vm := range vms {
 		if vm.Status != hypervisor.Running {
 			continue
 		}
@@ -118,30 +141,30 @@ func (a *Agent) refreshInventory(ctx context.Context) {
 			fresh = detailsListed
 		}
 		if ok && before.Status == hypervisor.Running && at.Sub(old.shown[vm.UUID]) < fresh && before.IP != "" && (vm.IP == "" || vm.IP == before.IP) {
-			vms[i], shown[vm.UUID] = before, old.shown[vm.UUID]
+			vms[k], shown[vm.UUID] = before, old.shown[vm.UUID]
 			continue
 		}
-		if full, err := a.deps.Runtime.Show(ctx, vm.UUID); err == nil {
-			vms[i], shown[vm.UUID] = merge(vm, full), at
+		if full, err := i.runtime.Show(ctx, vm.UUID); err == nil {
+			vms[k], shown[vm.UUID] = merge(vm, full), at
 		} else if ok {
-			vms[i] = before
+			vms[k] = before
 		}
 	}
 	slices.SortFunc(vms, func(a, b hypervisor.VM) int {
 		return cmp.Or(strings.Compare(a.UUID, b.UUID), strings.Compare(a.Name, b.Name)) // images may have no UUID
 	})
-	a.mu.Lock()
-	recovered := old.err != "" && a.inventory.err != ""
-	a.inventory = inventory{known: true, at: at, vms: vms, shown: shown}
-	a.mu.Unlock()
+	i.mu.Lock()
+	recovered := old.err != "" && i.last.err != ""
+	i.last = vmList{known: true, at: at, vms: vms, shown: shown}
+	i.mu.Unlock()
 	if recovered {
-		a.log.Info("VMs are listed again")
+		i.log.Info("VMs are listed again")
 	}
 	if !slices.EqualFunc(old.vms, vms, sameVM) {
-		wake(a.syncNow)
-		wake(a.planNow)
+		i.wakeups.heartbeat.wake()
+		i.wakeups.plan.wake()
 	}
-	wake(a.capacityNow)
+	i.wakeups.capacity.wake()
 }
 
 // merge prefers what show told; list is the authority on the status.
@@ -161,29 +184,29 @@ func sameVM(a, b hypervisor.VM) bool {
 }
 
 // askVersion asks for version and licence, and returns when to ask again.
-func (a *Agent) askVersion(ctx context.Context) time.Duration {
-	v, err := a.deps.Runtime.Version(ctx)
+func (i *inventory) askVersion(ctx context.Context) time.Duration {
+	version, err := i.runtime.Version(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
-			a.noteError("hypervisor version", err)
-			a.log.Warn("cannot ask the hypervisor for its version", zap.Error(err))
+			i.errors.note("hypervisor version", err)
+			i.log.Warn("cannot ask the hypervisor for its version", zap.Error(err))
 		}
 		if errors.Is(err, hypervisor.ErrOutdated) {
-			a.markUnfit(err.Error(), 2*versionRetry)
+			i.fitness.mark(err.Error(), 2*versionRetry)
 		}
 		return versionRetry
 	}
-	a.mu.Lock()
-	changed := a.version != v
-	a.version = v
-	a.mu.Unlock()
+	i.mu.Lock()
+	changed := i.version != version
+	i.version = version
+	i.mu.Unlock()
 	if changed {
-		a.log.Info("hypervisor", zap.String("product", v.Product), zap.String("version", v.Version),
-			zap.String("license", v.License), zap.Bool("license_valid", v.LicenseValid))
-		wake(a.syncNow)
-		wake(a.capacityNow)
+		i.log.Info("hypervisor", zap.String("product", version.Product), zap.String("version", version.Version),
+			zap.String("license", version.License), zap.Bool("license_valid", version.LicenseValid))
+		i.wakeups.heartbeat.wake()
+		i.wakeups.capacity.wake()
 	}
-	if !v.LicenseValid {
+	if !version.LicenseValid {
 		return versionRetry
 	}
 	return versionFresh
@@ -193,163 +216,58 @@ func (a *Agent) askVersion(ctx context.Context) time.Duration {
 const placeFresh = 10 * time.Minute
 
 // askPlace tells the host which volumes count for free space.
-func (a *Agent) askPlace(ctx context.Context) {
-	rt, ok := a.deps.Runtime.(hypervisor.Placed)
-	host, ok2 := a.deps.Host.(interface{ KeepOn(dirs []string) })
+func (i *inventory) askPlace(ctx context.Context) {
+	rt, ok := i.runtime.(hypervisor.Placed)
+	host, ok2 := i.host.(interface{ KeepOn(dirs []string) })
 	if !ok || !ok2 {
 		return
 	}
 	dirs, err := rt.Dirs(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
-			a.noteError("where images are kept", err)
+			i.errors.note("where images are kept", err)
 		}
 		return // what was known stays
 	}
 	host.KeepOn(dirs)
 }
 
-// watchAddress follows the node's address, with every heartbeat: looking it up
-// may ask a name server, which no heartbeat waits for.
-func (a *Agent) watchAddress(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-a.addressNow:
-			a.updateAddress()
+// list returns the VMs as last seen.
+func (i *inventory) list() vmList {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.last
+}
+
+// hypervisor returns the version as last told.
+func (i *inventory) hypervisor() hypervisor.Version {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.version
+}
+
+// running reports whether a VM runs, whoever started it.
+func (i *inventory) running() bool {
+	return slices.ContainsFunc(i.list().vms, func(vm hypervisor.VM) bool { return vm.Status == hypervisor.Running })
+}
+
+// isRunning reports whether a VM runs.
+func (i *inventory) isRunning(uuid string) bool {
+	vm, ok := findVM(i.list().vms, uuid)
+	return ok && vm.Status == hypervisor.Running
+}
+
+// forget takes a VM out of the list, so that no heartbeat tells of it until the
+// next look.
+func (i *inventory) forget(uuid string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	rest := i.last
+	rest.vms = nil
+	for _, vm := range i.last.vms {
+		if vm.UUID != uuid {
+			rest.vms = append(rest.vms, vm)
 		}
 	}
-}
-
-func (a *Agent) updateAddress() {
-	address := a.cfg.Host
-	if address == "" {
-		address = a.deps.Host.Address()
-	}
-	a.mu.Lock()
-	changed := address != "" && a.address != address
-	if changed {
-		a.address = address
-	}
-	a.mu.Unlock()
-	if changed {
-		wake(a.syncNow)
-	}
-}
-
-// facts returns what the node says of itself.
-func (a *Agent) facts() controllerapi.NodeFacts {
-	f := a.deps.Host.Facts()
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	f.Host = a.address
-	f.AnkaVersion = controllerapi.AnkaVersion{
-		Product: a.version.Product, Version: a.version.Version, Build: a.version.Build,
-		License: a.version.License, Expires: a.version.Expires,
-	}
-	f.Inactive = a.unfitLocked()
-	// Controllers that know no reasons call the node Inactive by this alone.
-	f.LicenseValid = a.version.LicenseValid && f.Inactive == ""
-	return f
-}
-
-func (a *Agent) load() controllerapi.NodeLoad {
-	l := a.deps.Host.Load()
-	l.AnkaDiskUsage = a.images.usage()
-	l.Numbers = new(controllerapi.NodeNumbers)
-	if a.deps.Pools != nil {
-		*l.Numbers = a.deps.Pools()
-	}
-	a.metrics.numbers(l.Numbers)
-	return l
-}
-
-// vms returns the last view's VMs, and false while there is none.
-func (a *Agent) vms() ([]hypervisor.VM, bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.inventory.vms, a.inventory.known
-}
-
-// vmReports says which VMs there are, and false while that is not known: a list
-// that is empty for want of a look would make the cloud give up every instance.
-func (a *Agent) vmReports() ([]controllerapi.VMReport, bool) {
-	records := a.journal.all()
-	a.mu.Lock()
-	v, address := a.inventory, a.address
-	a.mu.Unlock()
-	reports := []controllerapi.VMReport{} // never nil: an empty list is a statement
-	for _, vm := range v.vms {
-		isManaged := managed(vm.Name, a.cfg.VMPrefix)
-		if !isManaged && vm.Status != hypervisor.Running {
-			continue // an image, or a VM at rest that is none of our business
-		}
-		r := controllerapi.VMReport{Managed: isManaged, VCPU: vm.CPU, RAM: vm.RAM, Info: vmInfo(vm, a.id, address)}
-		if rec, ok := ownerOf(records, vm); ok {
-			r.InstanceID, r.Attempt = rec.Task.InstanceID, rec.Task.Attempt
-			if rec.State == Retained {
-				// Its instance failed, whatever the VM does: a stuck one was stopped by
-				// us, which must not look as if it had ended by itself (A13).
-				r.Info.Status = string(hypervisor.Failed)
-			}
-		}
-		reports = append(reports, r)
-	}
-	return reports, v.known
-}
-
-func ownerOf(records []Record, vm hypervisor.VM) (Record, bool) {
-	for _, r := range records {
-		if r.Task.Kind == controllerapi.TaskStart && r.Owns(vm.UUID, vm.Name) {
-			return r, true
-		}
-	}
-	return Record{}, false
-}
-
-// taskIDs lists the claimed tasks that are not over, in a fixed order.
-func (a *Agent) taskIDs() []controllerapi.TaskID {
-	ids := []controllerapi.TaskID{}
-	for _, r := range a.journal.all() {
-		if r.State == Claimed || r.Outcome != nil {
-			ids = append(ids, r.Task.ID)
-		}
-	}
-	slices.Sort(ids)
-	return ids
-}
-
-// vmInfo is a VM in the words of the REST API.
-func vmInfo(vm hypervisor.VM, node controllerapi.NodeID, address string) controllerapi.VMInfo {
-	info := controllerapi.VMInfo{
-		UUID: vm.UUID, Status: string(vm.Status), Name: vm.Name, Version: vm.Tag,
-		CreationDate: vm.Created, StartDate: vm.Started, StopDate: vm.Ended,
-		CPUCores: vm.CPU, RAM: ramWord(vm.RAM), NodeID: node, HostIP: address,
-		IP: vm.IP, VNCPort: vm.VNCPort,
-	}
-	for _, p := range vm.Ports {
-		info.PortForwarding = append(info.PortForwarding, controllerapi.PortForward{
-			GuestPort: p.Guest, HostPort: p.Host, Protocol: p.Protocol, Name: p.Name,
-		})
-	}
-	return info
-}
-
-// ramWord writes MB the way anka does.
-func ramWord(mb int) string {
-	if mb <= 0 {
-		return ""
-	}
-	if mb%1024 == 0 {
-		return strconv.Itoa(mb/1024) + "G"
-	}
-	return strconv.Itoa(mb) + "M"
-}
-
-// LogsCentrally reports whether the cloud wants this node's log.
-func (a *Agent) LogsCentrally() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.joined && !a.cfg.NoCentralLogging && !a.settings.DisableCentralLogging
+	i.last = rest
 }

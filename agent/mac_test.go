@@ -114,7 +114,7 @@ func TestLostSlotMakesTheNodeInactive(t *testing.T) {
 		defer s.down()
 		s.cloud.start("i1", nil)
 		s.until("i1 given back", func() bool { return s.cloud.get("i1").returned == 1 })
-		if s.agent.facts().Inactive != "" {
+		if s.agent.statement.facts().Inactive != "" {
 			t.Error("one start that found no slot may be chance")
 		}
 		s.cloud.start("i2", nil)
@@ -158,7 +158,7 @@ func TestFullNodeHasLostNoSlot(t *testing.T) {
 			s.cloud.start(id, nil)
 			s.until("given back", func() bool { return s.cloud.get(id).returned == 1 })
 		}
-		if reason := s.agent.facts().Inactive; reason != "" {
+		if reason := s.agent.statement.facts().Inactive; reason != "" {
 			t.Errorf("inactive: %s", reason)
 		}
 		if got := s.runtime.names(); !slices.Contains(got, "mgmtManaged-demo-i1") {
@@ -280,11 +280,11 @@ func TestVMsKeepTheHostAwake(t *testing.T) {
 	if err := os.WriteFile(path, []byte("#!/bin/sh\necho \"$@\" >> "+log+"\nexec sleep 1000\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	a := &Agent{log: zap.NewNop(), busy: make(map[controllerapi.TaskID]*worker), deps: Deps{Caffeinate: path}}
-	a.inventory.vms = []hypervisor.VM{{UUID: "u", Status: hypervisor.Running}}
+	vms := &inventory{last: vmList{vms: []hypervisor.VM{{UUID: "u", Status: hypervisor.Running}}}}
+	a := &awake{command: path, needed: vms.running, log: zap.NewNop()}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- a.keepAwake(ctx) }()
+	go func() { ended <- a.run(ctx) }()
 	for {
 		if data, err := os.ReadFile(log); err == nil && strings.HasSuffix(string(data), "\n") {
 			if want := fmt.Sprintf("-ims -w %d\n", os.Getpid()); string(data) != want {
@@ -298,8 +298,8 @@ func TestVMsKeepTheHostAwake(t *testing.T) {
 	if err := <-ended; err != nil && !errors.Is(err, context.Canceled) { // it has waited for the command's end
 		t.Errorf("it ended with %v", err)
 	}
-	a.inventory.vms[0].Status = hypervisor.Stopped
-	if a.needsAwake() {
+	vms.last.vms[0].Status = hypervisor.Stopped
+	if vms.running() {
 		t.Error("a VM at rest keeps the host awake")
 	}
 }

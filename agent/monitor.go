@@ -23,7 +23,7 @@ func (a *Agent) monitorVMs(ctx context.Context) error {
 	for backoff.Sleep(ctx, a.cfg.VMStuckDelay) {
 		var probes sync.WaitGroup
 		for _, r := range a.journal.all() {
-			if r.Task.Kind == controllerapi.TaskStart && r.State == Running && a.isRunning(r) {
+			if r.Task.Kind == controllerapi.TaskStart && r.State == Running && a.inventory.isRunning(r.VMUUID) {
 				probes.Go(func() { a.probeVM(ctx, r) })
 			}
 		}
@@ -34,12 +34,6 @@ func (a *Agent) monitorVMs(ctx context.Context) error {
 
 // errStuck is the cause of a script's end in a guest that does not answer.
 var errStuck = errors.New("the VM does not answer")
-
-func (a *Agent) isRunning(r Record) bool {
-	vms, _ := a.vms()
-	vm, ok := findVM(vms, r.VMUUID)
-	return ok && vm.Status == hypervisor.Running
-}
 
 func (a *Agent) probeVM(ctx context.Context, r Record) {
 	res, err := a.deps.Runtime.Run(ctx, r.VMUUID, hypervisor.Script{Text: []byte("true\n"), Timeout: a.cfg.VMStuckTimeout})
@@ -61,11 +55,11 @@ func (a *Agent) probeVM(ctx context.Context, r Record) {
 	}
 	a.log.Warn("VM is stuck", zap.String("instance_id", string(r.Task.InstanceID)), zap.Error(err))
 	if err := a.deps.Runtime.Stop(ctx, r.VMUUID, true); err != nil {
-		a.fail(ctx, "stop a stuck VM", err)
+		a.errors.fail(ctx, "stop a stuck VM", err)
 	}
 	// A script that nobody waits for may hang in the same guest.
-	a.interrupt(r.Task.ID, errStuck)
-	a.begin(ctx, r.Task.ID, func(ctx context.Context, _ controllerapi.TaskID) {
+	a.workers.interrupt(r.Task.ID, errStuck)
+	a.workers.begin(ctx, r.Task.ID, func(ctx context.Context, _ controllerapi.TaskID) {
 		r.Lives++ // a second outcome needs a number above the first one's
 		a.finishTask(ctx, r, Retained, failed(errors.New("the VM did not answer its monitor: "+err.Error())))
 	})

@@ -25,12 +25,6 @@ const (
 	recentlyEndedFor = time.Hour
 )
 
-// worker is a goroutine that works on a record.
-type worker struct {
-	cancel context.CancelCauseFunc
-	done   chan struct{}
-}
-
 // Causes for which a worker is cancelled.
 var (
 	errDiscarded = errors.New("the claim no longer stands")
@@ -50,7 +44,7 @@ func (a *Agent) reconcile(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick.C:
-		case <-a.planNow:
+		case <-a.wakeups.plan:
 			if !backoff.Sleep(ctx, planMin) {
 				return ctx.Err()
 			}
@@ -61,6 +55,7 @@ func (a *Agent) reconcile(ctx context.Context) error {
 // snapshot is what the plan is made of, as of now.
 func (a *Agent) snapshot() Snapshot {
 	records := a.journal.all()
+	busy, vms := a.workers.tasks(), a.inventory.list().vms
 	now := time.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -70,13 +65,9 @@ func (a *Agent) snapshot() Snapshot {
 			delete(a.recentlyEnded, id)
 		}
 	}
-	busy := make(map[controllerapi.TaskID]bool, len(a.busy))
-	for id := range a.busy {
-		busy[id] = true
-	}
 	return Snapshot{
 		Assignments: a.assigned, AssignmentsAsked: a.askedAt, Orphans: maps.Clone(a.orphans),
-		Records: records, Busy: busy, VMs: a.inventory.vms, Prefix: a.cfg.VMPrefix,
+		Records: records, Busy: busy, VMs: vms, Prefix: a.cfg.VMPrefix,
 	}
 }
 
@@ -110,24 +101,24 @@ func (a *Agent) apply(ctx context.Context, action Action) {
 	}
 	switch action.Kind {
 	case Work:
-		a.begin(ctx, action.Task, a.work)
+		a.workers.begin(ctx, action.Task, a.work)
 	case Resend:
-		a.begin(ctx, action.Task, a.resendOutcome)
+		a.workers.begin(ctx, action.Task, a.resendOutcome)
 	case Clean:
-		a.begin(ctx, action.Task, a.clean)
+		a.workers.begin(ctx, action.Task, a.clean)
 	case Discard:
 		a.discard(action.Task, errDiscarded)
 	case RemoveVM:
-		a.begin(ctx, controllerapi.TaskID("vm."+action.VM), func(ctx context.Context, _ controllerapi.TaskID) {
+		a.workers.begin(ctx, controllerapi.TaskID("vm."+action.VM), func(ctx context.Context, _ controllerapi.TaskID) {
 			if err := a.removeVM(ctx, func(vm hypervisor.VM) bool {
 				return vm.UUID == action.VM && managed(vm.Name, a.cfg.VMPrefix)
 			}); err != nil {
-				a.fail(ctx, "remove unknown VM", err)
+				a.errors.fail(ctx, "remove unknown VM", err)
 			}
-			a.forgetVM(action.VM)
+			a.inventory.forget(action.VM)
 		})
 	case HandBack:
-		a.begin(ctx, action.Assignment.TaskID, func(ctx context.Context, id controllerapi.TaskID) {
+		a.workers.begin(ctx, action.Assignment.TaskID, func(ctx context.Context, id controllerapi.TaskID) {
 			as := action.Assignment
 			a.sendOutcome(ctx, Record{Task: controllerapi.Task{ID: id, Kind: controllerapi.TaskStart, InstanceID: as.InstanceID, Attempt: as.Attempt},
 				Outcome: &controllerapi.ReportRequest{Phase: controllerapi.PhaseReturned, Message: action.Reason,
@@ -139,51 +130,6 @@ func (a *Agent) apply(ctx context.Context, action Action) {
 			a.orphans[id] = time.Now().Add(handBackAgain)
 			a.mu.Unlock()
 		})
-	}
-}
-
-// begin runs work on a task unless somebody is at it.
-func (a *Agent) begin(ctx context.Context, id controllerapi.TaskID, work func(context.Context, controllerapi.TaskID)) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	w := &worker{cancel: cancel, done: make(chan struct{})}
-	a.mu.Lock()
-	if a.busy[id] != nil {
-		a.mu.Unlock()
-		cancel(nil)
-		return
-	}
-	a.busy[id] = w
-	a.mu.Unlock()
-	a.workers.Go(func() {
-		work(ctx, id)
-		cancel(nil)
-		a.mu.Lock()
-		delete(a.busy, id)
-		a.mu.Unlock()
-		close(w.done)
-		wake(a.inventoryNow)
-		wake(a.planNow)
-		wake(a.syncNow)
-		wake(a.capacityNow)
-	})
-}
-
-// interrupt ends the work on a task and waits until it has ended.
-func (a *Agent) interrupt(id controllerapi.TaskID, cause error) {
-	a.mu.Lock()
-	w := a.busy[id]
-	a.mu.Unlock()
-	if w != nil {
-		w.cancel(cause)
-		<-w.done
-	}
-}
-
-func (a *Agent) cancelWorkers(cause error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, w := range a.busy {
-		w.cancel(cause)
 	}
 }
 
@@ -232,12 +178,12 @@ func (a *Agent) discard(id controllerapi.TaskID, cause error) {
 	if r.Task.InstanceID != "" {
 		a.recentlyEnded[r.Task.InstanceID] = endedInstance{r.Task.Attempt, time.Now()}
 	}
-	w := a.busy[id]
 	a.mu.Unlock()
+	w := a.workers.at(id)
 	if r.State != Removing {
 		r.State, r.Outcome = Removing, nil
 		if err := a.journal.put(r); err != nil {
-			a.noteError("journal", err)
+			a.errors.note("journal", err)
 			a.log.Error("journal", zap.Error(err)) // the next plan tries again
 			return
 		}
@@ -245,7 +191,7 @@ func (a *Agent) discard(id controllerapi.TaskID, cause error) {
 			w.cancel(cause)
 		}
 	}
-	wake(a.planNow)
+	a.wakeups.plan.wake()
 }
 
 // clean removes what a record made, then the record.
@@ -261,7 +207,7 @@ func (a *Agent) clean(ctx context.Context, id controllerapi.TaskID) {
 			a.log.Info("removed", zap.String("instance_id", string(r.Task.InstanceID)), zap.String("vm", r.VMName))
 			return
 		}
-		a.fail(ctx, "remove VM", err)
+		a.errors.fail(ctx, "remove VM", err)
 		if !retryPace.Wait(ctx, n) {
 			return
 		}
@@ -280,7 +226,7 @@ func (a *Agent) removeOwned(ctx context.Context, r Record) error {
 		return r.Owns(vm.UUID, vm.Name) && managed(vm.Name, a.cfg.VMPrefix)
 	})
 	if err == nil {
-		a.forgetVM(r.VMUUID)
+		a.inventory.forget(r.VMUUID)
 	}
 	return err
 }
@@ -318,28 +264,4 @@ func (a *Agent) removeVM(ctx context.Context, match func(hypervisor.VM) bool) er
 		last = errors.New("the VM is still listed after it was deleted")
 	}
 	return last
-}
-
-// forgetVM takes a VM out of the view, so that no heartbeat tells of it until
-// the next look.
-func (a *Agent) forgetVM(uuid string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	v := a.inventory
-	v.vms = nil
-	for _, vm := range a.inventory.vms {
-		if vm.UUID != uuid {
-			v.vms = append(v.vms, vm)
-		}
-	}
-	a.inventory = v
-}
-
-// fail notes an error that is worked on by repeating.
-func (a *Agent) fail(ctx context.Context, what string, err error) {
-	if ctx.Err() != nil {
-		return
-	}
-	a.noteError(what, err)
-	a.log.Warn(what, zap.Error(err))
 }

@@ -45,7 +45,7 @@ func (a *Agent) finishTask(ctx context.Context, r Record, state State, outcome c
 	level := a.log.Info
 	if outcome.Phase != controllerapi.PhaseDone {
 		level = a.log.Warn
-		a.noteError(string(r.Task.Kind)+" "+string(r.Task.InstanceID), errors.New(outcome.Message))
+		a.errors.note(string(r.Task.Kind)+" "+string(r.Task.InstanceID), errors.New(outcome.Message))
 	}
 	level("task ended", zap.String("kind", string(r.Task.Kind)), zap.String("instance_id", string(r.Task.InstanceID)),
 		zap.String("phase", string(outcome.Phase)), zap.String("message", outcome.Message), zap.Duration("duration", time.Since(r.Claimed)))
@@ -57,7 +57,7 @@ func (a *Agent) finishTask(ctx context.Context, r Record, state State, outcome c
 		if errors.Is(err, errDiscarded) {
 			return
 		}
-		a.fail(ctx, "journal", err)
+		a.errors.fail(ctx, "journal", err)
 		if !retryPace.Wait(ctx, n) {
 			return
 		}
@@ -84,7 +84,7 @@ func (a *Agent) sendOutcome(ctx context.Context, r Record) {
 			wait = refusedPace.Limit(n)
 		}
 		if n == 0 || n%20 == 0 {
-			a.fail(ctx, "report a task's end", err)
+			a.errors.fail(ctx, "report a task's end", err)
 		}
 		if !backoff.Sleep(ctx, wait) {
 			return
@@ -118,7 +118,7 @@ type progress struct {
 	cancel context.CancelCauseFunc // of the task
 	stop   context.CancelFunc      // of the reports
 	done   chan struct{}
-	wake   chan struct{} // capacity 1: the stage changed
+	wake   wakeup // the stage changed
 
 	mu       sync.Mutex
 	stage    string  // guarded by mu
@@ -130,8 +130,8 @@ type progress struct {
 func (a *Agent) reportProgress(ctx context.Context, r Record) (context.Context, *progress) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	reporting, stop := context.WithCancel(ctx)
-	p := &progress{a: a, r: r, cancel: cancel, stop: stop, done: make(chan struct{}), wake: make(chan struct{}, 1)}
-	a.workers.Go(func() { p.run(reporting) })
+	p := &progress{a: a, r: r, cancel: cancel, stop: stop, done: make(chan struct{}), wake: newWakeup()}
+	a.workers.group.Go(func() { p.run(reporting) })
 	return ctx, p
 }
 
@@ -141,7 +141,7 @@ func (p *progress) set(stage string, fraction float64) {
 	p.stage, p.fraction = stage, min(max(fraction, 0), 1)
 	p.mu.Unlock()
 	if changed {
-		wake(p.wake)
+		p.wake.wake()
 	}
 }
 

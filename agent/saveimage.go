@@ -153,7 +153,7 @@ func (a *Agent) pushImage(ctx context.Context, uuid string, task *controllerapi.
 func (a *Agent) endSaved(ctx context.Context, r Record, script *controllerapi.ScriptResult) {
 	r.VMName = "pushed"
 	if err := a.journal.put(r); err != nil {
-		a.fail(ctx, "journal", err)
+		a.errors.fail(ctx, "journal", err)
 	}
 	for _, s := range a.journal.starts(r.Task.InstanceID) {
 		a.discard(s.Task.ID, errDiscarded)

@@ -54,16 +54,16 @@ const identifyWithin = 3 * time.Second
 // register begins the session, however long that takes.
 func (a *Agent) register(ctx context.Context) (time.Duration, error) {
 	select {
-	case <-a.identified:
+	case <-a.inventory.identified:
 	case <-time.After(identifyWithin):
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
 	for n := 0; ; n++ {
-		wake(a.addressNow)
+		a.wakeups.address.wake()
 		req := controllerapi.RegisterRequest{
 			NodeID: a.id, Session: a.session, SessionStarted: a.since.UTC(),
-			Host: a.deps.Identity, Facts: a.facts(), Seed: a.cfg.Seed, CloudID: a.knownCloud(),
+			Host: a.deps.Identity, Facts: a.statement.facts(), Seed: a.cfg.Seed, CloudID: a.knownCloud(),
 		}
 		callCtx, cancel := context.WithTimeout(ctx, a.cfg.RequestTimeout)
 		resp, err := a.deps.Cloud.Register(balancer.WithHedgeAfter(callCtx, syncPatience), req)
@@ -75,7 +75,7 @@ func (a *Agent) register(ctx context.Context) (time.Duration, error) {
 			a.joined, a.syncError, a.refused = true, "", ""
 			a.mu.Unlock()
 			a.joinAccepted()
-			wake(a.capacityNow)
+			a.wakeups.capacity.wake()
 			a.log.Info("registered", zap.String("cloud_id", resp.Cluster.CloudID))
 			return a.interval(resp.HeartbeatIntervalMS), nil
 		case ctx.Err() != nil:
@@ -111,53 +111,6 @@ func (a *Agent) interval(serverMS int64) time.Duration {
 	return max(a.cfg.Heartbeat, min(time.Duration(serverMS)*time.Millisecond, time.Minute))
 }
 
-// parts is what the controllers know of this node, by hash.
-type parts struct {
-	facts  controllerapi.NodeFacts
-	vms    []controllerapi.VMReport
-	images []controllerapi.NodeImage
-	tasks  []controllerapi.TaskID
-	hashes controllerapi.PartHashes
-	// known is false while the VMs are not.
-	known bool
-}
-
-func (a *Agent) parts() parts {
-	p := parts{facts: a.facts(), images: a.imageReports(), tasks: a.taskIDs()}
-	p.vms, p.known = a.vmReports()
-	p.hashes = controllerapi.PartHashes{
-		Facts: controllerapi.HashPart(p.facts), VMs: controllerapi.HashPart(p.vms),
-		Images: controllerapi.HashPart(p.images), Tasks: controllerapi.HashPart(p.tasks),
-	}
-	if !p.known {
-		// No statement about VMs and images, and none that the cloud could take
-		// for the last one.
-		p.hashes.VMs, p.hashes.Images = unknownHash, unknownHash
-	}
-	return p
-}
-
-// unknownHash stands for a part that is not known yet.
-const unknownHash = "unknown"
-
-// request builds a heartbeat that carries what differs from acked.
-func (p parts) request(acked controllerapi.PartHashes) controllerapi.SyncRequest {
-	req := controllerapi.SyncRequest{Hashes: p.hashes}
-	if p.hashes.Facts != acked.Facts {
-		req.Facts = &p.facts
-	}
-	if p.known && p.hashes.VMs != acked.VMs {
-		req.VMs = &p.vms
-	}
-	if p.known && p.hashes.Images != acked.Images {
-		req.Images = &p.images
-	}
-	if p.hashes.Tasks != acked.Tasks {
-		req.Tasks = &p.tasks
-	}
-	return req
-}
-
 // heartbeats syncs until ctx ends or the cloud wants something else of us. It
 // touches nothing that can hang: neither the hypervisor nor the registry nor
 // the disk (A1, A7).
@@ -172,21 +125,21 @@ func (a *Agent) heartbeats(ctx context.Context, interval time.Duration) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-timer.C:
-		case <-a.syncNow:
+		case <-a.wakeups.heartbeat:
 			// Let the rest of a burst arrive.
 			if !backoff.Sleep(ctx, syncMin) {
 				return ctx.Err()
 			}
 		}
 		seq++
-		wake(a.addressNow)
+		a.wakeups.address.wake()
 		// Before the look at the tasks: what is claimed after that look is not in
 		// the request, and its absence from the answer says nothing.
 		asked := time.Now()
-		p := a.parts()
+		p := a.statement.parts()
 		req := p.request(acked)
 		req.NodeID, req.Session, req.Seq, req.Token = a.id, a.session, seq, token
-		req.Load = a.load()
+		req.Load = a.statement.load()
 		a.mu.Lock()
 		req.SettingsGeneration, req.ClusterGeneration = a.settings.Generation, a.cluster.Generation
 		if a.assigned != nil {
@@ -227,7 +180,7 @@ func (a *Agent) heartbeats(ctx context.Context, interval time.Duration) error {
 		}
 		a.mu.Unlock()
 		if !a.journal.empty() {
-			wake(a.planNow) // what a record waits for may be the age of the cloud's word
+			a.wakeups.plan.wake() // what a record waits for may be the age of the cloud's word
 		}
 		if resp.HeartbeatIntervalMS > 0 {
 			interval = a.interval(resp.HeartbeatIntervalMS)
@@ -273,10 +226,10 @@ func (a *Agent) adopt(s *controllerapi.NodeSettings, c *controllerapi.Cluster, a
 	if s != nil {
 		a.log.Info("settings", zap.String("name", s.Name), zap.Int("max_vm_count", s.MaxVMCount),
 			zap.String("capacity_mode", s.CapacityMode), zap.Bool("drain_mode", s.DrainMode))
-		wake(a.capacityNow)
+		a.wakeups.capacity.wake()
 	}
 	if as != nil {
-		wake(a.planNow)
+		a.wakeups.plan.wake()
 	}
 	if newCluster {
 		if err := a.dir.SaveCluster(*c); err != nil {

@@ -47,7 +47,7 @@ func (a *Agent) workStart(ctx context.Context, r Record) {
 		return // ended from outside: the record says what is next
 	}
 	if err == nil {
-		info := vmInfo(vm, a.id, a.hostAddress())
+		info := vmInfo(vm, a.id, a.address.get())
 		info.VNCPassword = r.Task.Start.Request.VNCPassword
 		r.VMUUID = vm.UUID
 		a.finishTask(ctx, r, Running, done(&info, script))
@@ -60,7 +60,7 @@ func (a *Agent) workStart(ctx context.Context, r Record) {
 	switch {
 	case errors.As(err, &bad):
 		state = a.handleScriptFailure(ctx, r)
-		info := vmInfo(vm, a.id, a.hostAddress())
+		info := vmInfo(vm, a.id, a.address.get())
 		out.VM = &info
 	case isNodeSpecific(err):
 		out.Phase = controllerapi.PhaseReturned
@@ -68,7 +68,7 @@ func (a *Agent) workStart(ctx context.Context, r Record) {
 	if state == Reporting {
 		if err := a.removeOwned(ctx, r); err != nil {
 			// Reported or not, its VM must go: the record stays as the reminder.
-			a.fail(ctx, "remove VM of a failed start", err)
+			a.errors.fail(ctx, "remove VM of a failed start", err)
 			if ctx.Err() != nil {
 				return
 			}
@@ -110,7 +110,7 @@ func (a *Agent) bringUp(ctx context.Context, r *Record, p *progress) (hypervisor
 		if cause := context.Cause(ctx); cause != nil || errors.Is(err, errDiscarded) {
 			return vm, nil, cmp.Or(cause, err)
 		}
-		a.noteError("start "+string(r.Task.InstanceID), err)
+		a.errors.note("start "+string(r.Task.InstanceID), err)
 		a.log.Warn("start failed", zap.String("instance_id", string(r.Task.InstanceID)), zap.Int("try", try), zap.Error(err))
 		if rmErr := a.removeOwned(ctx, *r); rmErr != nil {
 			return vm, nil, errors.Join(err, rmErr)
@@ -124,7 +124,7 @@ func (a *Agent) bringUp(ctx context.Context, r *Record, p *progress) (hypervisor
 			}
 			wait = tooManyWait
 		case errors.Is(err, hypervisor.ErrKeychain):
-			a.markUnfit(noKeychain, noKeychainFor)
+			a.fitness.mark(noKeychain, noKeychainFor)
 			return vm, nil, err
 		case errors.Is(err, hypervisor.ErrNotInRegistry), isNodeSpecific(err), errors.Is(err, errBadRequest), errors.Is(err, hypervisor.ErrUnsupported):
 			return vm, nil, err
@@ -212,7 +212,7 @@ func (a *Agent) prepare(ctx context.Context, r *Record, p *progress) (hypervisor
 	if rt, ok := a.deps.Runtime.(hypervisor.Grower); ok && err == nil && grow {
 		if err := rt.Grown(ctx, r.VMUUID); err != nil && ctx.Err() == nil {
 			// The VM is of use all the same.
-			a.noteError("disk of "+string(r.Task.InstanceID), err)
+			a.errors.note("disk of "+string(r.Task.InstanceID), err)
 			a.log.Warn("the disk was not grown", zap.String("instance_id", string(r.Task.InstanceID)), zap.Error(err))
 		}
 	}
@@ -225,7 +225,7 @@ func (a *Agent) startVM(ctx context.Context, uuid string, o hypervisor.StartOpti
 	err := a.deps.Runtime.Start(ctx, uuid, o)
 	a.metrics.started(time.Since(began), err)
 	if err == nil {
-		a.slotGranted()
+		a.fitness.slotGranted()
 	}
 	return err
 }
@@ -390,7 +390,7 @@ func (a *Agent) handleScriptFailure(ctx context.Context, r Record) State {
 		return Reporting
 	}
 	if err := a.deps.Runtime.Stop(ctx, r.VMUUID, true); err != nil {
-		a.fail(ctx, "stop VM after its script failed", err)
+		a.errors.fail(ctx, "stop VM after its script failed", err)
 	}
 	return Retained
 }
@@ -413,10 +413,4 @@ func (a *Agent) runUnmonitoredScript(ctx context.Context, r Record) {
 		fields = append(fields, zap.Int("return_code", res.ReturnCode))
 	}
 	a.log.Info("start-up script ended", fields...)
-}
-
-func (a *Agent) hostAddress() string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.address
 }

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"slices"
 	"time"
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
@@ -95,36 +94,11 @@ type ImageStatus struct {
 	Complete bool      `json:"complete"`
 }
 
-// EventStatus is an error of the last while.
-type EventStatus struct {
-	Time    time.Time `json:"time"`
-	What    string    `json:"what"`
-	Message string    `json:"message"`
-	Count   int       `json:"count"` // in a row
-}
-
-// maxLastErrors bounds what status remembers.
-const maxLastErrors = 20
-
-// noteError remembers an error for status; the same one again is counted.
-func (a *Agent) noteError(what string, err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	e := EventStatus{Time: time.Now(), What: what, Message: err.Error(), Count: 1}
-	if n := len(a.lastErrors); n > 0 && a.lastErrors[n-1].What == e.What && a.lastErrors[n-1].Message == e.Message {
-		e.Count += a.lastErrors[n-1].Count
-		a.lastErrors = a.lastErrors[:n-1]
-	}
-	a.lastErrors = append(a.lastErrors, e)
-	if over := len(a.lastErrors) - maxLastErrors; over > 0 {
-		a.lastErrors = slices.Delete(a.lastErrors, 0, over)
-	}
-}
-
 // Status returns the agent's state as of now.
 func (a *Agent) Status() Status {
 	records := a.journal.all()
 	load := a.deps.Host.Load()
+	list := a.inventory.list()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c := a.cfg.Credentials
@@ -138,17 +112,14 @@ func (a *Agent) Status() Status {
 			VMStuckCheckDelay: a.cfg.VMStuckDelay, VMStuckCheckTimeout: a.cfg.VMStuckTimeout,
 		},
 		NodeID: a.id, Since: a.since, Registered: a.joined, CloudID: a.cluster.CloudID,
-		LastSync: a.lastSync, SyncError: a.syncError, Refused: a.refused, DrainMode: a.settings.DrainMode, Host: a.address,
-		Runtime: a.cfg.Runtime, Hypervisor: a.version, Inactive: a.unfitLocked(), LookedAt: a.inventory.at, LookError: a.inventory.err,
+		LastSync: a.lastSync, SyncError: a.syncError, Refused: a.refused, DrainMode: a.settings.DrainMode, Host: a.address.get(),
+		Runtime: a.cfg.Runtime, Hypervisor: a.inventory.hypervisor(), Inactive: a.fitness.unfit(), LookedAt: list.at, LookError: list.err,
 		VMs: []VMStatus{}, Tasks: []TaskStatus{}, Images: []ImageStatus{},
-		LastErrors: slices.Clone(a.lastErrors), RegistryURL: a.deps.Registry.URL(), StateDir: string(a.dir),
+		LastErrors: a.errors.list(), RegistryURL: a.deps.Registry.URL(), StateDir: string(a.dir),
 		FreeDiskByte: load.FreeDiskSpace,
 	}
 	s.Config.ControllerAddresses = append(s.Config.ControllerAddresses, a.cfg.Controllers...)
-	if s.LastErrors == nil {
-		s.LastErrors = []EventStatus{}
-	}
-	for _, vm := range a.inventory.vms {
+	for _, vm := range list.vms {
 		isManaged := managed(vm.Name, a.cfg.VMPrefix)
 		if !isManaged && vm.Status != hypervisor.Running {
 			continue
@@ -170,4 +141,11 @@ func (a *Agent) Status() Status {
 		s.Images = append(s.Images, ImageStatus{Name: c.Name, Tag: c.Tag, Size: c.Size, Used: c.Used, Complete: c.Complete})
 	}
 	return s
+}
+
+// LogsCentrally reports whether the cloud wants this node's log.
+func (a *Agent) LogsCentrally() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.joined && !a.cfg.NoCentralLogging && !a.settings.DisableCentralLogging
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud/capacity"
 	"github.com/ankacluster/ankacluster/internal/backoff"
 )
 
@@ -28,11 +29,11 @@ const (
 
 // pollStarts asks for starts while there is room for one.
 func (a *Agent) pollStarts(ctx context.Context) error {
-	return a.poll(ctx, a.capacityNow, func() (controllerapi.ReserveRequest, bool) {
+	return a.poll(ctx, a.wakeups.capacity, func() (controllerapi.ReserveRequest, bool) {
 		free, ok := a.room()
 		return controllerapi.ReserveRequest{
 			Kinds:   []controllerapi.TaskKind{controllerapi.TaskStart},
-			FreeVMs: free.VMs, FreeVCPU: free.VCPU, FreeRAM: free.RAM, Images: a.imageReports(),
+			FreeVMs: free.VMs, FreeVCPU: free.VCPU, FreeRAM: free.RAM, Images: a.statement.imageReports(),
 		}, ok && !free.Full()
 	})
 }
@@ -91,7 +92,7 @@ func (a *Agent) poll(ctx context.Context, changed <-chan struct{}, want func() (
 		// A session that is over or unknown is the session's own goroutine's to
 		// act on; it sees the same.
 		if failures%20 == 0 {
-			a.fail(ctx, "reserve a task", err)
+			a.errors.fail(ctx, "reserve a task", err)
 		}
 		if !retryPace.Wait(ctx, failures) {
 			return ctx.Err()
@@ -119,8 +120,8 @@ func (a *Agent) pollOnce(ctx context.Context, req controllerapi.ReserveRequest) 
 	if err := a.accept(*resp.Task); err != nil {
 		return false, err // same reservation, same task, later
 	}
-	wake(a.planNow)
-	wake(a.syncNow)
+	a.wakeups.plan.wake()
+	a.wakeups.heartbeat.wake()
 	return true, nil
 }
 
@@ -152,30 +153,28 @@ func (a *Agent) accept(t controllerapi.Task) error {
 // room returns what is free, and false while the node may take nothing.
 func (a *Agent) room() (Room, bool) {
 	pending := a.pending()
-	facts := a.facts()
+	list := a.inventory.list()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.joined || !a.inventory.known || !a.version.LicenseValid || a.unfitLocked() != "" || a.settings.DrainMode || a.draining {
+	if !a.joined || !list.known || !a.inventory.hypervisor().LicenseValid || a.fitness.unfit() != "" || a.settings.DrainMode || a.draining {
 		return Room{}, false
 	}
-	return room(facts, a.settings, a.inventory.vms, pending, &a.cfg), true
+	return room(a.deps.Host.Facts(), a.settings, list.vms, pending, &a.cfg), true
 }
 
 // pending returns what the starts need that have no running VM in the view.
 func (a *Agent) pending() []Demand {
-	a.mu.Lock()
-	vms := a.inventory.vms
-	a.mu.Unlock()
+	seen := a.inventory.list()
 	var list []Demand
 	for _, r := range a.journal.all() {
 		if r.Task.Kind != controllerapi.TaskStart || r.State == Reporting || r.State == Retained {
 			continue
 		}
 		running := false
-		for _, vm := range vms {
+		for _, vm := range seen.vms {
 			running = running || vm.Status == hypervisor.Running && r.Owns(vm.UUID, vm.Name)
 		}
-		if running || r.State == Running && !a.justUp(r) {
+		if running || r.State == Running && seen.at.After(r.Changed) {
 			continue
 		}
 		d := Demand{}
@@ -185,13 +184,6 @@ func (a *Agent) pending() []Demand {
 		list = append(list, d)
 	}
 	return list
-}
-
-// justUp reports whether the view is older than the record's last change.
-func (a *Agent) justUp(r Record) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return !a.inventory.at.After(r.Changed)
 }
 
 func (a *Agent) registered() bool {
@@ -225,4 +217,23 @@ func checkTask(t controllerapi.Task) error {
 		return missing(t.Upgrade != nil && t.Upgrade.Version != "" && t.Upgrade.SHA256 != "")
 	}
 	return nil
+}
+
+// slotRefused counts a refusal for want of a slot if there should have been one.
+func (a *Agent) slotRefused(ctx context.Context) {
+	vms, err := a.deps.Runtime.List(ctx)
+	if err != nil {
+		return
+	}
+	limit := 1 // what a hypervisor without Apple's limit runs is not known
+	if a.deps.Host.Facts().HostArch == "arm64" {
+		limit = capacity.ARMVMLimit
+	}
+	taken := len(a.pending()) - 1 // other starts under way may have a slot and no VM in the list
+	for _, vm := range vms {
+		if vm.Status == hypervisor.Running {
+			taken++
+		}
+	}
+	a.fitness.slotRefused(taken < limit)
 }

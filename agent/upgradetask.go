@@ -64,7 +64,7 @@ func (a *Agent) workUpgrade(ctx context.Context, r Record) {
 		return
 	}
 	a.log.Info("upgrade in place, restarting", zap.String("from", up.Version()), zap.String("to", t.Version))
-	wake(a.swapped)
+	a.swapped.wake()
 	<-ctx.Done() // the task goes on in the next process
 }
 
@@ -72,13 +72,9 @@ func (a *Agent) workUpgrade(ctx context.Context, r Record) {
 // tasks: they outlive the agent.
 func (a *Agent) drained(ctx context.Context, self controllerapi.TaskID) bool {
 	for deadline := time.Now().Add(drainLimit); time.Now().Before(deadline); {
-		a.mu.Lock()
-		others := len(a.busy)
-		if a.busy[self] != nil {
-			others--
-		}
-		a.mu.Unlock()
-		if others == 0 {
+		busy := a.workers.tasks()
+		delete(busy, self)
+		if len(busy) == 0 {
 			return true
 		}
 		if !backoff.Sleep(ctx, 200*time.Millisecond) {
@@ -93,7 +89,7 @@ func (a *Agent) setDraining(draining bool) {
 	a.mu.Lock()
 	a.draining = draining
 	a.mu.Unlock()
-	wake(a.capacityNow)
+	a.wakeups.capacity.wake()
 }
 
 // awaitRestart ends Run when an upgrade is in place.
