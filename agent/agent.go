@@ -89,7 +89,7 @@ type Agent struct {
 	log     *zap.Logger
 	metrics *metrics
 	journal *journal
-	images  *imageLedger
+	images  *imageCache
 	slots   chan struct{} // one token a start that is being prepared; capacity NumWorkers
 
 	wakeups   wakeups
@@ -114,7 +114,6 @@ type Agent struct {
 	lastSync      time.Time                                  // guarded by mu
 	syncError     string                                     // guarded by mu
 	refused       string                                     // guarded by mu; why the cloud does not want the node
-	pulls         map[hypervisor.Image]*pull                 // guarded by mu
 }
 
 type endedInstance struct {
@@ -144,11 +143,10 @@ func New(cfg Config, dir Dir, id controllerapi.NodeID, deps Deps) (*Agent, error
 	a := &Agent{
 		cfg: cfg, dir: dir, id: id, session: uuid.NewString(), deps: deps,
 		log: deps.Log.With(zap.String("node_id", string(id))), metrics: newMetrics(deps.Metrics),
-		journal: j, images: openImageLedger(dir), slots: make(chan struct{}, cfg.NumWorkers),
+		journal: j, slots: make(chan struct{}, cfg.NumWorkers),
 		cluster:       dir.Cluster(),
 		orphans:       make(map[controllerapi.TaskID]time.Time),
 		recentlyEnded: make(map[controllerapi.InstanceID]endedInstance),
-		pulls:         make(map[hypervisor.Image]*pull),
 	}
 	a.wakeups, a.swapped = newWakeups(), newWakeup()
 	a.errors = &errorLog{log: a.log}
@@ -158,6 +156,11 @@ func New(cfg Config, dir Dir, id controllerapi.NodeID, deps Deps) (*Agent, error
 	a.inventory = &inventory{
 		runtime: deps.Runtime, host: deps.Host, prefix: cfg.VMPrefix, working: a.workers.any, address: a.address, fitness: a.fitness,
 		errors: a.errors, log: a.log, wakeups: a.wakeups, identified: make(chan struct{}),
+	}
+	a.images = &imageCache{
+		runtime: deps.Runtime, registry: deps.Registry, host: deps.Host, reserve: cfg.ReserveSpace, anySize: cfg.SkipPullSizeCheck,
+		prefix: cfg.VMPrefix, ledger: openImageLedger(dir), pullGroup: &a.workers.group, errors: a.errors, metrics: a.metrics,
+		log: a.log, wakeups: a.wakeups, pulls: make(map[hypervisor.Image]*pull),
 	}
 	a.statement = &statement{
 		node: id, prefix: cfg.VMPrefix, host: deps.Host, address: a.address, inventory: a.inventory, fitness: a.fitness,

@@ -110,7 +110,7 @@ func (a *Agent) stopVM(ctx context.Context, uuid string) error {
 // workDistribute brings a template's tag to the node.
 func (a *Agent) workDistribute(ctx context.Context, r Record) {
 	taskCtx, p := a.reportProgress(ctx, r)
-	_, release, err := a.ensureImage(taskCtx, r.Task.Distribute.Template, func(f float64) { p.set(controllerapi.StagePulling, f) })
+	_, release, err := a.images.ensure(taskCtx, r.Task.Distribute.Template, func(f float64) { p.set(controllerapi.StagePulling, f) })
 	p.end()
 	switch {
 	case err == nil:
@@ -128,7 +128,7 @@ func (a *Agent) workDistribute(ctx context.Context, r Record) {
 // asked for it by name, so it goes whoever pulled it; a VM that has the
 // template's id but runs is no image and stays.
 func (a *Agent) workRemoveTemplate(ctx context.Context, r Record) {
-	err := a.removeTemplate(ctx, r.Task.Remove.TemplateID)
+	err := a.images.removeTemplate(ctx, r.Task.Remove.TemplateID)
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:
@@ -137,39 +137,4 @@ func (a *Agent) workRemoveTemplate(ctx context.Context, r Record) {
 		a.finishTask(ctx, r, Reporting, done(nil, nil))
 	}
 	a.wakeups.inventory.wake()
-}
-
-func (a *Agent) removeTemplate(ctx context.Context, id controllerapi.TemplateID) error {
-	vms, err := a.deps.Runtime.List(ctx)
-	if err != nil {
-		return err
-	}
-	template := hypervisor.Image{ID: string(id)}
-	for _, c := range a.images.list() {
-		if c.ID == id {
-			template.Name, template.Repository = c.Name, c.Repository
-		}
-	}
-	for _, vm := range vms {
-		if !template.Has(vm) {
-			continue
-		}
-		if vm.Status == hypervisor.Running {
-			return fmt.Errorf("%s runs as a VM and is not removed", vm.Name)
-		}
-		if managed(vm.Name, a.cfg.VMPrefix) {
-			return fmt.Errorf("%s is an instance's VM, not a template", vm.Name)
-		}
-		if err := a.deps.Runtime.RemoveImage(ctx, template); err != nil {
-			return err
-		}
-		break
-	}
-	return a.images.change(func(m map[imageKey]cachedImage) {
-		for k := range m {
-			if k.id == id {
-				delete(m, k)
-			}
-		}
-	})
 }

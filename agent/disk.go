@@ -32,25 +32,25 @@ func evict(images []cachedImage, inUse func(imageKey) bool, free, need, reserve 
 
 // makeRoom removes images until a pull of so many bytes leaves the reserve free.
 // It fails when not even the pull itself would fit.
-func (a *Agent) makeRoom(ctx context.Context, need uint64) error {
-	size := a.deps.Host.Facts().DiskSize
-	free := a.deps.Host.Load().FreeDiskSpace
+func (i *imageCache) makeRoom(ctx context.Context, need uint64) error {
+	size := i.host.Facts().DiskSize
+	free := i.host.Load().FreeDiskSpace
 	if size == 0 {
 		return nil // nothing is known of the disk
 	}
-	want := need + a.cfg.ReserveSpace.Of(size)
+	want := need + i.reserve.Of(size)
 	for free < want {
-		chosen := evict(a.images.list(), a.images.held, free, need, a.cfg.ReserveSpace.Of(size))
-		removed := a.removeImages(ctx, chosen, "to keep the disk's reserve")
+		chosen := evict(i.ledger.list(), i.ledger.held, free, need, i.reserve.Of(size))
+		removed := i.removeImages(ctx, chosen, "to keep the disk's reserve")
 		before := free
-		free = a.awaitFree(ctx, want, freeWait)
-		if cleaner, ok := a.deps.Runtime.(hypervisor.Cleaner); ok && free < want && ctx.Err() == nil {
+		free = i.awaitFree(ctx, want, freeWait)
+		if cleaner, ok := i.runtime.(hypervisor.Cleaner); ok && free < want && ctx.Err() == nil {
 			if err := cleaner.FreeCache(ctx); err != nil {
-				a.errors.fail(ctx, "free the hypervisor's cache", err)
+				i.errors.fail(ctx, "free the hypervisor's cache", err)
 			}
-			free = a.awaitFree(ctx, want, freeWait)
+			free = i.awaitFree(ctx, want, freeWait)
 		}
-		a.log.Info("made room", zap.Int("images", removed), zap.Uint64("expected_bytes", sizeOf(chosen)),
+		i.log.Info("made room", zap.Int("images", removed), zap.Uint64("expected_bytes", sizeOf(chosen)),
 			zap.Int64("gained_bytes", int64(free)-int64(before)), zap.Uint64("free_bytes", free))
 		if removed == 0 || ctx.Err() != nil {
 			break // there is nothing more to remove
@@ -70,9 +70,9 @@ const (
 )
 
 // awaitFree waits until so much is free, and returns what is.
-func (a *Agent) awaitFree(ctx context.Context, want uint64, limit time.Duration) uint64 {
+func (i *imageCache) awaitFree(ctx context.Context, want uint64, limit time.Duration) uint64 {
 	for end := time.Now().Add(limit); ; {
-		free := a.deps.Host.Load().FreeDiskSpace
+		free := i.host.Load().FreeDiskSpace
 		if free >= want || !time.Now().Before(end) || !backoff.Sleep(ctx, freeLook) {
 			return free
 		}
@@ -98,8 +98,8 @@ func (e *pullError) Unwrap() error { return e.err }
 // roomFor returns how many bytes should be free before the next try of a start
 // that failed with err, and 0 for failures that no room cures: the images on the
 // node are worth hours of pulls.
-func (a *Agent) roomFor(err error) uint64 {
-	disk := a.deps.Host.Facts().DiskSize
+func (i *imageCache) roomFor(err error) uint64 {
+	disk := i.host.Facts().DiskSize
 	var pull *pullError
 	switch {
 	case errors.Is(err, hypervisor.ErrDiskFull):
@@ -107,33 +107,33 @@ func (a *Agent) roomFor(err error) uint64 {
 	case errors.As(err, &pull):
 		// Why it failed is not known. It may have needed room for the image twice,
 		// as it came and as it is kept.
-		return a.cfg.ReserveSpace.Of(disk) + 2*pull.size
+		return i.reserve.Of(disk) + 2*pull.size
 	}
 	return 0
 }
 
-// cleanDisk removes images that nobody uses until so much is free.
-func (a *Agent) cleanDisk(ctx context.Context, target uint64, why string) {
-	a.removeImages(ctx, evict(a.images.list(), a.images.held, a.deps.Host.Load().FreeDiskSpace, 0, target), why)
+// clean removes images that nobody uses until so much is free.
+func (i *imageCache) clean(ctx context.Context, target uint64, why string) {
+	i.removeImages(ctx, evict(i.ledger.list(), i.ledger.held, i.host.Load().FreeDiskSpace, 0, target), why)
 }
 
 // removeImages removes images that no start holds, and returns how many.
-func (a *Agent) removeImages(ctx context.Context, images []cachedImage, why string) (removed int) {
+func (i *imageCache) removeImages(ctx context.Context, images []cachedImage, why string) (removed int) {
 	for _, c := range images {
-		if a.images.held(c.key()) {
+		if i.ledger.held(c.key()) {
 			continue // a start took it meanwhile
 		}
-		if err := a.deps.Runtime.RemoveImage(ctx, c.image()); err != nil {
-			a.errors.fail(ctx, "remove an image", err)
+		if err := i.runtime.RemoveImage(ctx, c.image()); err != nil {
+			i.errors.fail(ctx, "remove an image", err)
 			continue
 		}
-		a.log.Info("image removed", zap.String("template", c.Name), zap.String("tag", c.Tag), zap.Uint64("bytes", c.Size),
+		i.log.Info("image removed", zap.String("template", c.Name), zap.String("tag", c.Tag), zap.Uint64("bytes", c.Size),
 			zap.Time("last_used", c.Used), zap.String("reason", why))
-		if err := a.images.drop(c.key()); err != nil {
-			a.errors.fail(ctx, "image ledger", err)
+		if err := i.ledger.drop(c.key()); err != nil {
+			i.errors.fail(ctx, "image ledger", err)
 		}
 		removed++
 	}
-	a.wakeups.inventory.wake()
+	i.wakeups.inventory.wake()
 	return removed
 }

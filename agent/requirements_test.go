@@ -366,7 +366,7 @@ func TestA11HalfPulledImageCountsAsAbsent(t *testing.T) {
 		half := *s.runtime.peek("tpl-1")
 		s.down()
 		s.runtime.vms = []hypervisor.VM{half}
-		if err := s.agent.images.put(cachedImage{ID: "tpl-1", Name: "demo", Tag: "v1"}); err != nil {
+		if err := s.agent.images.ledger.put(cachedImage{ID: "tpl-1", Name: "demo", Tag: "v1"}); err != nil {
 			t.Fatal(err)
 		}
 		broken.Store(false)

@@ -131,7 +131,7 @@ func (a *Agent) bringUp(ctx context.Context, r *Record, p *progress) (hypervisor
 		case try > a.cfg.OptimizationThreshold:
 			return vm, nil, fmt.Errorf("start failed %d times: %w", try, err)
 		case try == a.cfg.OptimizationThreshold:
-			a.cleanDisk(ctx, a.roomFor(err), "starts keep failing")
+			a.images.clean(ctx, a.images.roomFor(err), "starts keep failing")
 		}
 		if !backoff.Sleep(ctx, wait) {
 			return vm, nil, context.Cause(ctx)
@@ -175,7 +175,7 @@ func (a *Agent) prepare(ctx context.Context, r *Record, p *progress) (hypervisor
 	if err := a.removeOwned(ctx, *r); err != nil {
 		return vm, fmt.Errorf("remove what an earlier try left: %w", err)
 	}
-	img, releaseImage, err := a.ensureImage(ctx, task.Template, func(f float64) { p.set(controllerapi.StagePulling, f) })
+	img, releaseImage, err := a.images.ensure(ctx, task.Template, func(f float64) { p.set(controllerapi.StagePulling, f) })
 	if err != nil {
 		return vm, err
 	}

@@ -1,9 +1,7 @@
 package agent
 
 import (
-	"cmp"
 	"slices"
-	"strings"
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
 	"github.com/ankacluster/ankacluster/controllerapi"
@@ -19,7 +17,7 @@ type statement struct {
 	address   *address
 	inventory *inventory
 	fitness   *fitness
-	images    *imageLedger
+	images    *imageCache
 	journal   *journal
 	metrics   *metrics
 	pools     func() controllerapi.NodeNumbers // nil tells nothing
@@ -42,7 +40,7 @@ func (s *statement) facts() controllerapi.NodeFacts {
 
 func (s *statement) load() controllerapi.NodeLoad {
 	l := s.host.Load()
-	l.AnkaDiskUsage = s.images.usage()
+	l.AnkaDiskUsage = s.images.ledger.usage()
 	l.Numbers = new(controllerapi.NodeNumbers)
 	if s.pools != nil {
 		*l.Numbers = s.pools()
@@ -109,7 +107,7 @@ type parts struct {
 }
 
 func (s *statement) parts() parts {
-	p := parts{facts: s.facts(), images: s.imageReports(), tasks: s.taskIDs()}
+	p := parts{facts: s.facts(), images: s.images.reports(s.inventory.list().vms), tasks: s.taskIDs()}
 	p.vms, p.known = s.vmReports()
 	p.hashes = controllerapi.PartHashes{
 		Facts: controllerapi.HashPart(p.facts), VMs: controllerapi.HashPart(p.vms),
@@ -142,27 +140,4 @@ func (p parts) request(acked controllerapi.PartHashes) controllerapi.SyncRequest
 		req.Tasks = &p.tasks
 	}
 	return req
-}
-
-// imageReports lists the images that starts may count on.
-func (s *statement) imageReports() []controllerapi.NodeImage {
-	vms := s.inventory.list().vms
-	ledger := s.images.list()
-	reports := []controllerapi.NodeImage{}
-	for _, vm := range vms {
-		if vm.Tag == "" || managed(vm.Name, s.prefix) {
-			continue
-		}
-		i := slices.IndexFunc(ledger, func(c cachedImage) bool { return c.Tag == vm.Tag && c.image().Has(vm) })
-		switch {
-		case i < 0 && vm.UUID != "": // came by another way
-			reports = append(reports, controllerapi.NodeImage{UUID: controllerapi.TemplateID(vm.UUID), Name: vm.Name, Tag: vm.Tag})
-		case i >= 0 && ledger[i].Complete:
-			reports = append(reports, controllerapi.NodeImage{UUID: ledger[i].ID, Name: ledger[i].Name, Tag: vm.Tag})
-		}
-	}
-	slices.SortFunc(reports, func(a, b controllerapi.NodeImage) int {
-		return cmp.Or(strings.Compare(string(a.UUID), string(b.UUID)), strings.Compare(a.Tag, b.Tag))
-	})
-	return reports
 }

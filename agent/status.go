@@ -137,7 +137,7 @@ func (a *Agent) Status() Status {
 		s.Tasks = append(s.Tasks, TaskStatus{ID: r.Task.ID, Kind: r.Task.Kind, InstanceID: r.Task.InstanceID,
 			State: r.State, Claimed: r.Claimed, Untold: r.Outcome != nil, LastError: r.LastError})
 	}
-	for _, c := range a.images.list() {
+	for _, c := range a.images.ledger.list() {
 		s.Images = append(s.Images, ImageStatus{Name: c.Name, Tag: c.Tag, Size: c.Size, Used: c.Used, Complete: c.Complete})
 	}
 	return s

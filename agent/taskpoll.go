@@ -33,7 +33,7 @@ func (a *Agent) pollStarts(ctx context.Context) error {
 		free, ok := a.room()
 		return controllerapi.ReserveRequest{
 			Kinds:   []controllerapi.TaskKind{controllerapi.TaskStart},
-			FreeVMs: free.VMs, FreeVCPU: free.VCPU, FreeRAM: free.RAM, Images: a.statement.imageReports(),
+			FreeVMs: free.VMs, FreeVCPU: free.VCPU, FreeRAM: free.RAM, Images: a.images.reports(a.inventory.list().vms),
 		}, ok && !free.Full()
 	})
 }
