@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -78,47 +77,27 @@ type Deps struct {
 	Log        *zap.Logger
 }
 
-// Agent is the node's part of the cloud.
+// Agent is the node's part of the cloud. It connects owners that have one job each;
+// what they share is safe for concurrent use.
 type Agent struct {
 	cfg     Config
 	dir     Dir
-	id      controllerapi.NodeID
-	session string
-	since   time.Time
-	deps    Deps
-	log     *zap.Logger
-	metrics *metrics
+	caller  caller
+	members *membership
 	journal *journal
-	images  *imageCache
-	slots   chan struct{} // one token a start that is being prepared; capacity NumWorkers
+	workers *workers
 
-	wakeups   wakeups
-	errors    *errorLog
-	address   *address
-	fitness   *fitness
-	inventory *inventory
-	statement *statement
-	workers   *workers
-	awake     *awake
-	swapped   wakeup // an upgrade is in place
+	// With a goroutine of their own in Run.
+	session    *session
+	inventory  *inventory
+	address    *address
+	awake      *awake
+	reconciler *reconciler
+	taskPoll   *taskPoll
+	monitor    *monitor
+	upgrade    *upgrade
 
-	mu            sync.Mutex
-	draining      bool                                       // guarded by mu; no more starts, an upgrade is due
-	joined        bool                                       // guarded by mu; registered at least once
-	settings      controllerapi.NodeSettings                 // guarded by mu
-	cluster       controllerapi.Cluster                      // guarded by mu
-	assigned      *controllerapi.Assignments                 // guarded by mu
-	askedAt       time.Time                                  // guarded by mu; when the sync that brought assigned was sent
-	orphans       map[controllerapi.TaskID]time.Time         // guarded by mu
-	recentlyEnded map[controllerapi.InstanceID]endedInstance // guarded by mu
-	lastSync      time.Time                                  // guarded by mu
-	syncError     string                                     // guarded by mu
-	refused       string                                     // guarded by mu; why the cloud does not want the node
-}
-
-type endedInstance struct {
-	attempt int
-	at      time.Time
+	status *statusPage
 }
 
 // errStopped is the cause of a context that ends because the agent stops.
@@ -140,34 +119,90 @@ func New(cfg Config, dir Dir, id controllerapi.NodeID, deps Deps) (*Agent, error
 	for _, path := range damaged {
 		deps.Log.Error("a journal file is damaged and was set aside", zap.String("file", path))
 	}
-	a := &Agent{
-		cfg: cfg, dir: dir, id: id, session: uuid.NewString(), deps: deps,
-		log: deps.Log.With(zap.String("node_id", string(id))), metrics: newMetrics(deps.Metrics),
-		journal: j, slots: make(chan struct{}, cfg.NumWorkers),
-		cluster:       dir.Cluster(),
-		orphans:       make(map[controllerapi.TaskID]time.Time),
-		recentlyEnded: make(map[controllerapi.InstanceID]endedInstance),
-	}
-	a.wakeups, a.swapped = newWakeups(), newWakeup()
-	a.errors = &errorLog{log: a.log}
-	a.address = &address{fixed: cfg.Host, host: deps.Host, wakeups: a.wakeups}
-	a.fitness = &fitness{log: a.log, wakeups: a.wakeups}
-	a.workers = newWorkers(a.wakeups)
-	a.inventory = &inventory{
-		runtime: deps.Runtime, host: deps.Host, prefix: cfg.VMPrefix, working: a.workers.any, address: a.address, fitness: a.fitness,
-		errors: a.errors, log: a.log, wakeups: a.wakeups, identified: make(chan struct{}),
-	}
-	a.images = &imageCache{
-		runtime: deps.Runtime, registry: deps.Registry, host: deps.Host, reserve: cfg.ReserveSpace, anySize: cfg.SkipPullSizeCheck,
-		prefix: cfg.VMPrefix, ledger: openImageLedger(dir), pullGroup: &a.workers.group, errors: a.errors, metrics: a.metrics,
-		log: a.log, wakeups: a.wakeups, pulls: make(map[hypervisor.Image]*pull),
-	}
-	a.statement = &statement{
-		node: id, prefix: cfg.VMPrefix, host: deps.Host, address: a.address, inventory: a.inventory, fitness: a.fitness,
-		images: a.images, journal: j, metrics: a.metrics, pools: deps.Pools,
-	}
-	a.awake = &awake{command: deps.Caffeinate, log: a.log, needed: func() bool { return a.workers.any() || a.inventory.running() }}
+	a := &Agent{cfg: cfg, dir: dir, caller: caller{id, uuid.NewString()}, journal: j}
+	a.connect(deps)
 	return a, nil
+}
+
+// connect makes the owners, each of those before it.
+func (a *Agent) connect(deps Deps) {
+	cfg, node, caller, journal := &a.cfg, a.caller.node, a.caller, a.journal
+	log, metrics, wakeups := deps.Log.With(zap.String("node_id", string(node))), newMetrics(deps.Metrics), newWakeups()
+	errors := &errorLog{log: log}
+
+	// What is known: of the cloud, of the node, of the tasks in hand.
+	members := &membership{now: standing{cluster: a.dir.Cluster()}}
+	assigned := newAssignments()
+	workers := newWorkers(wakeups)
+	address := &address{fixed: cfg.Host, host: deps.Host, wakeups: wakeups}
+	fitness := &fitness{log: log, wakeups: wakeups}
+	inventory := &inventory{
+		runtime: deps.Runtime, host: deps.Host, prefix: cfg.VMPrefix, working: workers.any, address: address, fitness: fitness,
+		errors: errors, log: log, wakeups: wakeups, identified: make(chan struct{}),
+	}
+	images := &imageCache{
+		runtime: deps.Runtime, registry: deps.Registry, host: deps.Host, reserve: cfg.ReserveSpace, anySize: cfg.SkipPullSizeCheck,
+		prefix: cfg.VMPrefix, ledger: openImageLedger(a.dir), pullGroup: &workers.group, errors: errors, metrics: metrics,
+		log: log, wakeups: wakeups, pulls: make(map[hypervisor.Image]*pull),
+	}
+	headroom := &headroom{
+		cfg: cfg, host: deps.Host, runtime: deps.Runtime, inventory: inventory, fitness: fitness, members: members, journal: journal,
+	}
+	claims := &claims{journal: journal, workers: workers, ended: newRecentlyEnded(), errors: errors, log: log, wakeups: wakeups}
+	outcomes := &outcomes{
+		cloud: deps.Cloud, caller: caller, timeout: cfg.RequestTimeout, journal: journal, claims: claims,
+		errors: errors, metrics: metrics, log: log,
+	}
+
+	// What tasks do.
+	vms := &vms{
+		runtime: deps.Runtime, prefix: cfg.VMPrefix, startTimeout: cfg.StartTimeout, inventory: inventory, fitness: fitness, metrics: metrics,
+	}
+	starter := &starter{
+		cfg: cfg, node: node, runtime: deps.Runtime, vms: vms, images: images, journal: journal, claims: claims, outcomes: outcomes,
+		address: address, headroom: headroom, members: members, errors: errors, log: log, slots: make(chan struct{}, cfg.NumWorkers),
+	}
+	instances := &instances{
+		node: node, runtime: deps.Runtime, vms: vms, journal: journal, claims: claims, outcomes: outcomes, address: address,
+	}
+	saver := &saver{
+		runtime: deps.Runtime, registry: deps.Registry, vms: vms, instances: instances, journal: journal, claims: claims,
+		outcomes: outcomes, errors: errors, log: log,
+	}
+	upgrade := &upgrade{
+		upgrader: deps.Upgrade, workers: workers, outcomes: outcomes, headroom: headroom, log: log, wakeups: wakeups, swapped: newWakeup(),
+	}
+	tasks := &tasks{
+		journal: journal, outcomes: outcomes, starter: starter, instances: instances, saver: saver, upgrade: upgrade,
+		images: &imageTasks{images: images, journal: journal, outcomes: outcomes, wakeups: wakeups},
+	}
+
+	// What goes on by itself.
+	statement := &statement{
+		node: node, prefix: cfg.VMPrefix, host: deps.Host, address: address, inventory: inventory, fitness: fitness,
+		images: images, journal: journal, metrics: metrics, pools: deps.Pools,
+	}
+	a.session = &session{
+		cfg: cfg, dir: a.dir, caller: caller, host: deps.Identity, cloud: deps.Cloud, onCluster: deps.OnCluster, statement: statement,
+		identified: inventory.identified, members: members, assigned: assigned, journal: journal, wakeups: wakeups, metrics: metrics, log: log,
+	}
+	a.taskPoll = &taskPoll{
+		cloud: deps.Cloud, caller: caller, claims: claims, journal: journal, members: members, headroom: headroom,
+		inventory: inventory, images: images, errors: errors, wakeups: wakeups,
+	}
+	a.reconciler = &reconciler{
+		journal: journal, assigned: assigned, inventory: inventory, workers: workers, claims: claims, outcomes: outcomes,
+		vms: vms, work: tasks.work, errors: errors, log: log, wakeups: wakeups,
+	}
+	a.monitor = &monitor{
+		cfg: cfg, runtime: deps.Runtime, inventory: inventory, journal: journal, workers: workers, outcomes: outcomes, errors: errors, log: log,
+	}
+	a.awake = &awake{command: deps.Caffeinate, log: log, needed: func() bool { return workers.any() || inventory.running() }}
+	a.status = &statusPage{
+		cfg: cfg, dir: a.dir, node: node, host: deps.Host, registry: deps.Registry, members: members, inventory: inventory,
+		address: address, fitness: fitness, images: images, journal: journal, errors: errors,
+	}
+	a.members, a.workers, a.inventory, a.address, a.upgrade = members, workers, inventory, address, upgrade
 }
 
 // Run is the agent's life. It returns nil when ctx ends it, with VMs left as
@@ -175,24 +210,21 @@ func New(cfg Config, dir Dir, id controllerapi.NodeID, deps Deps) (*Agent, error
 // agent acts for this node, or ErrOtherHost when this host only has a copy of its
 // state.
 func (a *Agent) Run(ctx context.Context) error {
-	a.since = time.Now()
+	a.members.change(func(m *standing) { m.since = time.Now() })
 	// Disjoin may have to speak for this session when the agent cannot.
-	if err := os.WriteFile(a.dir.path("run", "session"), []byte(a.session), 0o600); err != nil {
+	if err := os.WriteFile(a.dir.path("run", "session"), []byte(a.caller.session), 0o600); err != nil {
 		return err
 	}
-	if err := a.resume(); err != nil {
+	if err := a.journal.resume(a.session.log); err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return a.keepSession(ctx) })
-	g.Go(func() error { return a.inventory.run(ctx) })
-	g.Go(func() error { return a.address.run(ctx) })
-	g.Go(func() error { return a.awake.run(ctx) })
-	g.Go(func() error { return a.reconcile(ctx) })
-	g.Go(func() error { return a.pollStarts(ctx) })
-	g.Go(func() error { return a.pollControl(ctx) })
-	g.Go(func() error { return a.monitorVMs(ctx) })
-	g.Go(func() error { return a.awaitRestart(ctx) })
+	for _, run := range []func(context.Context) error{
+		a.session.run, a.inventory.run, a.address.run, a.awake.run, a.reconciler.run,
+		a.taskPoll.starts, a.taskPoll.others, a.monitor.run, a.upgrade.run,
+	} {
+		g.Go(func() error { return run(ctx) })
+	}
 	err := g.Wait()
 	a.workers.stop(errStopped)
 	if errors.Is(err, context.Canceled) {
@@ -201,20 +233,13 @@ func (a *Agent) Run(ctx context.Context) error {
 	return err
 }
 
-// resume counts a new life in every record, so that sequence numbers of reports
-// go on from above the last process's.
-func (a *Agent) resume() error {
-	records := a.journal.all()
-	for _, r := range records {
-		r.Lives++
-		if err := a.journal.put(r); err != nil {
-			return fmt.Errorf("journal: %w", err)
-		}
-	}
-	if len(records) > 0 {
-		a.log.Info("found tasks of an earlier run", zap.Int("tasks", len(records)))
-	}
-	return nil
+// Status returns the agent's state as of now.
+func (a *Agent) Status() Status { return a.status.make() }
+
+// LogsCentrally reports whether the cloud wants this node's log.
+func (a *Agent) LogsCentrally() bool {
+	member := a.members.get()
+	return member.joined && !a.cfg.NoCentralLogging && !member.settings.DisableCentralLogging
 }
 
 // isPermanent reports whether the cloud has ended this session, or will not have

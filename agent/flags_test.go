@@ -134,7 +134,7 @@ func TestPullOfUnknownSize(t *testing.T) {
 				if got := s.runtime.pulled(); got != tt.pulled {
 					t.Errorf("pulls: got %d, want %d", got, tt.pulled)
 				}
-				if c, _ := s.agent.images.ledger.get(imageKey{demoTemplate.ID, demoTemplate.Tag}); c.Size != tt.wantInLedger {
+				if c, _ := s.agent.status.images.ledger.get(imageKey{demoTemplate.ID, demoTemplate.Tag}); c.Size != tt.wantInLedger {
 					t.Errorf("size in the ledger: got %d, want %d", c.Size, tt.wantInLedger)
 				}
 			})

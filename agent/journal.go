@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
 
@@ -142,6 +144,22 @@ func (j *journal) drop(id controllerapi.TaskID) {
 	j.mu.Lock()
 	delete(j.records, id)
 	j.mu.Unlock()
+}
+
+// resume counts a new life in every record, so that sequence numbers of reports
+// go on from above the last process's.
+func (j *journal) resume(log *zap.Logger) error {
+	records := j.all()
+	for _, r := range records {
+		r.Lives++
+		if err := j.put(r); err != nil {
+			return fmt.Errorf("journal: %w", err)
+		}
+	}
+	if len(records) > 0 {
+		log.Info("found tasks of an earlier run", zap.Int("tasks", len(records)))
+	}
+	return nil
 }
 
 func (j *journal) get(id controllerapi.TaskID) (Record, bool) {

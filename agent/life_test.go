@@ -286,7 +286,7 @@ func TestZombieEnds(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		s := newStage(t)
 		s.up()
-		s.until("registered", func() bool { return s.agent.registered() })
+		s.until("registered", func() bool { return s.agent.members.get().joined })
 		s.cloud.do(func() { s.cloud.session = "newer" })
 		if err := <-s.ended; !errors.Is(err, controllerapi.ErrSessionEnded) {
 			t.Errorf("Run: got %v, want ErrSessionEnded", err)

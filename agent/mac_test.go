@@ -114,7 +114,7 @@ func TestLostSlotMakesTheNodeInactive(t *testing.T) {
 		defer s.down()
 		s.cloud.start("i1", nil)
 		s.until("i1 given back", func() bool { return s.cloud.get("i1").returned == 1 })
-		if s.agent.statement.facts().Inactive != "" {
+		if s.agent.session.statement.facts().Inactive != "" {
 			t.Error("one start that found no slot may be chance")
 		}
 		s.cloud.start("i2", nil)
@@ -158,7 +158,7 @@ func TestFullNodeHasLostNoSlot(t *testing.T) {
 			s.cloud.start(id, nil)
 			s.until("given back", func() bool { return s.cloud.get(id).returned == 1 })
 		}
-		if reason := s.agent.statement.facts().Inactive; reason != "" {
+		if reason := s.agent.session.statement.facts().Inactive; reason != "" {
 			t.Errorf("inactive: %s", reason)
 		}
 		if got := s.runtime.names(); !slices.Contains(got, "mgmtManaged-demo-i1") {

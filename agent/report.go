@@ -31,50 +31,63 @@ func returned(err error) controllerapi.ReportRequest {
 	return controllerapi.ReportRequest{Phase: controllerapi.PhaseReturned, Message: err.Error()}
 }
 
+// outcomes ends tasks and reports how they get on and how they ended. It is safe for
+// concurrent use.
+type outcomes struct {
+	cloud   Cloud
+	caller  caller
+	timeout time.Duration // of a call
+	journal *journal
+	claims  *claims
+	errors  *errorLog
+	metrics *metrics
+	log     *zap.Logger
+}
+
 // finishTask ends the work on a record: the outcome is written down, then told
 // until a controller has acknowledged it. It returns early, with the outcome
 // kept, when ctx ends.
-func (a *Agent) finishTask(ctx context.Context, r Record, state State, outcome controllerapi.ReportRequest) {
-	current, ok := a.journal.get(r.Task.ID)
+func (o *outcomes) finishTask(ctx context.Context, r Record, state State, outcome controllerapi.ReportRequest) {
+	current, ok := o.journal.get(r.Task.ID)
 	if !ok || current.State == Removing {
 		return // somebody ended it meanwhile, and that wins
 	}
 	r.State, r.Outcome, r.LastError = state, &outcome, outcome.Message
 	outcome.Seq = int64(r.Lives)*seqPerLife + seqPerLife - 1 // after every progress report of this life
-	a.metrics.taskEnded(r.Task.Kind, outcome.Phase, time.Since(r.Claimed))
-	level := a.log.Info
+	o.metrics.taskEnded(r.Task.Kind, outcome.Phase, time.Since(r.Claimed))
+	level := o.log.Info
 	if outcome.Phase != controllerapi.PhaseDone {
-		level = a.log.Warn
-		a.errors.note(string(r.Task.Kind)+" "+string(r.Task.InstanceID), errors.New(outcome.Message))
+		level = o.log.Warn
+		o.errors.note(string(r.Task.Kind)+" "+string(r.Task.InstanceID), errors.New(outcome.Message))
 	}
 	level("task ended", zap.String("kind", string(r.Task.Kind)), zap.String("instance_id", string(r.Task.InstanceID)),
 		zap.String("phase", string(outcome.Phase)), zap.String("message", outcome.Message), zap.Duration("duration", time.Since(r.Claimed)))
 	for n := 0; ; n++ {
-		err := a.journal.put(r)
+		err := o.journal.put(r)
 		if err == nil {
 			break
 		}
 		if errors.Is(err, errDiscarded) {
 			return
 		}
-		a.errors.fail(ctx, "journal", err)
+		o.errors.fail(ctx, "journal", err)
 		if !retryPace.Wait(ctx, n) {
 			return
 		}
 	}
-	a.sendOutcome(ctx, r)
+	o.sendOutcome(ctx, r)
 }
 
 // sendOutcome tells an outcome and draws the consequence of the answer.
-func (a *Agent) sendOutcome(ctx context.Context, r Record) {
+func (o *outcomes) sendOutcome(ctx context.Context, r Record) {
 	req := *r.Outcome
-	req.NodeID, req.Session, req.TaskID, req.Attempt = a.id, a.session, r.Task.ID, r.Task.Attempt
+	req.NodeID, req.Session, req.TaskID, req.Attempt = o.caller.node, o.caller.session, r.Task.ID, r.Task.Attempt
 	for n := 0; ; n++ {
-		callCtx, cancel := context.WithTimeout(ctx, a.cfg.RequestTimeout)
-		resp, err := a.deps.Cloud.Report(callCtx, req)
+		callCtx, cancel := context.WithTimeout(ctx, o.timeout)
+		resp, err := o.cloud.Report(callCtx, req)
 		cancel()
 		if err == nil {
-			a.acknowledged(r, resp.Abandon)
+			o.acknowledged(r, resp.Abandon)
 			return
 		}
 		wait := retryPace.Next(n)
@@ -84,7 +97,7 @@ func (a *Agent) sendOutcome(ctx context.Context, r Record) {
 			wait = refusedPace.Limit(n)
 		}
 		if n == 0 || n%20 == 0 {
-			a.errors.fail(ctx, "report a task's end", err)
+			o.errors.fail(ctx, "report a task's end", err)
 		}
 		if !backoff.Sleep(ctx, wait) {
 			return
@@ -92,28 +105,35 @@ func (a *Agent) sendOutcome(ctx context.Context, r Record) {
 	}
 }
 
-func (a *Agent) acknowledged(r Record, abandon bool) {
-	current, ok := a.journal.get(r.Task.ID)
+// resendOutcome delivers an outcome that an earlier run of the agent could not.
+func (o *outcomes) resendOutcome(ctx context.Context, id controllerapi.TaskID) {
+	if r, ok := o.journal.get(id); ok && r.Outcome != nil {
+		o.sendOutcome(ctx, r)
+	}
+}
+
+func (o *outcomes) acknowledged(r Record, abandon bool) {
+	current, ok := o.journal.get(r.Task.ID)
 	if !ok || current.State == Removing {
 		return
 	}
 	switch {
 	case abandon && r.Task.Kind == controllerapi.TaskStart:
-		a.log.Info("task abandoned", zap.String("instance_id", string(r.Task.InstanceID)))
-		a.discard(r.Task.ID, errAbandoned)
+		o.log.Info("task abandoned", zap.String("instance_id", string(r.Task.InstanceID)))
+		o.claims.discard(r.Task.ID, errAbandoned)
 	case current.State == Reporting || abandon:
-		a.journal.drop(r.Task.ID)
+		o.journal.drop(r.Task.ID)
 	default:
 		current.Outcome = nil
-		if err := a.journal.put(current); err != nil {
-			a.log.Warn("journal", zap.Error(err)) // it is told once more after a restart
+		if err := o.journal.put(current); err != nil {
+			o.log.Warn("journal", zap.Error(err)) // it is told once more after a restart
 		}
 	}
 }
 
 // progress tells how a task gets on, without ever holding it up.
 type progress struct {
-	a      *Agent
+	o      *outcomes
 	r      Record
 	cancel context.CancelCauseFunc // of the task
 	stop   context.CancelFunc      // of the reports
@@ -127,11 +147,11 @@ type progress struct {
 
 // reportProgress begins to report; end must be called. The context that it
 // returns is cancelled when the cloud says to abandon the task.
-func (a *Agent) reportProgress(ctx context.Context, r Record) (context.Context, *progress) {
+func (o *outcomes) reportProgress(ctx context.Context, r Record) (context.Context, *progress) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	reporting, stop := context.WithCancel(ctx)
-	p := &progress{a: a, r: r, cancel: cancel, stop: stop, done: make(chan struct{}), wake: newWakeup()}
-	a.workers.group.Go(func() { p.run(reporting) })
+	p := &progress{o: o, r: r, cancel: cancel, stop: stop, done: make(chan struct{}), wake: newWakeup()}
+	o.claims.workers.group.Go(func() { p.run(reporting) })
 	return ctx, p
 }
 
@@ -174,9 +194,9 @@ func (p *progress) run(ctx context.Context) {
 			continue
 		}
 		seq++
-		callCtx, cancelCall := context.WithTimeout(ctx, p.a.cfg.RequestTimeout)
-		resp, err := p.a.deps.Cloud.Report(callCtx, controllerapi.ReportRequest{
-			NodeID: p.a.id, Session: p.a.session, TaskID: p.r.Task.ID, Attempt: p.r.Task.Attempt, Seq: seq,
+		callCtx, cancelCall := context.WithTimeout(ctx, p.o.timeout)
+		resp, err := p.o.cloud.Report(callCtx, controllerapi.ReportRequest{
+			NodeID: p.o.caller.node, Session: p.o.caller.session, TaskID: p.r.Task.ID, Attempt: p.r.Task.Attempt, Seq: seq,
 			Phase: controllerapi.PhaseProgress, Stage: stage, Progress: fraction,
 		})
 		cancelCall()
@@ -185,7 +205,7 @@ func (p *progress) run(ctx context.Context) {
 		}
 		toldStage, told = stage, fraction
 		if resp.Abandon {
-			p.a.discard(p.r.Task.ID, errAbandoned)
+			p.o.claims.discard(p.r.Task.ID, errAbandoned)
 			p.cancel(errAbandoned)
 			return
 		}

@@ -152,7 +152,7 @@ func TestA2SettingsAreTheCloudsAfterTheJoin(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.up()
-		s.until("registered", func() bool { return s.agent.registered() })
+		s.until("registered", func() bool { return s.agent.members.get().joined })
 		s.down()
 		var err error
 		if s.cfg, err = s.dir.Config(); err != nil {
@@ -161,7 +161,7 @@ func TestA2SettingsAreTheCloudsAfterTheJoin(t *testing.T) {
 		s.cloud.do(func() { s.cloud.settings.MaxVMCount, s.cloud.settings.Generation = 1, 2 })
 		s.up()
 		defer s.down()
-		s.until("registered again", func() bool { return s.agent.registered() })
+		s.until("registered again", func() bool { return s.agent.members.get().joined })
 		s.cloud.mu.Lock()
 		defer s.cloud.mu.Unlock()
 		if !s.cloud.registers[0].Seed.Overwrite || s.cloud.registers[1].Seed.Overwrite {
@@ -366,7 +366,7 @@ func TestA11HalfPulledImageCountsAsAbsent(t *testing.T) {
 		half := *s.runtime.peek("tpl-1")
 		s.down()
 		s.runtime.vms = []hypervisor.VM{half}
-		if err := s.agent.images.ledger.put(cachedImage{ID: "tpl-1", Name: "demo", Tag: "v1"}); err != nil {
+		if err := s.agent.status.images.ledger.put(cachedImage{ID: "tpl-1", Name: "demo", Tag: "v1"}); err != nil {
 			t.Fatal(err)
 		}
 		broken.Store(false)
@@ -506,7 +506,7 @@ func TestA15NewAddressIsTold(t *testing.T) {
 		s := newStage(t)
 		s.up()
 		defer s.down()
-		s.until("registered", func() bool { return s.agent.registered() })
+		s.until("registered", func() bool { return s.agent.members.get().joined })
 		time.Sleep(time.Minute)
 		s.host.mu.Lock()
 		s.host.address = "10.0.0.2"

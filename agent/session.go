@@ -31,19 +31,43 @@ const (
 // retryPace is that of a call that failed at every controller.
 var retryPace = backoff.Pace{Min: 250 * time.Millisecond, Max: 5 * time.Second}
 
-// keepSession registers the node and sends heartbeats until ctx ends.
-func (a *Agent) keepSession(ctx context.Context) error {
+// session keeps the node registered and sends its heartbeats.
+type session struct {
+	cfg        *Config
+	dir        Dir
+	caller     caller
+	host       controllerapi.HostIdentity
+	cloud      Cloud
+	onCluster  func(controllerapi.Cluster) // is told of the servers that the cloud announces; may be nil
+	statement  *statement
+	identified <-chan struct{} // closed once there is something to say of the node
+	members    *membership
+	assigned   *assignments
+	journal    *journal
+	wakeups    wakeups
+	metrics    *metrics
+	log        *zap.Logger
+}
+
+// caller is whom the controllers know this process as.
+type caller struct {
+	node    controllerapi.NodeID
+	session string // of this process
+}
+
+// run registers the node and sends heartbeats until ctx ends.
+func (s *session) run(ctx context.Context) error {
 	for {
-		interval, err := a.register(ctx)
+		interval, err := s.register(ctx)
 		if err != nil {
 			return err
 		}
-		err = a.heartbeats(ctx, interval)
+		err = s.heartbeats(ctx, interval)
 		if !errors.Is(err, controllerapi.ErrUnknownNode) {
 			return err
 		}
 		// The cloud lost the node, or somebody deleted it while it was alive.
-		a.log.Warn("the cloud does not know this node, registering again")
+		s.log.Warn("the cloud does not know this node, registering again")
 	}
 }
 
@@ -52,41 +76,40 @@ func (a *Agent) keepSession(ctx context.Context) error {
 const identifyWithin = 3 * time.Second
 
 // register begins the session, however long that takes.
-func (a *Agent) register(ctx context.Context) (time.Duration, error) {
+func (s *session) register(ctx context.Context) (time.Duration, error) {
 	select {
-	case <-a.inventory.identified:
+	case <-s.identified:
 	case <-time.After(identifyWithin):
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
 	for n := 0; ; n++ {
-		a.wakeups.address.wake()
+		s.wakeups.address.wake()
+		known := s.members.get()
 		req := controllerapi.RegisterRequest{
-			NodeID: a.id, Session: a.session, SessionStarted: a.since.UTC(),
-			Host: a.deps.Identity, Facts: a.statement.facts(), Seed: a.cfg.Seed, CloudID: a.knownCloud(),
+			NodeID: s.caller.node, Session: s.caller.session, SessionStarted: known.since.UTC(),
+			Host: s.host, Facts: s.statement.facts(), Seed: s.cfg.Seed, CloudID: known.cluster.CloudID,
 		}
-		callCtx, cancel := context.WithTimeout(ctx, a.cfg.RequestTimeout)
-		resp, err := a.deps.Cloud.Register(balancer.WithHedgeAfter(callCtx, syncPatience), req)
+		callCtx, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout)
+		resp, err := s.cloud.Register(balancer.WithHedgeAfter(callCtx, syncPatience), req)
 		cancel()
 		switch {
 		case err == nil:
-			a.adopt(&resp.Settings, &resp.Cluster, nil, time.Time{})
-			a.mu.Lock()
-			a.joined, a.syncError, a.refused = true, "", ""
-			a.mu.Unlock()
-			a.joinAccepted()
-			a.wakeups.capacity.wake()
-			a.log.Info("registered", zap.String("cloud_id", resp.Cluster.CloudID))
-			return a.interval(resp.HeartbeatIntervalMS), nil
+			s.adopt(&resp.Settings, &resp.Cluster, nil, time.Time{})
+			s.members.change(func(m *standing) { m.joined, m.syncError, m.refused = true, "", "" })
+			s.joinAccepted()
+			s.wakeups.capacity.wake()
+			s.log.Info("registered", zap.String("cloud_id", resp.Cluster.CloudID))
+			return s.interval(resp.HeartbeatIntervalMS), nil
 		case ctx.Err() != nil:
 			return 0, ctx.Err()
 		case isPermanent(err):
 			return 0, fmt.Errorf("register: %w", err)
 		}
-		a.noteSyncError(err)
-		a.noteRefusal(err)
+		s.members.change(func(m *standing) { m.syncError = err.Error() })
+		s.noteRefusal(err)
 		if n%20 == 0 {
-			a.log.Warn("cannot register, trying on", zap.Error(err))
+			s.log.Warn("cannot register, trying on", zap.Error(err))
 		}
 		if !retryPace.Wait(ctx, n) {
 			return 0, ctx.Err()
@@ -96,25 +119,25 @@ func (a *Agent) register(ctx context.Context) (time.Duration, error) {
 
 // joinAccepted notes that the cloud has the join's wishes: from now on its settings
 // are its own, also over restarts (A2).
-func (a *Agent) joinAccepted() {
-	if !a.cfg.Seed.Overwrite {
+func (s *session) joinAccepted() {
+	if !s.cfg.Seed.Overwrite {
 		return
 	}
-	a.cfg.Seed.Overwrite = false
-	if err := a.dir.SaveConfig(a.cfg); err != nil {
-		a.log.Warn("the settings could not be stored", zap.Error(err))
+	s.cfg.Seed.Overwrite = false
+	if err := s.dir.SaveConfig(*s.cfg); err != nil {
+		s.log.Warn("the settings could not be stored", zap.Error(err))
 	}
 }
 
 // interval is the server's pace, at least the configured one.
-func (a *Agent) interval(serverMS int64) time.Duration {
-	return max(a.cfg.Heartbeat, min(time.Duration(serverMS)*time.Millisecond, time.Minute))
+func (s *session) interval(serverMS int64) time.Duration {
+	return max(s.cfg.Heartbeat, min(time.Duration(serverMS)*time.Millisecond, time.Minute))
 }
 
 // heartbeats syncs until ctx ends or the cloud wants something else of us. It
 // touches nothing that can hang: neither the hypervisor nor the registry nor
 // the disk (A1, A7).
-func (a *Agent) heartbeats(ctx context.Context, interval time.Duration) error {
+func (s *session) heartbeats(ctx context.Context, interval time.Duration) error {
 	var acked controllerapi.PartHashes
 	var seq int64
 	var token string
@@ -125,33 +148,30 @@ func (a *Agent) heartbeats(ctx context.Context, interval time.Duration) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-timer.C:
-		case <-a.wakeups.heartbeat:
+		case <-s.wakeups.heartbeat:
 			// Let the rest of a burst arrive.
 			if !backoff.Sleep(ctx, syncMin) {
 				return ctx.Err()
 			}
 		}
 		seq++
-		a.wakeups.address.wake()
+		s.wakeups.address.wake()
 		// Before the look at the tasks: what is claimed after that look is not in
 		// the request, and its absence from the answer says nothing.
 		asked := time.Now()
-		p := a.statement.parts()
+		p := s.statement.parts()
 		req := p.request(acked)
-		req.NodeID, req.Session, req.Seq, req.Token = a.id, a.session, seq, token
-		req.Load = a.statement.load()
-		a.mu.Lock()
-		req.SettingsGeneration, req.ClusterGeneration = a.settings.Generation, a.cluster.Generation
-		if a.assigned != nil {
-			req.AssignmentGeneration = a.assigned.Generation
-		}
-		a.mu.Unlock()
+		req.NodeID, req.Session, req.Seq, req.Token = s.caller.node, s.caller.session, seq, token
+		req.Load = s.statement.load()
+		known := s.members.get()
+		req.SettingsGeneration, req.ClusterGeneration = known.settings.Generation, known.cluster.Generation
+		req.AssignmentGeneration = s.assigned.generation()
 
 		sent := time.Now()
-		callCtx, cancel := context.WithTimeout(ctx, min(beatTimeout, a.cfg.RequestTimeout))
-		resp, err := a.deps.Cloud.Sync(balancer.WithHedgeAfter(callCtx, syncPatience), req)
+		callCtx, cancel := context.WithTimeout(ctx, min(beatTimeout, s.cfg.RequestTimeout))
+		resp, err := s.cloud.Sync(balancer.WithHedgeAfter(callCtx, syncPatience), req)
 		cancel()
-		a.metrics.heartbeat(time.Since(sent), err)
+		s.metrics.heartbeat(time.Since(sent), err)
 		if err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -160,30 +180,28 @@ func (a *Agent) heartbeats(ctx context.Context, interval time.Duration) error {
 				return fmt.Errorf("sync: %w", err)
 			}
 			if failures == 0 {
-				a.log.Warn("heartbeat failed at every controller", zap.Error(err))
+				s.log.Warn("heartbeat failed at every controller", zap.Error(err))
 			}
-			a.noteSyncError(err)
+			s.members.change(func(m *standing) { m.syncError = err.Error() })
 			timer.Reset(min(retryPace.Next(failures), interval))
 			failures++
 			continue
 		}
 		if failures > 0 {
-			a.log.Info("heartbeats are answered again", zap.Int("failures", failures))
+			s.log.Info("heartbeats are answered again", zap.Int("failures", failures))
 			failures = 0
 		}
 		acked, token = p.hashes, resp.Token
-		a.adopt(resp.Settings, resp.Cluster, resp.Assignments, asked)
-		a.mu.Lock()
-		a.lastSync, a.syncError = asked, ""
-		if resp.Assignments == nil && a.assigned != nil && !resp.Resync {
-			a.askedAt = asked // unchanged is as good as sent again
+		s.adopt(resp.Settings, resp.Cluster, resp.Assignments, asked)
+		s.members.change(func(m *standing) { m.lastSync, m.syncError = asked, "" })
+		if resp.Assignments == nil && !resp.Resync {
+			s.assigned.confirm(asked)
 		}
-		a.mu.Unlock()
-		if !a.journal.empty() {
-			a.wakeups.plan.wake() // what a record waits for may be the age of the cloud's word
+		if !s.journal.empty() {
+			s.wakeups.plan.wake() // what a record waits for may be the age of the cloud's word
 		}
 		if resp.HeartbeatIntervalMS > 0 {
-			interval = a.interval(resp.HeartbeatIntervalMS)
+			interval = s.interval(resp.HeartbeatIntervalMS)
 		}
 		if resp.Resync {
 			acked = controllerapi.PartHashes{}
@@ -192,15 +210,15 @@ func (a *Agent) heartbeats(ctx context.Context, interval time.Duration) error {
 				continue
 			}
 		}
-		timer.Reset(a.untilBeat(asked, interval))
+		timer.Reset(s.untilBeat(asked, interval))
 	}
 }
 
 // untilBeat places the node's heartbeats within the interval by a hash of its
 // id, so that a fleet that was switched on at once does not beat at once.
-func (a *Agent) untilBeat(last time.Time, interval time.Duration) time.Duration {
+func (s *session) untilBeat(last time.Time, interval time.Duration) time.Duration {
 	h := fnv.New64a()
-	h.Write([]byte(a.id))
+	h.Write([]byte(s.caller.node))
 	phase := time.Duration(h.Sum64() % uint64(interval))
 	next := last.Truncate(interval).Add(phase)
 	for next.Sub(last) < interval/4 {
@@ -210,57 +228,43 @@ func (a *Agent) untilBeat(last time.Time, interval time.Duration) time.Duration 
 }
 
 // adopt takes over what the cloud said. Nil parts are unchanged.
-func (a *Agent) adopt(s *controllerapi.NodeSettings, c *controllerapi.Cluster, as *controllerapi.Assignments, asked time.Time) {
-	a.mu.Lock()
-	if s != nil {
-		a.settings = *s
-	}
-	if as != nil {
-		a.assigned, a.askedAt = as, asked
-	}
+func (s *session) adopt(settings *controllerapi.NodeSettings, c *controllerapi.Cluster, as *controllerapi.Assignments, asked time.Time) {
 	newCluster := c != nil && len(c.Controllers) > 0
-	if newCluster {
-		a.cluster = *c
+	s.members.change(func(m *standing) {
+		if settings != nil {
+			m.settings = *settings
+		}
+		if newCluster {
+			m.cluster = *c
+		}
+	})
+	if as != nil {
+		s.assigned.take(as, asked)
 	}
-	a.mu.Unlock()
-	if s != nil {
-		a.log.Info("settings", zap.String("name", s.Name), zap.Int("max_vm_count", s.MaxVMCount),
-			zap.String("capacity_mode", s.CapacityMode), zap.Bool("drain_mode", s.DrainMode))
-		a.wakeups.capacity.wake()
+	if settings != nil {
+		s.log.Info("settings", zap.String("name", settings.Name), zap.Int("max_vm_count", settings.MaxVMCount),
+			zap.String("capacity_mode", settings.CapacityMode), zap.Bool("drain_mode", settings.DrainMode))
+		s.wakeups.capacity.wake()
 	}
 	if as != nil {
-		a.wakeups.plan.wake()
+		s.wakeups.plan.wake()
 	}
 	if newCluster {
-		if err := a.dir.SaveCluster(*c); err != nil {
-			a.log.Warn("the list of servers could not be stored", zap.Error(err))
+		if err := s.dir.SaveCluster(*c); err != nil {
+			s.log.Warn("the list of servers could not be stored", zap.Error(err))
 		}
-		if a.deps.OnCluster != nil {
-			a.deps.OnCluster(*c)
+		if s.onCluster != nil {
+			s.onCluster(*c)
 		}
 	}
-}
-
-func (a *Agent) knownCloud() string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.cluster.CloudID
-}
-
-func (a *Agent) noteSyncError(err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.syncError = err.Error()
 }
 
 // noteRefusal remembers that a controller understood the registration and does
 // not want it, which repeating will hardly change.
-func (a *Agent) noteRefusal(err error) {
+func (s *session) noteRefusal(err error) {
 	var refused *controllerapi.APIError
 	if !errors.As(err, &refused) || refused.HTTPStatus >= 500 {
 		return
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.refused = refused.Message
+	s.members.change(func(m *standing) { m.refused = refused.Message })
 }

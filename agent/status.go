@@ -94,33 +94,47 @@ type ImageStatus struct {
 	Complete bool      `json:"complete"`
 }
 
-// Status returns the agent's state as of now.
-func (a *Agent) Status() Status {
-	records := a.journal.all()
-	load := a.deps.Host.Load()
-	list := a.inventory.list()
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	c := a.cfg.Credentials
+// statusPage makes the Status of what the owners know.
+type statusPage struct {
+	cfg       *Config
+	dir       Dir
+	node      controllerapi.NodeID
+	host      Host
+	registry  Registry
+	members   *membership
+	inventory *inventory
+	address   *address
+	fitness   *fitness
+	images    *imageCache
+	journal   *journal
+	errors    *errorLog
+}
+
+// make returns the agent's state as of now.
+func (p *statusPage) make() Status {
+	records := p.journal.all()
+	load := p.host.Load()
+	list, member := p.inventory.list(), p.members.get()
+	c := p.cfg.Credentials
 	s := Status{
 		Status: "running",
 		Config: StatusConfig{
-			VMLimit: a.settings.MaxVMCount, OptimizationThreshold: a.cfg.OptimizationThreshold,
+			VMLimit: member.settings.MaxVMCount, OptimizationThreshold: p.cfg.OptimizationThreshold,
 			TLSCerts:   StatusTLS{UseTLS: c.TLS || c.Cert != "" || c.CACert != "", CACert: c.CACert, Cert: c.Cert, CertKey: c.CertKey},
-			NumWorkers: a.cfg.NumWorkers, ControllerAddresses: []string{}, Version: buildinfo.Version,
-			CapacityMode: a.settings.CapacityMode, Heartbeat: a.cfg.Heartbeat, NodeName: a.settings.Name,
-			VMStuckCheckDelay: a.cfg.VMStuckDelay, VMStuckCheckTimeout: a.cfg.VMStuckTimeout,
+			NumWorkers: p.cfg.NumWorkers, ControllerAddresses: []string{}, Version: buildinfo.Version,
+			CapacityMode: member.settings.CapacityMode, Heartbeat: p.cfg.Heartbeat, NodeName: member.settings.Name,
+			VMStuckCheckDelay: p.cfg.VMStuckDelay, VMStuckCheckTimeout: p.cfg.VMStuckTimeout,
 		},
-		NodeID: a.id, Since: a.since, Registered: a.joined, CloudID: a.cluster.CloudID,
-		LastSync: a.lastSync, SyncError: a.syncError, Refused: a.refused, DrainMode: a.settings.DrainMode, Host: a.address.get(),
-		Runtime: a.cfg.Runtime, Hypervisor: a.inventory.hypervisor(), Inactive: a.fitness.unfit(), LookedAt: list.at, LookError: list.err,
+		NodeID: p.node, Since: member.since, Registered: member.joined, CloudID: member.cluster.CloudID,
+		LastSync: member.lastSync, SyncError: member.syncError, Refused: member.refused, DrainMode: member.settings.DrainMode, Host: p.address.get(),
+		Runtime: p.cfg.Runtime, Hypervisor: p.inventory.hypervisor(), Inactive: p.fitness.unfit(), LookedAt: list.at, LookError: list.err,
 		VMs: []VMStatus{}, Tasks: []TaskStatus{}, Images: []ImageStatus{},
-		LastErrors: a.errors.list(), RegistryURL: a.deps.Registry.URL(), StateDir: string(a.dir),
+		LastErrors: p.errors.list(), RegistryURL: p.registry.URL(), StateDir: string(p.dir),
 		FreeDiskByte: load.FreeDiskSpace,
 	}
-	s.Config.ControllerAddresses = append(s.Config.ControllerAddresses, a.cfg.Controllers...)
+	s.Config.ControllerAddresses = append(s.Config.ControllerAddresses, p.cfg.Controllers...)
 	for _, vm := range list.vms {
-		isManaged := managed(vm.Name, a.cfg.VMPrefix)
+		isManaged := managed(vm.Name, p.cfg.VMPrefix)
 		if !isManaged && vm.Status != hypervisor.Running {
 			continue
 		}
@@ -137,15 +151,8 @@ func (a *Agent) Status() Status {
 		s.Tasks = append(s.Tasks, TaskStatus{ID: r.Task.ID, Kind: r.Task.Kind, InstanceID: r.Task.InstanceID,
 			State: r.State, Claimed: r.Claimed, Untold: r.Outcome != nil, LastError: r.LastError})
 	}
-	for _, c := range a.images.ledger.list() {
+	for _, c := range p.images.ledger.list() {
 		s.Images = append(s.Images, ImageStatus{Name: c.Name, Tag: c.Tag, Size: c.Size, Used: c.Used, Complete: c.Complete})
 	}
 	return s
-}
-
-// LogsCentrally reports whether the cloud wants this node's log.
-func (a *Agent) LogsCentrally() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.joined && !a.cfg.NoCentralLogging && !a.settings.DisableCentralLogging
 }

@@ -29,50 +29,61 @@ type Upgrader interface {
 // may last a day; the upgrade is then given back, and asked for again.
 const drainLimit = 10 * time.Minute
 
-// workUpgrade brings another version of the agent. It ends in the process of
+// upgrade replaces the agent's program.
+type upgrade struct {
+	upgrader Upgrader // nil refuses upgrades
+	workers  *workers
+	outcomes *outcomes
+	headroom *headroom
+	log      *zap.Logger
+	wakeups  wakeups
+	swapped  wakeup // an upgrade is in place
+}
+
+// work brings another version of the agent. It ends in the process of
 // that version, which finds the task in the journal, or in the old one again,
 // after a rollback.
-func (a *Agent) workUpgrade(ctx context.Context, r Record) {
+func (u *upgrade) work(ctx context.Context, r Record) {
 	t := *r.Task.Upgrade
-	up := a.deps.Upgrade
+	up := u.upgrader
 	if up == nil {
-		a.finishTask(ctx, r, Reporting, failed(errors.New("this node does not let the cloud upgrade its agent: join again with --allow-upgrades, or install the new version on the Mac")))
+		u.outcomes.finishTask(ctx, r, Reporting, failed(errors.New("this node does not let the cloud upgrade its agent: join again with --allow-upgrades, or install the new version on the Mac")))
 		return
 	}
 	if up.Version() == t.Version {
-		a.finishTask(ctx, r, Reporting, done(nil, nil))
+		u.outcomes.finishTask(ctx, r, Reporting, done(nil, nil))
 		return
 	}
 	// Downloading needs no quiet; waiting for it after the download keeps the
 	// time short in which the node takes nothing.
 	if err := up.Prepare(ctx, t); err != nil {
 		if ctx.Err() == nil {
-			a.finishTask(ctx, r, Reporting, failed(err))
+			u.outcomes.finishTask(ctx, r, Reporting, failed(err))
 		}
 		return
 	}
-	a.setDraining(true)
-	defer a.setDraining(false)
-	if !a.drained(ctx, r.Task.ID) {
+	u.drain(true)
+	defer u.drain(false)
+	if !u.drained(ctx, r.Task.ID) {
 		if ctx.Err() == nil {
-			a.finishTask(ctx, r, Reporting, returned(errors.New("the node's tasks did not end in time for an upgrade")))
+			u.outcomes.finishTask(ctx, r, Reporting, returned(errors.New("the node's tasks did not end in time for an upgrade")))
 		}
 		return
 	}
 	if err := up.Begin(t); err != nil {
-		a.finishTask(ctx, r, Reporting, failed(err))
+		u.outcomes.finishTask(ctx, r, Reporting, failed(err))
 		return
 	}
-	a.log.Info("upgrade in place, restarting", zap.String("from", up.Version()), zap.String("to", t.Version))
-	a.swapped.wake()
+	u.log.Info("upgrade in place, restarting", zap.String("from", up.Version()), zap.String("to", t.Version))
+	u.swapped.wake()
 	<-ctx.Done() // the task goes on in the next process
 }
 
 // drained waits until no other task is being worked on. VMs that run are not
 // tasks: they outlive the agent.
-func (a *Agent) drained(ctx context.Context, self controllerapi.TaskID) bool {
+func (u *upgrade) drained(ctx context.Context, self controllerapi.TaskID) bool {
 	for deadline := time.Now().Add(drainLimit); time.Now().Before(deadline); {
-		busy := a.workers.tasks()
+		busy := u.workers.tasks()
 		delete(busy, self)
 		if len(busy) == 0 {
 			return true
@@ -84,20 +95,18 @@ func (a *Agent) drained(ctx context.Context, self controllerapi.TaskID) bool {
 	return false
 }
 
-// setDraining makes the node take no more starts.
-func (a *Agent) setDraining(draining bool) {
-	a.mu.Lock()
-	a.draining = draining
-	a.mu.Unlock()
-	a.wakeups.capacity.wake()
+// drain makes the node take no more starts, or take them again.
+func (u *upgrade) drain(on bool) {
+	u.headroom.draining.Store(on)
+	u.wakeups.capacity.wake()
 }
 
-// awaitRestart ends Run when an upgrade is in place.
-func (a *Agent) awaitRestart(ctx context.Context) error {
+// run ends Run when an upgrade is in place.
+func (u *upgrade) run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-a.swapped:
+	case <-u.swapped:
 		return ErrRestart
 	}
 }
