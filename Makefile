@@ -52,7 +52,7 @@ test-paused: ## run PAUSED (./...) RUNS (3) times as make test does, while every
 
 .PHONY: test-long
 test-long: ## the agent's chaos, churn, pulls and upgrades in their long form (some 20 minutes)
-	ANKA_LONG=1 go test -v -count=1 -timeout 60m ./agent ./cmd/ankacluster ./test/runtimes \
+	ANKA_LONG=1 go test -v -count=1 -timeout 60m ./agent ./agent/node ./cmd/ankacluster ./test/runtimes \
 	  -run 'TestChaosEnds|TestF3|TestKilledAt|TestChurn|TestProcessDoesNotGrow|TestA4|TestEveryPull'
 
 # Every KILLS takes some five seconds.

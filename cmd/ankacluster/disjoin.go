@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ankacluster/ankacluster/agent"
+	"github.com/ankacluster/ankacluster/agent/node"
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
 
@@ -77,7 +78,7 @@ func disjoinAction(c *cli.Context) error {
 }
 
 func removeVMs(ctx context.Context, out io.Writer, dir agent.Dir, cfg agent.Config) error {
-	rt, runner := newRuntime(dir, cfg, zap.NewNop(), nil)
+	rt, runner := node.NewRuntime(dir, cfg, zap.NewNop(), nil)
 	if _, err := runner.KillLeftovers(); err != nil {
 		return err
 	}
@@ -104,7 +105,7 @@ func unregister(ctx context.Context, out io.Writer, dir agent.Dir, cfg agent.Con
 	if err != nil {
 		return err
 	}
-	pools, err := newPools(cfg, dir.Cluster(), zap.NewNop())
+	pools, err := node.NewPools(cfg, dir.Cluster(), zap.NewNop())
 	if err != nil {
 		return err
 	}
@@ -112,8 +113,8 @@ func unregister(ctx context.Context, out io.Writer, dir agent.Dir, cfg agent.Con
 	defer cancel()
 	running, stop := context.WithCancel(ctx)
 	g, running := errgroup.WithContext(running)
-	g.Go(func() error { return pools.run(running) })
-	err = pools.client().Unregister(ctx, controllerapi.UnregisterRequest{NodeID: id, Session: dir.Session()})
+	g.Go(func() error { return pools.Run(running) })
+	err = pools.Client().Unregister(ctx, controllerapi.UnregisterRequest{NodeID: id, Session: dir.Session()})
 	stop()
 	_ = g.Wait() // ended by stop
 	switch {

@@ -17,6 +17,7 @@ import (
 	"github.com/ankacluster/ankacluster/agent"
 	"github.com/ankacluster/ankacluster/agent/command"
 	"github.com/ankacluster/ankacluster/agent/doctor"
+	"github.com/ankacluster/ankacluster/agent/node"
 )
 
 func doctorCommand() *cli.Command {
@@ -87,13 +88,13 @@ func doctorConfig(c *cli.Context) (doctor.Config, error) {
 			return doctor.Config{}, usageError{err}
 		}
 	}
-	plain, err := plainTransport(joined)
+	plain, err := node.NewPlain(joined, checkTimeout)
 	if err != nil {
 		return doctor.Config{}, err
 	}
 	cluster := dir.Cluster()
 	// Without notes of what runs: a doctor leaves nothing behind.
-	rt := openRuntime(dir, joined, command.New("", zap.NewNop(), nil))
+	rt := node.OpenRuntime(dir, joined, command.New("", zap.NewNop(), nil))
 	cfg := doctor.Config{
 		Controllers: joined.Controllers, StateDir: string(dir), Reserve: joined.ReserveSpace.Of,
 		HypervisorName: joined.Runtime, Hypervisor: rt, SettingsErr: settingsErr, AgentPID: dir.RunningPID(), Service: serviceState(c, dir),
@@ -111,12 +112,12 @@ func doctorConfig(c *cli.Context) (doctor.Config, error) {
 		cfg.Inactive = status.Inactive
 	}
 	if c.NArg() == 0 {
-		for _, u := range serverURLs(cluster.Controllers) {
+		for _, u := range node.ServerURLs(cluster.Controllers) {
 			if !slices.Contains(cfg.Controllers, u) {
 				cfg.Controllers = append(cfg.Controllers, u)
 			}
 		}
-		cfg.Registries = serverURLs(cluster.Registries)
+		cfg.Registries = node.ServerURLs(cluster.Registries)
 	}
 	return cfg, nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ankacluster/ankacluster/agent"
+	"github.com/ankacluster/ankacluster/agent/node"
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
 
@@ -190,7 +191,7 @@ var errRefused = errors.New("the cloud refused this node")
 func waitListed(ctx context.Context, dir agent.Dir, cfg agent.Config, id controllerapi.NodeID, look string) (controllerapi.NodeState, error) {
 	ctx, cancel := context.WithTimeout(ctx, listedTimeout)
 	defer cancel()
-	plain, err := plainTransport(cfg)
+	plain, err := node.NewPlain(cfg, checkTimeout)
 	if err != nil {
 		return "", err
 	}
@@ -222,10 +223,10 @@ func waitListed(ctx context.Context, dir agent.Dir, cfg agent.Config, id control
 }
 
 // listed asks the controllers in turn for the node.
-func listed(ctx context.Context, p plain, urls []string, id controllerapi.NodeID) (controllerapi.NodeState, error) {
+func listed(ctx context.Context, p node.Plain, urls []string, id controllerapi.NodeID) (controllerapi.NodeState, error) {
 	var errs []error
 	for _, u := range urls {
-		n, err := controllerapi.NewClient(u, p.at(u)).Node(ctx, id)
+		n, err := controllerapi.NewClient(u, p.At(u)).Node(ctx, id)
 		if err == nil {
 			return n.State, nil
 		}

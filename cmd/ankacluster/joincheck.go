@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/agent"
 	"github.com/ankacluster/ankacluster/agent/doctor"
+	"github.com/ankacluster/ankacluster/agent/node"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/clienttls"
 	"github.com/ankacluster/ankacluster/internal/look"
@@ -45,7 +45,7 @@ type serverCheck struct {
 // checkServers tests every controller, and the registry that it names, side by
 // side. The results are in the order of the URLs.
 func checkServers(ctx context.Context, cfg agent.Config) ([]serverCheck, error) {
-	plain, err := plainTransport(cfg)
+	plain, err := node.NewPlain(cfg, checkTimeout)
 	if err != nil {
 		return nil, err
 	}
@@ -58,44 +58,11 @@ func checkServers(ctx context.Context, cfg agent.Config) ([]serverCheck, error) 
 	return checks, nil
 }
 
-// plain reaches one server at a time, without a pool.
-type plain struct {
-	base *http.Transport
-	tls  tlsFor
-	cfg  agent.Config
-}
-
-func plainTransport(cfg agent.Config) (plain, error) {
-	conf, err := clientTLS(cfg.Credentials)
-	if err != nil {
-		return plain{}, err
-	}
-	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.Proxy, t.DisableKeepAlives = nil, true
-	t.DialContext = (&net.Dialer{Timeout: cfg.DialTimeout}).DialContext
-	t.TLSHandshakeTimeout = cfg.TLSHandshakeTimeout
-	return plain{t, conf, cfg}, nil
-}
-
-// RoundTrip sends a request on a connection of its own.
-func (p plain) RoundTrip(req *http.Request) (*http.Response, error) {
-	t := p.base.Clone()
-	if p.tls != nil {
-		t.TLSClientConfig = p.tls(req.URL.Hostname())
-	}
-	return t.RoundTrip(req)
-}
-
-// at returns a client that signs for one server.
-func (p plain) at(base string) *http.Client {
-	return &http.Client{Timeout: min(checkTimeout, p.cfg.RequestTimeout), Transport: signed(base, p, p.cfg.Credentials)}
-}
-
-func checkServer(ctx context.Context, p plain, url string) serverCheck {
+func checkServer(ctx context.Context, p node.Plain, url string) serverCheck {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	c := serverCheck{url: url}
-	status, err := controllerapi.NewClient(url, p.at(url)).Status(ctx)
+	status, err := controllerapi.NewClient(url, p.At(url)).Status(ctx)
 	if err != nil {
 		c.hint, c.notController, c.err = explainServer(ctx, p, url, err)
 		return c
@@ -110,7 +77,7 @@ func checkServer(ctx context.Context, p plain, url string) serverCheck {
 		c.registryErr = errors.New("the controller names no registry")
 		return c
 	}
-	if _, err := registryapi.NewClient(c.registry, p.at(c.registry)).Status(ctx); err != nil {
+	if _, err := registryapi.NewClient(c.registry, p.At(c.registry)).Status(ctx); err != nil {
 		_, _, c.registryErr = explainServer(ctx, p, c.registry, err)
 	}
 	return c
@@ -119,7 +86,7 @@ func checkServer(ctx context.Context, p plain, url string) serverCheck {
 // otherRegistry is the address of a registry that answers, of those that the
 // controllers announce besides the ones that were tested; "" for none.
 func otherRegistry(ctx context.Context, cfg agent.Config, checks []serverCheck) string {
-	p, err := plainTransport(cfg)
+	p, err := node.NewPlain(cfg, checkTimeout)
 	if err != nil {
 		return ""
 	}
@@ -131,7 +98,7 @@ func otherRegistry(ctx context.Context, cfg agent.Config, checks []serverCheck) 
 		if c.err != nil {
 			continue
 		}
-		cluster, err := controllerapi.NewClient(c.url, p.at(c.url)).Cluster(ctx)
+		cluster, err := controllerapi.NewClient(c.url, p.At(c.url)).Cluster(ctx)
 		if err != nil {
 			continue
 		}
@@ -140,7 +107,7 @@ func otherRegistry(ctx context.Context, cfg agent.Config, checks []serverCheck) 
 				continue
 			}
 			tested[r.URL] = true
-			if _, err := registryapi.NewClient(r.URL, p.at(r.URL)).Status(ctx); err == nil {
+			if _, err := registryapi.NewClient(r.URL, p.At(r.URL)).Status(ctx); err == nil {
 				return r.URL
 			}
 		}
@@ -150,7 +117,7 @@ func otherRegistry(ctx context.Context, cfg agent.Config, checks []serverCheck) 
 
 // explainServer says in plain words why a server did not do, what to do about it
 // where that is known, and whether something else answered in its place.
-func explainServer(ctx context.Context, p plain, base string, err error) (hint string, imposter bool, reason error) {
+func explainServer(ctx context.Context, p node.Plain, base string, err error) (hint string, imposter bool, reason error) {
 	reason, imposter = explainError(err)
 	if errors.Is(err, controllerapi.ErrUnauthorized) {
 		return "pass --api-key-id and --api-key-file, or --cert and --cert-key", false, reason
@@ -175,15 +142,15 @@ func explainServer(ctx context.Context, p plain, base string, err error) (hint s
 
 // answers tells what else than a controller is at an address: "https" for a TLS
 // server that was spoken to in plain text, "registry" for one of ours.
-func answers(ctx context.Context, p plain, u *url.URL) string {
-	if _, err := registryapi.NewClient(u.String(), p.at(u.String())).Status(ctx); err == nil {
+func answers(ctx context.Context, p node.Plain, u *url.URL) string {
+	if _, err := registryapi.NewClient(u.String(), p.At(u.String())).Status(ctx); err == nil {
 		return "registry"
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil || u.Scheme != "http" {
 		return ""
 	}
-	resp, err := p.at(u.String()).Do(req)
+	resp, err := p.At(u.String()).Do(req)
 	if err != nil {
 		return ""
 	}

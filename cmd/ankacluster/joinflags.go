@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ankacluster/ankacluster/agent"
+	"github.com/ankacluster/ankacluster/agent/node"
 	"github.com/ankacluster/ankacluster/agent/upgrade"
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/controllerapi"
@@ -244,7 +245,7 @@ func readCredentials(c *cli.Context, cfg *agent.Config) error {
 		TLS: c.Bool("tls"), SkipTLS: c.Bool("skip-tls-verification"),
 	}
 	if len(errs) == 0 && cfg.Credentials.Valid() {
-		errs = append(errs, checkCredentials(cfg.Credentials))
+		errs = append(errs, node.CheckCredentials(cfg.Credentials))
 	}
 	if cfg.Credentials.TLS {
 		for _, u := range cfg.Controllers {

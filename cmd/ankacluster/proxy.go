@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ankacluster/ankacluster/agent"
+	"github.com/ankacluster/ankacluster/agent/node"
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/balancer/proxy"
 	"github.com/ankacluster/ankacluster/internal/access"
@@ -92,15 +93,6 @@ func verifyDigestsFlag() *cli.BoolFlag {
 		Usage: "hash each download, and break it off before its end if it is not what its digest names"}
 }
 
-// registryCalls is for small calls to a registry. They have their own pool,
-// which a slow transfer cannot starve; what a replica that lags does not have
-// yet, the next registry is asked for.
-func registryCalls() balancer.Config {
-	cfg := balancer.DefaultConfig()
-	cfg.NotFoundAsksNext = true
-	return cfg
-}
-
 // proxySocketDir holds the status sockets of this user's proxies.
 func proxySocketDir() string {
 	return filepath.Join(os.TempDir(), "ankacluster-proxy-"+strconv.Itoa(os.Getuid()))
@@ -130,7 +122,7 @@ func (p *proxyProcess) registries(urls []string, listen string) error {
 	if len(urls) == 0 && listen == "" {
 		return nil
 	}
-	ctl, err := p.pool("registries", registryCalls(), "--registries", urls, "--registry-listen", listen)
+	ctl, err := p.pool("registries", node.RegistryCalls(), "--registries", urls, "--registry-listen", listen)
 	if err != nil {
 		return err
 	}

@@ -3,30 +3,13 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net"
-	"net/http"
-	"os"
 	"path/filepath"
-	"runtime"
-	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/urfave/cli/v2"
-	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/ankacluster/ankacluster/agent"
-	"github.com/ankacluster/ankacluster/agent/command"
-	"github.com/ankacluster/ankacluster/agent/hypervisor"
-	"github.com/ankacluster/ankacluster/agent/logship"
-	"github.com/ankacluster/ankacluster/balancer"
+	"github.com/ankacluster/ankacluster/agent/node"
 	"github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/internal/access"
-	"github.com/ankacluster/ankacluster/internal/buildinfo"
-	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/launchd"
 )
 
@@ -51,182 +34,14 @@ func runCommand() *cli.Command {
 	}
 }
 
-// runAgent is the life of the agent's process. It ends well when ctx ends it.
+// runAgent is the life of the agent's process, with advice for who reads its end.
 func runAgent(ctx context.Context, dir agent.Dir) error {
-	cfg, err := dir.Config()
-	if err != nil {
-		return err
-	}
-	if err := dir.Make(); err != nil {
-		return err
-	}
-	lock, err := dir.Lock()
-	if err != nil {
-		return err
-	}
-	defer lock.Unlock()
-	claim, err := agent.ClaimHypervisor(cfg, dir)
-	if errors.Is(err, agent.ErrClaimed) {
+	err := node.Run(ctx, dir)
+	switch {
+	case errors.Is(err, agent.ErrClaimed):
 		return hintf(err, "ankacluster disjoin --state-dir DIR ends one of them")
+	case errors.Is(err, controllerapi.ErrOtherHost):
+		return hintf(err, "nothing was changed on either host. To give this one an identity of its own: rm '%s', then ankacluster join again. If this host replaces the other, delete the node in the cloud first", filepath.Join(string(dir), "node.json"))
 	}
-	unclaimed := err
-	if claim != nil {
-		defer claim.Release()
-	}
-	logs, err := openLogs(dir, cfg.Verbosity)
-	if err != nil {
-		return err
-	}
-	defer logs.close()
-	log := logs.agent
-	if unclaimed != nil {
-		log.Warn("a second agent on this host would not be noticed", zap.Error(unclaimed))
-	}
-	undo, err := zap.RedirectStdLogAt(log.Named("std"), zap.DebugLevel)
-	if err != nil {
-		return err
-	}
-	defer undo()
-	if err := upgradeDir(dir).Started(buildinfo.Version); err != nil {
-		log.Error("upgrade", zap.Error(err))
-		return errors.Join(agent.ErrRestart, err)
-	}
-	log.Info("agent starting", zap.String("build", buildinfo.Line("ankacluster")), zap.Int("pid", os.Getpid()), zap.Strings("controllers", cfg.Controllers))
-	if err := serveNode(ctx, dir, lock, cfg, logs); err != nil {
-		log.Error("agent ended", zap.Error(err))
-		if errors.Is(err, controllerapi.ErrOtherHost) {
-			return hintf(err, "nothing was changed on either host. To give this one an identity of its own: rm '%s', then ankacluster join again. If this host replaces the other, delete the node in the cloud first", filepath.Join(string(dir), "node.json"))
-		}
-		return err
-	}
-	log.Info("agent stopped")
-	return nil
-}
-
-// caffeinate is the command that keeps a Mac awake, "" on other systems.
-func caffeinate() string {
-	if runtime.GOOS != "darwin" {
-		return ""
-	}
-	return "/usr/bin/caffeinate"
-}
-
-// newRuntime is the hypervisor of this node.
-func newRuntime(dir agent.Dir, cfg agent.Config, log *zap.Logger, obs command.Observer) (hypervisor.Runtime, *command.Runner) {
-	runner := command.New(dir.CommandNotes(), log, obs)
-	return openRuntime(dir, cfg, runner), runner
-}
-
-// serveNode runs the agent with all that it stands on.
-func serveNode(ctx context.Context, dir agent.Dir, lock *agent.Lock, cfg agent.Config, logs *logs) error {
-	id, err := dir.Identity("")
-	if err != nil {
-		return err
-	}
-	// Lines are shipped once there is an agent that knows whether the cloud
-	// wants them.
-	var central central
-	shipper := logship.New(central.send(id), central.wanted)
-	log := logs.shippedTo(shipper)
-	pools, err := newPools(cfg, dir.Cluster(), log)
-	if err != nil {
-		return err
-	}
-	door, err := newDoor(pools)
-	if err != nil {
-		return err
-	}
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		pools.controllers.Collector(), pools.registries.Collector(), pools.blobs.Collector(), buildinfo.Info("ankacluster"))
-	rt, runner := newRuntime(dir, cfg, logs.commands, agent.ObserveCommands(reg))
-	if n, err := runner.KillLeftovers(); err != nil {
-		log.Warn("commands of an earlier run", zap.Error(err))
-	} else if n > 0 {
-		log.Info("ended commands of an earlier run", zap.Int("commands", n))
-	}
-	a, err := agent.New(cfg, dir, id, agent.Deps{
-		Cloud: pools.client(), Runtime: rt, Registry: door,
-		Host:     agent.NewMachine(string(dir), func() []string { return cfg.Controllers }),
-		Identity: agent.IdentifyHost(dir), OnCluster: pools.learn(log), Pools: pools.numbers, Metrics: reg, Log: log, Upgrade: newUpgrader(cfg, dir, pools),
-		Caffeinate: caffeinate(),
-	})
-	if err != nil {
-		return err
-	}
-	central.begin(a, pools)
-	metrics, err := net.Listen("tcp", cfg.MetricsAddr)
-	if err != nil {
-		return fmt.Errorf("metrics: %w", err)
-	}
-	status := func() any {
-		s := a.Status()
-		s.PID = os.Getpid()
-		s.MetricsURL = "http://" + metrics.Addr().String() + "/metrics"
-		s.Endpoints = pools.status()
-		return s
-	}
-	// The servers around the agent outlive it by a moment: while it finishes,
-	// its commands still need the registries, and people its status.
-	around, stopAround := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopAround()
-	g, around := errgroup.WithContext(around)
-	g.Go(func() error { return pools.run(around) })
-	g.Go(func() error { return door.serve(around) })
-	g.Go(func() error { return shipper.Run(around) })
-	g.Go(func() error { return serveHTTP(around, metrics, promhttp.HandlerFor(reg, promhttp.HandlerOpts{})) })
-	g.Go(func() error {
-		return agent.ServeSocket(around, dir.Socket(), lock, socketRoutes(status, func() any { return pools.status() }))
-	})
-	g.Go(func() error { confirmUpgrade(around, dir, a, log); return nil })
-	g.Go(func() error {
-		defer stopAround()
-		// What is around the agent and fails takes it along.
-		agentCtx, stop := context.WithCancel(ctx)
-		defer context.AfterFunc(around, stop)()
-		return a.Run(agentCtx)
-	})
-	return g.Wait()
-}
-
-// socketRoutes is what the agent's status socket answers.
-func socketRoutes(status, endpoints func() any) []wire.Route {
-	return []wire.Route{
-		{Pattern: "GET /status", Permission: access.Owner, Handler: agent.Answer(status)},
-		{Pattern: "GET /endpoints", Permission: access.Owner, Handler: agent.Answer(endpoints)},
-	}
-}
-
-// status is what the pools know of their endpoints.
-func (p *pools) status() poolStatus {
-	return poolStatus{Controllers: p.controllers.Status(), Registries: p.registries.Status(), Blobs: p.blobs.Status()}
-}
-
-// numbers is what the heartbeat tells of the pools. Blobs come from the registries,
-// which are counted once.
-func (p *pools) numbers() controllerapi.NodeNumbers {
-	s := p.status()
-	return controllerapi.NodeNumbers{
-		Controllers: len(s.Controllers.Endpoints), ControllersUsable: s.Controllers.Usable,
-		Registries: len(s.Registries.Endpoints), RegistriesUsable: s.Registries.Usable,
-		FailedOpen: s.Controllers.FailedOpen || s.Registries.FailedOpen || s.Blobs.FailedOpen,
-		Retries:    s.Controllers.Retries + s.Registries.Retries + s.Blobs.Retries,
-		Resumes:    s.Blobs.Resumes + s.Registries.Resumes,
-	}
-}
-
-type poolStatus struct {
-	Controllers balancer.Status `json:"controllers"`
-	Registries  balancer.Status `json:"registries"`
-	Blobs       balancer.Status `json:"blobs"` // the registries, for large transfers
-}
-
-func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
-	stop := context.AfterFunc(ctx, func() { srv.Close() })
-	defer stop()
-	if err := srv.Serve(l); err != http.ErrServerClosed {
-		return err
-	}
-	return nil
+	return err
 }

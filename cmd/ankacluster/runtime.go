@@ -15,21 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ankacluster/ankacluster/agent"
-	"github.com/ankacluster/ankacluster/agent/anka"
-	"github.com/ankacluster/ankacluster/agent/command"
-	"github.com/ankacluster/ankacluster/agent/hypervisor"
-	"github.com/ankacluster/ankacluster/agent/tart"
 )
-
-// openRuntime is the hypervisor that the node was joined with.
-func openRuntime(dir agent.Dir, cfg agent.Config, runner *command.Runner) hypervisor.Runtime {
-	if cfg.Runtime == agent.RuntimeTart {
-		return tart.New(tart.Config{Path: cfg.TartPath, Home: cfg.TartHome, User: cfg.TartUser, Dir: dir.VMOutput(), Timeouts: tart.DefaultTimeouts()}, runner)
-	}
-	cli := anka.New(cfg.AnkaPath, runner, anka.DefaultTimeouts())
-	cli.RememberIn(dir.AnkaImages())
-	return cli
-}
 
 // chooseRuntime decides by --runtime, by what the node was joined with before, or
 // by what is installed, anka first. It fills in cfg and says what it decided.

@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ankacluster/ankacluster/agent"
+	"github.com/ankacluster/ankacluster/agent/node"
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/look"
@@ -36,7 +37,7 @@ func statusCommand() *cli.Command {
 // fullStatus is the agent's status with its pools decoded.
 type fullStatus struct {
 	agent.Status
-	Endpoints *poolStatus `json:"endpoints,omitempty"`
+	Endpoints *node.PoolStatus `json:"endpoints,omitempty"`
 }
 
 func statusAction(c *cli.Context) error {
@@ -94,14 +95,14 @@ func cloudProblems(ctx context.Context, dir agent.Dir) []string {
 	if err != nil {
 		return nil
 	}
-	p, err := plainTransport(cfg)
+	p, err := node.NewPlain(cfg, checkTimeout)
 	if err != nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, problemsTimeout)
 	defer cancel()
 	for _, u := range cfg.Controllers {
-		if cluster, err := controllerapi.NewClient(u, p.at(u)).Cluster(ctx); err == nil {
+		if cluster, err := controllerapi.NewClient(u, p.At(u)).Cluster(ctx); err == nil {
 			return cluster.Problems
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package node
 
 import (
 	"context"
@@ -64,13 +64,13 @@ func silentListener(t *testing.T) string {
 }
 
 // testPools are a node's pools towards one controller.
-func testPools(t *testing.T, log *zap.Logger, url string, edit func(*agent.Config)) *pools {
+func testPools(t *testing.T, log *zap.Logger, url string, edit func(*agent.Config)) *Pools {
 	cfg := agent.DefaultConfig()
 	cfg.Controllers = []string{url}
 	if edit != nil {
 		edit(&cfg)
 	}
-	p, err := newPools(cfg, controllerapi.Cluster{}, log)
+	p, err := NewPools(cfg, controllerapi.Cluster{}, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func testPools(t *testing.T, log *zap.Logger, url string, edit func(*agent.Confi
 func TestSilentServerIsGivenUp(t *testing.T) {
 	t.Parallel()
 	url := "https://" + silentListener(t)
-	pools := func(request time.Duration) *pools {
+	pools := func(request time.Duration) *Pools {
 		return testPools(t, zap.NewNop(), url, func(c *agent.Config) {
 			c.TLSHandshakeTimeout, c.RequestTimeout = 100*time.Millisecond, request
 		})
@@ -90,7 +90,7 @@ func TestSilentServerIsGivenUp(t *testing.T) {
 	handshakes := uint64(0)
 	for limit := 3 * time.Second; handshakes < 2; limit *= 2 { // a slow machine needs more
 		p := pools(limit)
-		if _, err := p.client().Status(t.Context()); err == nil {
+		if _, err := p.Client().Status(t.Context()); err == nil {
 			t.Fatal("an answer of a server that says nothing")
 		}
 		if handshakes = p.controllers.Status().Endpoints[0].Failures; handshakes < 2 && limit > time.Minute {
@@ -98,11 +98,11 @@ func TestSilentServerIsGivenUp(t *testing.T) {
 		}
 	}
 	p := pools(time.Minute)
-	plain, err := plainTransport(p.cfg)
+	plain, err := NewPlain(p.cfg, 10*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := controllerapi.NewClient(p.cfg.Controllers[0], plain.at(p.cfg.Controllers[0])).Status(t.Context()); err == nil || !strings.Contains(err.Error(), "TLS handshake timeout") {
+	if _, err := controllerapi.NewClient(p.cfg.Controllers[0], plain.At(p.cfg.Controllers[0])).Status(t.Context()); err == nil || !strings.Contains(err.Error(), "TLS handshake timeout") {
 		t.Errorf("the test of join: got %v, want a TLS handshake that timed out", err)
 	}
 }
@@ -128,7 +128,7 @@ func TestTLSFlagIgnoresPlainServers(t *testing.T) {
 
 // --dump-network-meter, --num-http-sample-threshold.
 func TestNetworkMeterTellsEverySoManyRequests(t *testing.T) {
-	srv := httptest.NewServer(http.HandlerFunc(fakeCloud))
+	srv := httptest.NewServer(http.HandlerFunc(statusOnly))
 	defer srv.Close()
 	for _, tt := range []struct {
 		dump             bool
@@ -137,7 +137,7 @@ func TestNetworkMeterTellsEverySoManyRequests(t *testing.T) {
 		core, logged := observer.New(zapcore.InfoLevel)
 		p := testPools(t, zap.New(core), srv.URL, func(c *agent.Config) { c.DumpNetworkMeter, c.HTTPSamples = tt.dump, tt.every })
 		for range tt.calls {
-			if _, err := p.client().Status(t.Context()); err != nil {
+			if _, err := p.Client().Status(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -248,8 +248,8 @@ func TestA18RenewedCertificatesAreUsed(t *testing.T) {
 		c.RequestTimeout = time.Minute
 	}
 	p, q := testPools(t, zap.NewNop(), url, credentials), testPools(t, zap.NewNop(), moved, credentials)
-	who := func(p *pools) (string, error) {
-		s, err := p.client().Status(t.Context())
+	who := func(p *Pools) (string, error) {
+		s, err := p.Client().Status(t.Context())
 		return s.Version, err
 	}
 	if name, err := who(p); err != nil || name != "old" {
@@ -257,7 +257,7 @@ func TestA18RenewedCertificatesAreUsed(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if _, err := q.client().Status(ctx); err == nil {
+	if _, err := q.Client().Status(ctx); err == nil {
 		t.Fatal("a server of an authority that is not trusted was believed")
 	}
 
@@ -298,5 +298,12 @@ func TestServerIsVerifiedByItsAddress(t *testing.T) {
 	other := tls.ConnectionState{PeerCertificates: []*x509.Certificate{newAuthority(t, "other").pair("server").Leaf}}
 	if err := conf("127.0.0.1").VerifyConnection(other); err == nil {
 		t.Error("a server of another authority was believed")
+	}
+}
+
+// statusOnly is a controller that answers one question.
+func statusOnly(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/api/v1/status" {
+		fmt.Fprint(w, `{"status":"OK","message":"","body":{"status":"Running","version":"1.2.3"}}`)
 	}
 }

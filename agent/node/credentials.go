@@ -1,4 +1,4 @@
-package main
+package node
 
 import (
 	"crypto/rsa"
@@ -94,9 +94,9 @@ func apiKey(c agent.Credentials) (*rsa.PrivateKey, error) {
 	return key, nil
 }
 
-// checkCredentials reads every key and certificate once, so that join refuses
+// CheckCredentials reads every key and certificate once, so that join refuses
 // what the agent could not use.
-func checkCredentials(c agent.Credentials) error {
+func CheckCredentials(c agent.Credentials) error {
 	_, err := clientTLS(c)
 	if c.APIKeyID != "" {
 		_, keyErr := apiKey(c)

@@ -1,4 +1,4 @@
-package main
+package node
 
 import (
 	"context"
@@ -150,13 +150,13 @@ func TestEveryPullIsGoodWhileRegistriesAreKilled(t *testing.T) {
 		servers = append(servers, controllerapi.Server{URL: r.url()})
 	}
 	p.setCluster(balancer.OriginLearned, controllerapi.Cluster{Registries: servers}, zap.NewNop())
-	d, err := newDoor(p)
+	d, err := newRegistryProxy(p)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	var around, killer sync.WaitGroup
-	around.Go(func() { _ = p.run(ctx) })
+	around.Go(func() { _ = p.Run(ctx) })
 	around.Go(func() { _ = d.serve(ctx) })
 	killing, calm := context.WithCancel(ctx)
 	var kills atomic.Int32

@@ -1,4 +1,4 @@
-package main
+package node
 
 import (
 	"context"
@@ -23,8 +23,8 @@ const (
 	registriesBase  = "http://registries"
 )
 
-// pools are the node's balancers.
-type pools struct {
+// Pools are the node's balancers.
+type Pools struct {
 	controllers *balancer.Balancer
 	registries  *balancer.Balancer // small requests
 	blobs       *balancer.Balancer // the same registries, large transfers
@@ -32,16 +32,16 @@ type pools struct {
 	cfg    agent.Config
 	tls    tlsFor
 	log    *zap.Logger
-	meter  *meter
+	calls  *callLog
 	rhythm *balancer.Rhythm       // an idle node wakes once for the probes of all
-	door   atomic.Pointer[string] // address of the node's own proxy, once there is one
+	own    atomic.Pointer[string] // address of the node's own proxy, once there is one
 	// toControllers and toRegistries sign what goes to each pool.
 	toControllers, toRegistries http.RoundTripper
 }
 
-// newPools builds the pools for a join list and what was announced before.
-func newPools(cfg agent.Config, cached controllerapi.Cluster, log *zap.Logger) (*pools, error) {
-	p := &pools{cfg: cfg, log: log, rhythm: new(balancer.Rhythm)}
+// NewPools builds the pools for a join list and what was announced before.
+func NewPools(cfg agent.Config, cached controllerapi.Cluster, log *zap.Logger) (*Pools, error) {
+	p := &Pools{cfg: cfg, log: log, rhythm: new(balancer.Rhythm)}
 	var err error
 	if p.tls, err = clientTLS(cfg.Credentials); err != nil {
 		return nil, err
@@ -49,7 +49,7 @@ func newPools(cfg agent.Config, cached controllerapi.Cluster, log *zap.Logger) (
 	if p.controllers, err = p.pool("controllers", balancer.DefaultConfig()); err != nil {
 		return nil, err
 	}
-	if p.registries, err = p.pool("registries", registryCalls()); err != nil {
+	if p.registries, err = p.pool("registries", RegistryCalls()); err != nil {
 		return nil, err
 	}
 	if p.blobs, err = p.pool("blobs", p.transfers()); err != nil {
@@ -59,9 +59,9 @@ func newPools(cfg agent.Config, cached controllerapi.Cluster, log *zap.Logger) (
 	if !cfg.DumpNetworkMeter {
 		every = 0
 	}
-	p.meter = newMeter(every, log, p.controllers, p.registries, p.blobs)
-	p.toControllers = signed(controllersBase, p.meter.counting(p.controllers.Client().Transport), cfg.Credentials)
-	p.toRegistries = signed(registriesBase, p.meter.counting(p.registries.Client().Transport), cfg.Credentials)
+	p.calls = newCallLog(every, log, p.controllers, p.registries, p.blobs)
+	p.toControllers = signed(controllersBase, p.calls.counting(p.controllers.Client().Transport), cfg.Credentials)
+	p.toRegistries = signed(registriesBase, p.calls.counting(p.registries.Client().Transport), cfg.Credentials)
 	if err := p.controllers.SetMembers(balancer.OriginJoin, cfg.Controllers); err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func newPools(cfg agent.Config, cached controllerapi.Cluster, log *zap.Logger) (
 }
 
 // transfers is for the large ones.
-func (p *pools) transfers() balancer.Config {
+func (p *Pools) transfers() balancer.Config {
 	c := balancer.BlobConfig()
 	if p.cfg.VerifyDigests != nil {
 		c.VerifyDigests = *p.cfg.VerifyDigests
@@ -78,7 +78,7 @@ func (p *pools) transfers() balancer.Config {
 	return c
 }
 
-func (p *pools) pool(name string, c balancer.Config) (*balancer.Balancer, error) {
+func (p *Pools) pool(name string, c balancer.Config) (*balancer.Balancer, error) {
 	c.Rhythm = p.rhythm
 	return balancer.New(poolConfig(name, c, p.cfg, p.tls), p.log)
 }
@@ -100,13 +100,13 @@ func poolConfig(name string, c balancer.Config, cfg agent.Config, tls tlsFor) ba
 }
 
 // learn returns what takes announced servers over.
-func (p *pools) learn(log *zap.Logger) func(controllerapi.Cluster) {
+func (p *Pools) learn(log *zap.Logger) func(controllerapi.Cluster) {
 	return func(c controllerapi.Cluster) { p.setCluster(balancer.OriginLearned, c, log) }
 }
 
-func (p *pools) setCluster(origin balancer.Origin, c controllerapi.Cluster, log *zap.Logger) {
+func (p *Pools) setCluster(origin balancer.Origin, c controllerapi.Cluster, log *zap.Logger) {
 	set := func(servers []controllerapi.Server, pools ...*balancer.Balancer) {
-		urls := serverURLs(servers)
+		urls := ServerURLs(servers)
 		if p.cfg.Credentials.TLS {
 			urls = slices.DeleteFunc(urls, func(u string) bool {
 				plain := strings.HasPrefix(u, "http://")
@@ -116,7 +116,7 @@ func (p *pools) setCluster(origin balancer.Origin, c controllerapi.Cluster, log 
 				return plain
 			})
 		}
-		if own := p.door.Load(); own != nil {
+		if own := p.own.Load(); own != nil {
 			urls = slices.DeleteFunc(urls, func(u string) bool {
 				loop := ownaddr.Reaches(u, *own)
 				if loop {
@@ -139,7 +139,7 @@ func (p *pools) setCluster(origin balancer.Origin, c controllerapi.Cluster, log 
 	set(c.Registries, p.registries, p.blobs)
 }
 
-func serverURLs(servers []controllerapi.Server) []string {
+func ServerURLs(servers []controllerapi.Server) []string {
 	urls := make([]string, 0, len(servers))
 	for _, s := range servers {
 		urls = append(urls, s.URL)
@@ -147,8 +147,8 @@ func serverURLs(servers []controllerapi.Server) []string {
 	return urls
 }
 
-// run keeps the pools alive until ctx ends.
-func (p *pools) run(ctx context.Context) error {
+// Run keeps the pools alive until ctx ends.
+func (p *Pools) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.controllers.Run(ctx) })
 	g.Go(func() error { return p.registries.Run(ctx) })
@@ -156,12 +156,45 @@ func (p *pools) run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// client calls the controllers, whichever is well.
-func (p *pools) client() *controllerapi.Client {
+// Client calls the controllers, whichever is well.
+func (p *Pools) Client() *controllerapi.Client {
 	return controllerapi.NewClient(controllersBase, &http.Client{Transport: p.toControllers})
 }
 
 // registryClient calls the registries' REST API, whichever is well.
-func (p *pools) registryClient() *registryapi.Client {
+func (p *Pools) registryClient() *registryapi.Client {
 	return registryapi.NewClient(registriesBase, &http.Client{Transport: p.toRegistries})
+}
+
+// status is what the pools know of their endpoints.
+func (p *Pools) status() PoolStatus {
+	return PoolStatus{Controllers: p.controllers.Status(), Registries: p.registries.Status(), Blobs: p.blobs.Status()}
+}
+
+type PoolStatus struct {
+	Controllers balancer.Status `json:"controllers"`
+	Registries  balancer.Status `json:"registries"`
+	Blobs       balancer.Status `json:"blobs"` // the registries, for large transfers
+}
+
+// numbers is what the heartbeat tells of the pools. Blobs come from the registries,
+// which are counted once.
+func (p *Pools) numbers() controllerapi.NodeNumbers {
+	s := p.status()
+	return controllerapi.NodeNumbers{
+		Controllers: len(s.Controllers.Endpoints), ControllersUsable: s.Controllers.Usable,
+		Registries: len(s.Registries.Endpoints), RegistriesUsable: s.Registries.Usable,
+		FailedOpen: s.Controllers.FailedOpen || s.Registries.FailedOpen || s.Blobs.FailedOpen,
+		Retries:    s.Controllers.Retries + s.Registries.Retries + s.Blobs.Retries,
+		Resumes:    s.Blobs.Resumes + s.Registries.Resumes,
+	}
+}
+
+// RegistryCalls is for small calls to a registry. They have their own pool,
+// which a slow transfer cannot starve; what a replica that lags does not have
+// yet, the next registry is asked for.
+func RegistryCalls() balancer.Config {
+	cfg := balancer.DefaultConfig()
+	cfg.NotFoundAsksNext = true
+	return cfg
 }

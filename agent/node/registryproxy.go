@@ -1,4 +1,4 @@
-package main
+package node
 
 import (
 	"context"
@@ -24,10 +24,10 @@ import (
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
 
-// door is the loopback address at which the hypervisor's command finds the
+// registryProxy is the loopback address at which the hypervisor's command finds the
 // registries. It signs what passes, and counts it by repository.
-type door struct {
-	pools    *pools
+type registryProxy struct {
+	pools    *Pools
 	listener net.Listener
 	handler  http.Handler
 
@@ -35,26 +35,26 @@ type door struct {
 	moved map[string]*atomic.Int64 // guarded by mu
 }
 
-func newDoor(p *pools) (*door, error) {
+func newRegistryProxy(pools *Pools) (*registryProxy, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("loopback listener for the registries: %w", err)
 	}
-	d := &door{
-		pools: p, listener: l, moved: make(map[string]*atomic.Int64),
-		handler: authorized(p.toRegistries, proxy.New(proxy.Config{Control: p.registries, Blob: p.blobs, Step: oci.Step}, p.log)),
+	p := &registryProxy{
+		pools: pools, listener: l, moved: make(map[string]*atomic.Int64),
+		handler: authorized(pools.toRegistries, proxy.New(proxy.Config{Control: pools.registries, Blob: pools.blobs, Step: oci.Step}, pools.log)),
 	}
 	at := l.Addr().String()
-	p.door.Store(&at)
-	p.meter.transfers(d.total)
-	return d, nil
+	pools.own.Store(&at)
+	pools.calls.transfers(p.total)
+	return p, nil
 }
 
 // total counts the bytes of all repositories.
-func (d *door) total() (sum int64) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, c := range d.moved {
+func (p *registryProxy) total() (sum int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.moved {
 		sum += c.Load()
 	}
 	return sum
@@ -76,16 +76,16 @@ func authorized(sign http.RoundTripper, next http.Handler) http.Handler {
 }
 
 // URL is what the hypervisor's command is given.
-func (d *door) URL() string { return "http://" + d.listener.Addr().String() }
+func (p *registryProxy) URL() string { return "http://" + p.listener.Addr().String() }
 
 // Moved counts bytes of a repository.
-func (d *door) Moved(repository string) int64 { return d.counter(repository).Load() }
+func (p *registryProxy) Moved(repository string) int64 { return p.counter(repository).Load() }
 
 // Size returns the bytes of an image by its manifest.
-func (d *door) Size(ctx context.Context, repository, tag string) (uint64, error) {
+func (p *registryProxy) Size(ctx context.Context, repository, tag string) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, sizeTimeout)
 	defer cancel()
-	c, err := transfer.New(transfer.Config{Base: d.URL()})
+	c, err := transfer.New(transfer.Config{Base: p.URL()})
 	if err != nil {
 		return 0, err
 	}
@@ -113,22 +113,24 @@ func (d *door) Size(ctx context.Context, repository, tag string) (uint64, error)
 // sizeTimeout bounds the question for a manifest.
 const sizeTimeout = 30 * time.Second
 
-func (d *door) counter(repository string) *atomic.Int64 {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	c := d.moved[repository]
+func (p *registryProxy) counter(repository string) *atomic.Int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := p.moved[repository]
 	if c == nil {
 		c = new(atomic.Int64)
-		d.moved[repository] = c
+		p.moved[repository] = c
 	}
 	return c
 }
 
 // serve answers until ctx ends.
-func (d *door) serve(ctx context.Context) error { return d.serveOn(ctx, d.listener, d.handler) }
+func (p *registryProxy) serve(ctx context.Context) error {
+	return p.serveOn(ctx, p.listener, p.handler)
+}
 
-func (d *door) serveOn(ctx context.Context, l net.Listener, h http.Handler) error {
-	srv := &proxy.Server{Listener: l, Handler: d.counting(h), Grace: time.Second, Log: d.pools.log}
+func (p *registryProxy) serveOn(ctx context.Context, l net.Listener, h http.Handler) error {
+	srv := &proxy.Server{Listener: l, Handler: p.counting(h), Grace: time.Second, Log: p.pools.log}
 	if err := srv.Run(ctx); ctx.Err() == nil {
 		return err
 	}
@@ -139,8 +141,8 @@ func (d *door) serveOn(ctx context.Context, l net.Listener, h http.Handler) erro
 const pushBase = "http://push"
 
 // Latest returns the newest tag of a template.
-func (d *door) Latest(ctx context.Context, registries []string, id controllerapi.TemplateID) (tag string, err error) {
-	err = d.withTemplate(ctx, registries, id, func(_ *registryapi.Client, t registryapi.Template) error {
+func (p *registryProxy) Latest(ctx context.Context, registries []string, id controllerapi.TemplateID) (tag string, err error) {
+	err = p.withTemplate(ctx, registries, id, func(_ *registryapi.Client, t registryapi.Template) error {
 		if n := len(t.Versions); n > 0 {
 			tag = t.Versions[n-1].Tag
 		}
@@ -150,11 +152,11 @@ func (d *door) Latest(ctx context.Context, registries []string, id controllerapi
 }
 
 // Revert removes a tag of a template and every later one.
-func (d *door) Revert(ctx context.Context, registries []string, id controllerapi.TemplateID, tag string) error {
+func (p *registryProxy) Revert(ctx context.Context, registries []string, id controllerapi.TemplateID, tag string) error {
 	has := func(t registryapi.Template) bool {
 		return slices.ContainsFunc(t.Versions, func(v registryapi.Version) bool { return v.Tag == tag })
 	}
-	return d.withTemplate(ctx, registries, id, func(c *registryapi.Client, t registryapi.Template) error {
+	return p.withTemplate(ctx, registries, id, func(c *registryapi.Client, t registryapi.Template) error {
 		if !has(t) {
 			return nil
 		}
@@ -171,10 +173,10 @@ func (d *door) Revert(ctx context.Context, registries []string, id controllerapi
 }
 
 // withTemplate looks a template up, and does nothing where there is none.
-func (d *door) withTemplate(ctx context.Context, registries []string, id controllerapi.TemplateID, do func(*registryapi.Client, registryapi.Template) error) error {
-	c := d.pools.registryClient()
+func (p *registryProxy) withTemplate(ctx context.Context, registries []string, id controllerapi.TemplateID, do func(*registryapi.Client, registryapi.Template) error) error {
+	c := p.pools.registryClient()
 	if len(registries) > 0 {
-		pool, err := d.pools.pool("push", registryCalls())
+		pool, err := p.pools.pool("push", RegistryCalls())
 		if err != nil {
 			return err
 		}
@@ -186,7 +188,7 @@ func (d *door) withTemplate(ctx context.Context, registries []string, id control
 		wg.Go(func() { _ = pool.Run(running) }) // ends with running, and for nothing else
 		defer wg.Wait()
 		defer stop()
-		c = registryapi.NewClient(pushBase, &http.Client{Transport: signed(pushBase, pool.Client().Transport, d.pools.cfg.Credentials)})
+		c = registryapi.NewClient(pushBase, &http.Client{Transport: signed(pushBase, pool.Client().Transport, p.pools.cfg.Credentials)})
 	}
 	t, err := c.Template(ctx, string(id))
 	switch {
@@ -204,13 +206,13 @@ func noSuchTemplate(err error) bool {
 	return ok && (refused.HTTPStatus == http.StatusOK || refused.HTTPStatus == http.StatusNotFound)
 }
 
-// Push opens a door to other registries until done is called.
-func (d *door) Push(registries []string) (url string, done func(), err error) {
-	small, err := d.pools.pool("push", registryCalls())
+// Push opens a proxy to other registries until done is called.
+func (p *registryProxy) Push(registries []string) (url string, done func(), err error) {
+	small, err := p.pools.pool("push", RegistryCalls())
 	if err != nil {
 		return "", nil, err
 	}
-	blobs, err := d.pools.pool("push-blobs", d.pools.transfers())
+	blobs, err := p.pools.pool("push-blobs", p.pools.transfers())
 	if err != nil {
 		return "", nil, err
 	}
@@ -223,21 +225,21 @@ func (d *door) Push(registries []string) (url string, done func(), err error) {
 	if err != nil {
 		return "", nil, fmt.Errorf("loopback listener for the push: %w", err)
 	}
-	sign := signed(pushBase, small.Client().Transport, d.pools.cfg.Credentials)
-	h := authorized(sign, proxy.New(proxy.Config{Control: small, Blob: blobs, Step: oci.Step}, d.pools.log))
+	sign := signed(pushBase, small.Client().Transport, p.pools.cfg.Credentials)
+	h := authorized(sign, proxy.New(proxy.Config{Control: small, Blob: blobs, Step: oci.Step}, p.pools.log))
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = small.Run(ctx) })
 	wg.Go(func() { _ = blobs.Run(ctx) })
-	wg.Go(func() { _ = d.serveOn(ctx, l, h) })
+	wg.Go(func() { _ = p.serveOn(ctx, l, h) })
 	return "http://" + l.Addr().String(), func() { cancel(); wg.Wait() }, nil
 }
 
-func (d *door) counting(next http.Handler) http.Handler {
+func (p *registryProxy) counting(next http.Handler) http.Handler {
 	return oci.Reading(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer d.pools.meter.request()
+		defer p.pools.calls.request()
 		if asked := oci.Of(r); asked.Repo != "" {
-			c := d.counter(asked.Repo)
+			c := p.counter(asked.Repo)
 			w = &countingWriter{w, c}
 			r.Body = &countingBody{r.Body, c}
 		}

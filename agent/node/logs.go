@@ -1,4 +1,4 @@
-package main
+package node
 
 import (
 	"bytes"
@@ -53,24 +53,24 @@ func (l *logs) shippedTo(w zapcore.WriteSyncer) *zap.Logger {
 	}))
 }
 
-// central is the way to the registry's central logs. It is complete only once
+// logTarget is the way to the registry's central logs. It is complete only once
 // the agent is there; until then no line is wanted.
-type central struct {
+type logTarget struct {
 	agent atomic.Pointer[agent.Agent]
-	pools atomic.Pointer[pools]
+	pools atomic.Pointer[Pools]
 }
 
-func (c *central) begin(a *agent.Agent, p *pools) {
+func (c *logTarget) begin(a *agent.Agent, p *Pools) {
 	c.pools.Store(p)
 	c.agent.Store(a)
 }
 
-func (c *central) wanted() bool {
+func (c *logTarget) wanted() bool {
 	a := c.agent.Load()
 	return a != nil && a.LogsCentrally()
 }
 
-func (c *central) send(id controllerapi.NodeID) logship.Send {
+func (c *logTarget) send(id controllerapi.NodeID) logship.Send {
 	return func(ctx context.Context, lines []byte) error {
 		return c.pools.Load().registryClient().SendLog(ctx, "nodes/"+string(id)+"/agent.log", bytes.NewReader(lines))
 	}

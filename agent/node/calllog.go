@@ -1,4 +1,4 @@
-package main
+package node
 
 import (
 	"net/http"
@@ -11,10 +11,10 @@ import (
 	"github.com/ankacluster/ankacluster/balancer"
 )
 
-// meter writes to the log what the network did, after every so many requests of
+// callLog writes to the log what the network did, after every so many requests of
 // the node (--dump-network-meter, --num-http-sample-threshold). It has no clock
 // of its own: a quiet node writes nothing.
-type meter struct {
+type callLog struct {
 	every int64 // 0 never
 	pools []*balancer.Balancer
 	log   *zap.Logger
@@ -27,26 +27,26 @@ type meter struct {
 	toldMoved int64                              // guarded by mu
 }
 
-func newMeter(every int, log *zap.Logger, pools ...*balancer.Balancer) *meter {
-	return &meter{every: int64(every), pools: pools, log: log, moved: func() int64 { return 0 }, told: make(map[string]balancer.EndpointStatus)}
+func newCallLog(every int, log *zap.Logger, pools ...*balancer.Balancer) *callLog {
+	return &callLog{every: int64(every), pools: pools, log: log, moved: func() int64 { return 0 }, told: make(map[string]balancer.EndpointStatus)}
 }
 
 // transfers adds what counts the bytes of templates.
-func (m *meter) transfers(moved func() int64) {
+func (m *callLog) transfers(moved func() int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.moved = moved
 }
 
 // request counts one.
-func (m *meter) request() {
+func (m *callLog) request() {
 	if n := m.requests.Add(1); m.every > 0 && n%m.every == 0 {
 		m.tell(n)
 	}
 }
 
 // counting counts the requests that go through a transport.
-func (m *meter) counting(next http.RoundTripper) http.RoundTripper {
+func (m *callLog) counting(next http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(req *http.Request) (*http.Response, error) {
 		defer m.request()
 		return next.RoundTrip(req)
@@ -58,7 +58,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
 // tell writes a line for each endpoint that had requests since the last time.
-func (m *meter) tell(requests int64) {
+func (m *callLog) tell(requests int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	moved := m.moved()
