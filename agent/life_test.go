@@ -20,6 +20,12 @@ import (
 func TestStartAndTerminate(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		s := newStage(t)
+		s.runtime.before = func(ctx context.Context, verb, _ string) error {
+			if verb == "pull" {
+				backoff.Sleep(ctx, time.Second) // a stage that is over at once may go unreported
+			}
+			return nil
+		}
 		s.up()
 		defer s.down()
 		s.started("i1")
