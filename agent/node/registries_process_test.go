@@ -88,8 +88,12 @@ func ownLoopback() string {
 // soon waits for what another process does.
 func soon(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(90 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
+	look, never := time.NewTicker(10*time.Millisecond), time.After(90*time.Second)
+	defer look.Stop()
+	for !ok() {
+		select {
+		case <-look.C:
+		case <-never:
 			t.Fatalf("never: %s", what)
 		}
 	}
