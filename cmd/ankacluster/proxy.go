@@ -254,7 +254,5 @@ func failRegistry(w http.ResponseWriter, r *http.Request, status int, reason str
 		failEnvelope(w, r, status, reason)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]any{"errors": []map[string]string{{"code": "UNAVAILABLE", "message": reason}}}) // the client may be gone
+	oci.NewError(status, oci.CodeUnavailable, reason).Write(w)
 }

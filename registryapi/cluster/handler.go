@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httputil"
@@ -26,7 +25,7 @@ func (c *Cluster) Around(next http.Handler) http.Handler {
 		reading := r.Method == http.MethodGet || r.Method == http.MethodHead
 		switch {
 		case asked.Kind == oci.Manifest && fromPeer && !reading:
-			deny(w, http.StatusForbidden, "DENIED", "hosts do not write each other's manifests")
+			deny(w, http.StatusForbidden, oci.CodeDenied, "hosts do not write each other's manifests")
 			return
 		case asked.Kind == oci.Upload:
 			if store, id, ok := splitUpload(asked.Ref); ok && store != c.self {
@@ -58,14 +57,11 @@ func withPath(r *http.Request, path string) *http.Request {
 }
 
 // deny answers as the distribution specification does.
-func deny(w http.ResponseWriter, status int, code, message string) {
-	data, _ := json.Marshal(map[string]any{"errors": []any{map[string]string{"code": code, "message": message}}})
-	w.Header().Set("Content-Type", "application/json")
+func deny(w http.ResponseWriter, status int, code oci.Code, message string) {
 	if status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
 	}
-	w.WriteHeader(status)
-	_, _ = w.Write(data) // the client went away; there is nobody to tell
+	oci.NewError(status, code, message).Write(w)
 }
 
 // serveManifest gives another host a manifest as the content that it is. false
@@ -107,7 +103,7 @@ func (c *Cluster) serveBlob(w http.ResponseWriter, r *http.Request, repo, ref st
 		return true
 	}
 	if known {
-		deny(w, http.StatusServiceUnavailable, "UNAVAILABLE", fmt.Sprintf("no host that is up gives blob %s", d))
+		deny(w, http.StatusServiceUnavailable, oci.CodeUnavailable, fmt.Sprintf("no host that is up gives blob %s", d))
 		return true
 	}
 	return false
@@ -123,12 +119,12 @@ func (c *Cluster) forward(w http.ResponseWriter, r *http.Request, store string) 
 		}
 	}
 	if to == nil || r.Header.Get(registryapi.HeaderPeer) != "" {
-		deny(w, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "the host that has this upload is not there: begin it anew")
+		deny(w, http.StatusNotFound, oci.CodeBlobUploadUnknown, "the host that has this upload is not there: begin it anew")
 		return
 	}
 	target, err := url.Parse(to.url)
 	if err != nil {
-		deny(w, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "the host that has this upload has no address")
+		deny(w, http.StatusNotFound, oci.CodeBlobUploadUnknown, "the host that has this upload has no address")
 		return
 	}
 	proxy := &httputil.ReverseProxy{
@@ -137,7 +133,7 @@ func (c *Cluster) forward(w http.ResponseWriter, r *http.Request, store string) 
 		ErrorLog:  zap.NewStdLog(c.log),
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 			c.log.Debug("request of an upload not handed on", zap.String("to", to.url), zap.Error(err))
-			deny(w, http.StatusServiceUnavailable, "UNAVAILABLE", "the host that has this upload does not answer")
+			deny(w, http.StatusServiceUnavailable, oci.CodeUnavailable, "the host that has this upload does not answer")
 		},
 	}
 	proxy.ServeHTTP(w, r)

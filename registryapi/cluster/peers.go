@@ -8,6 +8,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ankacluster/ankacluster/internal/access"
+	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
@@ -39,29 +40,21 @@ type mounted struct {
 	OK bool `json:"ok"`
 }
 
-// refusal is an answer to another host that is not what it asked for.
-type refusal struct {
-	status        int
-	code, message string
-}
-
-func (e *refusal) Error() string { return e.message }
-
 // peerCall answers another host with plain JSON.
-func peerCall(h func(r *http.Request) (any, *refusal)) http.Handler {
+func peerCall(h func(r *http.Request) (any, *oci.Error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get(registryapi.HeaderPeer) == "" {
-			deny(w, http.StatusForbidden, "DENIED", "this is for the other hosts of the registry")
+			deny(w, http.StatusForbidden, oci.CodeDenied, "this is for the other hosts of the registry")
 			return
 		}
 		answer, refused := h(r)
 		if refused != nil {
-			deny(w, refused.status, refused.code, refused.message)
+			deny(w, refused.Status, refused.Code, refused.Message)
 			return
 		}
 		data, err := json.Marshal(answer)
 		if err != nil {
-			deny(w, http.StatusInternalServerError, "UNKNOWN", "internal error")
+			deny(w, http.StatusInternalServerError, oci.CodeUnknown, "internal error")
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
@@ -69,33 +62,33 @@ func peerCall(h func(r *http.Request) (any, *refusal)) http.Handler {
 	})
 }
 
-func (c *Cluster) serveHold(r *http.Request) (any, *refusal) {
+func (c *Cluster) serveHold(r *http.Request) (any, *oci.Error) {
 	h, refused := readJSON[hold](r)
 	if refused != nil {
 		return nil, refused
 	}
 	if err := h.check(); err != nil {
-		return nil, &refusal{http.StatusBadRequest, "UNSUPPORTED", err.Error()}
+		return nil, oci.NewError(http.StatusBadRequest, oci.CodeUnsupported, err.Error())
 	}
 	return c.hold(r.Context(), h), nil
 }
 
-func (c *Cluster) serveMount(r *http.Request) (any, *refusal) {
+func (c *Cluster) serveMount(r *http.Request) (any, *oci.Error) {
 	m, refused := readJSON[mount](r)
 	if refused != nil {
 		return nil, refused
 	}
 	if _, err := storage.ParseDigest(string(m.Digest)); err != nil {
-		return nil, &refusal{http.StatusBadRequest, "DIGEST_INVALID", err.Error()}
+		return nil, oci.NewError(http.StatusBadRequest, oci.CodeDigestInvalid, err.Error())
 	}
 	_, err := c.store.Mount(m.Repository, m.From, m.Digest)
 	return mounted{OK: err == nil}, nil
 }
 
-func (c *Cluster) serveUploads(*http.Request) (any, *refusal) {
+func (c *Cluster) serveUploads(*http.Request) (any, *oci.Error) {
 	repos, err := c.uploading()
 	if err != nil {
-		return nil, &refusal{http.StatusServiceUnavailable, "UNAVAILABLE", "the storage cannot be read"}
+		return nil, oci.NewError(http.StatusServiceUnavailable, oci.CodeUnavailable, "the storage cannot be read")
 	}
 	return repos, nil
 }
@@ -112,10 +105,10 @@ func (h hold) check() error {
 	return nil
 }
 
-func readJSON[T any](r *http.Request) (T, *refusal) {
+func readJSON[T any](r *http.Request) (T, *oci.Error) {
 	var into T
 	if err := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxPeerBody)).Decode(&into); err != nil {
-		return into, &refusal{http.StatusBadRequest, "UNSUPPORTED", "the body is not what it should be: " + err.Error()}
+		return into, oci.NewError(http.StatusBadRequest, oci.CodeUnsupported, "the body is not what it should be: "+err.Error())
 	}
 	return into, nil
 }

@@ -1,7 +1,6 @@
 package replication
 
 import (
-	"encoding/json"
 	"net/http"
 	"strings"
 
@@ -49,10 +48,6 @@ func WriteOnly(next http.Handler) http.Handler {
 	})
 }
 
-// denied answers as the distribution specification does.
 func denied(w http.ResponseWriter, message string) {
-	data, _ := json.Marshal(map[string]any{"errors": []any{map[string]string{"code": "DENIED", "message": message}}})
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusForbidden)
-	_, _ = w.Write(data) // the client went away; there is nobody to tell
+	oci.NewError(http.StatusForbidden, oci.CodeDenied, message).Write(w)
 }

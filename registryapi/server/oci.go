@@ -9,7 +9,7 @@ import (
 	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
 
-var errUnsupported = &ociError{http.StatusMethodNotAllowed, "UNSUPPORTED", "the operation is unsupported"}
+var errUnsupported = oci.NewError(http.StatusMethodNotAllowed, oci.CodeUnsupported, "the operation is unsupported")
 
 // ociRoute is a call of the distribution API. Its paths have names with slashes in
 // the middle, which no pattern of http.ServeMux describes.
@@ -85,7 +85,7 @@ func dispatchOCI(table map[ociCall]ociRoute, w http.ResponseWriter, r *http.Requ
 	req := oci.Of(r)
 	switch req.Kind {
 	case oci.Unknown:
-		return &ociError{http.StatusNotFound, "NAME_UNKNOWN", "no such path in the distribution API"}
+		return oci.NewError(http.StatusNotFound, oci.CodeNameUnknown, "no such path in the distribution API")
 	case oci.Base, oci.Catalog:
 	default:
 		if err := storage.CheckRepository(req.Repo); err != nil {

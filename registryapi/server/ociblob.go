@@ -49,7 +49,7 @@ func (s *Server) getBlob(w http.ResponseWriter, r *http.Request, req oci.Request
 	defer f.Close()
 	if emptyRange(r.Header.Get("Range"), size) {
 		w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", size))
-		return &ociError{http.StatusRequestedRangeNotSatisfiable, "SIZE_INVALID", "the range holds no byte"}
+		return oci.NewError(http.StatusRequestedRangeNotSatisfiable, oci.CodeSizeInvalid, "the range holds no byte")
 	}
 	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream") // also keeps net/http from sniffing, which would end sendfile

@@ -76,7 +76,7 @@ func paginate(w http.ResponseWriter, r *http.Request, list []string, order func(
 	}
 	n, err := strconv.Atoi(q.Get("n"))
 	if err != nil || n < 0 {
-		return nil, &ociError{http.StatusBadRequest, "PAGINATION_NUMBER_INVALID", fmt.Sprintf("n=%.50q is not a number from 0", q.Get("n"))}
+		return nil, oci.NewError(http.StatusBadRequest, oci.CodePaginationInvalid, fmt.Sprintf("n=%.50q is not a number from 0", q.Get("n")))
 	}
 	if n < len(list) {
 		list = list[:n]

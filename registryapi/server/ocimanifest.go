@@ -51,7 +51,7 @@ func (s *Server) findManifest(r *http.Request, req oci.Request) (storage.Manifes
 	t, err := s.names(r).Resolve(r.Context(), req.Repo, req.Ref)
 	if errors.Is(err, storage.ErrTagInvalid) {
 		err = fmt.Errorf("%w: %w", storage.ErrManifestUnknown, err)
-		return storage.Manifest{}, "", &ociError{http.StatusNotFound, "MANIFEST_UNKNOWN", err.Error()}
+		return storage.Manifest{}, "", oci.NewError(http.StatusNotFound, oci.CodeManifestUnknown, err.Error())
 	}
 	if err != nil {
 		return storage.Manifest{}, "", err
@@ -89,7 +89,7 @@ func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, req oci.Req
 	raw, err := io.ReadAll(io.LimitReader(body, storage.MaxManifest+1))
 	body.done()
 	if err != nil {
-		return &ociError{http.StatusRequestTimeout, "MANIFEST_INVALID", "the body could not be read: " + err.Error()}
+		return oci.NewError(http.StatusRequestTimeout, oci.CodeManifestInvalid, "the body could not be read: "+err.Error())
 	}
 	if len(raw) > storage.MaxManifest {
 		return errManifestTooLarge
@@ -117,8 +117,8 @@ func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, req oci.Req
 	return nil
 }
 
-var errManifestTooLarge = &ociError{http.StatusRequestEntityTooLarge, "SIZE_INVALID",
-	fmt.Sprintf("a manifest has at most %d bytes", storage.MaxManifest)}
+var errManifestTooLarge = oci.NewError(http.StatusRequestEntityTooLarge, oci.CodeSizeInvalid,
+	fmt.Sprintf("a manifest has at most %d bytes", storage.MaxManifest))
 
 // manifestRequest reads digest, media type and tags of a PUT. Tags are the
 // path's, or any number of query parameters beside a digest.
@@ -140,12 +140,12 @@ func manifestRequest(r *http.Request, req oci.Request, raw []byte) (storage.Mani
 		Manifests json.RawMessage `json:"manifests"`
 	}
 	if err := json.Unmarshal(raw, &head); err != nil {
-		return m, nil, &ociError{http.StatusBadRequest, "MANIFEST_INVALID", "the manifest is not JSON: " + err.Error()}
+		return m, nil, oci.NewError(http.StatusBadRequest, oci.CodeManifestInvalid, "the manifest is not JSON: "+err.Error())
 	}
 	if ct := r.Header.Get("Content-Type"); ct != "" {
 		mt, _, err := mime.ParseMediaType(ct)
 		if err != nil {
-			return m, nil, &ociError{http.StatusBadRequest, "MANIFEST_INVALID", fmt.Sprintf("Content-Type %.100q is malformed", ct)}
+			return m, nil, oci.NewError(http.StatusBadRequest, oci.CodeManifestInvalid, fmt.Sprintf("Content-Type %.100q is malformed", ct))
 		}
 		m.MediaType = mt
 	}

@@ -171,7 +171,7 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, repo string, u 
 	body.done()
 	switch {
 	case body.err != nil:
-		return &ociError{http.StatusRequestTimeout, "BLOB_UPLOAD_INVALID", fmt.Sprintf("the body ended after %d bytes: %v", n, body.err)}
+		return oci.NewError(http.StatusRequestTimeout, oci.CodeBlobUploadInvalid, fmt.Sprintf("the body ended after %d bytes: %v", n, body.err))
 	case err != nil:
 		return err
 	}
@@ -227,24 +227,24 @@ func (s *Server) checkChunk(w http.ResponseWriter, r *http.Request, repo string,
 	text := r.Header.Get("Content-Range")
 	if text == "" && u.Overtook() && r.ContentLength != 0 {
 		s.uploadHeaders(w, repo, u.ID(), u.Offset())
-		return &ociError{http.StatusRequestedRangeNotSatisfiable, "BLOB_UPLOAD_INVALID",
-			fmt.Sprintf("another request was sending to this upload, which is at %d: say with Content-Range where yours begins, or send it again", u.Offset())}
+		return oci.NewError(http.StatusRequestedRangeNotSatisfiable, oci.CodeBlobUploadInvalid,
+			fmt.Sprintf("another request was sending to this upload, which is at %d: say with Content-Range where yours begins, or send it again", u.Offset()))
 	}
 	if text == "" {
 		return nil
 	}
 	first, last, ok := parseContentRange(text)
 	if !ok {
-		return &ociError{http.StatusBadRequest, "BLOB_UPLOAD_INVALID", fmt.Sprintf("Content-Range %.100q is not <first>-<last>", text)}
+		return oci.NewError(http.StatusBadRequest, oci.CodeBlobUploadInvalid, fmt.Sprintf("Content-Range %.100q is not <first>-<last>", text))
 	}
 	if first != u.Offset() {
 		s.uploadHeaders(w, repo, u.ID(), u.Offset())
-		return &ociError{http.StatusRequestedRangeNotSatisfiable, "BLOB_UPLOAD_INVALID",
-			fmt.Sprintf("the chunk begins at %d, the upload is at %d", first, u.Offset())}
+		return oci.NewError(http.StatusRequestedRangeNotSatisfiable, oci.CodeBlobUploadInvalid,
+			fmt.Sprintf("the chunk begins at %d, the upload is at %d", first, u.Offset()))
 	}
 	if r.ContentLength >= 0 && r.ContentLength != last-first+1 {
-		return &ociError{http.StatusBadRequest, "SIZE_INVALID",
-			fmt.Sprintf("Content-Range %s has %d bytes, Content-Length says %d", text, last-first+1, r.ContentLength)}
+		return oci.NewError(http.StatusBadRequest, oci.CodeSizeInvalid,
+			fmt.Sprintf("Content-Range %s has %d bytes, Content-Length says %d", text, last-first+1, r.ContentLength))
 	}
 	return nil
 }

@@ -2,13 +2,14 @@ package transfer
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/ankacluster/ankacluster/internal/oci"
 )
 
 // Errors to be asked for with errors.Is.
@@ -51,7 +52,7 @@ func (e *ResponseError) Is(target error) bool {
 	case ErrDenied:
 		return e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden
 	case ErrDigest:
-		return e.Code == "DIGEST_INVALID"
+		return e.Code == string(oci.CodeDigestInvalid)
 	case ErrNoSpace:
 		return e.Status == http.StatusInsufficientStorage
 	}
@@ -64,12 +65,8 @@ func newResponseError(req *http.Request, resp *http.Response) *ResponseError {
 		e.retryAfter = time.Duration(s) * time.Second
 	}
 	data, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // a cut error page is an error page
-	var body struct {
-		Errors []struct{ Code, Message string }
-	}
-	if json.Unmarshal(data, &body) == nil && len(body.Errors) > 0 {
-		e.Code, e.Message = body.Errors[0].Code, body.Errors[0].Message
-	}
+	said := oci.ReadError(resp.StatusCode, data)
+	e.Code, e.Message = string(said.Code), said.Message
 	return e
 }
 
