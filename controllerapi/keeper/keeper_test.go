@@ -9,27 +9,27 @@ import (
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/cloud"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud/cloudtest"
 )
 
 var cfg = Config{NodeActiveTimeout: 2 * time.Minute, InstanceActiveTimeout: 3 * time.Minute, InstanceTimeout: time.Minute}
 
-// world is a view in the making: each record is written at the next revision, and
-// revisions are as old as they are told to be.
+// world is a cloud whose records are as old as they are told to be at now. They are
+// put in the order of their ages, the oldest first.
 type world struct {
+	*cloudtest.World
 	v   *cloud.View
-	rev int64
 	now time.Time
 }
 
-func newWorld() *world { return &world{v: cloud.NewView(), now: time.Now()} }
+func newWorld() *world {
+	w := cloudtest.New()
+	return &world{World: w, v: w.View, now: w.Now.Add(72 * time.Hour)}
+}
 
-// put writes a record that is as old as age when the test begins. Records are put
-// in the order of their ages, the oldest first.
 func (w *world) put(ref cloud.Ref, record any, age time.Duration) {
-	w.rev++
-	w.v.Ages.Note(w.rev, w.now.Add(-age))
-	w.v.Rev = w.rev
-	w.v.Apply(ref, record, cloud.Version{Created: w.rev, Rev: w.rev, Lease: 1}, new(cloud.Changes))
+	w.Now = w.now.Add(-age)
+	w.Put(ref, record)
 }
 
 func (w *world) node(id api.NodeID, alive bool) {
@@ -155,7 +155,7 @@ func TestRunningInstanceHasItsOwnTimeout(t *testing.T) {
 	k := New(cfg)
 	k.Begin(w.now.Add(-time.Hour))
 	k.Duties(w.v, w.now)
-	w.v.Apply(cloud.NodeLeaseRef("n"), nil, cloud.Version{}, new(cloud.Changes))
+	w.Delete(cloud.NodeLeaseRef("n"))
 	k.Duties(w.v, w.now)
 	grace := cfg.InstanceActiveTimeout - cfg.NodeActiveTimeout
 	if got := len(k.Duties(w.v, w.now.Add(grace-1))); got != 0 {
@@ -166,7 +166,7 @@ func TestRunningInstanceHasItsOwnTimeout(t *testing.T) {
 	}
 	w.put(cloud.NodeLeaseRef("n"), &cloud.NodeLease{Session: "s"}, 0)
 	k.Duties(w.v, w.now)
-	w.v.Apply(cloud.NodeLeaseRef("n"), nil, cloud.Version{}, new(cloud.Changes))
+	w.Delete(cloud.NodeLeaseRef("n"))
 	if got := len(k.Duties(w.v, w.now.Add(2*grace))); got != 0 {
 		t.Errorf("%d duties when the node has just gone again, want none: what was seen before counts no more", got)
 	}
@@ -215,8 +215,8 @@ func TestDutiesOfRequestsAndRollouts(t *testing.T) {
 			if err != nil || c.TooLarge() || !d.Repeat || changes > 10 {
 				t.Fatalf("change %d of %d records, repeated %v: %v", changes, len(c.Ops), d.Repeat, err)
 			}
-			for _, op := range c.Ops {
-				w.v.Apply(op.Ref, nil, cloud.Version{}, new(cloud.Changes))
+			if err := w.Commit(c); err != nil {
+				t.Fatal(err)
 			}
 		}
 		if w.v.Rollouts["old"] != nil || changes < 2 {
