@@ -24,11 +24,36 @@ var importRules = []struct {
 	{"launchd", []string{module}},
 	{"agent", []string{module + "controllerapi/", module + "registryapi/server", module + "launchd", module + "test", module + "cmd", "go.etcd.io/"}},
 	{"controllerapi", []string{module + "agent", module + "registryapi/server", module + "launchd", module + "test", module + "cmd"}},
+	{"controllerapi/cloud", []string{module + "controllerapi/cloudstore", module + "controllerapi/keeper", module + "controllerapi/server", module + "internal/etcdkit", "go.etcd.io/"}},
+	{"controllerapi/cloud/capacity", []string{module + "controllerapi/"}},
+	{"controllerapi/schedule", []string{module + "controllerapi/cloudstore", module + "controllerapi/server", module + "internal", "go.etcd.io/"}},
+	{"controllerapi/keeper", []string{module + "controllerapi/cloudstore", module + "controllerapi/server", module + "internal/etcdkit", "go.etcd.io/"}},
+	{"controllerapi/cloudstore", []string{module + "controllerapi/server"}},
+	{"internal/etcdkit", []string{module}},
 	{"registryapi", []string{module + "agent", module + "controllerapi", module + "launchd", module + "test", module + "cmd"}},
 	{"internal", []string{module + "agent", module + "controllerapi", module + "registryapi", module + "balancer", module + "launchd", module + "test", module + "cmd"}},
 	{"cmd/ankacluster", []string{module + "controllerapi/", module + "registryapi/server", "go.etcd.io/"}},
 	{"cmd/anka-controller", []string{module + "agent", module + "test"}},
 	{"cmd/anka-registry", []string{module + "agent", module + "controllerapi", module + "test", "go.etcd.io/"}},
+}
+
+// pure are packages that decide: they import nothing that reaches out of the
+// process. The contract, which they know, has a client and so net/http.
+var pure = []string{"controllerapi/cloud", "controllerapi/cloud/capacity", "controllerapi/keeper", "controllerapi/schedule"}
+
+func TestPurePackagesReachNothing(t *testing.T) {
+	for _, pkg := range pure {
+		out, err := exec.Command("go", "list", "-f", `{{join .Imports " "}}`, module+pkg).Output()
+		if err != nil {
+			t.Fatalf("go list %s: %v", pkg, err)
+		}
+		for _, dep := range strings.Fields(string(out)) {
+			switch {
+			case dep == "net/http", dep == "os", dep == "context", dep == "sync", strings.HasPrefix(dep, "go.etcd.io/"), strings.HasPrefix(dep, "go.uber.org/"):
+				t.Errorf("%s imports %s; it only decides", pkg, dep)
+			}
+		}
+	}
 }
 
 // leaves are packages for one mechanical thing each. They import nothing of the
