@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/google/uuid"
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
 
@@ -80,8 +80,8 @@ type Deps struct {
 // Agent is the node's part of the cloud. It connects owners that have one job each;
 // what they share is safe for concurrent use.
 type Agent struct {
-	cfg     Config
-	dir     Dir
+	cfg     state.Config
+	dir     state.Dir
 	caller  caller
 	members *membership
 	journal *journal
@@ -105,7 +105,7 @@ var errStopped = errors.New("the agent is stopping")
 
 // New returns an agent for a directory that join has prepared. It reads the
 // journal and starts nothing.
-func New(cfg Config, dir Dir, id controllerapi.NodeID, deps Deps) (*Agent, error) {
+func New(cfg state.Config, dir state.Dir, id controllerapi.NodeID, deps Deps) (*Agent, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -211,8 +211,7 @@ func (a *Agent) connect(deps Deps) {
 // state.
 func (a *Agent) Run(ctx context.Context) error {
 	a.members.change(func(m *standing) { m.since = time.Now() })
-	// Disjoin may have to speak for this session when the agent cannot.
-	if err := os.WriteFile(a.dir.path("run", "session"), []byte(a.caller.session), 0o600); err != nil {
+	if err := a.dir.SaveSession(a.caller.session); err != nil {
 		return err
 	}
 	if err := a.journal.resume(a.session.log); err != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/ankacluster/ankacluster/agent/anka"
 	"github.com/ankacluster/ankacluster/agent/command"
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/agent/tart"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/registryapi/server"
@@ -38,7 +39,7 @@ const (
 
 // TestMain is also the agent's process, so that it can be killed for real.
 func TestMain(m *testing.M) {
-	if dir := Dir(os.Getenv(chaosDir)); dir != "" {
+	if dir := state.Dir(os.Getenv(chaosDir)); dir != "" {
 		if err := chaosAgent(dir); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -48,10 +49,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func chaosAgent(dir Dir) error {
+func chaosAgent(dir state.Dir) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	cfg := DefaultConfig()
+	cfg := state.DefaultConfig()
 	cfg.Controllers = []string{os.Getenv(chaosURL)}
 	cfg.Heartbeat, cfg.StartTimeout, cfg.NumWorkers = time.Second, 5*time.Second, 4
 	runner := command.New(dir.CommandNotes(), zap.NewNop(), nil)
@@ -64,7 +65,7 @@ func chaosAgent(dir Dir) error {
 	}
 	host := &fakeHost{arch: "amd64", free: 9e11, address: "10.0.0.1"}
 	if size, home, ok := strings.Cut(os.Getenv(chaosDisk), " "); ok {
-		cfg.ReserveSpace = Reserve{}
+		cfg.ReserveSpace = state.Reserve{}
 		host.onLoad = func() { host.setFree(size, home) }
 	}
 	a, err := New(cfg, dir, "node-1", Deps{
@@ -80,7 +81,7 @@ func chaosAgent(dir Dir) error {
 }
 
 // chaosRuntime is the hypervisor that the environment names, with less patience.
-func chaosRuntime(dir Dir, runner *command.Runner) hypervisor.Runtime {
+func chaosRuntime(dir state.Dir, runner *command.Runner) hypervisor.Runtime {
 	const patience = 5 * time.Second
 	if path := os.Getenv(chaosTart); path != "" {
 		t := tart.DefaultTimeouts()
@@ -356,7 +357,7 @@ func (m *chaosMac) chaos(work string) {
 		vms, others := make(map[string]string), 0
 		for id, vm := range m.vms(m) {
 			switch {
-			case managed(vm.name, DefaultVMPrefix):
+			case managed(vm.name, state.DefaultVMPrefix):
 				vms[id] = vm.status
 			case vm.name == byHand && vm.status == "stopped":
 				others++

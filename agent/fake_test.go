@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
 
@@ -85,7 +86,7 @@ func (i *fakeInstance) taskID() controllerapi.TaskID {
 func newFakeCloud() *fakeCloud {
 	return &fakeCloud{
 		changed:   make(chan struct{}),
-		settings:  controllerapi.NodeSettings{Generation: 1, Name: "node1", MaxVMCount: 2, CapacityMode: CapacityNumber},
+		settings:  controllerapi.NodeSettings{Generation: 1, Name: "node1", MaxVMCount: 2, CapacityMode: state.CapacityNumber},
 		cluster:   controllerapi.Cluster{CloudID: "cloud1", Generation: 1, Controllers: []controllerapi.Server{{URL: "http://c1"}}},
 		instances: make(map[controllerapi.InstanceID]*fakeInstance),
 		handed:    make(map[string]controllerapi.Task),
@@ -597,7 +598,7 @@ func (f *fakeRuntime) names() []string {
 	defer f.mu.Unlock()
 	var names []string
 	for _, vm := range f.vms {
-		if managed(vm.Name, DefaultVMPrefix) {
+		if managed(vm.Name, state.DefaultVMPrefix) {
 			names = append(names, vm.Name)
 		}
 	}
@@ -710,8 +711,8 @@ type stage struct {
 	runtime  *fakeRuntime
 	registry *fakeRegistry
 	host     *fakeHost
-	dir      Dir
-	cfg      Config
+	dir      state.Dir
+	cfg      state.Config
 
 	agent *Agent
 	stop  context.CancelFunc
@@ -719,10 +720,10 @@ type stage struct {
 }
 
 func newStage(t *testing.T) *stage {
-	cfg := DefaultConfig()
+	cfg := state.DefaultConfig()
 	cfg.Controllers = []string{"http://c1"}
 	return &stage{
-		t: t, cloud: newFakeCloud(), runtime: &fakeRuntime{}, dir: Dir(t.TempDir()), cfg: cfg,
+		t: t, cloud: newFakeCloud(), runtime: &fakeRuntime{}, dir: state.Dir(t.TempDir()), cfg: cfg,
 		registry: &fakeRegistry{tags: make(map[controllerapi.TemplateID][]string)},
 		host:     &fakeHost{arch: "amd64", free: 9e11, address: "10.0.0.1"},
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/cloud/capacity"
 )
@@ -77,8 +78,8 @@ func TestOverridesInResourceMode(t *testing.T) {
 		{17, 14<<10 + 1, true, Room{17, 17, 14<<10 + 1}},
 		{64, 128 << 10, true, Room{64, 64, 128 << 10}},
 	} {
-		s := controllerapi.NodeSettings{CapacityMode: CapacityResource, VCPUOverride: tt.vcpu, RAMOverride: tt.ram}
-		if got := room(facts, s, nil, nil, &Config{ForceOverrides: tt.force}); got != tt.want {
+		s := controllerapi.NodeSettings{CapacityMode: state.CapacityResource, VCPUOverride: tt.vcpu, RAMOverride: tt.ram}
+		if got := room(facts, s, nil, nil, &state.Config{ForceOverrides: tt.force}); got != tt.want {
 			t.Errorf("override %d vcpu, %d MB, force %v: got %+v, want %+v", tt.vcpu, tt.ram, tt.force, got, tt.want)
 		}
 	}
@@ -87,11 +88,11 @@ func TestOverridesInResourceMode(t *testing.T) {
 // --ignore-arm-vm-limit, of the node or of the cloud's settings.
 func TestArmLimit(t *testing.T) {
 	facts := controllerapi.NodeFacts{CPUCount: 8, RAM: 16, HostArch: "arm64"}
-	s := controllerapi.NodeSettings{CapacityMode: CapacityNumber, MaxVMCount: 5}
-	if got := room(facts, s, nil, nil, &Config{}).VMs; got != capacity.ARMVMLimit {
+	s := controllerapi.NodeSettings{CapacityMode: state.CapacityNumber, MaxVMCount: 5}
+	if got := room(facts, s, nil, nil, &state.Config{}).VMs; got != capacity.ARMVMLimit {
 		t.Errorf("VMs on Apple silicon: got %d, want %d", got, capacity.ARMVMLimit)
 	}
-	if got := room(facts, s, nil, nil, &Config{IgnoreArmVMLimit: true}).VMs; got != 5 {
+	if got := room(facts, s, nil, nil, &state.Config{IgnoreArmVMLimit: true}).VMs; got != 5 {
 		t.Errorf("with the limit ignored: got %d, want 5", got)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/cloud/capacity"
 )
@@ -21,7 +22,7 @@ func (r Room) Full() bool { return r.VMs <= 0 || r.VCPU <= 0 || r.RAM <= 0 }
 // room computes what is free. vms are all VMs of the node, ours or not: one that
 // was started by hand takes a slot too (A12). pending are starts that hold a
 // place and have no running VM yet.
-func room(facts controllerapi.NodeFacts, s controllerapi.NodeSettings, vms []hypervisor.VM, pending []Demand, cfg *Config) Room {
+func room(facts controllerapi.NodeFacts, s controllerapi.NodeSettings, vms []hypervisor.VM, pending []Demand, cfg *state.Config) Room {
 	var r Room
 	running, vcpu, ram := 0, 0, 0
 	for _, d := range pending {
@@ -41,7 +42,7 @@ func room(facts controllerapi.NodeFacts, s controllerapi.NodeSettings, vms []hyp
 	// when that is forced.
 	limitVCPU, limitRAM := capacity.Resources(facts, s, !cfg.ForceOverrides)
 	r.VCPU, r.RAM = limitVCPU-vcpu, limitRAM-ram
-	if s.CapacityMode == CapacityResource {
+	if s.CapacityMode == state.CapacityResource {
 		// The count does not bound in this mode; CPU and RAM do.
 		r.VMs = max(r.VCPU, 0)
 		if limit, limited := capacity.VMs(facts, s); limited {
@@ -58,7 +59,7 @@ func room(facts controllerapi.NodeFacts, s controllerapi.NodeSettings, vms []hyp
 
 // headroom knows how much more the node may take on. It is safe for concurrent use.
 type headroom struct {
-	cfg       *Config
+	cfg       *state.Config
 	host      Host
 	runtime   hypervisor.Runtime
 	inventory *inventory

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
 
@@ -23,9 +24,9 @@ type imageCache struct {
 	runtime   hypervisor.Runtime
 	registry  Registry
 	host      Host
-	reserve   Reserve // of the disk stays free
-	anySize   bool    // pull also what nobody knows the size of
-	prefix    string  // of the cloud's VMs, which are no images
+	reserve   state.Reserve // of the disk stays free
+	anySize   bool          // pull also what nobody knows the size of
+	prefix    string        // of the cloud's VMs, which are no images
 	ledger    *imageLedger
 	pullGroup *sync.WaitGroup // of the pulls, which outlive the tasks that began them
 	errors    *errorLog

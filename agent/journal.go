@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
 
@@ -68,7 +70,7 @@ func (r *Record) Owns(uuid, name string) bool {
 // journal is the set of records, on disk and in memory. It is safe for
 // concurrent use. Records go in and out by value.
 type journal struct {
-	dir Dir
+	dir state.Dir
 
 	writing sync.Mutex // held while a file is written, so that memory and disk agree
 	mu      sync.Mutex
@@ -78,9 +80,9 @@ type journal struct {
 // openJournal reads what an earlier process left. Files that cannot be read are
 // set aside and named in damaged: one bad file must not stop the node, and what
 // it stood for comes back from the cloud's assignments.
-func openJournal(dir Dir) (j *journal, damaged []string, err error) {
+func openJournal(dir state.Dir) (j *journal, damaged []string, err error) {
 	j = &journal{dir: dir, records: make(map[controllerapi.TaskID]Record)}
-	entries, err := os.ReadDir(dir.path("journal"))
+	entries, err := os.ReadDir(dir.JournalDir())
 	if errors.Is(err, os.ErrNotExist) {
 		return j, nil, nil
 	}
@@ -88,15 +90,15 @@ func openJournal(dir Dir) (j *journal, damaged []string, err error) {
 		return nil, nil, err
 	}
 	for _, e := range entries {
-		path := dir.path("journal", e.Name())
+		path := filepath.Join(dir.JournalDir(), e.Name())
 		if !strings.HasSuffix(e.Name(), ".json") {
-			if strings.HasPrefix(e.Name(), newFile) {
+			if strings.HasPrefix(e.Name(), state.TempPrefix) {
 				_ = os.Remove(path)
 			}
 			continue
 		}
 		var r Record
-		if err := readJSON(path, &r); err != nil || r.Task.ID == "" || journalFile(r.Task.ID) != e.Name() {
+		if err := state.ReadJSON(path, &r); err != nil || r.Task.ID == "" || journalFile(r.Task.ID) != e.Name() {
 			damaged = append(damaged, path)
 			_ = os.Rename(path, path+".damaged")
 			continue
@@ -112,6 +114,10 @@ func journalFile(id controllerapi.TaskID) string {
 	return hex.EncodeToString(sum[:16]) + ".json"
 }
 
+func (j *journal) file(id controllerapi.TaskID) string {
+	return filepath.Join(j.dir.JournalDir(), journalFile(id))
+}
+
 // put writes a record; when it returns nil the record survives a crash. What is
 // Removing stays so: whoever works on it gets errDiscarded.
 func (j *journal) put(r Record) error {
@@ -121,7 +127,7 @@ func (j *journal) put(r Record) error {
 		return errDiscarded
 	}
 	r.Changed = time.Now()
-	if err := writeJSON(j.dir.path("journal", journalFile(r.Task.ID)), r); err != nil {
+	if err := state.WriteJSON(j.file(r.Task.ID), r); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	j.mu.Lock()
@@ -140,7 +146,7 @@ func (j *journal) put(r Record) error {
 func (j *journal) drop(id controllerapi.TaskID) {
 	j.writing.Lock()
 	defer j.writing.Unlock()
-	_ = os.Remove(j.dir.path("journal", journalFile(id)))
+	_ = os.Remove(j.file(id))
 	j.mu.Lock()
 	delete(j.records, id)
 	j.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
 
@@ -14,8 +15,8 @@ import (
 // the claim's time, however long the disk took: an answer of the cloud to what was
 // seen then says nothing of the claim.
 func TestClaimIsNotOlderThanItIsVisible(t *testing.T) {
-	dir := Dir(t.TempDir())
-	if err := os.MkdirAll(dir.path("journal"), 0o700); err != nil {
+	dir := state.Dir(t.TempDir())
+	if err := os.MkdirAll(dir.JournalDir(), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	j, _, err := openJournal(dir)

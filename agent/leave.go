@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
 
@@ -21,7 +22,7 @@ type Leftovers struct {
 // RemoveOwn removes the VMs of this node's instances, for a node that leaves. The
 // agent must not run. What the journal does not know stays, whatever its name is:
 // another agent may use the same hypervisor.
-func RemoveOwn(ctx context.Context, rt hypervisor.Runtime, dir Dir, prefix string) (Leftovers, error) {
+func RemoveOwn(ctx context.Context, rt hypervisor.Runtime, dir state.Dir, prefix string) (Leftovers, error) {
 	var left Leftovers
 	j, damaged, err := openJournal(dir)
 	if err != nil {

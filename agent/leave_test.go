@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
 
@@ -18,7 +19,7 @@ func TestLeavingRemovesOnlyItsOwnVMs(t *testing.T) {
 		{UUID: "u4", Name: "pushed", Status: hypervisor.Stopped},
 		{UUID: "u5", Name: "somebodys", Status: hypervisor.Running},
 	}}
-	dir := Dir(t.TempDir())
+	dir := state.Dir(t.TempDir())
 	j, _, err := openJournal(dir)
 	if err != nil {
 		t.Fatal(err)

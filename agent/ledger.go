@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
 
@@ -53,10 +54,10 @@ type imageLedger struct {
 	inUse  map[imageKey]int         // guarded by mu; starts between ensure and clone
 }
 
-func openImageLedger(dir Dir) *imageLedger {
-	l := &imageLedger{path: dir.path("images.json"), images: make(map[imageKey]cachedImage), inUse: make(map[imageKey]int)}
+func openImageLedger(dir state.Dir) *imageLedger {
+	l := &imageLedger{path: dir.ImagesFile(), images: make(map[imageKey]cachedImage), inUse: make(map[imageKey]int)}
 	var list []cachedImage
-	if err := readJSON(l.path, &list); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := state.ReadJSON(l.path, &list); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return l // damaged: the images count as brought by others, and stay
 	}
 	for _, c := range list {
@@ -95,7 +96,7 @@ func (l *imageLedger) change(edit func(map[imageKey]cachedImage)) error {
 	defer l.mu.Unlock()
 	edit(l.images)
 	// Written under the lock, so that two changes cannot overtake one another.
-	return writeJSON(l.path, l.listLocked())
+	return state.WriteJSON(l.path, l.listLocked())
 }
 
 func (l *imageLedger) put(c cachedImage) error {

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
 
@@ -172,7 +173,7 @@ func TestFullNodeHasLostNoSlot(t *testing.T) {
 func TestSpaceThatComesLater(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		s := newStage(t)
-		s.cfg.ReserveSpace = Reserve{}
+		s.cfg.ReserveSpace = state.Reserve{}
 		s.up()
 		defer s.down()
 		s.cached(3)
@@ -301,34 +302,6 @@ func TestVMsKeepTheHostAwake(t *testing.T) {
 	vms.last.vms[0].Status = hypervisor.Stopped
 	if vms.running() {
 		t.Error("a VM at rest keeps the host awake")
-	}
-}
-
-// D16: free space is that of the volume with the least of those that images and VMs
-// are on, and that of the state directory where none of them is there.
-func TestSpaceIsThatOfTheImages(t *testing.T) {
-	m := NewMachine("/", func() []string { return nil })
-	rootSize, _ := diskSpace("/")
-	procSize, procFree := diskSpace("/dev/shm")
-	if procSize == 0 || procSize == rootSize {
-		t.Skip("this system has one volume")
-	}
-	m.KeepOn([]string{"/dev/shm", "/"})
-	_, rootFree := diskSpace("/")
-	want := rootSize
-	if procFree < rootFree {
-		want = procSize
-	}
-	if got := m.Facts().DiskSize; got != want {
-		t.Errorf("size %d, want that of the volume with the least room, %d", got, want)
-	}
-	m.KeepOn([]string{"/dev/shm"})
-	if got := m.Facts().DiskSize; got != procSize {
-		t.Errorf("size %d, want %d", got, procSize)
-	}
-	m.KeepOn([]string{"/there/is/no/such/volume"})
-	if got := m.Facts().DiskSize; got != rootSize {
-		t.Errorf("without the volume: size %d, want %d", got, rootSize)
 	}
 }
 

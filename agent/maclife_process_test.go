@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/server"
@@ -343,7 +344,7 @@ func (m *macLife) managed() map[string]string {
 	m.t.Helper()
 	vms, others := make(map[string]string), 0
 	for _, r := range m.rows() {
-		if managed(r.Name, DefaultVMPrefix) {
+		if managed(r.Name, state.DefaultVMPrefix) {
 			vms[r.UUID] = r.Status
 		} else if r.Name == byHand && r.Status == "stopped" {
 			others++
@@ -358,7 +359,7 @@ func (m *macLife) managed() map[string]string {
 // images lists the templates on the node.
 func (m *macLife) images() (names []string) {
 	for _, r := range m.rows() {
-		if r.Version != "" && !managed(r.Name, DefaultVMPrefix) {
+		if r.Version != "" && !managed(r.Name, state.DefaultVMPrefix) {
 			names = append(names, r.Name+":"+r.Version)
 		}
 	}

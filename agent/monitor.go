@@ -9,13 +9,14 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/backoff"
 )
 
 // monitor finds VMs that do not answer.
 type monitor struct {
-	cfg       *Config
+	cfg       *state.Config
 	runtime   hypervisor.Runtime
 	inventory *inventory
 	journal   *journal

@@ -2,10 +2,12 @@ package agent
 
 import (
 	"math/rand/v2"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
 
@@ -112,7 +114,7 @@ func TestPlanNeverTouchesWhatIsNotOurs(t *testing.T) {
 
 // A damaged journal file is set aside; the others count.
 func TestJournalSurvivesDamage(t *testing.T) {
-	dir := Dir(t.TempDir())
+	dir := state.Dir(t.TempDir())
 	if err := dir.Make(); err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +129,7 @@ func TestJournalSurvivesDamage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	damage(t, dir.path("journal", journalFile(bad.Task.ID)))
+	damage(t, filepath.Join(dir.JournalDir(), journalFile(bad.Task.ID)))
 	j, damaged, err := openJournal(dir)
 	if err != nil || len(damaged) != 1 {
 		t.Fatalf("damaged %v, %v", damaged, err)
@@ -139,7 +141,7 @@ func TestJournalSurvivesDamage(t *testing.T) {
 
 // What is Removing stays so, whoever writes.
 func TestJournalRemovingIsFinal(t *testing.T) {
-	dir := Dir(t.TempDir())
+	dir := state.Dir(t.TempDir())
 	j, _, err := openJournal(dir)
 	if err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
 	"github.com/ankacluster/ankacluster/agent/logship"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/backoff"
 )
@@ -147,7 +149,7 @@ func TestA2SettingsAreTheCloudsAfterTheJoin(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		s := newStage(t)
 		three := 3
-		s.cfg.Seed = Seed{MaxVMCount: &three, Overwrite: true}
+		s.cfg.Seed = state.Seed{MaxVMCount: &three, Overwrite: true}
 		if err := s.dir.SaveConfig(s.cfg); err != nil {
 			t.Fatal(err)
 		}
@@ -175,7 +177,7 @@ func TestA2SettingsAreTheCloudsAfterTheJoin(t *testing.T) {
 
 // A6: the identity survives whatever happens to everything else.
 func TestA6IdentityIsKept(t *testing.T) {
-	dir := Dir(t.TempDir())
+	dir := state.Dir(t.TempDir())
 	first, err := dir.Identity("")
 	if err != nil || first == "" {
 		t.Fatal(first, err)
@@ -195,14 +197,14 @@ func TestA6IdentityIsKept(t *testing.T) {
 	// A crash in the middle of writing, as of a re-join that changes it, leaves the
 	// old file; a disk that lost it, or a person, may leave anything. Another id
 	// would be another node, so that nobody but a person may choose one.
-	if err := os.WriteFile(dir.path(".new-1234"), []byte("{"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(string(dir), ".new-1234"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if again, err := dir.Identity(""); err != nil || again != first {
 		t.Errorf("after a crash: got %s, %v; want %s", again, err, first)
 	}
 	for _, content := range []string{"", "{", "{}", "null", `{"node_id":""}`, "\x00\x00\x00"} {
-		if err := os.WriteFile(dir.path("node.json"), []byte(content), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(string(dir), "node.json"), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if id, err := dir.Identity(""); err == nil || !strings.Contains(err.Error(), "--node-id") {
@@ -569,7 +571,7 @@ func TestA20RemovedDirectoriesAreMadeAgain(t *testing.T) {
 		s := newStage(t)
 		s.up()
 		for n, gone := range []string{"journal", "run", "logs", "."} {
-			if err := os.RemoveAll(s.dir.path(gone)); err != nil {
+			if err := os.RemoveAll(filepath.Join(string(s.dir), gone)); err != nil {
 				t.Fatal(err)
 			}
 			id := controllerapi.InstanceID(fmt.Sprint("i", n))

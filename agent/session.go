@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/backoff"
@@ -33,8 +34,8 @@ var retryPace = backoff.Pace{Min: 250 * time.Millisecond, Max: 5 * time.Second}
 
 // session keeps the node registered and sends its heartbeats.
 type session struct {
-	cfg        *Config
-	dir        Dir
+	cfg        *state.Config
+	dir        state.Dir
 	caller     caller
 	host       controllerapi.HostIdentity
 	cloud      Cloud

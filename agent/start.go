@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/backoff"
 )
@@ -29,7 +30,7 @@ var errNoSpace = errors.New("not enough disk space")
 
 // starter starts VMs for instances.
 type starter struct {
-	cfg      *Config
+	cfg      *state.Config
 	node     controllerapi.NodeID
 	runtime  hypervisor.Runtime
 	vms      *vms

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
 )
@@ -96,8 +97,8 @@ type ImageStatus struct {
 
 // statusPage makes the Status of what the owners know.
 type statusPage struct {
-	cfg       *Config
-	dir       Dir
+	cfg       *state.Config
+	dir       state.Dir
 	node      controllerapi.NodeID
 	host      Host
 	registry  Registry

@@ -10,7 +10,7 @@ import (
 
 	"software.sslmate.com/src/go-pkcs12"
 
-	"github.com/ankacluster/ankacluster/agent"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/agent/tap"
 	"github.com/ankacluster/ankacluster/internal/clienttls"
 	"github.com/ankacluster/ankacluster/internal/tlsreload"
@@ -22,7 +22,7 @@ type tlsFor func(host string) *tls.Config
 
 // clientTLS reads the credentials. Certificates, the authority's too, are read
 // again when their files change (A18): a renewal needs no restart.
-func clientTLS(c agent.Credentials) (tlsFor, error) {
+func clientTLS(c state.Credentials) (tlsFor, error) {
 	if c.CACert == "" && c.Cert == "" && c.Keystore == "" && !c.SkipTLS {
 		return nil, nil
 	}
@@ -67,7 +67,7 @@ func readKeystore(path, password string) (*tls.Certificate, error) {
 
 // signed wraps a transport so that requests to base carry the node's API key,
 // where there is one.
-func signed(base string, rt http.RoundTripper, c agent.Credentials) http.RoundTripper {
+func signed(base string, rt http.RoundTripper, c state.Credentials) http.RoundTripper {
 	if c.APIKeyID == "" {
 		return rt
 	}
@@ -75,7 +75,7 @@ func signed(base string, rt http.RoundTripper, c agent.Credentials) http.RoundTr
 }
 
 // apiKey reads the key; a file wins, and is read anew each time.
-func apiKey(c agent.Credentials) (*rsa.PrivateKey, error) {
+func apiKey(c state.Credentials) (*rsa.PrivateKey, error) {
 	if c.APIKeyFile == "" {
 		key, err := tap.ParseKey([]byte(c.APIKey))
 		if err != nil {
@@ -96,7 +96,7 @@ func apiKey(c agent.Credentials) (*rsa.PrivateKey, error) {
 
 // CheckCredentials reads every key and certificate once, so that join refuses
 // what the agent could not use.
-func CheckCredentials(c agent.Credentials) error {
+func CheckCredentials(c state.Credentials) error {
 	_, err := clientTLS(c)
 	if c.APIKeyID != "" {
 		_, keyErr := apiKey(c)

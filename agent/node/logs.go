@@ -15,6 +15,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/agent"
 	"github.com/ankacluster/ankacluster/agent/logship"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/logging"
 )
@@ -28,7 +29,7 @@ type logs struct {
 	level    zapcore.Level
 }
 
-func openLogs(dir agent.Dir, verbosity int) (*logs, error) {
+func openLogs(dir state.Dir, verbosity int) (*logs, error) {
 	if err := os.MkdirAll(dir.LogDir(), 0o700); err != nil {
 		return nil, err
 	}

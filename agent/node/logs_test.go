@@ -9,13 +9,13 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/ankacluster/ankacluster/agent"
+	"github.com/ankacluster/ankacluster/agent/state"
 )
 
 // A20: the log's directory is made again when an upgrade of the system, or a
 // person, removed it.
 func TestA20LogDirectoryIsMadeAgain(t *testing.T) {
-	dir := agent.Dir(t.TempDir())
+	dir := state.Dir(t.TempDir())
 	l, err := openLogs(dir, 0)
 	if err != nil {
 		t.Fatal(err)

@@ -18,13 +18,16 @@ import (
 
 	"github.com/ankacluster/ankacluster/agent"
 	"github.com/ankacluster/ankacluster/agent/logship"
+	"github.com/ankacluster/ankacluster/agent/machine"
+	"github.com/ankacluster/ankacluster/agent/socket"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/internal/access"
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
 	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 // Run is the life of the agent's process. It ends well when ctx ends it.
-func Run(ctx context.Context, dir agent.Dir) error {
+func Run(ctx context.Context, dir state.Dir) error {
 	cfg, err := dir.Config()
 	if err != nil {
 		return err
@@ -37,8 +40,8 @@ func Run(ctx context.Context, dir agent.Dir) error {
 		return err
 	}
 	defer lock.Unlock()
-	claim, err := agent.ClaimHypervisor(cfg, dir)
-	if errors.Is(err, agent.ErrClaimed) {
+	claim, err := state.ClaimHypervisor(cfg, dir)
+	if errors.Is(err, state.ErrClaimed) {
 		return err
 	}
 	unclaimed := err
@@ -73,7 +76,7 @@ func Run(ctx context.Context, dir agent.Dir) error {
 }
 
 // serveNode runs the agent with all that it stands on.
-func serveNode(ctx context.Context, dir agent.Dir, lock *agent.Lock, cfg agent.Config, logs *logs) error {
+func serveNode(ctx context.Context, dir state.Dir, lock *state.Lock, cfg state.Config, logs *logs) error {
 	id, err := dir.Identity("")
 	if err != nil {
 		return err
@@ -102,8 +105,8 @@ func serveNode(ctx context.Context, dir agent.Dir, lock *agent.Lock, cfg agent.C
 	}
 	a, err := agent.New(cfg, dir, id, agent.Deps{
 		Cloud: pools.Client(), Runtime: rt, Registry: proxy,
-		Host:     agent.NewMachine(string(dir), func() []string { return cfg.Controllers }),
-		Identity: agent.IdentifyHost(dir), OnCluster: pools.learn(log), Pools: pools.numbers, Metrics: reg, Log: log, Upgrade: newUpgrader(cfg, dir, pools),
+		Host:     machine.New(string(dir), func() []string { return cfg.Controllers }),
+		Identity: machine.Identify(string(dir)), OnCluster: pools.learn(log), Pools: pools.numbers, Metrics: reg, Log: log, Upgrade: newUpgrader(cfg, dir, pools),
 		Caffeinate: caffeinate(),
 	})
 	if err != nil {
@@ -131,7 +134,7 @@ func serveNode(ctx context.Context, dir agent.Dir, lock *agent.Lock, cfg agent.C
 	g.Go(func() error { return shipper.Run(around) })
 	g.Go(func() error { return serveHTTP(around, metrics, promhttp.HandlerFor(reg, promhttp.HandlerOpts{})) })
 	g.Go(func() error {
-		return agent.ServeSocket(around, dir.Socket(), lock, socketRoutes(status, func() any { return pools.status() }))
+		return socket.Serve(around, dir.Socket(), lock, socketRoutes(status, func() any { return pools.status() }))
 	})
 	g.Go(func() error { confirmUpgrade(around, dir, a, log); return nil })
 	g.Go(func() error {
@@ -147,8 +150,8 @@ func serveNode(ctx context.Context, dir agent.Dir, lock *agent.Lock, cfg agent.C
 // socketRoutes is what the agent's status socket answers.
 func socketRoutes(status, endpoints func() any) []wire.Route {
 	return []wire.Route{
-		{Pattern: "GET /status", Permission: access.Owner, Handler: agent.Answer(status)},
-		{Pattern: "GET /endpoints", Permission: access.Owner, Handler: agent.Answer(endpoints)},
+		{Pattern: "GET /status", Permission: access.Owner, Handler: socket.Answer(status)},
+		{Pattern: "GET /endpoints", Permission: access.Owner, Handler: socket.Answer(endpoints)},
 	}
 }
 

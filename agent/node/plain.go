@@ -5,7 +5,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/ankacluster/ankacluster/agent"
+	"github.com/ankacluster/ankacluster/agent/state"
 )
 
 // Plain reaches one server at a time, without a pool.
@@ -13,11 +13,11 @@ type Plain struct {
 	timeout time.Duration // of a call
 	base    *http.Transport
 	tls     tlsFor
-	cfg     agent.Config
+	cfg     state.Config
 }
 
 // NewPlain returns one whose calls take at most timeout.
-func NewPlain(cfg agent.Config, timeout time.Duration) (Plain, error) {
+func NewPlain(cfg state.Config, timeout time.Duration) (Plain, error) {
 	conf, err := clientTLS(cfg.Credentials)
 	if err != nil {
 		return Plain{}, err

@@ -10,7 +10,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/ankacluster/ankacluster/agent"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/ownaddr"
@@ -29,7 +29,7 @@ type Pools struct {
 	registries  *balancer.Balancer // small requests
 	blobs       *balancer.Balancer // the same registries, large transfers
 
-	cfg    agent.Config
+	cfg    state.Config
 	tls    tlsFor
 	log    *zap.Logger
 	calls  *callLog
@@ -40,7 +40,7 @@ type Pools struct {
 }
 
 // NewPools builds the pools for a join list and what was announced before.
-func NewPools(cfg agent.Config, cached controllerapi.Cluster, log *zap.Logger) (*Pools, error) {
+func NewPools(cfg state.Config, cached controllerapi.Cluster, log *zap.Logger) (*Pools, error) {
 	p := &Pools{cfg: cfg, log: log, rhythm: new(balancer.Rhythm)}
 	var err error
 	if p.tls, err = clientTLS(cfg.Credentials); err != nil {
@@ -84,10 +84,10 @@ func (p *Pools) pool(name string, c balancer.Config) (*balancer.Balancer, error)
 }
 
 // poolConfig puts join's flags into a pool's configuration.
-func poolConfig(name string, c balancer.Config, cfg agent.Config, tls tlsFor) balancer.Config {
+func poolConfig(name string, c balancer.Config, cfg state.Config, tls tlsFor) balancer.Config {
 	c.Name, c.TLSFor = name, tls
 	c.TLSHandshakeTimeout = cfg.TLSHandshakeTimeout
-	if cfg.DialTimeout != agent.DefaultConfig().DialTimeout {
+	if cfg.DialTimeout != state.DefaultConfig().DialTimeout {
 		// The default is what a client of one server needs. A pool has others, and
 		// gives a server that is gone a second; who asks for a time gets it.
 		c.ConnectTimeout = cfg.DialTimeout

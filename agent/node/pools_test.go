@@ -25,14 +25,14 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/ankacluster/ankacluster/agent"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
 
 // Join's flags about connections reach the pools.
 func TestConnectionFlagsReachThePools(t *testing.T) {
-	def := agent.DefaultConfig()
+	def := state.DefaultConfig()
 	base, blob := balancer.DefaultConfig(), balancer.BlobConfig()
 	if got := poolConfig("p", base, def, nil); got.ConnectTimeout != base.ConnectTimeout || got.TLSHandshakeTimeout != 5*time.Second || got.Retry.MaxElapsed != time.Minute || got.MaxIdleConns != 50 {
 		t.Errorf("defaults: connect %s, TLS %s, request %s, %d idle", got.ConnectTimeout, got.TLSHandshakeTimeout, got.Retry.MaxElapsed, got.MaxIdleConns)
@@ -64,8 +64,8 @@ func silentListener(t *testing.T) string {
 }
 
 // testPools are a node's pools towards one controller.
-func testPools(t *testing.T, log *zap.Logger, url string, edit func(*agent.Config)) *Pools {
-	cfg := agent.DefaultConfig()
+func testPools(t *testing.T, log *zap.Logger, url string, edit func(*state.Config)) *Pools {
+	cfg := state.DefaultConfig()
 	cfg.Controllers = []string{url}
 	if edit != nil {
 		edit(&cfg)
@@ -83,7 +83,7 @@ func TestSilentServerIsGivenUp(t *testing.T) {
 	t.Parallel()
 	url := "https://" + silentListener(t)
 	pools := func(request time.Duration) *Pools {
-		return testPools(t, zap.NewNop(), url, func(c *agent.Config) {
+		return testPools(t, zap.NewNop(), url, func(c *state.Config) {
 			c.TLSHandshakeTimeout, c.RequestTimeout = 100*time.Millisecond, request
 		})
 	}
@@ -109,7 +109,7 @@ func TestSilentServerIsGivenUp(t *testing.T) {
 
 // --tls: a cloud that announces plain servers does not lure the node to them.
 func TestTLSFlagIgnoresPlainServers(t *testing.T) {
-	p := testPools(t, zap.NewNop(), "https://c1", func(c *agent.Config) { c.Credentials.TLS = true })
+	p := testPools(t, zap.NewNop(), "https://c1", func(c *state.Config) { c.Credentials.TLS = true })
 	servers := []controllerapi.Server{{URL: "http://c2"}, {URL: "https://c3"}}
 	p.setCluster(balancer.OriginCached, controllerapi.Cluster{Controllers: servers, Registries: servers}, zap.NewNop())
 	urls := func(b *balancer.Balancer) (list []string) {
@@ -135,7 +135,7 @@ func TestNetworkMeterTellsEverySoManyRequests(t *testing.T) {
 		every, calls, at int
 	}{{true, 5, 14, 2}, {true, 5, 15, 3}, {true, 1000, 15, 0}, {false, 5, 15, 0}} {
 		core, logged := observer.New(zapcore.InfoLevel)
-		p := testPools(t, zap.New(core), srv.URL, func(c *agent.Config) { c.DumpNetworkMeter, c.HTTPSamples = tt.dump, tt.every })
+		p := testPools(t, zap.New(core), srv.URL, func(c *state.Config) { c.DumpNetworkMeter, c.HTTPSamples = tt.dump, tt.every })
 		for range tt.calls {
 			if _, err := p.Client().Status(t.Context()); err != nil {
 				t.Fatal(err)
@@ -243,8 +243,8 @@ func TestA18RenewedCertificatesAreUsed(t *testing.T) {
 	}
 	store(day, first, "old")
 	url, moved := serve(first), serve(second)
-	credentials := func(c *agent.Config) {
-		c.Credentials = agent.Credentials{CACert: caFile, Cert: certFile, CertKey: keyFile}
+	credentials := func(c *state.Config) {
+		c.Credentials = state.Credentials{CACert: caFile, Cert: certFile, CertKey: keyFile}
 		c.RequestTimeout = time.Minute
 	}
 	p, q := testPools(t, zap.NewNop(), url, credentials), testPools(t, zap.NewNop(), moved, credentials)
@@ -282,7 +282,7 @@ func TestServerIsVerifiedByItsAddress(t *testing.T) {
 	ca := newAuthority(t, "ca")
 	caFile := filepath.Join(dir, "ca.pem")
 	writePEM(t, caFile, time.Now(), "CERTIFICATE", ca.cert.Raw)
-	conf, err := clientTLS(agent.Credentials{CACert: caFile})
+	conf, err := clientTLS(state.Credentials{CACert: caFile})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/agent"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/agent/upgrade"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
@@ -21,11 +22,11 @@ import (
 )
 
 // UpgradeDir is where upgrades of the program are prepared.
-func UpgradeDir(dir agent.Dir) upgrade.Dir { return upgrade.Dir(filepath.Join(string(dir), "upgrade")) }
+func UpgradeDir(dir state.Dir) upgrade.Dir { return upgrade.Dir(filepath.Join(string(dir), "upgrade")) }
 
 // upgrader replaces the agent's program for the agent.
 type upgrader struct {
-	dir   agent.Dir
+	dir   state.Dir
 	pools *Pools
 	self  string // by which the program is started; a link may lead on from there
 	trust upgrade.Trust
@@ -33,7 +34,7 @@ type upgrader struct {
 
 // newUpgrader returns nil, which refuses upgrades, where join did not allow them and
 // when this process does not know its own program.
-func newUpgrader(cfg agent.Config, dir agent.Dir, pools *Pools) agent.Upgrader {
+func newUpgrader(cfg state.Config, dir state.Dir, pools *Pools) agent.Upgrader {
 	self, err := selfpath.Program()
 	if err != nil || !cfg.AllowUpgrades {
 		return nil
@@ -77,7 +78,7 @@ func (u upgrader) Begin(t controllerapi.UpgradeTask) error {
 }
 
 // confirmUpgrade ends the trial of this version once the cloud knows the node.
-func confirmUpgrade(ctx context.Context, dir agent.Dir, a *agent.Agent, log *zap.Logger) {
+func confirmUpgrade(ctx context.Context, dir state.Dir, a *agent.Agent, log *zap.Logger) {
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
 	for !a.Status().Registered {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/agent"
 	"github.com/ankacluster/ankacluster/agent/node"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
 
@@ -50,7 +51,7 @@ func disjoinAction(c *cli.Context) error {
 		return err
 	}
 	cfg, err := dir.Config()
-	if errors.Is(err, agent.ErrNotJoined) {
+	if errors.Is(err, state.ErrNotJoined) {
 		if err := errors.Join(launch.stop(ctx), launch.remove(ctx)); err != nil {
 			return err
 		}
@@ -77,7 +78,7 @@ func disjoinAction(c *cli.Context) error {
 	return nil
 }
 
-func removeVMs(ctx context.Context, out io.Writer, dir agent.Dir, cfg agent.Config) error {
+func removeVMs(ctx context.Context, out io.Writer, dir state.Dir, cfg state.Config) error {
 	rt, runner := node.NewRuntime(dir, cfg, zap.NewNop(), nil)
 	if _, err := runner.KillLeftovers(); err != nil {
 		return err
@@ -100,7 +101,7 @@ func listVMs(out io.Writer, what, note string, names []string) {
 }
 
 // unregister tells the cloud, through whichever controller is well.
-func unregister(ctx context.Context, out io.Writer, dir agent.Dir, cfg agent.Config) error {
+func unregister(ctx context.Context, out io.Writer, dir state.Dir, cfg state.Config) error {
 	id, err := dir.Identity("")
 	if err != nil {
 		return err

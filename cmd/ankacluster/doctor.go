@@ -18,6 +18,8 @@ import (
 	"github.com/ankacluster/ankacluster/agent/command"
 	"github.com/ankacluster/ankacluster/agent/doctor"
 	"github.com/ankacluster/ankacluster/agent/node"
+	"github.com/ankacluster/ankacluster/agent/socket"
+	"github.com/ankacluster/ankacluster/agent/state"
 )
 
 func doctorCommand() *cli.Command {
@@ -73,14 +75,14 @@ func doctorConfig(c *cli.Context) (doctor.Config, error) {
 	}
 	joined, settingsErr := dir.Config()
 	if settingsErr != nil {
-		joined = agent.DefaultConfig()
+		joined = state.DefaultConfig()
 	}
 	joined.AnkaPath = cmp.Or(os.Getenv(ankaPathEnv), joined.AnkaPath)
 	joined.TartPath = cmp.Or(os.Getenv(tartPathEnv), joined.TartPath)
-	if errors.Is(settingsErr, agent.ErrNotJoined) {
+	if errors.Is(settingsErr, state.ErrNotJoined) {
 		settingsErr = nil // no trouble of the settings, and told by other findings
 		if findCommand(&joined.AnkaPath) != nil && findCommand(&joined.TartPath) == nil {
-			joined.Runtime = agent.RuntimeTart // as join would choose
+			joined.Runtime = state.RuntimeTart // as join would choose
 		}
 	}
 	if c.NArg() > 0 {
@@ -108,7 +110,7 @@ func doctorConfig(c *cli.Context) (doctor.Config, error) {
 	var status agent.Status
 	askCtx, cancel := context.WithTimeout(c.Context, c.Duration("timeout"))
 	defer cancel()
-	if agent.AskSocket(askCtx, dir.Socket(), "/status", &status) == nil {
+	if socket.Ask(askCtx, dir.Socket(), "/status", &status) == nil {
 		cfg.Inactive = status.Inactive
 	}
 	if c.NArg() == 0 {
@@ -123,7 +125,7 @@ func doctorConfig(c *cli.Context) (doctor.Config, error) {
 }
 
 // serviceState asks the service manager, where the agent would be its service.
-func serviceState(c *cli.Context, dir agent.Dir) *doctor.Service {
+func serviceState(c *cli.Context, dir state.Dir) *doctor.Service {
 	if c.Bool("force-no-sudo") || !serviceAvailable() {
 		return nil
 	}

@@ -16,7 +16,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/ankacluster/ankacluster/agent"
+	"github.com/ankacluster/ankacluster/agent/socket"
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/internal/look"
 )
@@ -74,11 +74,11 @@ func writeEndpoints(out io.Writer, c *cli.Context, pools poolMap) error {
 
 // askEndpoints asks the socket named, else the agent, else every proxy.
 func askEndpoints(c *cli.Context) (poolMap, error) {
-	if socket := c.String("socket"); socket != "" {
+	if path := c.String("socket"); path != "" {
 		var pools poolMap
-		err := agent.AskSocket(c.Context, socket, "/endpoints", &pools)
-		if errors.Is(err, agent.ErrNotRunning) {
-			err = fmt.Errorf("nothing answers at --socket %s", socket)
+		err := socket.Ask(c.Context, path, "/endpoints", &pools)
+		if errors.Is(err, socket.ErrNotRunning) {
+			err = fmt.Errorf("nothing answers at --socket %s", path)
 		}
 		return pools, err
 	}
@@ -87,14 +87,14 @@ func askEndpoints(c *cli.Context) (poolMap, error) {
 		return nil, err
 	}
 	var pools poolMap
-	agentErr := agent.AskSocket(c.Context, dir.Socket(), "/endpoints", &pools)
+	agentErr := socket.Ask(c.Context, dir.Socket(), "/endpoints", &pools)
 	if agentErr == nil {
 		return pools, nil
 	}
 	if pools = askProxies(c.Context); len(pools) > 0 {
 		return pools, nil
 	}
-	if errors.Is(agentErr, agent.ErrNotRunning) {
+	if errors.Is(agentErr, socket.ErrNotRunning) {
 		return nil, hintf(errors.New("neither an agent nor a proxy is running here"),
 			"join this node with ankacluster join, or start ankacluster proxy; for a proxy of another user, name its --socket")
 	}
@@ -106,17 +106,17 @@ func askEndpoints(c *cli.Context) (poolMap, error) {
 func askProxies(ctx context.Context) poolMap {
 	sockets, _ := filepath.Glob(filepath.Join(proxySocketDir(), "*.sock")) // the pattern is well formed
 	all := make(poolMap)
-	for _, socket := range sockets {
+	for _, path := range sockets {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 		var pools poolMap
-		err := agent.AskSocket(ctx, socket, "/endpoints", &pools)
+		err := socket.Ask(ctx, path, "/endpoints", &pools)
 		cancel()
 		if err != nil {
 			continue
 		}
 		for name, s := range pools {
 			if len(sockets) > 1 {
-				name += " (process " + strings.TrimSuffix(filepath.Base(socket), ".sock") + ")"
+				name += " (process " + strings.TrimSuffix(filepath.Base(path), ".sock") + ")"
 			}
 			all[name] = s
 		}

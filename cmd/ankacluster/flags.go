@@ -11,7 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/ankacluster/ankacluster/agent"
+	"github.com/ankacluster/ankacluster/agent/state"
 )
 
 // Environment that stands in for flags.
@@ -31,7 +31,7 @@ func placeFlags() []cli.Flag {
 
 // place finds the state directory, and refuses to act for the system's agent as
 // anybody but root.
-func place(c *cli.Context) (agent.Dir, error) {
+func place(c *cli.Context) (state.Dir, error) {
 	dir, err := stateDir(c)
 	if err != nil {
 		return "", err
@@ -43,32 +43,32 @@ func place(c *cli.Context) (agent.Dir, error) {
 }
 
 // stateDir finds the state directory.
-func stateDir(c *cli.Context) (agent.Dir, error) {
+func stateDir(c *cli.Context) (state.Dir, error) {
 	if d := c.String("state-dir"); d != "" {
 		abs, err := filepath.Abs(d)
-		return agent.Dir(abs), err
+		return state.Dir(abs), err
 	}
 	if !c.Bool("force-no-sudo") || os.Geteuid() == 0 {
-		return agent.Dir(systemStateDir()), nil
+		return state.Dir(systemStateDir()), nil
 	}
 	return userStateDir()
 }
 
-func userStateDir() (agent.Dir, error) {
+func userStateDir() (state.Dir, error) {
 	home, err := os.UserHomeDir()
 	if err != nil {
 		return "", hintf(err, "name a directory with --state-dir")
 	}
 	if runtime.GOOS == "darwin" {
-		return agent.Dir(filepath.Join(home, "Library", "Application Support", "ankacluster")), nil
+		return state.Dir(filepath.Join(home, "Library", "Application Support", "ankacluster")), nil
 	}
-	return agent.Dir(filepath.Join(home, ".local", "state", "ankacluster")), nil
+	return state.Dir(filepath.Join(home, ".local", "state", "ankacluster")), nil
 }
 
 // joinedDir finds the state directory for a command about a node that has joined.
 // Without flags it is the system's, unless this user may not read that and runs an
 // agent of their own.
-func joinedDir(c *cli.Context) (agent.Dir, error) {
+func joinedDir(c *cli.Context) (state.Dir, error) {
 	dir, err := stateDir(c)
 	if err != nil || os.Geteuid() == 0 || c.String("state-dir") != "" || c.Bool("force-no-sudo") {
 		return dir, err
@@ -86,7 +86,7 @@ func joinedDir(c *cli.Context) (agent.Dir, error) {
 
 // ownJoined is the state directory below this user's home, and whether it has
 // joined a cloud.
-func ownJoined() (agent.Dir, bool) {
+func ownJoined() (state.Dir, bool) {
 	own, err := userStateDir()
 	if err == nil {
 		_, err = own.Config()
@@ -95,7 +95,7 @@ func ownJoined() (agent.Dir, bool) {
 }
 
 // nextCommand is what to type next about the agent of dir, with the flags that find it.
-func nextCommand(c *cli.Context, dir agent.Dir, name string) string {
+func nextCommand(c *cli.Context, dir state.Dir, name string) string {
 	words := []string{"ankacluster", name}
 	if os.Geteuid() == 0 && os.Getenv("SUDO_USER") != "" {
 		words = append([]string{"sudo"}, words...)

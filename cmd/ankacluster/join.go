@@ -14,6 +14,8 @@ import (
 
 	"github.com/ankacluster/ankacluster/agent"
 	"github.com/ankacluster/ankacluster/agent/node"
+	"github.com/ankacluster/ankacluster/agent/socket"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
 
@@ -120,13 +122,13 @@ func joinAction(c *cli.Context) error {
 }
 
 // onlyAgent refuses a second agent for the VMs of one hypervisor.
-func onlyAgent(cfg agent.Config, dir agent.Dir) error {
-	h, taken := agent.HypervisorHolder(cfg)
+func onlyAgent(cfg state.Config, dir state.Dir) error {
+	h, taken := state.HypervisorHolder(cfg)
 	if !taken || h.Dir == dir {
 		return nil
 	}
 	other := "ankacluster disjoin"
-	if h.Dir != agent.Dir(systemStateDir()) {
+	if h.Dir != state.Dir(systemStateDir()) {
 		other += " --state-dir " + quoted(string(h.Dir))
 	}
 	if os.Geteuid() != 0 {
@@ -138,7 +140,7 @@ func onlyAgent(cfg agent.Config, dir agent.Dir) error {
 
 // storeJoin writes down what the agent needs. A node that had joined before is
 // re-joined: its running agent is stopped first, its VMs are not.
-func storeJoin(ctx context.Context, out io.Writer, dir agent.Dir, cfg *agent.Config, c *cli.Context, launch launcher) (controllerapi.NodeID, bool, error) {
+func storeJoin(ctx context.Context, out io.Writer, dir state.Dir, cfg *state.Config, c *cli.Context, launch launcher) (controllerapi.NodeID, bool, error) {
 	if err := dir.Make(); err != nil {
 		return "", false, cannotStore(err)
 	}
@@ -188,7 +190,7 @@ var errRefused = errors.New("the cloud refused this node")
 
 // waitListed waits until the agent has registered and a controller lists the
 // node.
-func waitListed(ctx context.Context, dir agent.Dir, cfg agent.Config, id controllerapi.NodeID, look string) (controllerapi.NodeState, error) {
+func waitListed(ctx context.Context, dir state.Dir, cfg state.Config, id controllerapi.NodeID, look string) (controllerapi.NodeState, error) {
 	ctx, cancel := context.WithTimeout(ctx, listedTimeout)
 	defer cancel()
 	plain, err := node.NewPlain(cfg, checkTimeout)
@@ -198,7 +200,7 @@ func waitListed(ctx context.Context, dir agent.Dir, cfg agent.Config, id control
 	last := errors.New("the agent has not registered yet")
 	for {
 		var s agent.Status
-		err := agent.AskSocket(ctx, dir.Socket(), "/status", &s)
+		err := socket.Ask(ctx, dir.Socket(), "/status", &s)
 		switch {
 		case err != nil:
 			last = err

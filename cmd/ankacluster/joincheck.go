@@ -14,9 +14,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/ankacluster/ankacluster/agent"
 	"github.com/ankacluster/ankacluster/agent/doctor"
 	"github.com/ankacluster/ankacluster/agent/node"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/clienttls"
 	"github.com/ankacluster/ankacluster/internal/look"
@@ -44,7 +44,7 @@ type serverCheck struct {
 
 // checkServers tests every controller, and the registry that it names, side by
 // side. The results are in the order of the URLs.
-func checkServers(ctx context.Context, cfg agent.Config) ([]serverCheck, error) {
+func checkServers(ctx context.Context, cfg state.Config) ([]serverCheck, error) {
 	plain, err := node.NewPlain(cfg, checkTimeout)
 	if err != nil {
 		return nil, err
@@ -85,7 +85,7 @@ func checkServer(ctx context.Context, p node.Plain, url string) serverCheck {
 
 // otherRegistry is the address of a registry that answers, of those that the
 // controllers announce besides the ones that were tested; "" for none.
-func otherRegistry(ctx context.Context, cfg agent.Config, checks []serverCheck) string {
+func otherRegistry(ctx context.Context, cfg state.Config, checks []serverCheck) string {
 	p, err := node.NewPlain(cfg, checkTimeout)
 	if err != nil {
 		return ""

@@ -12,8 +12,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/ankacluster/ankacluster/agent"
 	"github.com/ankacluster/ankacluster/agent/node"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/agent/upgrade"
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/controllerapi"
@@ -30,7 +30,7 @@ const (
 )
 
 func joinFlags() []cli.Flag {
-	d := agent.DefaultConfig()
+	d := state.DefaultConfig()
 	str := func(cat, name, usage string, aliases ...string) cli.Flag {
 		return &cli.StringFlag{Category: cat, Name: name, Aliases: aliases, Usage: usage}
 	}
@@ -50,7 +50,7 @@ func joinFlags() []cli.Flag {
 		str(catNode, "node-id", "`ID` of the node (default: made at the first join, then kept)"),
 		str(catUsual, "host", "`ADDRESS` at which CI systems reach this node's VMs (default: the one that reaches the controllers)", "H"),
 		str(catUsual, "groups", "put the node into these groups: `NAME,NAME,…`", "G"),
-		val(catNode, "capacity-mode", agent.CapacityNumber, "how much runs at once: `MODE` number (of VMs) or resource (CPU and RAM)", "M"),
+		val(catNode, "capacity-mode", state.CapacityNumber, "how much runs at once: `MODE` number (of VMs) or resource (CPU and RAM)", "M"),
 		val(catUsual, "max-vm-count", "2", "VMs at once in mode number: `N`", "m"),
 		val(catNode, "vcpu-override", "performance cores x 2", "virtual CPUs in mode resource: `N`", "V"),
 		val(catNode, "ram-override", "all but 2 GB", "RAM for VMs in mode resource, `MB`", "R"),
@@ -115,8 +115,8 @@ func joinFlags() []cli.Flag {
 
 // joinConfig reads the arguments and flags, and reports all that is wrong with
 // them at once.
-func joinConfig(c *cli.Context) (agent.Config, error) {
-	cfg := agent.DefaultConfig()
+func joinConfig(c *cli.Context) (state.Config, error) {
+	cfg := state.DefaultConfig()
 	var errs []error
 	duration := func(name string, to *time.Duration) {
 		if err := durationFlag(c, name, to); err != nil {
@@ -156,7 +156,7 @@ func joinConfig(c *cli.Context) (agent.Config, error) {
 		name := c.String("name")
 		cfg.Seed.Name = &name
 	}
-	if id := c.String("node-id"); c.IsSet("node-id") && !agent.ValidNodeID(id) {
+	if id := c.String("node-id"); c.IsSet("node-id") && !state.ValidNodeID(id) {
 		errs = append(errs, fmt.Errorf("--node-id %q must be letters, digits, '.', '_' and '-', at most 64 of them", id))
 	}
 	if c.IsSet("capacity-mode") {
@@ -193,9 +193,9 @@ func joinConfig(c *cli.Context) (agent.Config, error) {
 	number("num-http-sample-threshold", &cfg.HTTPSamples)
 	number("verbosity", &cfg.Verbosity)
 	if c.IsSet("reserve-space") {
-		if cfg.ReserveSpace, err = agent.ParseReserve(c.String("reserve-space")); err != nil {
+		if cfg.ReserveSpace, err = state.ParseReserve(c.String("reserve-space")); err != nil {
 			errs = append(errs, fmt.Errorf("--reserve-space: %w", err))
-			cfg.ReserveSpace = agent.Reserve{}
+			cfg.ReserveSpace = state.Reserve{}
 		}
 	}
 	if p := c.String("vm-prefix"); p != "" { // documented: empty is the default
@@ -222,7 +222,7 @@ func joinConfig(c *cli.Context) (agent.Config, error) {
 
 // readCredentials reads the flags about them, with the paths made absolute: the
 // agent runs elsewhere.
-func readCredentials(c *cli.Context, cfg *agent.Config) error {
+func readCredentials(c *cli.Context, cfg *state.Config) error {
 	var errs []error
 	file := func(name string) string {
 		path := c.String(name)
@@ -238,10 +238,10 @@ func readCredentials(c *cli.Context, cfg *agent.Config) error {
 		}
 		return abs
 	}
-	cfg.Credentials = agent.Credentials{
-		APIKeyID: c.String("api-key-id"), APIKey: agent.Secret(c.String("api-key-string")), APIKeyFile: file("api-key-file"),
+	cfg.Credentials = state.Credentials{
+		APIKeyID: c.String("api-key-id"), APIKey: state.Secret(c.String("api-key-string")), APIKeyFile: file("api-key-file"),
 		CACert: file("cacert"), Cert: file("cert"), CertKey: file("cert-key"),
-		Keystore: file("keystore"), KeystorePassword: agent.Secret(c.String("keystore-pass")),
+		Keystore: file("keystore"), KeystorePassword: state.Secret(c.String("keystore-pass")),
 		TLS: c.Bool("tls"), SkipTLS: c.Bool("skip-tls-verification"),
 	}
 	if len(errs) == 0 && cfg.Credentials.Valid() {
@@ -259,7 +259,7 @@ func readCredentials(c *cli.Context, cfg *agent.Config) error {
 
 // readUpgradeKeys reads whether the cloud may upgrade this agent, and whose programs
 // it may bring.
-func readUpgradeKeys(c *cli.Context, cfg *agent.Config) error {
+func readUpgradeKeys(c *cli.Context, cfg *state.Config) error {
 	var errs []error
 	for _, given := range c.StringSlice("upgrade-key") {
 		text := given
@@ -290,7 +290,7 @@ func controllerURLs(lists []string) ([]string, error) {
 			if raw = strings.TrimSpace(raw); raw == "" {
 				continue
 			}
-			if err := agent.CheckURL(raw); err != nil {
+			if err := state.CheckURL(raw); err != nil {
 				errs = append(errs, fmt.Errorf("controller %q %w", withoutUser(raw), err))
 				continue
 			}
@@ -306,7 +306,7 @@ func controllerURLs(lists []string) ([]string, error) {
 		}
 	}
 	if len(urls) == 0 && len(errs) == 0 {
-		errs = append(errs, agent.ErrNoController)
+		errs = append(errs, state.ErrNoController)
 	}
 	return urls, errors.Join(errs...)
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/agent"
+	"github.com/ankacluster/ankacluster/agent/socket"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/internal/selfpath"
 )
 
@@ -28,7 +30,7 @@ type launcher interface {
 // background runs the agent as a process of its own session. It does not come
 // back after a reboot.
 type background struct {
-	dir    agent.Dir
+	dir    state.Dir
 	noSudo bool
 }
 
@@ -67,7 +69,7 @@ func (b background) start(ctx context.Context) error {
 	deadline := time.After(startTimeout)
 	for {
 		var s agent.Status
-		if err := agent.AskSocket(ctx, b.dir.Socket(), "/status", &s); err == nil {
+		if err := socket.Ask(ctx, b.dir.Socket(), "/status", &s); err == nil {
 			return nil
 		}
 		select {

@@ -18,8 +18,8 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/ankacluster/ankacluster/agent"
 	"github.com/ankacluster/ankacluster/agent/node"
+	"github.com/ankacluster/ankacluster/agent/socket"
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/balancer/proxy"
 	"github.com/ankacluster/ankacluster/internal/access"
@@ -80,11 +80,11 @@ func runProxy(c *cli.Context) error {
 	if err := pr.metrics(c.String("metrics-listen")); err != nil {
 		return err
 	}
-	socket := c.String("status-socket")
-	if socket == "" {
-		socket = filepath.Join(proxySocketDir(), strconv.Itoa(os.Getpid())+".sock")
+	path := c.String("status-socket")
+	if path == "" {
+		path = filepath.Join(proxySocketDir(), strconv.Itoa(os.Getpid())+".sock")
 	}
-	return pr.run(c.Context, socket)
+	return pr.run(c.Context, path)
 }
 
 // verifyDigestsFlag is balancer.Config.VerifyDigests, with its default.
@@ -205,7 +205,7 @@ func (p *proxyProcess) close() {
 }
 
 // run serves until ctx ends; running requests then have a moment to finish.
-func (p *proxyProcess) run(ctx context.Context, socket string) error {
+func (p *proxyProcess) run(ctx context.Context, path string) error {
 	// The pools outlive the listeners, for the requests that are finishing.
 	poolCtx, stopPools := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopPools()
@@ -218,9 +218,9 @@ func (p *proxyProcess) run(ctx context.Context, socket string) error {
 		g.Go(func() error { return s.Run(serveCtx) })
 	}
 	g.Go(func() error {
-		defer os.Remove(socket)
-		err := agent.ServeSocket(serveCtx, socket, nil, []wire.Route{
-			{Pattern: "GET /endpoints", Permission: access.Owner, Handler: agent.Answer(func() any { return p.status() })},
+		defer os.Remove(path)
+		err := socket.Serve(serveCtx, path, nil, []wire.Route{
+			{Pattern: "GET /endpoints", Permission: access.Owner, Handler: socket.Answer(func() any { return p.status() })},
 		})
 		if err != nil {
 			// Requests matter more than being looked at.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/agent"
 	"github.com/ankacluster/ankacluster/agent/node"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/launchd"
 )
@@ -35,10 +36,10 @@ func runCommand() *cli.Command {
 }
 
 // runAgent is the life of the agent's process, with advice for who reads its end.
-func runAgent(ctx context.Context, dir agent.Dir) error {
+func runAgent(ctx context.Context, dir state.Dir) error {
 	err := node.Run(ctx, dir)
 	switch {
-	case errors.Is(err, agent.ErrClaimed):
+	case errors.Is(err, state.ErrClaimed):
 		return hintf(err, "ankacluster disjoin --state-dir DIR ends one of them")
 	case errors.Is(err, controllerapi.ErrOtherHost):
 		return hintf(err, "nothing was changed on either host. To give this one an identity of its own: rm '%s', then ankacluster join again. If this host replaces the other, delete the node in the cloud first", filepath.Join(string(dir), "node.json"))

@@ -14,12 +14,12 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/ankacluster/ankacluster/agent"
+	"github.com/ankacluster/ankacluster/agent/state"
 )
 
 // chooseRuntime decides by --runtime, by what the node was joined with before, or
 // by what is installed, anka first. It fills in cfg and says what it decided.
-func chooseRuntime(c *cli.Context, dir agent.Dir, cfg *agent.Config) (said string, err error) {
+func chooseRuntime(c *cli.Context, dir state.Dir, cfg *state.Config) (said string, err error) {
 	before, err := dir.Config()
 	again := err == nil
 	ankaErr, tartErr := findCommand(&cfg.AnkaPath), findCommand(&cfg.TartPath)
@@ -27,21 +27,21 @@ func chooseRuntime(c *cli.Context, dir agent.Dir, cfg *agent.Config) (said strin
 	switch {
 	case asked != "":
 		cfg.Runtime, said = asked, ", as --runtime says"
-	case again && before.Runtime == agent.RuntimeTart && tartErr == nil, again && before.Runtime == agent.RuntimeAnka && ankaErr == nil:
+	case again && before.Runtime == state.RuntimeTart && tartErr == nil, again && before.Runtime == state.RuntimeAnka && ankaErr == nil:
 		cfg.Runtime, said = before.Runtime, ", as before"
 	case ankaErr == nil:
-		cfg.Runtime = agent.RuntimeAnka
+		cfg.Runtime = state.RuntimeAnka
 		if tartErr == nil {
 			said = "; tart is installed too: --runtime tart uses it"
 		}
 	case tartErr == nil:
-		cfg.Runtime, said = agent.RuntimeTart, "; anka is not installed"
+		cfg.Runtime, said = state.RuntimeTart, "; anka is not installed"
 	default:
 		return "", hintf(fmt.Errorf("cannot join: the anka command was not found: %w; nor was tart: %w", ankaErr, tartErr),
 			"install Anka or Tart on this host, or name the command with %s=/path/to/anka or %s=/path/to/tart; ankacluster doctor checks the rest", ankaPathEnv, tartPathEnv)
 	}
 	path, missing, env := cfg.AnkaPath, ankaErr, ankaPathEnv
-	if cfg.Runtime == agent.RuntimeTart {
+	if cfg.Runtime == state.RuntimeTart {
 		path, missing, env = cfg.TartPath, tartErr, tartPathEnv
 	} else if cfg.TartUser != "" {
 		return "", usagef("--tart-user %s is of no use with --runtime %s", cfg.TartUser, cfg.Runtime)
@@ -50,7 +50,7 @@ func chooseRuntime(c *cli.Context, dir agent.Dir, cfg *agent.Config) (said strin
 		return "", hintf(fmt.Errorf("cannot join: the %s command was not found: %w", cfg.Runtime, missing),
 			"install it on this host, or name it with %s=/path/to/%s; ankacluster doctor checks the rest", env, cfg.Runtime)
 	}
-	if cfg.Runtime == agent.RuntimeTart {
+	if cfg.Runtime == state.RuntimeTart {
 		place, err := placeTart(cfg, before, thisHost)
 		if err != nil {
 			return "", err
@@ -67,11 +67,11 @@ func chooseRuntime(c *cli.Context, dir agent.Dir, cfg *agent.Config) (said strin
 }
 
 // otherVMs tells what makes a node's VMs others than before, "" for nothing.
-func otherVMs(before, now agent.Config) string {
+func otherVMs(before, now state.Config) string {
 	switch {
 	case before.Runtime != now.Runtime:
 		return fmt.Sprintf("from %s to %s", before.Runtime, now.Runtime)
-	case now.Runtime != agent.RuntimeTart:
+	case now.Runtime != state.RuntimeTart:
 		return ""
 	case before.TartHome != now.TartHome:
 		return fmt.Sprintf("from VMs in %s to %s", before.TartHome, now.TartHome)
@@ -120,7 +120,7 @@ func consoleUser() (string, error) {
 }
 
 // placeTart decides whom tart runs as and where it keeps its VMs, and says so.
-func placeTart(cfg *agent.Config, before agent.Config, h host) (said string, err error) {
+func placeTart(cfg *state.Config, before state.Config, h host) (said string, err error) {
 	cfg.TartUser = cmp.Or(cfg.TartUser, before.TartUser)
 	if cfg.TartUser == "" && h.goos == "darwin" && h.euid == 0 {
 		cfg.TartUser, err = h.console()

@@ -10,6 +10,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ankacluster/ankacluster/agent"
+	"github.com/ankacluster/ankacluster/agent/socket"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/internal/selfpath"
 	"github.com/ankacluster/ankacluster/launchd"
 )
@@ -20,7 +22,7 @@ const serviceName = "ankacluster"
 // newLauncher chooses how the agent of a state directory is started: as a
 // service of the system, which comes back after a crash and a reboot, wherever
 // that can be done.
-func newLauncher(c *cli.Context, dir agent.Dir) (launcher, error) {
+func newLauncher(c *cli.Context, dir state.Dir) (launcher, error) {
 	noSudo := c.Bool("force-no-sudo")
 	plain := background{dir, noSudo}
 	if os.Geteuid() != 0 || noSudo || !serviceAvailable() {
@@ -38,7 +40,7 @@ func newLauncher(c *cli.Context, dir agent.Dir) (launcher, error) {
 var standInLaunchctl, standInDaemons string
 
 // agentService describes the service that runs the agent of dir.
-func agentService(dir agent.Dir) (*launchd.Service, error) {
+func agentService(dir state.Dir) (*launchd.Service, error) {
 	self, err := selfpath.Program()
 	if err != nil {
 		return nil, err
@@ -59,7 +61,7 @@ func serviceAvailable() bool { return launchd.Available() || standInLaunchctl !=
 
 // asService runs the agent under launchd or systemd.
 type asService struct {
-	dir   agent.Dir
+	dir   state.Dir
 	svc   *launchd.Service
 	plain background
 	// avoid is true when the agent is to be an ordinary process after all.
@@ -90,7 +92,7 @@ func (s asService) start(ctx context.Context) error {
 	deadline := time.Now().Add(startTimeout)
 	for {
 		var status agent.Status
-		err := agent.AskSocket(ctx, s.dir.Socket(), "/status", &status)
+		err := socket.Ask(ctx, s.dir.Socket(), "/status", &status)
 		if err == nil {
 			return nil
 		}
@@ -145,7 +147,7 @@ func (s asService) remove(ctx context.Context) error {
 func (s asService) installed() (installed, ours bool) { return s.svc.Uses(string(s.dir)) }
 
 // runsAsService reports whether the agent of dir is the service of this machine.
-func runsAsService(dir agent.Dir) bool {
+func runsAsService(dir state.Dir) bool {
 	if !serviceAvailable() {
 		return false
 	}

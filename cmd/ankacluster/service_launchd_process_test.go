@@ -17,6 +17,8 @@ import (
 
 	"github.com/ankacluster/ankacluster/agent"
 	"github.com/ankacluster/ankacluster/agent/macreport"
+	"github.com/ankacluster/ankacluster/agent/socket"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/test/fakelaunchctl"
 )
 
@@ -133,7 +135,7 @@ func (m *launchdMac) runs(version string) int {
 	m.t.Helper()
 	var s agent.Status
 	m.wait("an agent of version "+version, func() bool {
-		err := agent.AskSocket(m.t.Context(), agent.Dir(m.state()).Socket(), "/status", &s)
+		err := socket.Ask(m.t.Context(), state.Dir(m.state()).Socket(), "/status", &s)
 		return err == nil && s.Config.Version == version && s.Registered && s.PID == m.pid()
 	})
 	return s.PID

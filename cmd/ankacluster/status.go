@@ -15,6 +15,8 @@ import (
 
 	"github.com/ankacluster/ankacluster/agent"
 	"github.com/ankacluster/ankacluster/agent/node"
+	"github.com/ankacluster/ankacluster/agent/socket"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/look"
@@ -52,10 +54,10 @@ func statusAction(c *cli.Context) error {
 	return show(c.App.Writer)
 }
 
-func showStatus(c *cli.Context, dir agent.Dir, out io.Writer) error {
+func showStatus(c *cli.Context, dir state.Dir, out io.Writer) error {
 	var raw json.RawMessage
-	err := agent.AskSocket(c.Context, dir.Socket(), "/status", &raw)
-	if errors.Is(err, agent.ErrNotRunning) {
+	err := socket.Ask(c.Context, dir.Socket(), "/status", &raw)
+	if errors.Is(err, socket.ErrNotRunning) {
 		return notRunning(dir)
 	}
 	if err != nil {
@@ -90,7 +92,7 @@ const problemsTimeout = time.Second
 
 // cloudProblems asks the controllers, one after another, what a person should do
 // something about. None is told when none answers: the endpoints show that.
-func cloudProblems(ctx context.Context, dir agent.Dir) []string {
+func cloudProblems(ctx context.Context, dir state.Dir) []string {
 	cfg, err := dir.Config()
 	if err != nil {
 		return nil
@@ -110,11 +112,11 @@ func cloudProblems(ctx context.Context, dir agent.Dir) []string {
 }
 
 // notRunning explains why no agent answers.
-func notRunning(dir agent.Dir) error {
+func notRunning(dir state.Dir) error {
 	_, err := dir.Config()
 	switch {
-	case errors.Is(err, agent.ErrNotJoined):
-		return hintf(agent.ErrNotJoined, "ankacluster join http://CONTROLLER:PORT[,…]")
+	case errors.Is(err, state.ErrNotJoined):
+		return hintf(state.ErrNotJoined, "ankacluster join http://CONTROLLER:PORT[,…]")
 	case err != nil:
 		return err
 	case dir.RunningPID() != 0:
@@ -151,7 +153,7 @@ func printStatus(out io.Writer, s fullStatus, now time.Time) error {
 	switch {
 	case s.LookError != "":
 		row(look.Bad, "hypervisor", "%s, not answering: %s", s.Runtime, s.LookError)
-	case s.Runtime != agent.RuntimeTart && !s.Hypervisor.LicenseValid:
+	case s.Runtime != state.RuntimeTart && !s.Hypervisor.LicenseValid:
 		row(look.Bad, "hypervisor", "%s: %s %s, licence %s", s.Runtime, s.Hypervisor.Product, s.Hypervisor.Version, licenceWord(s))
 	default:
 		row(look.None, "hypervisor", "%s: %s %s, licence %s", s.Runtime, s.Hypervisor.Product, s.Hypervisor.Version, licenceWord(s))
@@ -214,7 +216,7 @@ func runningVMs(s fullStatus) int {
 }
 
 func licenceWord(s fullStatus) string {
-	if s.Runtime == agent.RuntimeTart {
+	if s.Runtime == state.RuntimeTart {
 		if s.Hypervisor.License == "Fair Source" {
 			return "Fair Source: free up to 100 cores in all your Macs"
 		}

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ankacluster/ankacluster/agent"
+	"github.com/ankacluster/ankacluster/agent/state"
 )
 
 // D1: whom tart runs as is asked for, or was before, or is who is logged in at the
@@ -43,8 +43,8 @@ func TestWhomTartRunsAs(t *testing.T) {
 		"another system":  {"", "", host{"linux", 0, nil}, "", me.HomeDir, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg := agent.Config{TartUser: c.asked}
-			said, err := placeTart(&cfg, agent.Config{TartUser: c.before}, c.host)
+			cfg := state.Config{TartUser: c.asked}
+			said, err := placeTart(&cfg, state.Config{TartUser: c.before}, c.host)
 			if c.says != "" {
 				var out strings.Builder
 				complain(&out, err)
@@ -60,8 +60,8 @@ func TestWhomTartRunsAs(t *testing.T) {
 	}
 	home := t.TempDir()
 	t.Setenv("TART_HOME", home)
-	cfg := agent.Config{TartUser: "nobody"}
-	if _, err := placeTart(&cfg, agent.Config{}, root); os.Getuid() == 65534 || err == nil || !strings.Contains(err.Error(), "does not belong to nobody") {
+	cfg := state.Config{TartUser: "nobody"}
+	if _, err := placeTart(&cfg, state.Config{}, root); os.Getuid() == 65534 || err == nil || !strings.Contains(err.Error(), "does not belong to nobody") {
 		t.Errorf("a directory of another user's: %v", err)
 	}
 }

@@ -11,7 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/ankacluster/ankacluster/agent"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/clienttls"
 	"github.com/ankacluster/ankacluster/registryapi"
@@ -73,7 +73,7 @@ func placeURLs(c *cli.Context) ([]string, error) {
 		if u = strings.TrimSpace(u); u == "" {
 			continue
 		}
-		if err := agent.CheckURL(u); err != nil {
+		if err := state.CheckURL(u); err != nil {
 			return nil, usagef("--url %q %w", u, err)
 		}
 		urls = append(urls, strings.TrimRight(u, "/"))
@@ -86,7 +86,7 @@ func placeURLs(c *cli.Context) ([]string, error) {
 		return nil, err
 	}
 	joined, err := dir.Config()
-	if errors.Is(err, agent.ErrNotJoined) {
+	if errors.Is(err, state.ErrNotJoined) {
 		return nil, hintf(usagef("--url is not set, and %w", err), "add --url http://CONTROLLER:PORT")
 	}
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/ankacluster/ankacluster/agent"
 	"github.com/ankacluster/ankacluster/agent/node"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/agent/upgrade"
 	"github.com/ankacluster/ankacluster/internal/selfpath"
 )
@@ -51,7 +51,7 @@ func upgradeGuardCommand() *cli.Command {
 
 // restartAgent ends the agent of dir, whatever state it is in, and sees to it
 // that the program now in place runs, where no service manager does.
-func restartAgent(dir agent.Dir, program string) error {
+func restartAgent(dir state.Dir, program string) error {
 	if pid := dir.RunningPID(); pid != 0 {
 		// Killed, so that the service manager takes it for a failure.
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {

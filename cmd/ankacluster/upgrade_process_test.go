@@ -26,6 +26,8 @@ import (
 	"aead.dev/minisign"
 
 	"github.com/ankacluster/ankacluster/agent"
+	"github.com/ankacluster/ankacluster/agent/socket"
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/agent/upgrade"
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
@@ -261,7 +263,7 @@ func (u *upgraded) runs(version string) int {
 	u.t.Helper()
 	var s agent.Status
 	u.wait("an agent of version "+version, func() bool {
-		err := agent.AskSocket(u.t.Context(), agent.Dir(u.state()).Socket(), "/status", &s)
+		err := socket.Ask(u.t.Context(), state.Dir(u.state()).Socket(), "/status", &s)
 		return err == nil && s.Config.Version == version && s.Registered
 	})
 	return s.PID
@@ -393,7 +395,7 @@ func TestA4KilledAtEveryStepOfAnUpgrade(t *testing.T) {
 	}
 	u := newUpgraded(t, "10m")
 	versions := [][]byte{u.content("1"), u.content("2")}
-	id := agent.Dir(u.state())
+	id := state.Dir(u.state())
 	pid := u.runs("1")
 	var again *exec.Cmd
 	for n, kills := 0, 0; kills < rounds; n++ {

@@ -1,4 +1,6 @@
-package agent
+// Package machine reads what a host says of itself: processors, memory, disk, load,
+// address and identity.
+package machine
 
 import (
 	"net"
@@ -15,7 +17,7 @@ import (
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
 )
 
-// Machine is the Host that the agent runs on. It is safe for concurrent use.
+// Machine is the host that the agent runs on. It is safe for concurrent use.
 type Machine struct {
 	disk        string // where VMs are kept unless the hypervisor tells
 	controllers func() []string
@@ -34,9 +36,9 @@ const loadFresh = time.Second
 // cpuTimes are counters since boot, in any unit.
 type cpuTimes struct{ busy, total float64 }
 
-// NewMachine returns this host. controllers names where the node's traffic goes,
+// New returns this host. controllers names where the node's traffic goes,
 // which decides its address.
-func NewMachine(disk string, controllers func() []string) *Machine {
+func New(disk string, controllers func() []string) *Machine {
 	m := &Machine{disk: disk, controllers: controllers, cpu: readCPU()}
 	m.hardware = controllerapi.NodeFacts{
 		CPUCount: uint(cpuCount()), RAM: uint((totalRAM() + 1<<29) >> 30), HostArch: hostArch(),
@@ -44,11 +46,11 @@ func NewMachine(disk string, controllers func() []string) *Machine {
 	return m
 }
 
-// IdentifyHost returns what tells this host, and the agent's state directory on
+// Identify returns what tells this host, and the agent's state directory on
 // it, from a copy of its disk.
-func IdentifyHost(dir Dir) controllerapi.HostIdentity {
-	id := controllerapi.HostIdentity{Hardware: hardwareID(), Place: string(dir)}
-	if abs, err := filepath.Abs(string(dir)); err == nil {
+func Identify(dir string) controllerapi.HostIdentity {
+	id := controllerapi.HostIdentity{Hardware: hardwareID(), Place: dir}
+	if abs, err := filepath.Abs(dir); err == nil {
 		id.Place = abs
 	}
 	if real, err := filepath.EvalSymlinks(id.Place); err == nil {

@@ -1,9 +1,9 @@
-package agent
+// Package socket is the status socket, by which commands ask an agent or a proxy that
+// runs on the host.
+package socket
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,50 +16,28 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/internal/wire"
 )
-
-// SocketEnv moves the status socket.
-const SocketEnv = "ANKA_AGENT_SOCKET"
-
-// maxSocketPath is what sockaddr_un holds on macOS, less its final zero.
-const maxSocketPath = 103
-
-// Socket is the path of the agent's status socket.
-func (d Dir) Socket() string {
-	if p := os.Getenv(SocketEnv); p != "" {
-		return p
-	}
-	p := d.path("run", "agent.sock")
-	if abs, err := filepath.Abs(p); err == nil {
-		p = abs
-	}
-	if len(p) <= maxSocketPath {
-		return p
-	}
-	// Too deep for a socket's address: the same short name for the same directory.
-	sum := sha256.Sum256([]byte(p))
-	return filepath.Join(os.TempDir(), "ankacluster-"+hex.EncodeToString(sum[:6])+".sock")
-}
 
 // socketLook is how often the socket and the lock are looked for.
 const socketLook = 10 * time.Second
 
-// ServeSocket answers on the status socket until ctx ends. Only the owner may
+// Serve answers on the status socket until ctx ends. Only the owner may
 // connect.
 // A socket that somebody removed is made again, and so is the lock: without them
 // nobody finds the agent, to ask it or to stop it. The error is ErrRunning when
 // another agent took the lock meanwhile. lock is nil where there is none.
-func ServeSocket(ctx context.Context, path string, lock *Lock, routes []wire.Route) error {
+func Serve(ctx context.Context, path string, lock *state.Lock, routes []wire.Route) error {
 	look := time.NewTicker(socketLook)
 	defer look.Stop()
-	return serveSocket(ctx, path, lock, routes, look.C)
+	return serve(ctx, path, lock, routes, look.C)
 }
 
-func serveSocket(ctx context.Context, path string, lock *Lock, routes []wire.Route, look <-chan time.Time) error {
+func serve(ctx context.Context, path string, lock *state.Lock, routes []wire.Route, look <-chan time.Time) error {
 	mux := (&wire.API{Log: zap.NewNop()}).Mux(routes)
 	for {
-		l, err := listenSocket(path)
+		l, err := listen(path)
 		if err != nil {
 			return fmt.Errorf("status socket: %w", err)
 		}
@@ -85,7 +63,7 @@ func Answer(answer func() any) http.Handler {
 	})
 }
 
-func listenSocket(path string) (net.Listener, error) {
+func listen(path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
@@ -105,7 +83,7 @@ func listenSocket(path string) (net.Listener, error) {
 }
 
 // attend returns when the socket has gone, or ctx has ended.
-func attend(ctx context.Context, path string, lock *Lock, look <-chan time.Time, served <-chan error) error {
+func attend(ctx context.Context, path string, lock *state.Lock, look <-chan time.Time, served <-chan error) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -125,9 +103,9 @@ func attend(ctx context.Context, path string, lock *Lock, look <-chan time.Time,
 	}
 }
 
-// AskSocket asks the agent that listens on a socket. The error is ErrNotRunning
+// Ask asks the agent that listens on a socket. The error is ErrNotRunning
 // when none does.
-func AskSocket(ctx context.Context, path, route string, answer any) error {
+func Ask(ctx context.Context, path, route string, answer any) error {
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -1,4 +1,4 @@
-package agent
+package socket
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/internal/access"
 	"github.com/ankacluster/ankacluster/internal/wire"
 )
@@ -20,7 +21,7 @@ func TestA20RemovedSocketAndLockAreMadeAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(base) })
-	dir := Dir(filepath.Join(base, "state"))
+	dir := state.Dir(filepath.Join(base, "state"))
 	if err := dir.Make(); err != nil {
 		t.Fatal(err)
 	}
@@ -33,10 +34,10 @@ func TestA20RemovedSocketAndLockAreMadeAgain(t *testing.T) {
 	defer stop()
 	look, ended := make(chan time.Time), make(chan error, 1)
 	go func() {
-		ended <- serveSocket(ctx, dir.Socket(), lock, []wire.Route{{Pattern: "GET /status", Permission: access.Owner, Handler: Answer(func() any { return "well" })}}, look)
+		ended <- serve(ctx, dir.Socket(), lock, []wire.Route{{Pattern: "GET /status", Permission: access.Owner, Handler: Answer(func() any { return "well" })}}, look)
 	}()
 	ask := func() (answer string, err error) {
-		err = AskSocket(ctx, dir.Socket(), "/status", &answer)
+		err = Ask(ctx, dir.Socket(), "/status", &answer)
 		return answer, err
 	}
 	answers := func(when string) {
@@ -60,8 +61,8 @@ func TestA20RemovedSocketAndLockAreMadeAgain(t *testing.T) {
 	if pid := dir.RunningPID(); pid != os.Getpid() {
 		t.Errorf("the lock is process %d's, want %d", pid, os.Getpid())
 	}
-	if _, err := dir.Lock(); !errors.Is(err, ErrRunning) {
-		t.Errorf("a second agent: %v, want %v", err, ErrRunning)
+	if _, err := dir.Lock(); !errors.Is(err, state.ErrRunning) {
+		t.Errorf("a second agent: %v, want %v", err, state.ErrRunning)
 	}
 
 	// A second agent that was first to see that nobody held the lock.
@@ -77,7 +78,7 @@ func TestA20RemovedSocketAndLockAreMadeAgain(t *testing.T) {
 	}
 	defer second.Unlock()
 	look <- time.Now()
-	if err := <-ended; !errors.Is(err, ErrRunning) {
-		t.Errorf("the first agent ended with %v, want %v", err, ErrRunning)
+	if err := <-ended; !errors.Is(err, state.ErrRunning) {
+		t.Errorf("the first agent ended with %v, want %v", err, state.ErrRunning)
 	}
 }

@@ -1,4 +1,8 @@
-package agent
+// Package state is what outlives the process of an agent: the state directory with the
+// node's identity, join's settings and the known servers, and the locks by which one
+// agent keeps others off its directory and its hypervisor. Commands read it without an
+// agent.
+package state
 
 import (
 	"encoding/json"
@@ -51,9 +55,15 @@ func (d Dir) CommandNotes() string { return d.path("run", "commands") }
 // VMOutput is where a hypervisor whose VMs are processes keeps what they print.
 func (d Dir) VMOutput() string { return d.path("run", "vms") }
 
+// JournalDir has a file for each task that is not over.
+func (d Dir) JournalDir() string { return d.path("journal") }
+
+// ImagesFile is the ledger of the images that the agent pulled.
+func (d Dir) ImagesFile() string { return d.path("images.json") }
+
 // OpenRecords returns how many instances and tasks the node has a record of.
 func (d Dir) OpenRecords() int {
-	files, _ := filepath.Glob(d.path("journal", "*.json")) // no directory, no records
+	files, _ := filepath.Glob(filepath.Join(d.JournalDir(), "*.json")) // no directory, no records
 	return len(files)
 }
 
@@ -80,7 +90,7 @@ type identity struct {
 // want replaces it, which only join does.
 func (d Dir) Identity(want controllerapi.NodeID) (controllerapi.NodeID, error) {
 	var id identity
-	err := readJSON(d.path("node.json"), &id)
+	err := ReadJSON(d.path("node.json"), &id)
 	if err == nil && id.NodeID == "" {
 		err = fmt.Errorf("%s: no node_id in it", d.path("node.json"))
 	}
@@ -95,14 +105,14 @@ func (d Dir) Identity(want controllerapi.NodeID) (controllerapi.NodeID, error) {
 	if want == "" {
 		id.NodeID = controllerapi.NodeID(uuid.NewString())
 	}
-	return id.NodeID, writeJSON(d.path("node.json"), id)
+	return id.NodeID, WriteJSON(d.path("node.json"), id)
 }
 
 // Config returns what join stored, or ErrNotJoined. Fields that an older join
 // did not know have their defaults.
 func (d Dir) Config() (Config, error) {
 	c := DefaultConfig()
-	err := readJSON(d.path("join.json"), &c)
+	err := ReadJSON(d.path("join.json"), &c)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Config{}, ErrNotJoined
 	}
@@ -113,7 +123,7 @@ func (d Dir) Config() (Config, error) {
 func (d Dir) AnkaImages() string { return d.path("anka-images.json") }
 
 // SaveConfig stores what join was told.
-func (d Dir) SaveConfig(c Config) error { return writeJSON(d.path("join.json"), c) }
+func (d Dir) SaveConfig(c Config) error { return WriteJSON(d.path("join.json"), c) }
 
 // ForgetCluster removes the announced servers, which may be another cloud's.
 func (d Dir) ForgetCluster() error {
@@ -127,14 +137,14 @@ func (d Dir) ForgetCluster() error {
 // known or the file is damaged: the join list then has to do.
 func (d Dir) Cluster() controllerapi.Cluster {
 	var c controllerapi.Cluster
-	if readJSON(d.ClusterFile(), &c) != nil {
+	if ReadJSON(d.ClusterFile(), &c) != nil {
 		return controllerapi.Cluster{}
 	}
 	return c
 }
 
 // SaveCluster stores the announced servers.
-func (d Dir) SaveCluster(c controllerapi.Cluster) error { return writeJSON(d.ClusterFile(), c) }
+func (d Dir) SaveCluster(c controllerapi.Cluster) error { return WriteJSON(d.ClusterFile(), c) }
 
 // Session returns the id of the agent's last session, "" when there was none.
 func (d Dir) Session() string {
@@ -143,6 +153,12 @@ func (d Dir) Session() string {
 		return ""
 	}
 	return string(data)
+}
+
+// SaveSession stores the id of the session that begins: disjoin may have to speak for
+// it when the agent cannot.
+func (d Dir) SaveSession(session string) error {
+	return os.WriteFile(d.path("run", "session"), []byte(session), 0o600)
 }
 
 // Forget removes what a join left, but for the identity, the logs, and the list
@@ -155,7 +171,8 @@ func (d Dir) Forget() error {
 	return errors.Join(errs...)
 }
 
-func readJSON(path string, v any) error {
+// ReadJSON reads a file of the directory into v.
+func ReadJSON(path string, v any) error {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return err
@@ -166,12 +183,12 @@ func readJSON(path string, v any) error {
 	return nil
 }
 
-// newFile begins the names of files whose write a crash may have cut short.
-const newFile = ".new-"
+// TempPrefix begins the names of files whose write a crash may have cut short.
+const TempPrefix = ".new-"
 
-// writeJSON replaces a file with v in one step that survives a crash at any
+// WriteJSON replaces a file with v in one step that survives a crash at any
 // moment: the old file or the new, never half of one.
-func writeJSON(path string, v any) error {
+func WriteJSON(path string, v any) error {
 	data, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return err
@@ -179,5 +196,5 @@ func writeJSON(path string, v any) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	return atomicfile.Options{Temp: newFile + "*"}.Write(path, data) // 0600: settings hold secrets
+	return atomicfile.Options{Temp: TempPrefix + "*"}.Write(path, data) // 0600: settings hold secrets
 }

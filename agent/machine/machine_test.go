@@ -1,4 +1,4 @@
-package agent
+package machine
 
 import (
 	"encoding/binary"
@@ -88,5 +88,33 @@ func TestProcessorOfMacs(t *testing.T) {
 		if got := macArch(c.goarch, c.arm64, c.err); got != c.want {
 			t.Errorf("macArch(%s, %d, %v) = %s, want %s", c.goarch, c.arm64, c.err, got, c.want)
 		}
+	}
+}
+
+// D16: free space is that of the volume with the least of those that images and VMs
+// are on, and that of the state directory where none of them is there.
+func TestSpaceIsThatOfTheImages(t *testing.T) {
+	m := New("/", func() []string { return nil })
+	rootSize, _ := diskSpace("/")
+	procSize, procFree := diskSpace("/dev/shm")
+	if procSize == 0 || procSize == rootSize {
+		t.Skip("this system has one volume")
+	}
+	m.KeepOn([]string{"/dev/shm", "/"})
+	_, rootFree := diskSpace("/")
+	want := rootSize
+	if procFree < rootFree {
+		want = procSize
+	}
+	if got := m.Facts().DiskSize; got != want {
+		t.Errorf("size %d, want that of the volume with the least room, %d", got, want)
+	}
+	m.KeepOn([]string{"/dev/shm"})
+	if got := m.Facts().DiskSize; got != procSize {
+		t.Errorf("size %d, want %d", got, procSize)
+	}
+	m.KeepOn([]string{"/there/is/no/such/volume"})
+	if got := m.Facts().DiskSize; got != rootSize {
+		t.Errorf("without the volume: size %d, want %d", got, rootSize)
 	}
 }
