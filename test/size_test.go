@@ -58,8 +58,6 @@ var largeStructs = map[string]exception{
 	"controllerapi/cloud.Instance":       {21, "a record in etcd"},
 	"controllerapi/cloud.View":           {29, "an index of each kind of record"},
 	"controllerapi/server.metrics":       {17, "one field a metric"},
-	"controllerapi/cloudstore.Store":     {18, toBeDivided},
-	"internal/etcdkit.Cache":             {19, toBeDivided},
 	"registryapi/cluster.Cluster":        {29, toBeDivided},
 	"registryapi/replication.Replicator": {17, toBeDivided},
 	"balancer.Balancer":                  {27, toBeDivided},

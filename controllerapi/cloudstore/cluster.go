@@ -107,29 +107,21 @@ func (s *Store) holdLease(ctx context.Context) error {
 	}
 	s.lease.Store(int64(lease))
 	defer s.lease.Store(0)
-	defer func() {
-		if ctx.Err() != nil {
+	defer func(whole context.Context) {
+		if whole.Err() != nil {
 			s.withdraw(lease)
 		}
-	}()
+	}(ctx)
 	s.announce.wake()
-	renew := time.NewTicker(s.cfg.ServerLease / 4)
-	defer renew.Stop()
-	renewed := time.Now()
+	var keeping sync.WaitGroup
+	defer keeping.Wait()
+	ctx, lost := context.WithCancelCause(ctx)
+	defer lost(nil)
+	keeping.Go(func() { lost(s.kit.KeepLease(ctx, lease, s.cfg.ServerLease)) })
 	for {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
-		case <-renew.C:
-			_, err := etcdkit.Hedged(ctx, etcdkit.ReadPolicy(s.cfg.ServerLease/2), func(ctx context.Context) (*clientv3.LeaseKeepAliveResponse, error) {
-				return s.etcd.KeepAliveOnce(ctx, lease)
-			})
-			switch {
-			case err == nil:
-				renewed = time.Now()
-			case !errors.Is(err, ErrUnavailable) || time.Since(renewed) > s.cfg.ServerLease:
-				return fmt.Errorf("renew lease: %w", err)
-			}
+			return context.Cause(ctx)
 		case <-s.announce.wakeUp:
 			if err := s.writeAnnouncement(ctx); err != nil && ctx.Err() == nil {
 				s.log.Warn("announcement not written yet", zap.Error(err))
@@ -158,7 +150,7 @@ func (s *Store) withdraw(lease clientv3.LeaseID) {
 		s.log.Info("not withdrawn from the lists, the lease will do it", zap.Error(err))
 	}
 	s.lease.Store(0)
-	if _, err := s.etcd.Revoke(ctx, lease); err != nil {
+	if _, err := s.kit.Etcd.Revoke(ctx, lease); err != nil {
 		s.log.Info("lease not revoked, it ends by itself", zap.Error(err))
 	}
 }

@@ -150,10 +150,7 @@ func (s *Store) isLeader(ctx context.Context, duty string) bool {
 	if leader != nil {
 		return leader.ID == s.leaderID(lease)
 	}
-	c := new(cloud.Change)
-	c.Must(cloud.LeaderRef(duty), 0)
-	c.PutLeased(cloud.LeaderRef(duty), cloud.Leader{ID: s.leaderID(lease)}, int64(lease))
-	res, err := s.commit(ctx, c)
+	res, err := s.kit.Elect(ctx, key(cloud.LeaderRef(duty)), cloud.Leader{ID: s.leaderID(lease)}, lease)
 	return err == nil && s.WaitRevision(ctx, res.Rev) == nil
 }
 

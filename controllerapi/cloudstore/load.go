@@ -2,6 +2,7 @@ package cloudstore
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
@@ -20,6 +21,12 @@ const (
 	maxLoads = 2000
 )
 
+// loads are the nodes' loads that are to be broadcast.
+type loads struct {
+	mu     sync.Mutex
+	byNode map[api.NodeID]api.NodeLoad // guarded by mu
+}
+
 // noteLoad takes a node's load, to be told if it moved so far that a person would
 // see it.
 func (s *Store) noteLoad(id api.NodeID, load api.NodeLoad) {
@@ -29,9 +36,9 @@ func (s *Store) noteLoad(id api.NodeID, load api.NodeLoad) {
 	if ok && cloud.AboutSameLoad(known, load) {
 		return
 	}
-	s.loadMu.Lock()
-	defer s.loadMu.Unlock()
-	s.loads[id] = load
+	s.loads.mu.Lock()
+	defer s.loads.mu.Unlock()
+	s.loads.byNode[id] = load
 }
 
 // broadcastLoads tells the other Stores of loads until ctx ends.
@@ -58,15 +65,15 @@ func (s *Store) broadcastLoads(ctx context.Context) {
 }
 
 func (s *Store) takeLoads() map[api.NodeID]api.NodeLoad {
-	s.loadMu.Lock()
-	defer s.loadMu.Unlock()
-	out := make(map[api.NodeID]api.NodeLoad, min(len(s.loads), maxLoads))
-	for id, load := range s.loads {
+	s.loads.mu.Lock()
+	defer s.loads.mu.Unlock()
+	out := make(map[api.NodeID]api.NodeLoad, min(len(s.loads.byNode), maxLoads))
+	for id, load := range s.loads.byNode {
 		if len(out) == maxLoads {
 			break
 		}
 		out[id] = load
-		delete(s.loads, id)
+		delete(s.loads.byNode, id)
 	}
 	return out
 }

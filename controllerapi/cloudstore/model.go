@@ -53,7 +53,7 @@ func (m model) Changed(ch *cloud.Changes) {
 	}
 	for id := range ch.Nodes {
 		if m.s.node(id) == nil {
-			m.s.renewed.Delete(id)
+			m.s.nodes.renewed.Delete(id)
 		}
 	}
 	if m.s.OnChange != nil {

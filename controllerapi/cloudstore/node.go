@@ -38,8 +38,15 @@ func (s *Store) Register(ctx context.Context, req api.RegisterRequest) error {
 		admitted()
 		return s.renew(ctx, req.NodeID, req.Session, true)
 	}
-	s.renewed.Store(req.NodeID, now)
+	s.nodes.renewed.Store(req.NodeID, now)
 	return s.WaitRevision(ctx, rev)
+}
+
+// nodeLeases are the leases by which nodes are alive.
+type nodeLeases struct {
+	joins   chan struct{} // a place for each node that joins at a time
+	renewer *etcdkit.Renewer
+	renewed sync.Map // NodeID -> time.Time of the last renewal that we know of
 }
 
 // maxJoins is how many nodes may write at a time what makes them members of the
@@ -54,8 +61,8 @@ func (s *Store) admit(ctx context.Context) (admitted func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout)
 	defer cancel()
 	select {
-	case s.joins <- struct{}{}:
-		return sync.OnceFunc(func() { <-s.joins }), nil
+	case s.nodes.joins <- struct{}{}:
+		return sync.OnceFunc(func() { <-s.nodes.joins }), nil
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: too many nodes join (%w)", ErrUnavailable, ctx.Err())
 	}
@@ -126,7 +133,7 @@ func (s *Store) renewAfter() time.Duration { return s.renewEvery() / 8 * 7 }
 // Renewed returns when a node's lease was renewed last, as far as this Store
 // knows.
 func (s *Store) Renewed(id api.NodeID) time.Time {
-	t, _ := s.renewed.Load(id)
+	t, _ := s.nodes.renewed.Load(id)
 	at, _ := t.(time.Time)
 	return at
 }
@@ -134,7 +141,7 @@ func (s *Store) Renewed(id api.NodeID) time.Time {
 // NoteRenewed tells of a renewal, for example by another Store.
 func (s *Store) NoteRenewed(id api.NodeID, at time.Time) {
 	if at.After(s.Renewed(id)) && !at.After(time.Now().Add(time.Second)) && s.node(id) != nil {
-		s.renewed.Store(id, at)
+		s.nodes.renewed.Store(id, at)
 	}
 }
 
@@ -173,7 +180,7 @@ func (s *Store) renew(ctx context.Context, id api.NodeID, session string, force 
 		}
 		wait, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout)
 		defer cancel()
-		err := s.renewer.Ask(string(id), clientv3.LeaseID(live.Lease)).Wait(wait)
+		err := s.nodes.renewer.Ask(string(id), clientv3.LeaseID(live.Lease)).Wait(wait)
 		if err == nil {
 			return nil
 		}
@@ -196,7 +203,7 @@ func (s *Store) renew(ctx context.Context, id api.NodeID, session string, force 
 	if err != nil {
 		return fmt.Errorf("begin lease of node %s: %w", id, err)
 	}
-	s.renewed.Store(id, now)
+	s.nodes.renewed.Store(id, now)
 	return nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -102,10 +101,9 @@ const (
 // Store is the cloud's state. It is safe for concurrent use. Calls wait until
 // Run has loaded the state.
 type Store struct {
-	cfg  Config
-	etcd *clientv3.Client
-	kit  *etcdkit.Client
-	log  *zap.Logger
+	cfg Config
+	kit *etcdkit.Client
+	log *zap.Logger
 
 	// OnChange, when set before Run, is called after each batch of events, from
 	// the watching goroutine: it must be quick, and must not call Fresh.
@@ -120,15 +118,11 @@ type Store struct {
 	cache *etcdkit.Cache[*cloud.View, cloud.Changes]
 	ages  *cloud.Ages // of the cache's view, guarded by its lock
 
-	joins chan struct{} // a place for each node that joins at a time
-
 	keeping  atomic.Bool  // this Store is the keeper
 	lease    atomic.Int64 // the announcement's lease, 0 for none
 	announce announcement
-	loadMu   sync.Mutex
-	loads    map[api.NodeID]api.NodeLoad // guarded by loadMu; to be broadcast
-	renewer  *etcdkit.Renewer
-	renewed  sync.Map // NodeID -> time.Time of the last renewal that we know of
+	loads    loads
+	nodes    nodeLeases
 }
 
 // New returns a Store on the etcd that client reaches. It starts nothing.
@@ -137,10 +131,10 @@ func New(cfg Config, client *clientv3.Client, log *zap.Logger) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		cfg: cfg, etcd: client, log: log,
+		cfg: cfg, log: log,
 		kit:      etcdkit.NewClient(client, cfg.RequestTimeout, dirIdem),
-		loads:    make(map[api.NodeID]api.NodeLoad),
-		joins:    make(chan struct{}, maxJoins),
+		loads:    loads{byNode: make(map[api.NodeID]api.NodeLoad)},
+		nodes:    nodeLeases{joins: make(chan struct{}, maxJoins)},
 		announce: announcement{wakeUp: make(chan struct{}, 1)},
 	}
 	s.cache = etcdkit.NewCache(etcdkit.CacheConfig{
@@ -149,7 +143,7 @@ func New(cfg Config, client *clientv3.Client, log *zap.Logger) (*Store, error) {
 	}, s.kit, model{s}, log)
 	s.cache.Read(func(v *cloud.View) { s.ages = v.Ages })
 	s.ages.Offset.Store(int64(cfg.ClockOffset))
-	s.renewer = etcdkit.NewRenewer(clientv3.RetryLeaseClient(client), log, func(node string, at time.Time) { s.NoteRenewed(api.NodeID(node), at) })
+	s.nodes.renewer = etcdkit.NewRenewer(clientv3.RetryLeaseClient(client), log, func(node string, at time.Time) { s.NoteRenewed(api.NodeID(node), at) })
 	return s, nil
 }
 
@@ -167,7 +161,7 @@ func (s *Store) Run(ctx context.Context) error {
 	g.Go(func() error { s.announcer(ctx); return nil })
 	g.Go(func() error { s.keeper(ctx); return nil })
 	g.Go(func() error { s.broadcastLoads(ctx); return nil })
-	g.Go(func() error { s.renewer.Run(ctx); return nil })
+	g.Go(func() error { s.nodes.renewer.Run(ctx); return nil })
 	return g.Wait()
 }
 

@@ -90,7 +90,7 @@ func (s *Store) quiet(req *api.SyncRequest) (out cloud.Synced, ok bool) {
 	var lease int64
 	s.Read(func(v *cloud.View) { out, lease, ok = v.Quiet(req, s.cfg.UnknownVMThreshold, now) })
 	if ok && age >= s.renewAfter() {
-		s.renewer.Ask(string(req.NodeID), clientv3.LeaseID(lease)) // a lease that is lost ends the node's NodeLease, which is news
+		s.nodes.renewer.Ask(string(req.NodeID), clientv3.LeaseID(lease)) // a lease that is lost ends the node's NodeLease, which is news
 	}
 	return out, ok
 }

@@ -58,20 +58,13 @@ type Cache[V, C any] struct {
 	model  Model[V, C]
 	log    *zap.Logger
 
-	mu      sync.RWMutex
-	view    V        // guarded by mu
-	rev     int64    // guarded by mu; the view is all of etcd's state up to it
-	of      origin   // guarded by mu; the etcd that the view is of
-	waiters []waiter // guarded by mu
+	mu       sync.RWMutex
+	view     V        // guarded by mu
+	of       origin   // guarded by mu; the etcd that the view is of
+	progress progress // guarded by mu
 
-	lagging  chan struct{} // capacity 1: a caller waits for the watch
 	restored chan struct{} // capacity 1: etcd's history is not the one that was followed
-
-	freshMu   sync.Mutex
-	freshNext *freshRound   // guarded by freshMu
-	proven    time.Time     // guarded by freshMu; the view holds all that was acknowledged before
-	freshWake chan struct{} // capacity 1: freshNext is set
-	proveWake chan struct{} // capacity 1: the proof gets old
+	fresh    freshness
 
 	loaded   chan struct{} // closed once the view is complete
 	loadOnce sync.Once
@@ -81,10 +74,11 @@ type Cache[V, C any] struct {
 func NewCache[V, C any](cfg CacheConfig, client *Client, model Model[V, C], log *zap.Logger) *Cache[V, C] {
 	return &Cache[V, C]{
 		cfg: cfg, client: client, model: model, log: log,
-		view:    model.New(),
-		lagging: make(chan struct{}, 1), restored: make(chan struct{}, 1),
-		freshWake: make(chan struct{}, 1), proveWake: make(chan struct{}, 1),
-		loaded: make(chan struct{}),
+		view:     model.New(),
+		progress: progress{lagging: make(chan struct{}, 1)},
+		fresh:    freshness{wake: make(chan struct{}, 1), proveWake: make(chan struct{}, 1)},
+		restored: make(chan struct{}, 1),
+		loaded:   make(chan struct{}),
 	}
 }
 
@@ -119,7 +113,7 @@ func (c *Cache[V, C]) Update(f func(v V)) {
 func (c *Cache[V, C]) Revision() int64 {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return c.rev
+	return c.progress.rev
 }
 
 // signal sends on a channel of capacity 1; the signal that is there will do.

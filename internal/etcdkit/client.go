@@ -2,7 +2,6 @@ package etcdkit
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -93,16 +92,4 @@ func (c *Client) snapshot(ctx context.Context, total time.Duration, prefix strin
 		}
 		next = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
 	}
-}
-
-// Grant makes a lease. A grant that is repeated leaves a lease with nothing on
-// it, which ends by itself.
-func (c *Client) Grant(ctx context.Context, ttl time.Duration) (clientv3.LeaseID, error) {
-	resp, err := Hedged(ctx, c.WritePolicy(), func(ctx context.Context) (*clientv3.LeaseGrantResponse, error) {
-		return c.Etcd.Grant(ctx, int64(ttl/time.Second))
-	})
-	if err != nil {
-		return 0, fmt.Errorf("grant lease: %w", err)
-	}
-	return resp.ID, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"go.etcd.io/etcd/client/v3"
@@ -15,6 +16,13 @@ import (
 // restored from a backup, or has lost its data; until the state is loaded anew,
 // nothing is known of it.
 var ErrOtherHistory = errors.New("etcd was restored from a backup, or has lost its data")
+
+// progress is how far a view is.
+type progress struct {
+	rev     int64 // the view is all of etcd's state up to it
+	waiters []waiter
+	lagging chan struct{} // capacity 1: a caller waits for the watch
+}
 
 type waiter struct {
 	rev  int64
@@ -30,16 +38,25 @@ type freshRound struct {
 	err   error
 }
 
+// freshness is when the view was proven fresh last, and the next proof, if it was asked for.
+type freshness struct {
+	mu        sync.Mutex
+	next      *freshRound   // guarded by mu
+	proven    time.Time     // guarded by mu; the view holds all that was acknowledged before
+	wake      chan struct{} // capacity 1: next is set
+	proveWake chan struct{} // capacity 1: the proof gets old
+}
+
 // Fresh returns once the view holds every write that was acknowledged, by any
 // client of etcd, before the call.
 func (c *Cache[V, C]) Fresh(ctx context.Context) error {
-	c.freshMu.Lock()
-	if c.freshNext == nil {
-		c.freshNext = &freshRound{done: make(chan struct{})}
+	c.fresh.mu.Lock()
+	if c.fresh.next == nil {
+		c.fresh.next = &freshRound{done: make(chan struct{})}
 	}
-	round := c.freshNext
-	c.freshMu.Unlock()
-	signal(c.freshWake)
+	round := c.fresh.next
+	c.fresh.mu.Unlock()
+	signal(c.fresh.wake)
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Wait)
 	defer cancel()
 	select {
@@ -53,10 +70,10 @@ func (c *Cache[V, C]) Fresh(ctx context.Context) error {
 	if err := c.WaitRevision(ctx, round.rev); err != nil {
 		return err
 	}
-	c.freshMu.Lock()
-	defer c.freshMu.Unlock()
-	if round.begun.After(c.proven) {
-		c.proven = round.begun
+	c.fresh.mu.Lock()
+	defer c.fresh.mu.Unlock()
+	if round.begun.After(c.fresh.proven) {
+		c.fresh.proven = round.begun
 	}
 	return nil
 }
@@ -64,19 +81,19 @@ func (c *Cache[V, C]) Fresh(ctx context.Context) error {
 // Proof returns how long ago the view is known to have held everything that had
 // been acknowledged.
 func (c *Cache[V, C]) Proof() time.Duration {
-	c.freshMu.Lock()
-	defer c.freshMu.Unlock()
-	return time.Since(c.proven)
+	c.fresh.mu.Lock()
+	defer c.fresh.mu.Unlock()
+	return time.Since(c.fresh.proven)
 }
 
 // ProveSoon has the view proven fresh, and does not wait for it.
-func (c *Cache[V, C]) ProveSoon() { signal(c.proveWake) }
+func (c *Cache[V, C]) ProveSoon() { signal(c.fresh.proveWake) }
 
 // prove proves the view fresh whenever that is asked for, until ctx ends.
 func (c *Cache[V, C]) prove(ctx context.Context) {
 	for {
 		select {
-		case <-c.proveWake:
+		case <-c.fresh.proveWake:
 		case <-ctx.Done():
 			return
 		}
@@ -90,20 +107,20 @@ func (c *Cache[V, C]) prove(ctx context.Context) {
 func (c *Cache[V, C]) readRevisions(ctx context.Context) {
 	for {
 		select {
-		case <-c.freshWake:
+		case <-c.fresh.wake:
 		case <-ctx.Done():
 			return
 		}
-		c.freshMu.Lock()
-		round := c.freshNext
-		c.freshNext = nil
-		c.freshMu.Unlock()
+		c.fresh.mu.Lock()
+		round := c.fresh.next
+		c.fresh.next = nil
+		c.fresh.mu.Unlock()
 		if round == nil {
 			continue
 		}
 		round.begun = time.Now()
 		c.mu.RLock()
-		rev, of := c.rev, c.of
+		rev, of := c.progress.rev, c.of
 		c.mu.RUnlock()
 		resp, err := c.client.get(ctx, c.cfg.Wait, c.cfg.Anchor)
 		switch {
@@ -139,20 +156,20 @@ func (c *Cache[V, C]) originOf(resp *clientv3.GetResponse) origin {
 // WaitRevision returns once the view is complete up to rev.
 func (c *Cache[V, C]) WaitRevision(ctx context.Context, rev int64) error {
 	c.mu.Lock()
-	if c.rev >= rev {
+	if c.progress.rev >= rev {
 		c.mu.Unlock()
 		return nil
 	}
 	w := waiter{rev: rev, done: make(chan struct{})}
-	c.waiters = append(c.waiters, w)
+	c.progress.waiters = append(c.progress.waiters, w)
 	c.mu.Unlock()
-	signal(c.lagging)
+	signal(c.progress.lagging)
 	select {
 	case <-w.done:
 		return nil
 	case <-ctx.Done():
 		c.mu.Lock()
-		c.waiters = slices.DeleteFunc(c.waiters, func(o waiter) bool { return o.done == w.done })
+		c.progress.waiters = slices.DeleteFunc(c.progress.waiters, func(o waiter) bool { return o.done == w.done })
 		c.mu.Unlock()
 		return fmt.Errorf("wait for revision %d: %w (%w)", rev, ErrUnavailable, ctx.Err())
 	}
@@ -161,9 +178,9 @@ func (c *Cache[V, C]) WaitRevision(ctx context.Context, rev int64) error {
 // advanceLocked notes that the view is complete up to rev. A load after a
 // restore of etcd may go back; the view is then what etcd has.
 func (c *Cache[V, C]) advanceLocked(rev int64, touched *C) {
-	c.rev = rev
+	c.progress.rev = rev
 	c.model.Advance(c.view, rev, touched)
-	c.waiters = slices.DeleteFunc(c.waiters, func(w waiter) bool {
+	c.progress.waiters = slices.DeleteFunc(c.progress.waiters, func(w waiter) bool {
 		if w.rev > rev {
 			return false
 		}
@@ -176,5 +193,5 @@ func (c *Cache[V, C]) advanceLocked(rev int64, touched *C) {
 func (c *Cache[V, C]) awaited() bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return len(c.waiters) > 0
+	return len(c.progress.waiters) > 0
 }

@@ -120,7 +120,7 @@ func (c *Cache[V, C]) follow(ctx context.Context, lag time.Duration) error {
 			if !c.awaited() {
 				deadline, poll = nil, nil
 			}
-		case <-c.lagging:
+		case <-c.progress.lagging:
 			if deadline == nil && c.awaited() {
 				deadline, poll = time.After(lag), time.After(2*time.Millisecond)
 			}

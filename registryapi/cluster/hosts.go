@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -166,44 +165,32 @@ func call[T any](ctx context.Context, p *peer, method, path string, in any) (T, 
 
 // announce keeps this host in the list of hosts until ctx ends.
 func (c *Cluster) announce(ctx context.Context) {
-	lease := clientv3.NewLease(c.cat.etcd)
-	defer lease.Close()
 	for backoff := etcdkit.MinBackoff; ctx.Err() == nil; backoff = etcdkit.SleepBackoff(ctx, backoff) {
-		err := c.announceOnce(ctx, lease, func() { backoff = etcdkit.MinBackoff })
+		err := c.announceOnce(ctx, func() { backoff = etcdkit.MinBackoff })
 		if ctx.Err() == nil {
 			c.log.Warn("this host's place in the cluster's list is made anew", zap.Error(err))
 		}
 	}
 }
 
-var errLeaseLost = errors.New("its lease was lost")
-
-func (c *Cluster) announceOnce(ctx context.Context, lease clientv3.Lease, well func()) error {
-	seconds := int64(c.cfg.Lease / time.Second)
-	granted, err := etcdkit.Hedged(ctx, c.cat.kit.WritePolicy(), func(ctx context.Context) (*clientv3.LeaseGrantResponse, error) {
-		return lease.Grant(ctx, seconds)
-	})
+// announceOnce announces under one lease until that is lost.
+func (c *Cluster) announceOnce(ctx context.Context, well func()) error {
+	lease, err := c.cat.kit.Grant(ctx, c.cfg.Lease)
 	if err != nil {
 		return err
 	}
-	ops := append(c.place(), clientv3.OpPut(liveKey(c.self), "", clientv3.WithLease(granted.ID)))
+	ops := append(c.place(), clientv3.OpPut(liveKey(c.self), "", clientv3.WithLease(lease)))
 	if err := c.cat.put(ctx, ops...); err != nil {
 		return err
 	}
 	well()
-	alive, err := lease.KeepAlive(ctx, granted.ID)
-	if err != nil {
-		return err
-	}
-	for range alive {
-	}
+	err = c.cat.kit.KeepLease(ctx, lease, c.cfg.Lease)
 	if ctx.Err() != nil { // as asked: others need not wait for the lease to end
 		leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		_, _ = lease.Revoke(leave, granted.ID) // it ends by itself
-		return ctx.Err()
+		_, _ = c.cat.etcd.Revoke(leave, lease) // it ends by itself
 	}
-	return errLeaseLost
+	return err
 }
 
 // place writes where this host is, and removes what is known of it with another
