@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -88,7 +87,7 @@ func New(cfg Config, store *storage.Store, etcd *clientv3.Client, log *zap.Logge
 	}
 	c.metrics = newMetrics(cfg.Metrics, c)
 	var err error
-	if c.copier, err = replication.NewCopier(store, filepath.Join(store.Root(), "replication"), 0, c.metrics.bytes, log); err != nil {
+	if c.copier, err = replication.NewCopier(store, 0, c.metrics.bytes, log); err != nil {
 		return nil, fmt.Errorf("registry of the cluster: %w", err)
 	}
 	c.cat.changed = c.changed
@@ -135,7 +134,8 @@ type belonging struct {
 	Catalogue string `json:"catalogue"`
 }
 
-func (c *Cluster) belongingPath() string { return filepath.Join(c.store.Root(), "catalogue.json") }
+// belongingName is that of the belonging among the store's documents.
+const belongingName = "catalogue.json"
 
 // join makes the directory part of the catalogue: what one that belonged to no
 // other holds is added to it. It tries until ctx ends.
@@ -160,12 +160,12 @@ func (c *Cluster) joinOnce(ctx context.Context) error {
 		return errors.New("the catalogue is not loaded")
 	}
 	var was belonging
-	data, err := os.ReadFile(c.belongingPath())
+	data, err := c.store.Documents().Read(belongingName)
 	if err == nil {
 		err = json.Unmarshal(data, &was)
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%s: %w", c.belongingPath(), err)
+		return fmt.Errorf("%s in %s: %w", belongingName, c.store.Root(), err)
 	}
 	if was.Catalogue != of {
 		// What the catalogue has, others may ask this host for.
@@ -179,7 +179,7 @@ func (c *Cluster) joinOnce(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := c.store.WriteFile(c.belongingPath(), data); err != nil {
+		if err := c.store.Documents().Write(belongingName, data); err != nil {
 			return err
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/backoff"
 	"github.com/ankacluster/ankacluster/registryapi"
+	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
 
 const (
@@ -37,8 +37,7 @@ type tail struct {
 	c     *Cluster
 	repo  string
 	id    string // of the upload here
-	file  *os.File
-	path  string
+	file  *storage.Growing
 	to    *peer
 	relay bool // the other host copies on
 
@@ -63,12 +62,11 @@ func (c *Cluster) Receiving(repo, id, from string) {
 		return
 	}
 	for _, p := range targets {
-		path := c.store.UploadData(id)
-		file, err := os.Open(path)
+		file, err := c.store.Growing(id)
 		if err != nil {
 			return // the manifest's copies are made later
 		}
-		t := &tail{c: c, repo: repo, id: id, file: file, path: path, to: p, relay: relay,
+		t := &tail{c: c, repo: repo, id: id, file: file, to: p, relay: relay,
 			finished: make(chan struct{}), done: make(chan struct{})}
 		c.tails[id] = append(c.tails[id], t)
 		ctx := c.ctx
@@ -222,19 +220,11 @@ func (t *tail) ended() bool {
 	}
 }
 
-func (t *tail) size() int64 {
-	info, err := t.file.Stat()
-	if err != nil {
-		return 0
-	}
-	return info.Size()
-}
-
 // grow waits until the upload has more than n bytes, or is finished.
 func (t *tail) grow(ctx context.Context, n int64) error {
 	began := time.Now()
-	for t.size() <= n && !t.ended() {
-		if _, err := os.Stat(t.path); err != nil && time.Since(began) > time.Minute || time.Since(began) > tailAbandon {
+	for t.file.Size() <= n && !t.ended() {
+		if t.file.Ended() && time.Since(began) > time.Minute || time.Since(began) > tailAbandon {
 			return errAbandoned
 		}
 		select {
@@ -255,7 +245,7 @@ func (t *tail) copy(ctx context.Context) error {
 	if err := t.grow(ctx, tailFrom); err != nil {
 		return err
 	}
-	if t.ended() && t.size() <= tailFrom {
+	if t.ended() && t.file.Size() <= tailFrom {
 		return t.whole(ctx)
 	}
 	location, _, err := t.send(ctx, http.MethodPost, "/v2/"+t.repo+"/blobs/uploads/", nil, 0, askTimeout)
@@ -270,7 +260,7 @@ func (t *tail) copy(ctx context.Context) error {
 			}
 			return err
 		}
-		if t.ended() && at >= t.size() {
+		if t.ended() && at >= t.file.Size() {
 			break
 		}
 		_, offset, err := t.send(ctx, http.MethodPatch, location, &growing{t: t, ctx: ctx, at: at}, -1, 0)
@@ -303,7 +293,7 @@ func (t *tail) copy(ctx context.Context) error {
 
 // whole sends a small blob in one request.
 func (t *tail) whole(ctx context.Context) error {
-	size := t.size()
+	size := t.file.Size()
 	t.closing.Store(true)
 	_, _, err := t.send(ctx, http.MethodPost, "/v2/"+t.repo+"/blobs/uploads/?digest="+url.QueryEscape(string(t.digest)),
 		io.NewSectionReader(t.file, 0, size), size, time.Minute)
@@ -371,7 +361,7 @@ func (g *growing) more() (int64, error) {
 	began := time.Now()
 	for {
 		ended := g.t.ended() // before the size: after it the file does not grow
-		if n := g.t.size() - g.at; n > 0 {
+		if n := g.t.file.Size() - g.at; n > 0 {
 			return n, nil
 		}
 		if ended || time.Since(began) > tailIdle {

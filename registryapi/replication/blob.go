@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
@@ -41,9 +39,9 @@ func (c *Copier) pieceOf(size int64) int64 {
 // flight is a blob on its way. Layers are shared by the tags of a template:
 // whoever else needs it waits for the one that fetches it.
 type flight struct {
-	done chan struct{}
-	err  error        // set before done is closed
-	path atomic.Value // string: the file that grows, once there is one
+	done   chan struct{}
+	err    error        // set before done is closed
+	upload atomic.Value // string: the upload that it grows in, once there is one
 }
 
 // session remembers the upload that a blob grows in, over restarts.
@@ -109,7 +107,7 @@ func (c *Copier) fetchBlob(ctx context.Context, repo string, desc ocispec.Descri
 		return err
 	}
 	defer u.Close()
-	f.path.Store(filepath.Join(c.store.Root(), "uploads", u.ID(), "data"))
+	f.upload.Store(u.ID())
 	if run != nil {
 		run.done.Add(u.Offset())
 	}
@@ -191,15 +189,15 @@ func (p *paced) Write(b []byte) (int, error) {
 	return done, nil
 }
 
-func (c *Copier) sessionPath(d digest.Digest) string {
-	return filepath.Join(c.dir, "blobs", d.Algorithm().String()+"-"+d.Encoded()+".json")
+func sessionName(d digest.Digest) string {
+	return d.Algorithm().String() + "-" + d.Encoded() + ".json"
 }
 
 // openSession goes on with the upload that an earlier try began, or begins one.
 func (c *Copier) openSession(ctx context.Context, repo string, desc ocispec.Descriptor) (*storage.Upload, error) {
-	path := c.sessionPath(desc.Digest)
+	name := sessionName(desc.Digest)
 	var s session
-	if data, err := os.ReadFile(path); err == nil && json.Unmarshal(data, &s) == nil {
+	if data, err := c.sessions.Read(name); err == nil && json.Unmarshal(data, &s) == nil {
 		u, err := c.store.OpenUpload(ctx, s.Repository, s.Upload)
 		if err == nil && u.Offset() <= desc.Size {
 			return u, nil
@@ -217,7 +215,7 @@ func (c *Copier) openSession(ctx context.Context, repo string, desc ocispec.Desc
 	}
 	data, err := json.Marshal(session{Repository: repo, Upload: u.ID()})
 	if err == nil {
-		err = replaceFile(path, data)
+		err = c.sessions.WriteSoon(name, data)
 	}
 	if err != nil {
 		return nil, errors.Join(err, u.Cancel())
@@ -225,9 +223,4 @@ func (c *Copier) openSession(ctx context.Context, repo string, desc ocispec.Desc
 	return u, nil
 }
 
-func (c *Copier) forgetSession(d digest.Digest) error {
-	if err := os.Remove(c.sessionPath(d)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
-}
+func (c *Copier) forgetSession(d digest.Digest) error { return c.sessions.Remove(sessionName(d)) }

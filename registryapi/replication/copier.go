@@ -3,8 +3,6 @@ package replication
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 
@@ -22,15 +20,15 @@ import (
 // and serves them while they come. Copies that were cut go on where they
 // stopped, also after a restart.
 type Copier struct {
-	store   *storage.Store
-	log     *zap.Logger
-	dir     string
-	limiter *rate.Limiter // nil: no limit
-	bytes   prometheus.Counter
-	copied  atomic.Int64
-	running atomic.Bool
-	fills   chan fill // blobs that a client waits for; unbuffered
-	copies  sync.WaitGroup
+	store    *storage.Store
+	sessions storage.Documents // one for each blob that is on the way
+	log      *zap.Logger
+	limiter  *rate.Limiter // nil: no limit
+	bytes    prometheus.Counter
+	copied   atomic.Int64
+	running  atomic.Bool
+	fills    chan fill // blobs that a client waits for; unbuffered
+	copies   sync.WaitGroup
 
 	mu      sync.Mutex
 	flights map[digest.Digest]*flight // blobs on the way; guarded by mu
@@ -43,17 +41,21 @@ type fill struct {
 	from []*transfer.Client
 }
 
-// NewCopier returns a Copier that keeps its place in unfinished copies below
-// dir. bytesPerSecond limits all copies together; 0 is no limit. bytes, when not
+// folder is where replication keeps its documents.
+const folder = "replication"
+
+// NewCopier returns a Copier that keeps its place in unfinished copies among the
+// store's documents. bytesPerSecond limits all copies together; 0 is no limit. bytes, when not
 // nil, counts what is copied.
-func NewCopier(store *storage.Store, dir string, bytesPerSecond int64, bytes prometheus.Counter, log *zap.Logger) (*Copier, error) {
-	if err := os.MkdirAll(filepath.Join(dir, "blobs"), 0o755); err != nil {
+func NewCopier(store *storage.Store, bytesPerSecond int64, bytes prometheus.Counter, log *zap.Logger) (*Copier, error) {
+	sessions := store.Documents(folder, "blobs")
+	if err := sessions.Make(); err != nil {
 		return nil, fmt.Errorf("copies: %w", err)
 	}
 	if bytes == nil {
 		bytes = prometheus.NewCounter(prometheus.CounterOpts{Name: "unregistered"})
 	}
-	c := &Copier{store: store, dir: dir, log: log, bytes: bytes, fills: make(chan fill), flights: make(map[digest.Digest]*flight)}
+	c := &Copier{store: store, sessions: sessions, log: log, bytes: bytes, fills: make(chan fill), flights: make(map[digest.Digest]*flight)}
 	if bytesPerSecond > 0 {
 		c.limiter = newLimiter(bytesPerSecond)
 	}

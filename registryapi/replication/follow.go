@@ -76,7 +76,7 @@ func (r *Replicator) sameStore(ctx context.Context, s *source, id string) error 
 			return err
 		}
 		if len(withMissing(st, old).Tags) > len(st.Tags) {
-			return fmt.Errorf("%w, and lacks tags of %s: nothing is deleted or copied here; if that is meant, stop this registry, remove %s and start it", errOtherStore, repo, s.known.dir)
+			return fmt.Errorf("%w, and lacks tags of %s: nothing is deleted or copied here; if that is meant, stop this registry, remove %s and start it", errOtherStore, repo, s.known.docs.Place())
 		}
 	}
 	r.mu.Lock()
@@ -101,7 +101,7 @@ func (r *Replicator) compareAll(ctx context.Context, s *source) error {
 	}
 	r.mu.Unlock()
 	if len(list) == 0 && len(had) > 0 {
-		return fmt.Errorf("the source lists no repository at all, and had %d: nothing is deleted here; if that is meant, remove %s and what was copied", len(had), s.known.dir)
+		return fmt.Errorf("the source lists no repository at all, and had %d: nothing is deleted here; if that is meant, remove %s and what was copied", len(had), s.known.docs.Place())
 	}
 	now := time.Now()
 	for _, repo := range append(list, had...) {

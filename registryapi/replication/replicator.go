@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,7 +13,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ankacluster/ankacluster/internal/backoff"
-	"github.com/ankacluster/ankacluster/internal/filelock"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
@@ -36,7 +33,6 @@ type Replicator struct {
 	cfg     Config
 	store   *storage.Store
 	log     *zap.Logger
-	dir     string
 	sources []*source
 	queue   *queue
 	large   chan struct{} // slots
@@ -73,12 +69,12 @@ func New(cfg Config, store *storage.Store, log *zap.Logger) (*Replicator, error)
 		cfg.HTTP = &http.Client{Transport: cfg.Trust.Transport(t)}
 	}
 	r := &Replicator{
-		cfg: cfg, store: store, log: log, dir: filepath.Join(store.Root(), "replication"), queue: newQueue(),
+		cfg: cfg, store: store, log: log, queue: newQueue(),
 		large: make(chan struct{}, cfg.Parallel), small: make(chan struct{}, cfg.Parallel),
 		jobs: make(map[job]*running),
 	}
 	var err error
-	if r.Copier, err = NewCopier(store, r.dir, cfg.Bandwidth, nil, log); err != nil {
+	if r.Copier, err = NewCopier(store, cfg.Bandwidth, nil, log); err != nil {
 		return nil, fmt.Errorf("replication: %w", err)
 	}
 	r.metrics = newMetrics(cfg.Metrics, r)
@@ -104,7 +100,7 @@ func (r *Replicator) newSource(text string) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	k, err := openKnown(r.dir, base) // read again by Run; here it finds a directory that cannot be used
+	k, err := openKnown(r.store, base) // read again by Run; here it finds a directory that cannot be used
 	if err != nil {
 		return nil, err
 	}
@@ -137,25 +133,21 @@ func (r *Replicator) Run(ctx context.Context) error {
 
 // waitTurn takes the lock that one of the servers on a directory holds.
 func (r *Replicator) waitTurn(ctx context.Context) (func(), error) {
-	f, err := os.OpenFile(filepath.Join(r.dir, "lock"), os.O_RDWR|os.O_CREATE, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("replication: %w", err)
+	release, err := r.store.Documents(folder).Lock(ctx, "lock", time.Second)
+	switch {
+	case err == nil:
+		return release, nil
+	case ctx.Err() != nil:
+		return nil, nil
 	}
-	if err := filelock.LockContext(ctx, f, time.Second); err != nil {
-		f.Close()
-		if ctx.Err() != nil {
-			return nil, nil
-		}
-		return nil, fmt.Errorf("replication: %w", err)
-	}
-	return func() { f.Close() }, nil
+	return nil, fmt.Errorf("replication: %w", err)
 }
 
 // recall reads again what is known of the sources: another server of the
 // directory may have copied, and died, while this one waited.
 func (r *Replicator) recall() error {
 	for _, s := range r.sources {
-		k, err := openKnown(r.dir, s.url)
+		k, err := openKnown(r.store, s.url)
 		if err != nil {
 			return err
 		}

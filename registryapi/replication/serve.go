@@ -195,13 +195,28 @@ func (c *Copier) startFill(ctx context.Context, want fill) *flight {
 	return nil
 }
 
+// content is a blob, or what will become one.
+type content interface {
+	io.ReaderAt
+	io.Closer
+	Size() int64
+}
+
+// whole is a blob as content.
+type whole struct {
+	*os.File
+	size int64
+}
+
+func (w whole) Size() int64 { return w.size }
+
 // errNotHere: the rest must come from elsewhere.
 var errNotHere = errors.New("not here")
 
 // tail copies [from, to) from the file that a flight fills and returns how much
 // it sent.
 func (c *Copier) tail(ctx context.Context, w io.Writer, f *flight, repo string, desc ocispec.Descriptor, from, to int64) (int64, error) {
-	var file *os.File
+	var file content
 	defer func() {
 		if file != nil {
 			file.Close()
@@ -216,22 +231,23 @@ func (c *Copier) tail(ctx context.Context, w io.Writer, f *flight, repo string, 
 		default:
 		}
 		if file == nil {
-			if path, ok := f.path.Load().(string); ok {
-				file, _ = os.Open(path) // renamed already: then the flight has ended
+			if upload, ok := f.upload.Load().(string); ok {
+				if g, err := c.store.Growing(upload); err == nil { // else the flight has ended
+					file = g
+				}
 			}
 		}
 		if file == nil && ended {
-			var err error
-			if file, _, err = c.store.OpenBlob(repo, desc.Digest); err != nil {
+			blob, size, err := c.store.OpenBlob(repo, desc.Digest)
+			if err != nil {
 				return at - from, errNotHere
 			}
+			file = whole{blob, size}
 		}
 		var n int64
 		var have int64
 		if file != nil {
-			if info, err := file.Stat(); err == nil {
-				have = min(info.Size(), to)
-			}
+			have = min(file.Size(), to)
 			if at < have {
 				var err error
 				n, err = io.Copy(w, io.NewSectionReader(file, at, have-at))

@@ -5,8 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -315,17 +313,18 @@ type snapshot struct {
 // snapshotFormat changes when entries are read differently.
 const snapshotFormat = 2
 
-func (c *catalog) path() string { return filepath.Join(c.store.Root(), "index.json") }
+// snapshotName is that of the snapshot among the store's documents.
+const snapshotName = "index.json"
 
 // load starts from the last snapshot, if it is good for anything.
 func (c *catalog) load() {
-	data, err := os.ReadFile(c.path())
+	data, err := c.store.Documents().Read(snapshotName)
 	if err != nil {
 		return
 	}
 	var s snapshot
 	if err := json.Unmarshal(data, &s); err != nil || s.Format != snapshotFormat || s.Entries == nil {
-		c.log.Warn("the index file is damaged or of another version and is rebuilt", zap.String("path", c.path()))
+		c.log.Warn("the index file is damaged or of another version and is rebuilt", zap.String("file", snapshotName))
 		return
 	}
 	for repo, e := range s.Entries {
@@ -344,7 +343,7 @@ func (c *catalog) save() {
 	}
 	data, err := json.Marshal(snapshot{snapshotFormat, c.cursor.String(), c.entries})
 	if err == nil {
-		err = c.store.WriteFile(c.path(), data)
+		err = c.store.Documents().Write(snapshotName, data)
 	}
 	if err != nil {
 		c.log.Debug("index not saved", zap.Error(err))

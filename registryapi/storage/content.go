@@ -3,7 +3,6 @@ package storage
 import (
 	"bytes"
 	"fmt"
-	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -26,10 +25,6 @@ func (s *Store) PutBlob(repo string, d digest.Digest, data []byte) error {
 	}
 	return err
 }
-
-// UploadData is the file that an upload grows in. It is renamed when the upload
-// is committed.
-func (s *Store) UploadData(id string) string { return filepath.Join(s.root, "uploads", id, "data") }
 
 // ReadContent returns all of a blob that the repository may serve, verified. It
 // is for small ones.

@@ -15,9 +15,12 @@ import (
 // writeFile puts data at path as one step that survives a crash. The directory is
 // made if needed. What a crash leaves is in tmp, which the collector empties.
 func (s *Store) writeFile(path string, data []byte) error {
-	o := atomicfile.Options{Mode: 0o644, Temp: filepath.Join(s.root, "tmp", "*"), MakeDir: true}
+	o := atomicfile.Options{Mode: 0o644, Temp: s.temp(), MakeDir: true}
 	return ioError(o.Write(path, data))
 }
+
+// temp is the pattern of files that become others when they are whole.
+func (s *Store) temp() string { return filepath.Join(s.root, "tmp", "*") }
 
 // open opens a file for reading. When there is none it looks a second time
 // after opening the directory: a network file system may have remembered that
@@ -146,6 +149,3 @@ func openLocked(path string, flags int, lock func(*os.File) error) (*os.File, er
 	}
 	return f, nil
 }
-
-// WriteFile replaces a file below the store's root as one durable step.
-func (s *Store) WriteFile(path string, data []byte) error { return s.writeFile(path, data) }
