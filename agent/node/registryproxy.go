@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -11,8 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
 	"github.com/ankacluster/ankacluster/agent/tap"
@@ -96,15 +93,18 @@ func (p *registryProxy) Size(ctx context.Context, repository, tag string) (uint6
 	if err != nil {
 		return 0, err
 	}
-	var manifest ocispec.Manifest
-	if err := json.Unmarshal(m.Raw, &manifest); err != nil {
+	content, err := oci.ReadManifest(m.MediaType, m.Raw)
+	if err != nil {
 		return 0, fmt.Errorf("manifest of %s:%s: %w", repository, tag, err)
 	}
-	size := manifest.Config.Size
-	for _, l := range manifest.Layers {
+	var size int64
+	if content.Config != nil {
+		size = content.Config.Size
+	}
+	for _, l := range content.Layers {
 		size += l.Size
 	}
-	if len(manifest.Layers) == 0 || size <= 0 {
+	if len(content.Layers) == 0 || size <= 0 {
 		return 0, fmt.Errorf("manifest of %s:%s names no layers", repository, tag)
 	}
 	return uint64(size), nil

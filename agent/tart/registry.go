@@ -14,6 +14,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/agent/command"
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/internal/oci"
 )
 
 // nameable is what tart accepts after the host: less than a registry does, for
@@ -111,7 +112,7 @@ func (c *CLI) Push(ctx context.Context, id string, to hypervisor.Source, o hyper
 func (c *CLI) checkFree(ctx context.Context, base, repository, tag string) error {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Query)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodHead, strings.TrimRight(base, "/")+"/v2/"+repository+"/manifests/"+tag, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, strings.TrimRight(base, "/")+oci.ManifestPath(repository, tag), nil)
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/backoff"
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
+	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/internal/progress"
 	"github.com/ankacluster/ankacluster/internal/settings"
 	"github.com/ankacluster/ankacluster/registryapi"
@@ -268,7 +269,7 @@ func fetchFrom(ctx context.Context, hc *http.Client, store *storage.Store, peers
 }
 
 func fetchManifest(ctx context.Context, hc *http.Client, store *storage.Store, peer, repo string, d digest.Digest) error {
-	resp, err := get(ctx, hc, peer+"/v2/"+repo+"/manifests/"+d.String(), 0)
+	resp, err := get(ctx, hc, peer+oci.ManifestPath(repo, d.String()), 0)
 	if err != nil {
 		return err
 	}
@@ -292,7 +293,7 @@ func fetchBlob(ctx context.Context, hc *http.Client, store *storage.Store, peer,
 	}
 	defer u.Cancel() //nolint:errcheck // after Commit there is nothing left to remove
 	for try := 1; ; try++ {
-		if err = fetchRest(ctx, hc, u, peer+"/v2/"+repo+"/blobs/"+d.String()); err == nil {
+		if err = fetchRest(ctx, hc, u, peer+oci.BlobPath(repo, d)); err == nil {
 			return u.Commit(d)
 		}
 		if try == fetchTries || errors.Is(err, errNotServed) {

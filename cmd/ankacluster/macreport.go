@@ -17,9 +17,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/urfave/cli/v2"
 
 	"github.com/ankacluster/ankacluster/agent/macreport"
+	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/internal/readiness"
 )
 
@@ -265,7 +267,7 @@ func (m *macReporter) lives(ctx context.Context, template string) (err error) {
 // manifests keeps what was pushed, less its layers.
 func (m *macReporter) manifests(ctx context.Context, url, repository string, tags ...string) error {
 	get := func(path string) ([]byte, error) {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/v2/"+repository+path, nil)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+path, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -281,11 +283,13 @@ func (m *macReporter) manifests(ctx context.Context, url, repository string, tag
 		return io.ReadAll(io.LimitReader(resp.Body, 4<<20))
 	}
 	for _, tag := range tags {
-		data, err := get("/manifests/" + tag)
+		data, err := get(oci.ManifestPath(repository, tag))
 		if err != nil {
 			return err
 		}
-		var manifest struct{ Config struct{ Digest string } }
+		var manifest struct {
+			Config struct{ Digest digest.Digest }
+		}
 		_ = json.Unmarshal(data, &manifest) // what it is shows when it is read
 		if err := m.Write("manifest-"+tag+".json", data); err != nil {
 			return err
@@ -293,7 +297,7 @@ func (m *macReporter) manifests(ctx context.Context, url, repository string, tag
 		if manifest.Config.Digest == "" {
 			continue
 		}
-		config, err := get("/blobs/" + manifest.Config.Digest)
+		config, err := get(oci.BlobPath(repository, manifest.Config.Digest))
 		if err != nil {
 			return err
 		}

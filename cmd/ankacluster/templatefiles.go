@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/urfave/cli/v2"
 
+	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/internal/progress"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
@@ -143,7 +144,7 @@ func (p *templatePlace) templateFor(c *cli.Context, name string) (registryapi.Te
 		return *cmp.Or(found, &registryapi.Template{}), err
 	}
 	repo := strings.ToLower(name)
-	if err := transfer.CheckRepository(repo); err != nil {
+	if err := oci.CheckRepository(repo); err != nil {
 		return registryapi.Template{}, usagef("%w", err)
 	}
 	return registryapi.Template{Name: path.Base(name), Repository: repo}, nil

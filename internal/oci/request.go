@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // Kind is what a path below /v2/ is about.
@@ -96,6 +98,18 @@ func (q Request) Path() string {
 	}
 	return ""
 }
+
+// BlobPath returns the path of a blob.
+func BlobPath(repo string, d digest.Digest) string { return Request{Blob, repo, d.String()}.Path() }
+
+// ManifestPath returns the path of the manifest of a tag or digest.
+func ManifestPath(repo, ref string) string { return Request{Manifest, repo, ref}.Path() }
+
+// UploadsPath returns the path at which uploads begin.
+func UploadsPath(repo string) string { return Request{Uploads, repo, ""}.Path() }
+
+// UploadPath returns the path of an upload.
+func UploadPath(repo, id string) string { return Request{Upload, repo, id}.Path() }
 
 // read is what Reading has read.
 type read struct {

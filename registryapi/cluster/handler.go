@@ -13,7 +13,6 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi"
-	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
 
 // Around answers what is for all hosts together before next, which serves this
@@ -67,7 +66,7 @@ func deny(w http.ResponseWriter, status int, code oci.Code, message string) {
 // serveManifest gives another host a manifest as the content that it is. false
 // means that this directory is to answer.
 func (c *Cluster) serveManifest(w http.ResponseWriter, r *http.Request, repo, ref string) bool {
-	d, err := storage.ParseDigest(ref)
+	d, err := oci.ParseDigest(ref)
 	if err != nil {
 		return false
 	}
@@ -86,8 +85,8 @@ func (c *Cluster) serveManifest(w http.ResponseWriter, r *http.Request, repo, re
 // serveBlob answers a blob that is not here from another host, and stores it
 // while it streams. false means that this directory is to answer.
 func (c *Cluster) serveBlob(w http.ResponseWriter, r *http.Request, repo, ref string) bool {
-	d, err := storage.ParseDigest(ref)
-	if err != nil || storage.CheckRepository(repo) != nil {
+	d, err := oci.ParseDigest(ref)
+	if err != nil || oci.CheckRepository(repo) != nil {
 		return false
 	}
 	if _, err := c.store.StatBlob(repo, d); err == nil {

@@ -17,6 +17,7 @@ import (
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
@@ -90,7 +91,7 @@ func (c *Cluster) Repositories(ctx context.Context) ([]string, error) {
 
 // proven returns a repository as the catalogue has it now; nil if it has none.
 func (c *Cluster) proven(ctx context.Context, repo string) (*repository, error) {
-	if err := storage.CheckRepository(repo); err != nil {
+	if err := oci.CheckRepository(repo); err != nil {
 		return nil, err
 	}
 	if err := c.ready(ctx); err != nil {
@@ -114,7 +115,7 @@ func (c *Cluster) Tags(ctx context.Context, repo string) ([]storage.Tag, error) 
 // Resolve returns a tag, or the newest one for "latest" where there is no tag of
 // that name.
 func (c *Cluster) Resolve(ctx context.Context, repo, name string) (storage.Tag, error) {
-	if err := storage.CheckTag(name); err != nil {
+	if err := oci.CheckTag(name); err != nil {
 		return storage.Tag{}, err
 	}
 	r, err := c.proven(ctx, repo)
@@ -136,7 +137,7 @@ func (c *Cluster) Resolve(ctx context.Context, repo, name string) (storage.Tag, 
 // Manifest returns a manifest from this directory or from another host's. What
 // the catalogue has and no host that is up can give is unavailable, not unknown.
 func (c *Cluster) Manifest(ctx context.Context, repo string, d digest.Digest) (storage.Manifest, error) {
-	if err := storage.CheckRepository(repo); err != nil {
+	if err := oci.CheckRepository(repo); err != nil {
 		return storage.Manifest{}, err
 	}
 	find := func() (rec *imageRecord) {
@@ -264,11 +265,11 @@ func (c *Cluster) Referrers(ctx context.Context, repo string, d digest.Digest, a
 // hosts as asked for have all of it on their disks, or it is known to have few
 // copies.
 func (c *Cluster) PutManifest(ctx context.Context, repo string, m storage.Manifest, tags ...string) error {
-	if err := storage.CheckRepository(repo); err != nil {
+	if err := oci.CheckRepository(repo); err != nil {
 		return err
 	}
 	for _, tag := range tags {
-		if err := storage.CheckTag(tag); err != nil {
+		if err := oci.CheckTag(tag); err != nil {
 			return err
 		}
 	}
@@ -334,7 +335,7 @@ func (c *Cluster) SetArch(ctx context.Context, repo, arch string) error {
 }
 
 func (c *Cluster) change(ctx context.Context, repo string, d decision) error {
-	if err := storage.CheckRepository(repo); err != nil {
+	if err := oci.CheckRepository(repo); err != nil {
 		return err
 	}
 	if err := c.ready(ctx); err != nil {
@@ -380,7 +381,7 @@ func (c *Cluster) DeleteBlob(ctx context.Context, repo string, d digest.Digest, 
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, askTimeout)
 			defer cancel()
-			req, rerr := http.NewRequestWithContext(ctx, http.MethodDelete, p.url+"/v2/"+repo+"/blobs/"+d.String(), nil)
+			req, rerr := http.NewRequestWithContext(ctx, http.MethodDelete, p.url+oci.BlobPath(repo, d), nil)
 			if rerr != nil {
 				return
 			}

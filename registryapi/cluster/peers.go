@@ -11,7 +11,6 @@ import (
 	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
-	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
 
 // What hosts ask of each other, beside the distribution API.
@@ -78,7 +77,7 @@ func (c *Cluster) serveMount(r *http.Request) (any, *oci.Error) {
 	if refused != nil {
 		return nil, refused
 	}
-	if _, err := storage.ParseDigest(string(m.Digest)); err != nil {
+	if _, err := oci.ParseDigest(string(m.Digest)); err != nil {
 		return nil, oci.NewError(http.StatusBadRequest, oci.CodeDigestInvalid, err.Error())
 	}
 	_, err := c.store.Mount(m.Repository, m.From, m.Digest)
@@ -94,11 +93,11 @@ func (c *Cluster) serveUploads(*http.Request) (any, *oci.Error) {
 }
 
 func (h hold) check() error {
-	if err := storage.CheckRepository(h.Repository); err != nil {
+	if err := oci.CheckRepository(h.Repository); err != nil {
 		return err
 	}
 	for _, b := range h.Refs {
-		if _, err := storage.ParseDigest(string(b.Digest)); err != nil {
+		if _, err := oci.ParseDigest(string(b.Digest)); err != nil {
 			return err
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/internal/backoff"
+	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
@@ -248,7 +249,7 @@ func (t *tail) copy(ctx context.Context) error {
 	if t.ended() && t.file.Size() <= tailFrom {
 		return t.whole(ctx)
 	}
-	location, _, err := t.send(ctx, http.MethodPost, "/v2/"+t.repo+"/blobs/uploads/", nil, 0, askTimeout)
+	location, _, err := t.send(ctx, http.MethodPost, oci.UploadsPath(t.repo), nil, 0, askTimeout)
 	if err != nil {
 		return err
 	}
@@ -295,7 +296,7 @@ func (t *tail) copy(ctx context.Context) error {
 func (t *tail) whole(ctx context.Context) error {
 	size := t.file.Size()
 	t.closing.Store(true)
-	_, _, err := t.send(ctx, http.MethodPost, "/v2/"+t.repo+"/blobs/uploads/?digest="+url.QueryEscape(string(t.digest)),
+	_, _, err := t.send(ctx, http.MethodPost, oci.UploadsPath(t.repo)+"?digest="+url.QueryEscape(string(t.digest)),
 		io.NewSectionReader(t.file, 0, size), size, time.Minute)
 	return err
 }

@@ -11,10 +11,11 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 
+	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
-	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
 // view is the catalogue as of one revision of etcd. Records in it are never
@@ -114,7 +115,7 @@ func (v *view) apply(kv *mvccpb.KeyValue, deleted bool) (touched, error) {
 		return touched{hosts: true}, nil
 	}
 	repo := decodeRepo(first)
-	if storage.CheckRepository(repo) != nil {
+	if oci.CheckRepository(repo) != nil {
 		return touched{}, fmt.Errorf("%s: no repository", key)
 	}
 	r := v.repo(repo)
@@ -144,7 +145,7 @@ func (v *view) apply(kv *mvccpb.KeyValue, deleted bool) (touched, error) {
 		if deleted {
 			break
 		}
-		if _, err := storage.ParseDigest(second); err != nil {
+		if _, err := oci.ParseDigest(second); err != nil {
 			return touched{repo: repo}, fmt.Errorf("%s: %w", key, err)
 		}
 		rec := new(imageRecord)

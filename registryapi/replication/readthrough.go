@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/internal/oci"
-	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
 
 // ReadThrough answers what is not here yet from a source. A blob is stored while
@@ -17,11 +16,11 @@ func (r *Replicator) ReadThrough(next http.Handler) http.Handler {
 		asked := oci.Of(req)
 		served := false
 		switch {
-		case req.Method != http.MethodGet && req.Method != http.MethodHead, storage.CheckRepository(asked.Repo) != nil:
+		case req.Method != http.MethodGet && req.Method != http.MethodHead, oci.CheckRepository(asked.Repo) != nil:
 		case asked.Kind == oci.Manifest:
 			served = !r.hasManifest(asked.Repo, asked.Ref) && r.throughManifest(w, req, asked.Repo, asked.Ref)
 		case asked.Kind == oci.Blob:
-			if d, err := storage.ParseDigest(asked.Ref); err == nil {
+			if d, err := oci.ParseDigest(asked.Ref); err == nil {
 				_, err := r.store.StatBlob(asked.Repo, d)
 				served = err != nil && r.Serve(w, req, asked.Repo, d, r.clients())
 			}
@@ -33,7 +32,7 @@ func (r *Replicator) ReadThrough(next http.Handler) http.Handler {
 }
 
 func (r *Replicator) hasManifest(repo, ref string) bool {
-	if d, err := storage.ParseDigest(ref); err == nil {
+	if d, err := oci.ParseDigest(ref); err == nil {
 		return r.complete(repo, d)
 	}
 	t, err := r.store.Resolve(repo, ref)

@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"go.uber.org/zap"
 
+	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
@@ -96,15 +97,15 @@ func (r *Replicator) fetchState(ctx context.Context, s *source, repo string) (re
 	}
 	// What comes from outside names files here.
 	for _, m := range st.Manifests {
-		if _, err := storage.ParseDigest(m.Digest); err != nil {
+		if _, err := oci.ParseDigest(m.Digest); err != nil {
 			return st, fmt.Errorf("state at %s: %w", s.url, err)
 		}
 	}
 	for _, t := range st.Tags {
-		if err := storage.CheckTag(t.Tag); err != nil {
+		if err := oci.CheckTag(t.Tag); err != nil {
 			return st, fmt.Errorf("state at %s: %w", s.url, err)
 		}
-		if _, err := storage.ParseDigest(t.Digest); err != nil {
+		if _, err := oci.ParseDigest(t.Digest); err != nil {
 			return st, fmt.Errorf("state at %s: %w", s.url, err)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/internal/backoff"
+	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
 
@@ -34,12 +35,12 @@ func (c *Copier) Serve(w http.ResponseWriter, req *http.Request, repo string, d 
 	h.Set("Accept-Ranges", "bytes")
 	first, to, ranged := int64(0), size, false
 	if text := req.Header.Get("Range"); req.Method == http.MethodGet && strings.HasPrefix(text, "bytes=") && !strings.Contains(text, ",") {
-		if first, to, ranged = oneRange(text, size); !ranged {
-			h.Set("Content-Range", "bytes */"+strconv.FormatInt(size, 10))
+		if first, to, ranged = oci.ParseRange(text, size); !ranged {
+			h.Set("Content-Range", oci.NoRange(size))
 			w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
 			return true
 		}
-		h.Set("Content-Range", "bytes "+strconv.FormatInt(first, 10)+"-"+strconv.FormatInt(to-1, 10)+"/"+strconv.FormatInt(size, 10))
+		h.Set("Content-Range", oci.ContentRange(first, to, size))
 	}
 	h.Set("Content-Length", strconv.FormatInt(to-first, 10))
 	if ranged {
@@ -90,35 +91,6 @@ func WhoHas(ctx context.Context, repo string, d digest.Digest, from []*transfer.
 		}
 	}
 	return holders, size
-}
-
-// oneRange reads "bytes=a-b", "bytes=a-" and "bytes=-n" as [from, to).
-func oneRange(text string, size int64) (from, to int64, ok bool) {
-	spec, ok := strings.CutPrefix(text, "bytes=")
-	a, b, dash := strings.Cut(spec, "-")
-	if !ok || !dash || strings.Contains(spec, ",") {
-		return 0, 0, false
-	}
-	if a == "" {
-		n, err := strconv.ParseInt(b, 10, 64)
-		if err != nil || n <= 0 {
-			return 0, 0, false
-		}
-		return max(size-n, 0), size, size > 0
-	}
-	from, err := strconv.ParseInt(a, 10, 64)
-	if err != nil || from < 0 || from >= size {
-		return 0, 0, false
-	}
-	to = size
-	if b != "" {
-		last, err := strconv.ParseInt(b, 10, 64)
-		if err != nil || last < from {
-			return 0, 0, false
-		}
-		to = min(last+1, size)
-	}
-	return from, to, true
 }
 
 // ahead is how far beyond what is here a client may begin and still be served

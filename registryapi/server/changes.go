@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
@@ -77,7 +78,7 @@ func (s *Server) repositories(*http.Request) (any, error) {
 // repository answers the state of one repository, for replicas.
 func (s *Server) repository(r *http.Request) (any, error) {
 	name := r.URL.Query().Get("name")
-	if err := storage.CheckRepository(name); err != nil {
+	if err := oci.CheckRepository(name); err != nil {
 		return nil, wire.BadRequest("name: %v", err)
 	}
 	meta := s.store.Meta(name)

@@ -6,7 +6,6 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/access"
 	"github.com/ankacluster/ankacluster/internal/oci"
-	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
 
 var errUnsupported = oci.NewError(http.StatusMethodNotAllowed, oci.CodeUnsupported, "the operation is unsupported")
@@ -88,7 +87,7 @@ func dispatchOCI(table map[ociCall]ociRoute, w http.ResponseWriter, r *http.Requ
 		return oci.NewError(http.StatusNotFound, oci.CodeNameUnknown, "no such path in the distribution API")
 	case oci.Base, oci.Catalog:
 	default:
-		if err := storage.CheckRepository(req.Repo); err != nil {
+		if err := oci.CheckRepository(req.Repo); err != nil {
 			return err
 		}
 	}

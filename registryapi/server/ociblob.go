@@ -1,38 +1,15 @@
 package server
 
 import (
-	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
 
-// emptyRange reports whether a Range header asks for the last bytes of a blob and
-// there are none, or asks for none. http.ServeContent answers that with 206 and a
-// Content-Range that ends before it begins.
-func emptyRange(header string, size int64) bool {
-	specs, ok := strings.CutPrefix(header, "bytes=")
-	empty := false
-	for spec := range strings.SplitSeq(specs, ",") {
-		if spec = strings.TrimSpace(spec); spec == "" {
-			continue
-		}
-		first, last, _ := strings.Cut(spec, "-")
-		first, last = strings.TrimSpace(first), strings.TrimSpace(last)
-		none := first == "" && last != "" && (size == 0 || strings.Trim(last, "0") == "")
-		if !none || empty { // of several ranges each is answered as a part
-			return false
-		}
-		empty = true
-	}
-	return ok && empty
-}
-
 func (s *Server) getBlob(w http.ResponseWriter, r *http.Request, req oci.Request) error {
-	d, err := storage.ParseDigest(req.Ref)
+	d, err := oci.ParseDigest(req.Ref)
 	if err != nil {
 		return err
 	}
@@ -47,8 +24,8 @@ func (s *Server) getBlob(w http.ResponseWriter, r *http.Request, req oci.Request
 		return err
 	}
 	defer f.Close()
-	if emptyRange(r.Header.Get("Range"), size) {
-		w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", size))
+	if oci.EmptyRange(r.Header.Get("Range"), size) {
+		w.Header().Set("Content-Range", oci.NoRange(size))
 		return oci.NewError(http.StatusRequestedRangeNotSatisfiable, oci.CodeSizeInvalid, "the range holds no byte")
 	}
 	h := w.Header()
@@ -61,7 +38,7 @@ func (s *Server) getBlob(w http.ResponseWriter, r *http.Request, req oci.Request
 }
 
 func (s *Server) deleteBlob(w http.ResponseWriter, r *http.Request, req oci.Request) error {
-	d, err := storage.ParseDigest(req.Ref)
+	d, err := oci.ParseDigest(req.Ref)
 	if err != nil {
 		return err
 	}

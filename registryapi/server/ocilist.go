@@ -89,7 +89,7 @@ func paginate(w http.ResponseWriter, r *http.Request, list []string, order func(
 }
 
 func (s *Server) ociReferrers(w http.ResponseWriter, r *http.Request, req oci.Request) error {
-	d, err := storage.ParseDigest(req.Ref)
+	d, err := oci.ParseDigest(req.Ref)
 	if err != nil {
 		return err
 	}

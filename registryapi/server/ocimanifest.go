@@ -40,8 +40,8 @@ func (s *Server) getManifest(w http.ResponseWriter, r *http.Request, req oci.Req
 
 // findManifest returns a manifest by tag or digest, and the tag's name.
 func (s *Server) findManifest(r *http.Request, req oci.Request) (storage.Manifest, string, error) {
-	if storage.LooksLikeDigest(req.Ref) {
-		d, err := storage.ParseDigest(req.Ref)
+	if oci.LooksLikeDigest(req.Ref) {
+		d, err := oci.ParseDigest(req.Ref)
 		if err != nil {
 			return storage.Manifest{}, "", err
 		}
@@ -105,7 +105,7 @@ func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, req oci.Req
 		return err
 	}
 	h := w.Header()
-	h.Set("Location", "/v2/"+req.Repo+"/manifests/"+m.Digest.String())
+	h.Set("Location", oci.ManifestPath(req.Repo, m.Digest.String()))
 	h.Set("Docker-Content-Digest", m.Digest.String())
 	if c, err := storage.ParseManifest(m.MediaType, raw); err == nil && c.Subject != nil {
 		h.Set("OCI-Subject", c.Subject.Digest.String())
@@ -125,8 +125,8 @@ var errManifestTooLarge = oci.NewError(http.StatusRequestEntityTooLarge, oci.Cod
 func manifestRequest(r *http.Request, req oci.Request, raw []byte) (storage.Manifest, []string, error) {
 	m := storage.Manifest{Raw: raw}
 	tags := r.URL.Query()["tag"]
-	if storage.LooksLikeDigest(req.Ref) {
-		d, err := storage.ParseDigest(req.Ref)
+	if oci.LooksLikeDigest(req.Ref) {
+		d, err := oci.ParseDigest(req.Ref)
 		if err != nil {
 			return m, nil, err
 		}
@@ -182,8 +182,8 @@ func (s *Server) deleteOnce(w http.ResponseWriter, r *http.Request, req oci.Requ
 }
 
 func (s *Server) removeManifest(r *http.Request, req oci.Request, n storage.Note) error {
-	if storage.LooksLikeDigest(req.Ref) {
-		d, err := storage.ParseDigest(req.Ref)
+	if oci.LooksLikeDigest(req.Ref) {
+		d, err := oci.ParseDigest(req.Ref)
 		if err != nil {
 			return err
 		}

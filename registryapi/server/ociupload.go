@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -22,7 +21,7 @@ import (
 func (s *Server) startUpload(w http.ResponseWriter, r *http.Request, req oci.Request) error {
 	q := r.URL.Query()
 	if mount := q.Get("mount"); mount != "" {
-		d, err := storage.ParseDigest(mount)
+		d, err := oci.ParseDigest(mount)
 		if err != nil {
 			return err
 		}
@@ -37,7 +36,7 @@ func (s *Server) startUpload(w http.ResponseWriter, r *http.Request, req oci.Req
 	var want digest.Digest
 	if text := q.Get("digest"); text != "" {
 		var err error
-		if want, err = storage.ParseDigest(text); err != nil {
+		if want, err = oci.ParseDigest(text); err != nil {
 			return err
 		}
 	}
@@ -89,7 +88,7 @@ func (s *Server) patchUpload(w http.ResponseWriter, r *http.Request, req oci.Req
 }
 
 func (s *Server) closeUpload(w http.ResponseWriter, r *http.Request, req oci.Request) error {
-	want, err := storage.ParseDigest(r.URL.Query().Get("digest"))
+	want, err := oci.ParseDigest(r.URL.Query().Get("digest"))
 	if err != nil {
 		return err
 	}
@@ -205,7 +204,7 @@ func (s *Server) repeatedChunk(w http.ResponseWriter, r *http.Request, req oci.R
 		return false
 	}
 	if header := r.Header.Get("Content-Range"); header != "" {
-		if _, last, ok := parseContentRange(header); !ok || last >= size {
+		if _, last, ok := oci.ParseContentRange(header); !ok || last >= size {
 			return false
 		}
 	}
@@ -233,7 +232,7 @@ func (s *Server) checkChunk(w http.ResponseWriter, r *http.Request, repo string,
 	if text == "" {
 		return nil
 	}
-	first, last, ok := parseContentRange(text)
+	first, last, ok := oci.ParseContentRange(text)
 	if !ok {
 		return oci.NewError(http.StatusBadRequest, oci.CodeBlobUploadInvalid, fmt.Sprintf("Content-Range %.100q is not <first>-<last>", text))
 	}
@@ -249,20 +248,6 @@ func (s *Server) checkChunk(w http.ResponseWriter, r *http.Request, repo string,
 	return nil
 }
 
-// parseContentRange reads "first-last", both inclusive, as the specification
-// writes it, and the HTTP form "bytes first-last/total" that some clients send.
-func parseContentRange(text string) (first, last int64, ok bool) {
-	text = strings.TrimPrefix(strings.TrimSpace(text), "bytes ")
-	text, _, _ = strings.Cut(text, "/")
-	a, b, found := strings.Cut(text, "-")
-	if !found {
-		return 0, 0, false
-	}
-	first, err1 := strconv.ParseInt(a, 10, 64)
-	last, err2 := strconv.ParseInt(b, 10, 64)
-	return first, last, err1 == nil && err2 == nil && first >= 0 && last >= first-1 && a[0] != '+' && b[0] != '+'
-}
-
 func (s *Server) uploadAccepted(w http.ResponseWriter, repo string, u *storage.Upload, status int) {
 	s.uploadHeaders(w, repo, u.ID(), u.Offset())
 	w.WriteHeader(status)
@@ -273,14 +258,14 @@ func (s *Server) uploadHeaders(w http.ResponseWriter, repo, id string, offset in
 		id = s.shared.UploadName(id)
 	}
 	h := w.Header()
-	h.Set("Location", "/v2/"+repo+"/blobs/uploads/"+id)
+	h.Set("Location", oci.UploadPath(repo, id))
 	h.Set("Docker-Upload-UUID", id)
-	h.Set("Range", fmt.Sprintf("0-%d", max(offset-1, 0)))
+	h.Set("Range", oci.UploadRange(offset))
 	h.Set(registryapi.HeaderUploadOffset, strconv.FormatInt(offset, 10))
 }
 
 func (s *Server) blobCreated(w http.ResponseWriter, repo string, d digest.Digest) {
-	w.Header().Set("Location", "/v2/"+repo+"/blobs/"+d.String())
+	w.Header().Set("Location", oci.BlobPath(repo, d))
 	w.Header().Set("Docker-Content-Digest", d.String())
 	w.WriteHeader(http.StatusCreated)
 }

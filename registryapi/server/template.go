@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
@@ -269,7 +270,7 @@ func (s *Server) setArch(r *http.Request) (any, error) {
 }
 
 func (s *Server) content(r *http.Request, repo, d string) (storage.Content, error) {
-	parsed, err := storage.ParseDigest(d)
+	parsed, err := oci.ParseDigest(d)
 	if err != nil {
 		return storage.Content{}, err
 	}

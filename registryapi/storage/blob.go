@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/ankacluster/ankacluster/internal/oci"
 )
 
 // OpenBlob opens a blob that the repository may serve, for reading. It returns
@@ -56,7 +58,7 @@ func (s *Store) StatBlob(repo string, d digest.Digest) (int64, error) {
 // Mount makes a blob of one repository available in another. An empty from
 // means any repository.
 func (s *Store) Mount(repo, from string, d digest.Digest) (int64, error) {
-	if err := CheckRepository(repo); err != nil {
+	if err := oci.CheckRepository(repo); err != nil {
 		return 0, err
 	}
 	lock, err := s.lockCommit(false)
@@ -135,7 +137,7 @@ func (s *Store) link(repo string, d digest.Digest, size int64) error {
 }
 
 func (s *Store) linkedSize(repo string, d digest.Digest) (int64, error) {
-	if err := CheckRepository(repo); err != nil {
+	if err := oci.CheckRepository(repo); err != nil {
 		return 0, err
 	}
 	data, err := readFile(s.linkPath(repo, d))

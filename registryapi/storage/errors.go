@@ -4,13 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+
+	"github.com/ankacluster/ankacluster/internal/oci"
 )
 
 // What the store refuses. Errors returned wrap one of these with the details.
 var (
-	ErrNameInvalid       = errors.New("repository name is invalid")
-	ErrTagInvalid        = errors.New("tag is invalid")
-	ErrDigestInvalid     = errors.New("digest is invalid")
+	ErrNameInvalid       = oci.ErrName
+	ErrTagInvalid        = oci.ErrTag
+	ErrDigestInvalid     = oci.ErrDigest
 	ErrRepositoryUnknown = errors.New("repository is unknown")
 	ErrBlobUnknown       = errors.New("blob is unknown")
 	ErrManifestUnknown   = errors.New("manifest is unknown")
@@ -20,7 +22,7 @@ var (
 	ErrUploadBusy = errors.New("upload is in use by another request")
 	// ErrDigestMismatch: the content is not what the digest says.
 	ErrDigestMismatch  = errors.New("content does not match the digest")
-	ErrManifestInvalid = errors.New("manifest is invalid")
+	ErrManifestInvalid = oci.ErrManifest
 	// ErrBlobMissing: a manifest names content that the repository lacks.
 	ErrBlobMissing = errors.New("manifest names content that is not in the repository")
 	// ErrInUse: a manifest still needs what was to be deleted.

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/ankacluster/ankacluster/internal/oci"
 )
 
 // inside fails the test when a path leaves the directory.
@@ -32,7 +34,7 @@ func FuzzNamesStayInTheDirectory(f *testing.F) {
 	}
 	s := &Store{root: "/root"}
 	f.Fuzz(func(t *testing.T, text string) {
-		if CheckRepository(text) == nil {
+		if oci.CheckRepository(text) == nil {
 			path := s.repoPath(text)
 			inside(t, "/root/repos", path, "repository "+text)
 			if len(filepath.Base(path)) > 255 {
@@ -42,7 +44,7 @@ func FuzzNamesStayInTheDirectory(f *testing.F) {
 				t.Errorf("repository %q comes back as %q", text, back)
 			}
 		}
-		if CheckTag(text) == nil {
+		if oci.CheckTag(text) == nil {
 			path := s.tagPath("r", text)
 			inside(t, "/root/repos/r/tags", path, "tag "+text)
 			if base := filepath.Base(path); len(base) > 255 || base != encodeTag(text) {
@@ -66,7 +68,7 @@ func FuzzDigest(f *testing.F) {
 	}
 	s := &Store{root: "/root"}
 	f.Fuzz(func(t *testing.T, text string) {
-		d, err := ParseDigest(text)
+		d, err := oci.ParseDigest(text)
 		if err != nil {
 			if !errors.Is(err, ErrDigestInvalid) {
 				t.Errorf("%q: got %v, want %v", text, err, ErrDigestInvalid)
@@ -76,7 +78,7 @@ func FuzzDigest(f *testing.F) {
 		if d.String() != text || len(d.Encoded()) != d.Algorithm().Size()*2 || strings.Trim(d.Encoded(), "0123456789abcdef") != "" {
 			t.Errorf("accepted %q", text)
 		}
-		if CheckTag(text) == nil {
+		if oci.CheckTag(text) == nil {
 			t.Errorf("%q is a digest and a tag", text)
 		}
 		for root, path := range map[string]string{
@@ -123,7 +125,7 @@ func FuzzManifest(f *testing.F) {
 		c, err := ParseManifest(mediaType, raw)
 		if err == nil {
 			for _, d := range append(c.Blobs(), c.Manifests...) {
-				if _, err := ParseDigest(d.Digest.String()); err != nil || d.Size < -1 {
+				if _, err := oci.ParseDigest(d.Digest.String()); err != nil || d.Size < -1 {
 					t.Errorf("accepted descriptor %+v", d)
 				}
 			}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/ankacluster/ankacluster/internal/oci"
 )
 
 // CollectOptions says what the collector may remove.
@@ -249,7 +251,7 @@ func (s *Store) eachBlob(ctx context.Context, f func(digest.Digest, os.FileInfo)
 				return err
 			}
 			for _, hex := range hexes {
-				d, err := ParseDigest(alg + ":" + hex)
+				d, err := oci.ParseDigest(alg + ":" + hex)
 				if err != nil {
 					continue // not ours
 				}

@@ -212,7 +212,7 @@ func (c *copying) copyOut(path string, from *os.File) error {
 // Import puts an OCI image layout into a repository: blobs, then manifests,
 // then the tags that index.json names. It returns the tags.
 func (s *Store) Import(ctx context.Context, dir, repo string, opt LayoutOptions) ([]string, error) {
-	if err := CheckRepository(repo); err != nil {
+	if err := oci.CheckRepository(repo); err != nil {
 		return nil, err
 	}
 	data, err := os.ReadFile(filepath.Join(dir, ispec.ImageIndexFile))
@@ -228,7 +228,7 @@ func (s *Store) Import(ctx context.Context, dir, repo string, opt LayoutOptions)
 	// whole is refused at once.
 	for _, d := range index.Manifests {
 		if name := d.Annotations[ispec.AnnotationRefName]; name != "" {
-			if err := CheckTag(name); err != nil {
+			if err := oci.CheckTag(name); err != nil {
 				return nil, err
 			}
 		}

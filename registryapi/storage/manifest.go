@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -32,11 +31,7 @@ type Content = oci.Content
 
 // ParseManifest reads a manifest, or returns ErrManifestInvalid.
 func ParseManifest(mediaType string, raw []byte) (Content, error) {
-	c, err := oci.ReadManifest(mediaType, raw)
-	if err != nil {
-		return c, fmt.Errorf("%w: %s", ErrManifestInvalid, strings.TrimPrefix(err.Error(), oci.ErrManifest.Error()+": "))
-	}
-	return c, nil
+	return oci.ReadManifest(mediaType, raw)
 }
 
 // BlobsOf returns the blobs that a manifest refers to and the repository has, each
@@ -118,11 +113,11 @@ func (s *Store) PutManifest(repo string, m Manifest, tags ...string) error {
 }
 
 func (s *Store) putManifest(repo string, m Manifest, tags []string) error {
-	if err := CheckRepository(repo); err != nil {
+	if err := oci.CheckRepository(repo); err != nil {
 		return err
 	}
 	for _, tag := range tags {
-		if err := CheckTag(tag); err != nil {
+		if err := oci.CheckTag(tag); err != nil {
 			return err
 		}
 	}
@@ -205,7 +200,7 @@ func (s *Store) checkComplete(repo string, c Content) error {
 // also when the content is missing or damaged: manifests are small and are
 // hashed at every read.
 func (s *Store) Manifest(repo string, d digest.Digest) (Manifest, error) {
-	if err := CheckRepository(repo); err != nil {
+	if err := oci.CheckRepository(repo); err != nil {
 		return Manifest{}, err
 	}
 	unknown := func(why string) (Manifest, error) {
@@ -297,7 +292,7 @@ func (s *Store) digestsBelow(dir string) ([]digest.Digest, error) {
 			return nil, err
 		}
 		for _, hex := range hexes {
-			if d, err := ParseDigest(alg + ":" + hex); err == nil {
+			if d, err := oci.ParseDigest(alg + ":" + hex); err == nil {
 				all = append(all, d)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi"
 )
 
@@ -47,7 +48,7 @@ func (s *Store) Meta(repo string) Meta {
 // SetMeta replaces the repository's meta file. Copies between stores use it to
 // keep the id.
 func (s *Store) SetMeta(repo string, m Meta) error {
-	if err := CheckRepository(repo); err != nil {
+	if err := oci.CheckRepository(repo); err != nil {
 		return err
 	}
 	data, err := json.Marshal(m)
@@ -85,7 +86,7 @@ func (s *Store) ensureMeta(repo string, m Manifest) error {
 // its content or is told that a blob is missing. It returns
 // ErrRepositoryUnknown when there was nothing.
 func (s *Store) DeleteRepository(repo string) error {
-	if err := CheckRepository(repo); err != nil {
+	if err := oci.CheckRepository(repo); err != nil {
 		return err
 	}
 	if !s.RepositoryExists(repo) {

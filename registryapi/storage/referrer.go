@@ -6,6 +6,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ankacluster/ankacluster/internal/oci"
 )
 
 func (s *Store) referrerPath(repo string, subject, d digest.Digest) string {
@@ -15,7 +17,7 @@ func (s *Store) referrerPath(repo string, subject, d digest.Digest) string {
 // Referrers returns descriptors of the manifests whose subject is d, sorted by
 // digest. artifactType "" means all of them. The subject itself need not exist.
 func (s *Store) Referrers(repo string, d digest.Digest, artifactType string) ([]ispec.Descriptor, error) {
-	if err := CheckRepository(repo); err != nil {
+	if err := oci.CheckRepository(repo); err != nil {
 		return nil, err
 	}
 	digests, err := s.digestsBelow(s.repoPath(repo, "referrers", digestPath(d)))

@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ankacluster/ankacluster/internal/atomicfile"
+	"github.com/ankacluster/ankacluster/internal/oci"
 )
 
 // Store is a directory of content. See the package comment.
@@ -128,7 +129,7 @@ func (s *Store) present() error {
 
 // RepositoryExists reports whether anything was pushed to the repository.
 func (s *Store) RepositoryExists(repo string) bool {
-	return CheckRepository(repo) == nil && revalidate(s.repoPath(repo))
+	return oci.CheckRepository(repo) == nil && revalidate(s.repoPath(repo))
 }
 
 func (s *Store) repoPath(repo string, elem ...string) string {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi"
 )
 
@@ -31,7 +32,7 @@ func (s *Store) tagPath(repo, tag string) string { return s.repoPath(repo, "tags
 // Putting what is there already changes nothing, so that a push whose answer
 // was lost may be repeated.
 func (s *Store) PutTag(repo string, t Tag) error {
-	if err := CheckTag(t.Name); err != nil {
+	if err := oci.CheckTag(t.Name); err != nil {
 		return err
 	}
 	lock, err := s.lockRepo(repo)
@@ -74,10 +75,10 @@ func (s *Store) PutTag(repo string, t Tag) error {
 // Tag returns a tag, or ErrTagUnknown. It does not know the alias "latest"; see
 // Resolve.
 func (s *Store) Tag(repo, name string) (Tag, error) {
-	if err := CheckRepository(repo); err != nil {
+	if err := oci.CheckRepository(repo); err != nil {
 		return Tag{}, err
 	}
-	if err := CheckTag(name); err != nil {
+	if err := oci.CheckTag(name); err != nil {
 		return Tag{}, err
 	}
 	t, err := s.readTag(s.tagPath(repo, name))
@@ -96,10 +97,10 @@ func (s *Store) readTag(path string) (Tag, error) {
 	if err := json.Unmarshal(data, &t); err != nil {
 		return t, fmt.Errorf("%w: its file %s is damaged: %v", ErrTagUnknown, path, err)
 	}
-	if _, err := ParseDigest(t.Digest.String()); err != nil {
+	if _, err := oci.ParseDigest(t.Digest.String()); err != nil {
 		return t, fmt.Errorf("%w: its file %s is damaged: %v", ErrTagUnknown, path, err)
 	}
-	return t, CheckTag(t.Name)
+	return t, oci.CheckTag(t.Name)
 }
 
 // Tags returns the tags of a repository in the order they were pushed, without
@@ -112,7 +113,7 @@ func (s *Store) Tags(repo string) ([]Tag, error) {
 // ReadTags is Tags that returns the paths of damaged files too. Whoever takes a
 // tag that is not there for deleted looks at them.
 func (s *Store) ReadTags(repo string) (tags []Tag, damaged []string, err error) {
-	if err := CheckRepository(repo); err != nil {
+	if err := oci.CheckRepository(repo); err != nil {
 		return nil, nil, err
 	}
 	files, err := names(s.repoPath(repo, "tags"))

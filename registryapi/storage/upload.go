@@ -14,6 +14,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/atomicfile"
 	"github.com/ankacluster/ankacluster/internal/backoff"
+	"github.com/ankacluster/ankacluster/internal/oci"
 )
 
 // checkpointEvery is how many bytes an upload takes before its offset is made
@@ -47,7 +48,7 @@ type Upload struct {
 // expected in; "" means sha256, and a closing digest of another algorithm costs
 // reading the data once more.
 func (s *Store) NewUpload(repo string, alg digest.Algorithm) (*Upload, error) {
-	if err := CheckRepository(repo); err != nil {
+	if err := oci.CheckRepository(repo); err != nil {
 		return nil, err
 	}
 	if err := s.checkSpace(0); err != nil {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
@@ -122,28 +121,6 @@ func defaultHTTP(trust *clienttls.Trust) *http.Client {
 
 // Base returns the URL that the client was made with.
 func (c *Client) Base() string { return c.base }
-
-// Names that may stand in a path, by the distribution specification's grammar.
-// Checking here gives a clear error and keeps path tricks off the wire.
-var (
-	repositoryName = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
-	referenceName  = regexp.MustCompile(`^[^/?#\x00-\x20\x7f]{1,255}$`)
-)
-
-// CheckRepository returns an error that says what a repository may be called.
-func CheckRepository(name string) error {
-	if len(name) > 255 || !repositoryName.MatchString(name) {
-		return fmt.Errorf("repository %q: a name is lower case letters and digits, separated by one of . _ __ - or /", name)
-	}
-	return nil
-}
-
-func checkReference(ref string) error {
-	if !referenceName.MatchString(ref) || ref == "." || ref == ".." {
-		return fmt.Errorf("tag %q: must be 1 to 255 characters without / ? # and blanks", ref)
-	}
-	return nil
-}
 
 // request makes a request for a path below the base URL, or for an absolute one.
 func (c *Client) request(ctx context.Context, method, target string, body io.Reader) (*http.Request, error) {

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ankacluster/ankacluster/internal/oci"
 )
 
 // copyBuffer is large enough to amortise system calls, and small enough for
@@ -26,10 +26,10 @@ func (c *Client) Blob(ctx context.Context, repo string, desc ocispec.Descriptor,
 
 // BlobRange is Blob for the bytes [offset, to) alone.
 func (c *Client) BlobRange(ctx context.Context, repo string, desc ocispec.Descriptor, offset, to int64, dst io.Writer) error {
-	if err := CheckRepository(repo); err != nil {
+	if err := oci.CheckRepository(repo); err != nil {
 		return err
 	}
-	if err := checkDescriptor(desc); err != nil {
+	if err := oci.CheckDescriptor(desc); err != nil {
 		return err
 	}
 	buf := make([]byte, copyBuffer)
@@ -48,7 +48,7 @@ func (c *Client) BlobRange(ctx context.Context, repo string, desc ocispec.Descri
 func (c *Client) blobRange(ctx context.Context, repo string, desc ocispec.Descriptor, from, to int64, dst io.Writer, buf []byte) (int64, error) {
 	w := watch(ctx, c.cfg.Idle)
 	defer w.stop()
-	req, err := c.request(w.ctx, http.MethodGet, "/v2/"+repo+"/blobs/"+desc.Digest.String(), nil)
+	req, err := c.request(w.ctx, http.MethodGet, oci.BlobPath(repo, desc.Digest), nil)
 	if err != nil {
 		return 0, err
 	}
@@ -104,14 +104,12 @@ func answeredFrom(resp *http.Response) (int64, error) {
 	if resp.StatusCode == http.StatusOK {
 		return 0, nil
 	}
-	cr := resp.Header.Get("Content-Range")
-	unit, rest, _ := strings.Cut(cr, " ")
-	first, _, _ := strings.Cut(rest, "-")
-	n, err := strconv.ParseInt(first, 10, 64)
-	if unit != "bytes" || err != nil || n < 0 {
-		return 0, fmt.Errorf("206 with the Content-Range %q", cr)
+	text := resp.Header.Get("Content-Range")
+	first, _, ok := oci.ParseContentRange(text)
+	if !ok {
+		return 0, fmt.Errorf("206 with the Content-Range %q", text)
 	}
-	return n, nil
+	return first, nil
 }
 
 // HasBlob reports whether the registry has the blob in the repository.
@@ -129,7 +127,7 @@ func (c *Client) StatBlob(ctx context.Context, repo string, d digest.Digest) (in
 	err := c.persist(ctx, "look for blob "+d.String(), func() (bool, error) {
 		w := watch(ctx, c.cfg.Idle)
 		defer w.stop()
-		req, err := c.request(w.ctx, http.MethodHead, "/v2/"+repo+"/blobs/"+d.String(), nil)
+		req, err := c.request(w.ctx, http.MethodHead, oci.BlobPath(repo, d), nil)
 		if err != nil {
 			return false, err
 		}

@@ -8,11 +8,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ankacluster/ankacluster/internal/oci"
 )
 
 // maxManifest is the largest manifest read; the specification asks registries
@@ -21,7 +22,7 @@ const maxManifest = 16 << 20
 
 var manifestTypes = strings.Join([]string{
 	ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex,
-	"application/vnd.docker.distribution.manifest.v2+json", "application/vnd.docker.distribution.manifest.list.v2+json",
+	oci.MediaTypeDockerManifest, oci.MediaTypeDockerList,
 	"*/*",
 }, ", ")
 
@@ -36,7 +37,7 @@ type Manifest struct {
 // ErrNotFound when there is none.
 func (c *Client) Manifest(ctx context.Context, repo, ref string) (Manifest, error) {
 	var m Manifest
-	if err := errors.Join(CheckRepository(repo), checkReference(ref)); err != nil {
+	if err := errors.Join(oci.CheckRepository(repo), oci.CheckReference(ref)); err != nil {
 		return m, err
 	}
 	err := c.persist(ctx, fmt.Sprintf("get %s:%s", repo, ref), func() (bool, error) {
@@ -50,7 +51,7 @@ func (c *Client) Manifest(ctx context.Context, repo, ref string) (Manifest, erro
 func (c *Client) manifestOnce(ctx context.Context, repo, ref string) (Manifest, error) {
 	w := watch(ctx, c.cfg.Idle)
 	defer w.stop()
-	req, err := c.request(w.ctx, http.MethodGet, manifestPath(repo, ref), nil)
+	req, err := c.request(w.ctx, http.MethodGet, oci.ManifestPath(repo, ref), nil)
 	if err != nil {
 		return Manifest{}, err
 	}
@@ -91,33 +92,23 @@ func (m Manifest) image() (ocispec.Manifest, error) {
 		return im, fmt.Errorf("manifest %s of type %q is not that of an image", m.Digest, m.MediaType)
 	}
 	for _, d := range append([]ocispec.Descriptor{im.Config}, im.Layers...) {
-		if err := checkDescriptor(d); err != nil {
+		if err := oci.CheckDescriptor(d); err != nil {
 			return im, fmt.Errorf("manifest %s: %w", m.Digest, err)
 		}
 	}
 	return im, nil
 }
 
-func checkDescriptor(d ocispec.Descriptor) error {
-	if err := d.Digest.Validate(); err != nil {
-		return fmt.Errorf("digest %q: %w", d.Digest, err)
-	}
-	if d.Size < 0 {
-		return fmt.Errorf("blob %s has the size %d", d.Digest, d.Size)
-	}
-	return nil
-}
-
 // PutManifest stores raw under ref, a tag or its digest. Repeating it is no
 // error.
 func (c *Client) PutManifest(ctx context.Context, repo, ref, mediaType string, raw []byte) error {
-	if err := errors.Join(CheckRepository(repo), checkReference(ref)); err != nil {
+	if err := errors.Join(oci.CheckRepository(repo), oci.CheckReference(ref)); err != nil {
 		return err
 	}
 	return c.persist(ctx, fmt.Sprintf("put %s:%s", repo, ref), func() (bool, error) {
 		w := watch(ctx, c.cfg.Commit)
 		defer w.stop()
-		req, err := c.request(w.ctx, http.MethodPut, manifestPath(repo, ref), bytes.NewReader(raw))
+		req, err := c.request(w.ctx, http.MethodPut, oci.ManifestPath(repo, ref), bytes.NewReader(raw))
 		if err != nil {
 			return false, err
 		}
@@ -131,21 +122,17 @@ func (c *Client) PutManifest(ctx context.Context, repo, ref, mediaType string, r
 	})
 }
 
-func manifestPath(repo, ref string) string {
-	return "/v2/" + repo + "/manifests/" + url.PathEscape(ref)
-}
-
 // DeleteManifest removes a tag, or with a digest the manifest and all its tags.
 // It returns ErrNotFound when there is none.
 func (c *Client) DeleteManifest(ctx context.Context, repo, ref string) error {
-	if err := errors.Join(CheckRepository(repo), checkReference(ref)); err != nil {
+	if err := errors.Join(oci.CheckRepository(repo), oci.CheckReference(ref)); err != nil {
 		return err
 	}
 	sent := false
 	return c.persist(ctx, fmt.Sprintf("delete %s:%s", repo, ref), func() (bool, error) {
 		w := watch(ctx, c.cfg.Commit)
 		defer w.stop()
-		req, err := c.request(w.ctx, http.MethodDelete, manifestPath(repo, ref), nil)
+		req, err := c.request(w.ctx, http.MethodDelete, oci.ManifestPath(repo, ref), nil)
 		if err != nil {
 			return false, err
 		}

@@ -15,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ankacluster/ankacluster/internal/atomicfile"
+	"github.com/ankacluster/ankacluster/internal/oci"
 )
 
 // partialDir holds the files that are not complete yet.
@@ -75,7 +76,7 @@ var errLost = errors.New("the file could not be written to the disk")
 // openPartial opens or creates the partial file of desc below dir and takes up
 // the state that an earlier run left.
 func openPartial(dir string, desc ocispec.Descriptor) (*partial, error) {
-	if err := checkDescriptor(desc); err != nil {
+	if err := oci.CheckDescriptor(desc); err != nil {
 		return nil, err
 	}
 	base := filepath.Join(dir, partialDir)

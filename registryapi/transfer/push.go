@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi"
 )
 
@@ -125,9 +126,9 @@ func configOf(img Image) ocispec.Descriptor {
 }
 
 func checkPush(repo, tag string, img Image, opts PushOptions) error {
-	errs := []error{CheckRepository(repo), checkReference(tag)}
+	errs := []error{oci.CheckRepository(repo), oci.CheckReference(tag)}
 	for _, t := range opts.Aliases {
-		errs = append(errs, checkReference(t))
+		errs = append(errs, oci.CheckReference(t))
 	}
 	if !json.Valid(img.Config) {
 		errs = append(errs, errors.New("the VM configuration is not JSON"))

@@ -405,11 +405,11 @@ func TestBadNamesAreNamed(t *testing.T) {
 	t.Parallel()
 	c := client(t, "http://127.0.0.1:1", nil)
 	for _, tc := range []struct{ repo, tag, says string }{
-		{"Team/sonoma", "v1", `repository "Team/sonoma"`},
-		{"../x", "v1", `repository "../x"`},
-		{"sonoma", "a/b", `tag "a/b"`},
-		{"sonoma", "", `tag ""`},
-		{"sonoma", "..", `tag ".."`},
+		{"Team/sonoma", "v1", `repository name is invalid: "Team/sonoma"`},
+		{"../x", "v1", `repository name is invalid: "../x"`},
+		{"sonoma", "a/b", `tag is invalid: "a/b"`},
+		{"sonoma", "", `tag is invalid: ""`},
+		{"sonoma", "..", `tag is invalid: ".."`},
 	} {
 		if _, err := c.Push(ctx(t), tc.repo, tc.tag, image(t, 1, 1), PushOptions{}); err == nil || !strings.Contains(err.Error(), tc.says) {
 			t.Errorf("push %s:%s: got %v", tc.repo, tc.tag, err)

@@ -8,17 +8,17 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi"
 )
 
 // Upload stores a blob unless the registry has it already. src is read at
 // offsets, more than once where the connection breaks.
 func (c *Client) Upload(ctx context.Context, repo string, desc ocispec.Descriptor, src io.ReaderAt) error {
-	if err := errors.Join(CheckRepository(repo), checkDescriptor(desc)); err != nil {
+	if err := errors.Join(oci.CheckRepository(repo), oci.CheckDescriptor(desc)); err != nil {
 		return err
 	}
 	return c.pushBlob(ctx, repo, desc, src, desc.Digest.String(), newMeter(desc.Size, nil))
@@ -153,7 +153,7 @@ func (u *upload) advance(ctx context.Context) error {
 func (u *upload) open(ctx context.Context) error {
 	w := watch(ctx, u.c.cfg.Idle)
 	defer w.stop()
-	req, err := u.c.request(w.ctx, http.MethodPost, "/v2/"+u.repo+"/blobs/uploads/", http.NoBody)
+	req, err := u.c.request(w.ctx, http.MethodPost, oci.UploadsPath(u.repo), http.NoBody)
 	if err != nil {
 		return err
 	}
@@ -285,26 +285,12 @@ func (u *upload) count(offset int64) {
 }
 
 // rangeEnd returns how many bytes the server has: by our registry's own header,
-// or by the Range of its answer, which is "0-<last byte>". An empty upload is
-// "0-0" at some servers and "0--1" or nothing at others, so one byte and none
-// look the same there; none is the safe reading.
+// or by the Range of its answer.
 func rangeEnd(resp *http.Response) (int64, error) {
 	if n, err := strconv.ParseInt(resp.Header.Get(registryapi.HeaderUploadOffset), 10, 64); err == nil && n >= 0 {
 		return n, nil
 	}
-	r := strings.TrimPrefix(resp.Header.Get("Range"), "bytes=")
-	if r == "" {
-		return 0, nil
-	}
-	_, last, _ := strings.Cut(r, "-")
-	n, err := strconv.ParseInt(last, 10, 64)
-	if err != nil || n < -1 {
-		return 0, fmt.Errorf("range of the upload: %q", r)
-	}
-	if n <= 0 {
-		return 0, nil
-	}
-	return n + 1, nil
+	return oci.ParseUploadRange(resp.Header.Get("Range"))
 }
 
 // section is the body of one PATCH.
