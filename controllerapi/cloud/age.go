@@ -8,26 +8,27 @@ import (
 
 // How long ago something happened is never the difference of two machines'
 // clocks: a controller whose clock is wrong would end instances too early, or
-// never. etcd's revisions order what happens, and each Store notes when it saw
-// them, by its own clock. The keeper keeps such notes in the clock's record, in time since
-// the cloud began, so that a Store that starts knows the age of old records.
-// Stamps in records are for people.
+// never. Revisions order what happens, and each process notes when it saw them, by
+// its own clock. The keeper writes such notes to the fence, in time since the cloud
+// began, so that a process that starts knows the age of old records. Stamps in
+// records are for people.
 
-// Ages notes when this Store saw revisions. It is guarded by Store.mu.
+// Ages notes when this process saw revisions. It is shared by the views that follow
+// one another, and guarded by what guards them.
 type Ages struct {
 	marks []mark // both fields ascend
-	// up is how old the cloud was when the clock's record was written, which this Store saw at
-	// upAt; the zero time means that no keeper of this version has written it.
+	// up is how old the cloud was when the fence was written, which this process saw
+	// at upAt; the zero time means that no keeper of this version has written it.
 	up   time.Duration
 	upAt time.Time
-	// Offset is Config.ClockOffset, and what Advance added.
+	// Offset is how far the clock is taken to be ahead, for tests.
 	Offset atomic.Int64
 }
 
 // Reset forgets what is of another etcd.
 func (a *Ages) Reset() { a.marks, a.up, a.upAt = nil, 0, time.Time{} }
 
-// Now is this machine's clock: for stamps, and for the ages of what this Store saw.
+// Now is this machine's clock: for stamps, and for the ages of what this process saw.
 func (v *View) Now() time.Time { return time.Now().UTC().Add(time.Duration(v.Ages.Offset.Load())) }
 
 // mark says that all revisions up to rev had happened at the time at.
@@ -67,7 +68,7 @@ func thin(marks []mark, now time.Time, least time.Duration) []mark {
 	return kept
 }
 
-// Seen returns when this Store knew first that rev had happened; the zero time
+// Seen returns when this process knew first that rev had happened; the zero time
 // means that it does not know yet.
 func (a *Ages) Seen(rev int64) time.Time {
 	i, _ := slices.BinarySearchFunc(a.marks, rev, func(m mark, rev int64) int {
@@ -85,7 +86,8 @@ func (a *Ages) Seen(rev int64) time.Time {
 	return a.marks[i].at
 }
 
-// FenceRecord is the clock's record.
+// FenceRecord is the fence: it moves every FenceTick, and tells the ages that the
+// keeper knows.
 type FenceRecord struct {
 	At    time.Time     `json:"at"`    // for people
 	Up    time.Duration `json:"up"`    // how long the cloud has had a keeper
@@ -100,9 +102,9 @@ type FenceMark struct {
 // longestAge is the longest that anything is waited for.
 const longestAge = 26 * time.Hour
 
-// clock takes in the clock's record, which was written at rev; nil is none. A Store
-// that has no marks of its own gets the ages that the keeper knew: at least, for it
-// may have been stopped since.
+// Adopt takes in the fence, which was written at rev; nil is none. A process that
+// has no marks of its own gets the ages that the keeper knew: at least, for it may
+// have been stopped since.
 func (a *Ages) Adopt(rec *FenceRecord, rev int64, now time.Time) {
 	if rec == nil {
 		return
@@ -126,7 +128,7 @@ func (a *Ages) Uptime(now time.Time) (time.Duration, bool) {
 	return a.up + now.Sub(a.upAt), true
 }
 
-// Record returns what the keeper writes to the clock's record.
+// Record returns what the keeper writes to the fence.
 func (a *Ages) Record(now time.Time) FenceRecord {
 	up, _ := a.Uptime(now)
 	rec := FenceRecord{At: now, Up: up, Marks: []FenceMark{}}
@@ -138,8 +140,8 @@ func (a *Ages) Record(now time.Time) FenceRecord {
 	return rec
 }
 
-// Age returns how long ago a revision was, as far as this Store knows: never
-// more than is true. now is this Store's.
+// Age returns how long ago a revision was, as far as this process knows: never
+// more than is true. now is by its clock.
 func (v *View) Age(rev int64, now time.Time) time.Duration {
 	at := v.Ages.Seen(rev)
 	if at.IsZero() {

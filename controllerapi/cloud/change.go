@@ -38,7 +38,7 @@ const (
 	OutputTable  Table = "output" // the id is <instance or image>/<stdout or stderr>
 )
 
-// Ref names a record.
+// Ref names a record. For each table there is a function that makes it of an id.
 type Ref struct {
 	Table Table
 	ID    string
@@ -122,6 +122,7 @@ func (c *Change) PutLeased(ref Ref, record any, lease int64) {
 	c.Ops = append(c.Ops, Op{Ref: ref, Record: record, Lease: lease})
 }
 
+// Delete deletes a record. It need not be there.
 func (c *Change) Delete(ref Ref) { c.Ops = append(c.Ops, Op{Ref: ref}) }
 
 // TooLarge reports whether the change does not fit into one transaction.

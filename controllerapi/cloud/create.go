@@ -20,7 +20,7 @@ type StartRequestRecord struct {
 }
 
 // LargeStart is a start request that takes several transactions. Once it is
-// written, all of its instances will be there: if its Store dies, the keeper
+// written, all of its instances will be there: if the process that began it dies, the keeper
 // makes the rest.
 type LargeStart struct {
 	Instances []*Instance `json:"instances"`
@@ -59,7 +59,7 @@ func (v *View) create(c *Change, instances []*Instance, mac string, macs MACSour
 	return nil
 }
 
-// Expand makes instances of a large batch that are not there yet, and reports
+// Expand makes instances of a large start that are not there yet, and reports
 // whether there will be none left.
 func (v *View) Expand(id string, macs MACSource) (c *Change, done bool, err error) {
 	b := v.LargeStarts[id]

@@ -10,7 +10,7 @@ import (
 	api "github.com/ankacluster/ankacluster/controllerapi"
 )
 
-// settle is how long what a node says may be older than what it has reported
+// reportSkew is how long what a node says may be older than what it has reported
 // otherwise: a VM that is missing from its list within that time of a change is
 // not missing yet.
 const reportSkew = 15 * time.Second
@@ -72,7 +72,7 @@ func (v *View) StoreReport(req *api.SyncRequest, resync *bool, now time.Time) (*
 	next.Session = req.Session
 	*resync = false
 	if req.VMs != nil && next.VMsHash != req.Hashes.VMs {
-		next.VMs, next.VMsHash = stateVMs(*req.VMs), req.Hashes.VMs
+		next.VMs, next.VMsHash = reportedVMs(*req.VMs), req.Hashes.VMs
 	}
 	if req.Images != nil {
 		next.Images, next.ImagesHash = *req.Images, req.Hashes.Images
@@ -112,7 +112,7 @@ func (v *View) StoreReport(req *api.SyncRequest, resync *bool, now time.Time) (*
 	return c, false, nil
 }
 
-func stateVMs(vms []api.VMReport) []ReportedVM {
+func reportedVMs(vms []api.VMReport) []ReportedVM {
 	out := make([]ReportedVM, 0, len(vms))
 	for _, vm := range vms {
 		out = append(out, ReportedVM{

@@ -73,7 +73,7 @@ func (r MACRange) Size() uint64 {
 	return r.Last - r.First + 1
 }
 
-// Free returns up to limit free addresses above last ("" from the start).
+// FreeMACs returns up to limit free addresses above last ("" from the start).
 func (v *View) FreeMACs(r MACRange, last string, limit int) []string {
 	out := []string{}
 	if r.Size() == 0 || v.MACPool != nil && v.MACPool.Purged {
@@ -158,7 +158,7 @@ func (v *View) freeMAC(macs MACSource, taken map[string]bool) string {
 	return ""
 }
 
-// roomForMACs reports, before a large batch is begun, whether it will find its
+// roomForMACs reports, before a large start is begun, whether it will find its
 // addresses.
 func (v *View) roomForMACs(r MACRange, n int) error {
 	if r.Size() == 0 {

@@ -7,7 +7,7 @@ import (
 )
 
 // shownOutput is how much of that is in the instance's record, which every
-// Store has in memory and every change of state writes.
+// controller has in memory and every change of state writes.
 const shownOutput = 16 << 10
 
 // Tail returns the end of s, at most n bytes, beginning with a whole character.

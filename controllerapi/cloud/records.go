@@ -37,7 +37,7 @@ type Instance struct {
 	Avoid   []Avoid  `json:"avoid,omitempty"`
 	Restart *Restart `json:"restart,omitempty"`
 	// LongOutput is true when the script's output is longer than what is shown
-	// here; see output.go.
+	// here; see Shorten.
 	LongOutput bool `json:"long_output,omitempty"`
 	// Image is the save-image request in progress, "" for none.
 	Image string `json:"image,omitempty"`
@@ -71,7 +71,7 @@ type Avoid struct {
 	Node api.NodeID `json:"node"`
 	At   time.Time  `json:"at"`
 	Why  string     `json:"why,omitempty"`
-	Rev  int64      `json:"rev,omitempty"` // about when; see updateInstance
+	Rev  int64      `json:"rev,omitempty"` // about when; see UpdateInstance
 }
 
 // Restart is a restart in progress.
@@ -79,7 +79,7 @@ type Restart struct {
 	ID   string          `json:"id"`
 	At   time.Time       `json:"at"`
 	Task api.RestartTask `json:"task"`
-	Rev  int64           `json:"rev,omitempty"` // about when; see updateInstance
+	Rev  int64           `json:"rev,omitempty"` // about when; see UpdateInstance
 }
 
 // TaskID returns the id of the instance's start task in its current attempt.
@@ -178,7 +178,7 @@ type HandoutLog struct {
 	Rev int64 `json:"-"`
 }
 
-// Handed is one hand-out.
+// Handout is one hand-out.
 type Handout struct {
 	Task        api.TaskID `json:"task"`
 	Reservation string     `json:"reservation"`
@@ -193,7 +193,7 @@ type Server struct {
 	Push []string `json:"push,omitempty"` // a controller's push registries
 }
 
-// Leader names the Store that does a duty at present.
+// Leader names the process that does a duty at present.
 type Leader struct {
 	ID string `json:"id"`
 }

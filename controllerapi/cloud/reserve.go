@@ -22,7 +22,7 @@ type Reservation struct {
 	Session string
 	Kinds   []api.TaskKind
 	// Repeat is set when the hand-out log has had the reservation when the long poll
-	// began; see Store.Begin.
+	// began.
 	Repeat bool
 }
 
@@ -90,7 +90,7 @@ func (v *View) Claim(r Reservation, id api.InstanceID, now time.Time) (task api.
 		return "", nil, true, ErrTaken
 	}
 	if v.spent(r) {
-		return "", nil, true, ErrSpent // another Store answered this reservation
+		return "", nil, true, ErrSpent // another controller answered this reservation
 	}
 	if v.OpenTask(r) != "" {
 		return "", nil, true, ErrTaken

@@ -7,7 +7,7 @@ import (
 	api "github.com/ankacluster/ankacluster/controllerapi"
 )
 
-// jobLimit is how long a rollout may take.
+// RolloutLimit is how long a rollout may take.
 const RolloutLimit = 24 * time.Hour
 
 // Rollout is a task for each of several nodes: to fetch a template, to remove one, or

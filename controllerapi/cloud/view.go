@@ -11,8 +11,8 @@ import (
 	api "github.com/ankacluster/ankacluster/controllerapi"
 )
 
-// View is all watched state at one revision of etcd. It is valid only inside
-// Store.Read; the records it hands out are immutable and may be kept.
+// View is all watched state at one revision. It is valid only while its owner keeps
+// it from being changed; the records it hands out are immutable and may be kept.
 type View struct {
 	Meta    *Meta
 	Cluster *Cluster
@@ -32,11 +32,11 @@ type View struct {
 	MACs     map[string]*MAC
 	MACPool  *MACPool
 	Sizes    map[api.TemplateID]*TemplateSize
-	Loads    map[api.NodeID]api.NodeLoad // as last broadcast; see load.go
+	Loads    map[api.NodeID]api.NodeLoad // as last broadcast
 
 	LargeStarts map[string]*LargeStart
 
-	Rev          int64            // the view is all of etcd's state up to it
+	Rev          int64            // the view is all state up to it
 	Ages         *Ages            // shared by the views of a Store
 	FenceRev     int64            // of the fence
 	serverLeases map[string]int64 // of Servers, by id
@@ -66,6 +66,7 @@ type Changes struct {
 	FenceRev int64
 }
 
+// Node notes that a node is touched.
 func (c *Changes) Node(id api.NodeID) {
 	if id == "" {
 		return
@@ -76,6 +77,7 @@ func (c *Changes) Node(id api.NodeID) {
 	c.Nodes[id] = struct{}{}
 }
 
+// NewView returns an empty view.
 func NewView() *View {
 	return &View{
 		Ages:         new(Ages),
@@ -124,7 +126,7 @@ func (v *View) Visible() []*Instance {
 	return out
 }
 
-// byCreation orders by etcd's revision: the controllers' clocks may differ.
+// byCreation orders by revision: the controllers' clocks may differ.
 func byCreation(a, b *Instance) int {
 	return cmp.Or(cmp.Compare(a.Created, b.Created), strings.Compare(string(a.Public.InstanceID), string(b.Public.InstanceID)))
 }

@@ -7,8 +7,10 @@ import (
 	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 )
 
-// FillMACs refills the pool, PurgeMACs empties it; addresses in use stay so.
-func (s *Store) FillMACs(ctx context.Context) error  { return s.setMACPool(ctx, false) }
+// FillMACs refills the pool. Addresses in use stay so.
+func (s *Store) FillMACs(ctx context.Context) error { return s.setMACPool(ctx, false) }
+
+// PurgeMACs empties the pool. Addresses in use stay so.
 func (s *Store) PurgeMACs(ctx context.Context) error { return s.setMACPool(ctx, true) }
 
 func (s *Store) setMACPool(ctx context.Context, purged bool) error {

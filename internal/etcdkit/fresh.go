@@ -29,7 +29,7 @@ type waiter struct {
 	done chan struct{}
 }
 
-// freshRound is one read of etcd's revision, shared by all who asked before it
+// freshRound is one read of etcd's revision, shared by all calls from before it
 // began.
 type freshRound struct {
 	done  chan struct{}
@@ -98,7 +98,7 @@ func (c *Cache[V, C]) prove(ctx context.Context) {
 			return
 		}
 		if err := c.Fresh(ctx); err != nil && ctx.Err() == nil {
-			c.log.Debug("view not proven fresh", zap.Error(err)) // those who need it hear of it themselves
+			c.log.Debug("view not proven fresh", zap.Error(err)) // callers of Fresh hear of it themselves
 		}
 	}
 }

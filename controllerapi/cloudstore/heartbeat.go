@@ -35,7 +35,7 @@ func (s *Store) Sync(ctx context.Context, req *api.SyncRequest) (cloud.Synced, e
 		return out, err
 	}
 	s.noteLoad(req.NodeID, req.Load)
-	resync, err := s.take(ctx, req)
+	resync, err := s.applyHeartbeat(ctx, req)
 	if err != nil && !errors.Is(err, ErrNoSpace) {
 		return out, err
 	}
@@ -54,9 +54,9 @@ func (s *Store) Sync(ctx context.Context, req *api.SyncRequest) (cloud.Synced, e
 	return out, nil
 }
 
-// take stores what a heartbeat says and brings the node's instances in line with
+// applyHeartbeat stores what a heartbeat says and brings the node's instances in line with
 // it. It reports whether a part is missing.
-func (s *Store) take(ctx context.Context, req *api.SyncRequest) (resync bool, err error) {
+func (s *Store) applyHeartbeat(ctx context.Context, req *api.SyncRequest) (resync bool, err error) {
 	resync, err = s.storeState(ctx, req)
 	if err != nil || resync {
 		return resync, err
