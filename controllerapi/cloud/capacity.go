@@ -54,10 +54,10 @@ func (i *Instance) takesSlot() bool {
 }
 
 // ScheduleNode returns the node as placement sees it.
-func (v *View) ScheduleNode(n *Node) *schedule.Node {
+func (v *View) ScheduleNode(n *Node, now time.Time) *schedule.Node {
 	total, used := v.Capacity(n)
 	out := &schedule.Node{
-		ID: string(n.ID), Accepting: v.Accepting(n), Arch: n.Facts.HostArch, Mode: n.Settings.CapacityMode,
+		ID: string(n.ID), Accepting: v.Accepting(n, now), Arch: n.Facts.HostArch, Mode: n.Settings.CapacityMode,
 		Total: total, Used: used,
 	}
 	for _, g := range v.GroupsOf(n.ID) {
@@ -90,8 +90,8 @@ func (v *View) ScheduleNode(n *Node) *schedule.Node {
 }
 
 // Accepting reports whether the node takes start tasks.
-func (v *View) Accepting(n *Node) bool {
-	return v.Leases[n.ID] != nil && n.Facts.LicenseValid && !n.Settings.DrainMode && !v.Updating(n.ID)
+func (v *View) Accepting(n *Node, now time.Time) bool {
+	return v.Leases[n.ID] != nil && n.Facts.LicenseValid && !n.Settings.DrainMode && !v.Updating(n.ID, now)
 }
 
 // ScheduleTask returns a pending instance as placement sees it. The caller must
@@ -126,13 +126,13 @@ func (v *View) ScheduleTask(i *Instance) *schedule.Task {
 }
 
 // NodeState returns the documented word for a node's condition.
-func (v *View) NodeState(n *Node) api.NodeState {
+func (v *View) NodeState(n *Node, now time.Time) api.NodeState {
 	switch {
 	case v.Leases[n.ID] == nil:
 		return api.NodeOffline
 	case !n.Facts.LicenseValid:
 		return api.NodeInactive
-	case v.Updating(n.ID):
+	case v.Updating(n.ID, now):
 		return api.NodeUpdating
 	case n.Settings.DrainMode:
 		return api.NodeDrain
@@ -162,12 +162,12 @@ func (v *View) unhealthy(n *Node) bool {
 
 // Updating reports whether the node replaces its agent: it has begun to, and has
 // not been at it for too long.
-func (v *View) Updating(id api.NodeID) bool {
+func (v *View) Updating(id api.NodeID, now time.Time) bool {
 	for job, j := range v.Rollouts {
 		if j.Kind != api.TaskUpgrade || !j.nodes[id] {
 			continue
 		}
-		if at := v.rolloutNodes[job][id]; at != nil && !at.Ended() && v.Age(orRev(at.BegunRev, at.Rev), v.Now()) < upgradeLimit {
+		if at := v.rolloutNodes[job][id]; at != nil && !at.Ended() && v.Age(orRev(at.BegunRev, at.Rev), now) < upgradeLimit {
 			return true
 		}
 	}

@@ -169,7 +169,7 @@ func TestStartThatIsHandedBackGoesElsewhere(t *testing.T) {
 		if i.Attempt != attempt+1 || !i.Pending() {
 			t.Fatalf("attempt %d, pending %v", i.Attempt, i.Pending())
 		}
-		if w.View.ScheduleNode(w.View.Nodes["n"]).Fits(w.View.ScheduleTask(i), w.Now) {
+		if w.View.ScheduleNode(w.View.Nodes["n"], w.Now).Fits(w.View.ScheduleTask(i), w.Now) {
 			t.Fatalf("after attempt %d the node that gave it back is asked again at once", attempt)
 		}
 		w.Pass(2 * time.Minute)

@@ -57,11 +57,11 @@ func (v *View) HandOut(r Reservation, now time.Time) (id api.TaskID, c *Change, 
 	if err != nil {
 		return "", nil, false, err
 	}
-	if id = v.NextNodeTask(r); id == "" {
+	if id = v.NextNodeTask(r, now); id == "" {
 		return "", nil, true, ErrNoChange
 	}
 	if v.spent(r) {
-		if id = v.OpenTask(r); id == "" {
+		if id = v.OpenTask(r, now); id == "" {
 			return "", nil, true, ErrSpent
 		}
 		return id, nil, true, ErrNoChange // an earlier attempt of ours went through, or another poll's
@@ -86,13 +86,13 @@ func (v *View) Claim(r Reservation, id api.InstanceID, now time.Time) (task api.
 	if cur.Claim != nil && cur.Claim.Reservation == r.ID && cur.Claim.Session == r.Session && !cur.Ended() {
 		return cur.TaskID(), nil, true, ErrNoChange // an earlier attempt of ours went through
 	}
-	if !cur.Pending() || !v.ScheduleNode(node).Fits(v.ScheduleTask(cur), now) {
+	if !cur.Pending() || !v.ScheduleNode(node, now).Fits(v.ScheduleTask(cur), now) {
 		return "", nil, true, ErrTaken
 	}
 	if v.spent(r) {
 		return "", nil, true, ErrSpent // another controller answered this reservation
 	}
-	if v.OpenTask(r) != "" {
+	if v.OpenTask(r, now) != "" {
 		return "", nil, true, ErrTaken
 	}
 	next := cur.clone()
@@ -122,10 +122,10 @@ func (v *View) session(r Reservation) (*Node, error) {
 
 // OpenTask returns the newest task that the reservation has brought and that is
 // not over, or "".
-func (v *View) OpenTask(r Reservation) api.TaskID {
+func (v *View) OpenTask(r Reservation, now time.Time) api.TaskID {
 	if l := v.HandoutLogs[r.Node]; l != nil {
 		for _, h := range slices.Backward(l.Handouts) {
-			if r.brought(h) && v.Open(r.Node, h.Task) {
+			if r.brought(h) && v.Open(r.Node, h.Task, now) {
 				return h.Task
 			}
 		}
@@ -152,7 +152,7 @@ func (v *View) hand(c *Change, r Reservation, id api.TaskID, now time.Time) {
 	if cur := v.HandoutLogs[r.Node]; cur != nil {
 		rev, next.UsedReservations = cur.Rev, slices.Clone(cur.UsedReservations)
 		for _, h := range cur.Handouts {
-			if h.Task != id && h.Session == r.Session && v.Open(r.Node, h.Task) {
+			if h.Task != id && h.Session == r.Session && v.Open(r.Node, h.Task, now) {
 				next.Handouts = append(next.Handouts, h)
 			} else {
 				next.UsedReservations = append(next.UsedReservations, shortReservation(h.Reservation))
@@ -167,7 +167,7 @@ func (v *View) hand(c *Change, r Reservation, id api.TaskID, now time.Time) {
 
 // NextNodeTask returns the most urgent task that only the reservation's node can
 // do and that has not been handed out in its session.
-func (v *View) NextNodeTask(r Reservation) api.TaskID {
+func (v *View) NextNodeTask(r Reservation, now time.Time) api.TaskID {
 	handed := make(map[api.TaskID]bool)
 	if l := v.HandoutLogs[r.Node]; l != nil {
 		for _, h := range l.Handouts {
@@ -181,7 +181,7 @@ func (v *View) NextNodeTask(r Reservation) api.TaskID {
 			continue
 		}
 		best := api.TaskID("")
-		v.nodeTasks(r.Node, kind, func(id api.TaskID) {
+		v.nodeTasks(r.Node, now, kind, func(id api.TaskID) {
 			if !handed[id] && (best == "" || id < best) {
 				best = id
 			}
@@ -199,7 +199,7 @@ var nodeTaskKinds = []api.TaskKind{
 }
 
 // nodeTasks yields the open tasks of a kind that are bound to a node.
-func (v *View) nodeTasks(node api.NodeID, kind api.TaskKind, yield func(api.TaskID)) {
+func (v *View) nodeTasks(node api.NodeID, now time.Time, kind api.TaskKind, yield func(api.TaskID)) {
 	switch kind {
 	case api.TaskTerminate:
 		for id, i := range v.onNode[node] {
@@ -221,7 +221,7 @@ func (v *View) nodeTasks(node api.NodeID, kind api.TaskKind, yield func(api.Task
 		}
 	default:
 		for id, j := range v.Rollouts {
-			if j.Kind == kind && v.rolloutOpen(id, node) {
+			if j.Kind == kind && v.rolloutOpen(id, node, now) {
 				yield(rolloutTaskID(id, node))
 			}
 		}
@@ -233,7 +233,7 @@ func restartTaskID(id api.InstanceID, restart string) api.TaskID {
 }
 
 // Open reports whether a task that was handed to a node is still the node's to do.
-func (v *View) Open(node api.NodeID, id api.TaskID) bool {
+func (v *View) Open(node api.NodeID, id api.TaskID, now time.Time) bool {
 	kind, ref, rest := SplitTask(id)
 	switch kind {
 	case KindStart:
@@ -249,7 +249,7 @@ func (v *View) Open(node api.NodeID, id api.TaskID) bool {
 		img := v.Images[ref]
 		return img != nil && img.Node == node && img.Status == ImagePending
 	case KindRollout:
-		return rest == string(node) && v.rolloutOpen(ref, node)
+		return rest == string(node) && v.rolloutOpen(ref, node, now)
 	}
 	return false
 }

@@ -110,12 +110,12 @@ func (v *View) RolloutAt(j *Rollout, node api.NodeID, now time.Time) RolloutNode
 }
 
 // rolloutOpen reports whether the rollout is the node's to do.
-func (v *View) rolloutOpen(id string, node api.NodeID) bool {
+func (v *View) rolloutOpen(id string, node api.NodeID, now time.Time) bool {
 	j := v.Rollouts[id]
 	if j == nil || !j.nodes[node] {
 		return false
 	}
-	at := v.RolloutAt(j, node, v.Now())
+	at := v.RolloutAt(j, node, now)
 	return !at.Ended()
 }
 

@@ -49,7 +49,7 @@ func (s *Store) storeOutput(ctx context.Context, req *api.ReportRequest, record 
 // isOpen reports whether a task is the node's to do. Its word against it is from a
 // fresh view.
 func (s *Store) isOpen(ctx context.Context, node api.NodeID, task api.TaskID) (open bool, err error) {
-	look := func(v *cloud.View) { open = v.Open(node, task) }
+	look := func(v *cloud.View) { open = v.Open(node, task, s.now()) }
 	if s.Read(look); open {
 		return true, nil
 	}

@@ -22,7 +22,7 @@ func (s *Store) Begin(r *cloud.Reservation) {
 // not over, or nil.
 func (s *Store) HandedTask(ctx context.Context, r cloud.Reservation) (*api.Task, error) {
 	var id api.TaskID
-	s.Read(func(v *cloud.View) { id = v.OpenTask(r) })
+	s.Read(func(v *cloud.View) { id = v.OpenTask(r, s.now()) })
 	if id == "" {
 		return nil, nil
 	}
@@ -55,7 +55,7 @@ func ignoreTaken(err error) error {
 // or returns nil when there is none.
 func (s *Store) HandOut(ctx context.Context, r cloud.Reservation) (*api.Task, error) {
 	var id api.TaskID
-	s.Read(func(v *cloud.View) { id = v.NextNodeTask(r) })
+	s.Read(func(v *cloud.View) { id = v.NextNodeTask(r, s.now()) })
 	if id == "" {
 		return nil, nil
 	}

@@ -287,7 +287,7 @@ func (d *dispatcher) look(charged map[api.NodeID][]offer, out map[api.InstanceID
 				delete(d.nodes, id)
 				return
 			}
-			sn := v.ScheduleNode(n)
+			sn := v.ScheduleNode(n, v.Now())
 			for _, o := range charged[id] {
 				if i := v.Instances[o.id]; i != nil && i.Pending() {
 					sn.Used = sn.Used.Add(o.need)

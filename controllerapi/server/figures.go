@@ -106,7 +106,7 @@ func slotsOf(v *cloudstore.View, n *cloudstore.Node) slots {
 		// A VM of the smallest sensible size must fit beside what runs.
 		free = min(free, max(total.VCPU-used.VCPU, 0), max(total.RAM-used.RAM, 0)/1024)
 	}
-	if v.Accepting(n) {
+	if v.Accepting(n, v.Now()) {
 		s.free = free
 	} else {
 		s.unavailable = free
@@ -154,7 +154,7 @@ func (f *fleet) node(v *cloudstore.View, n *cloudstore.Node, s slots, ch chan<- 
 	tell := func(d *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, kind, value, append([]string{id, name}, labels...)...)
 	}
-	tell(f.info, prometheus.GaugeValue, 1, string(v.NodeState(n)), n.Facts.AgentVersion, n.Facts.AnkaVersion.Product, n.Facts.AnkaVersion.Version, n.Facts.HostArch)
+	tell(f.info, prometheus.GaugeValue, 1, string(v.NodeState(n, v.Now())), n.Facts.AgentVersion, n.Facts.AnkaVersion.Product, n.Facts.AnkaVersion.Version, n.Facts.HostArch)
 	s.collect(ch, f.nodeSlots, id, name)
 	tell(f.disk, prometheus.GaugeValue, float64(n.Facts.DiskSize))
 	load, known := v.Loads[n.ID]

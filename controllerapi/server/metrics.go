@@ -80,7 +80,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 			}
 		}
 		for _, n := range v.Nodes {
-			nodes[v.NodeState(n)]++
+			nodes[v.NodeState(n, v.Now())]++
 		}
 		queue = len(v.Pending())
 		for _, i := range v.Pending() {

@@ -77,7 +77,7 @@ func (s *Server) describe(v *cloudstore.View, n *cloudstore.Node) api.Node {
 	out := api.Node{
 		NodeID: n.ID, NodeName: n.Settings.Name, CPUCount: n.Facts.CPUCount, RAM: n.Facts.RAM,
 		VMCount: unsigned(used.VMs), VCPUCount: unsigned(used.VCPU), VRAM: unsigned(used.RAM),
-		IPAddress: n.Host(), State: v.NodeState(n), Capacity: unsigned(total.VMs),
+		IPAddress: n.Host(), State: v.NodeState(n, v.Now()), Capacity: unsigned(total.VMs),
 		CapacityMode: n.Settings.CapacityMode, VCPUOverride: n.Settings.VCPUOverride, RAMOverride: n.Settings.RAMOverride,
 		DiskSize: n.Facts.DiskSize, HostArch: n.Facts.HostArch, AnkaVersion: n.Facts.AnkaVersion,
 		USBDevices: n.Facts.USBDevices, Templates: []api.NodeImage{}, AgentVersion: n.Facts.AgentVersion,

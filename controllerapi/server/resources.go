@@ -28,7 +28,7 @@ func (s *Server) usb(r *http.Request) (any, error) {
 	out := map[string]count{}
 	s.store.Read(func(v *cloudstore.View) {
 		for _, n := range v.Nodes {
-			free := v.ScheduleNode(n).USB
+			free := v.ScheduleNode(n, v.Now()).USB
 			total := map[string]int{}
 			for _, d := range n.Facts.USBDevices {
 				total[d.Group]++
@@ -144,7 +144,7 @@ func (s *Server) stats(r *http.Request) (any, error) {
 		out.TasksPerSecond = float64(recent) / window.Seconds()
 		out.QueueLength = len(v.Pending())
 		for _, n := range v.Nodes {
-			out.Nodes[v.NodeState(n)]++
+			out.Nodes[v.NodeState(n, v.Now())]++
 		}
 	})
 	return out, nil

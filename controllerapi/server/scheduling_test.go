@@ -27,7 +27,7 @@ func TestResourceModeCountsTheTemplatesOwnSize(t *testing.T) {
 			t.Fatal(err)
 		}
 		store.Read(func(v *cloudstore.View) {
-			fits = v.ScheduleNode(v.Nodes[n.id]).Fits(v.ScheduleTask(v.Instances[id]), time.Now())
+			fits = v.ScheduleNode(v.Nodes[n.id], v.Now()).Fits(v.ScheduleTask(v.Instances[id]), time.Now())
 		})
 		return fits
 	}
