@@ -23,7 +23,7 @@ const (
 	HandoutLogTable  Table = "ledger"
 	GroupTable       Table = "group"
 	MemberTable      Table = "member"
-	ImageTable       Table = "image"
+	SaveTable        Table = "image"
 	RolloutTable     Table = "job"
 	RolloutNodeTable Table = "jobnode" // the id is <job>/<node>
 	ServerTable      Table = "server"  // the id is <announcer>/<kind>/<id>
@@ -51,7 +51,7 @@ func NodeLeaseRef(id api.NodeID) Ref    { return Ref{NodeLeaseTable, string(id)}
 func HandoutLogRef(id api.NodeID) Ref   { return Ref{HandoutLogTable, string(id)} }
 func GroupRef(id api.GroupID) Ref       { return Ref{GroupTable, string(id)} }
 func MemberRef(id api.GroupID) Ref      { return Ref{MemberTable, string(id)} }
-func ImageRef(id string) Ref            { return Ref{ImageTable, id} }
+func SaveRef(id string) Ref             { return Ref{SaveTable, id} }
 func RolloutRef(id string) Ref          { return Ref{RolloutTable, id} }
 func ServerRef(id string) Ref           { return Ref{ServerTable, id} }
 func LargeStartRef(id string) Ref       { return Ref{LargeStartTable, id} }

@@ -39,7 +39,7 @@ func (v *View) Forgettable(i *Instance, now time.Time) bool {
 // the last of it.
 func (v *View) Forget(id api.InstanceID, now time.Time) (*Change, bool, error) {
 	i := v.Instances[id]
-	if i == nil || !v.Forgettable(i, now) || v.LargeStarts[i.Batch] != nil {
+	if i == nil || !v.Forgettable(i, now) || v.LargeStarts[i.Request] != nil {
 		return nil, true, ErrNoChange
 	}
 	c := new(Change)
@@ -47,13 +47,13 @@ func (v *View) Forget(id api.InstanceID, now time.Time) (*Change, bool, error) {
 	c.Delete(InstanceRef(id))
 	last := true
 	for other, o := range v.Instances {
-		if other != id && o.Batch == i.Batch {
+		if other != id && o.Request == i.Request {
 			last = false
 			break
 		}
 	}
 	if last {
-		c.Delete(RequestRef(i.Batch))
+		c.Delete(RequestRef(i.Request))
 	}
 	// Also of an instance that ended while they were stored.
 	c.Delete(OutputRef(string(id), "stdout"))

@@ -263,7 +263,7 @@ func (i *Instance) Observe(v *View, req *api.SyncRequest, vm *api.VMReport, now 
 	switch {
 	case !i.Claim.Done:
 		i.observeStarting(v, state, req, newSession, now)
-	case i.Restart != nil || i.Image != "" || i.Public.InstanceState == api.Error:
+	case i.Restart != nil || i.Save != "" || i.Public.InstanceState == api.Error:
 		// What happens to the VM now is part of the work.
 	case seen == nil:
 		if newSession {

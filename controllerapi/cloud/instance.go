@@ -13,9 +13,9 @@ var ErrNotFound = errors.New("not found")
 // clone returns a copy to be changed. What its pointers point to is shared.
 func (i *Instance) clone() *Instance {
 	return &Instance{
-		Public: i.Public, Batch: i.Batch, Template: i.Template, Priority: i.Priority, PinNode: i.PinNode,
+		Public: i.Public, Request: i.Request, Template: i.Template, Priority: i.Priority, PinNode: i.PinNode,
 		VCPU: i.VCPU, RAM: i.RAM, Attempt: i.Attempt, Claim: i.Claim, Avoid: i.Avoid, Restart: i.Restart,
-		Image: i.Image, LongOutput: i.LongOutput, Deleted: i.Deleted, Since: i.Since, Rev: i.Rev, Created: i.Created,
+		Save: i.Save, LongOutput: i.LongOutput, Deleted: i.Deleted, Since: i.Since, Rev: i.Rev, Created: i.Created,
 	}
 }
 
@@ -116,7 +116,7 @@ func (i *Instance) RestartVM(id string, task api.RestartTask, now time.Time) err
 		return ErrNoChange // an earlier attempt of ours went through
 	}
 	st := i.Public.InstanceState
-	if i.Claim == nil || !i.Claim.Done || i.Image != "" || st != api.Started && st != api.Stopped {
+	if i.Claim == nil || !i.Claim.Done || i.Save != "" || st != api.Started && st != api.Stopped {
 		return ErrBadState
 	}
 	i.Restart = &Restart{ID: id, At: now, Task: task}

@@ -171,7 +171,7 @@ func (i *Instance) Fail(message string, now time.Time) {
 	}
 	i.Public.Message = message
 	i.Restart = nil
-	i.Image = ""
+	i.Save = ""
 	i.Public.TS = now
 }
 

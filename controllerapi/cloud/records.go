@@ -22,8 +22,8 @@ type Meta struct {
 // Instance is one instance with all that the cloud knows of it, except its
 // start request, which is under Batch.
 type Instance struct {
-	Public api.Instance `json:"public"`
-	Batch  string       `json:"batch"` // key of the start request
+	Public  api.Instance `json:"public"`
+	Request string       `json:"batch"` // key of the start request
 	// Template is resolved when the instance is accepted.
 	Template api.TemplateRef `json:"template"`
 	Priority int             `json:"priority"`
@@ -40,7 +40,7 @@ type Instance struct {
 	// here; see Shorten.
 	LongOutput bool `json:"long_output,omitempty"`
 	// Image is the save-image request in progress, "" for none.
-	Image string `json:"image,omitempty"`
+	Save string `json:"image,omitempty"`
 	// Deleted is when the instance left the lists. Its record stays a while, so
 	// that late reports and repeats find it.
 	Deleted *time.Time `json:"buried,omitempty"`
@@ -84,7 +84,7 @@ type Restart struct {
 
 // TaskID returns the id of the instance's start task in its current attempt.
 func (i *Instance) TaskID() api.TaskID {
-	return api.TaskID(KindStart + "." + string(i.Public.InstanceID) + "." + strconv.Itoa(i.Attempt))
+	return api.TaskID(StartLetter + "." + string(i.Public.InstanceID) + "." + strconv.Itoa(i.Attempt))
 }
 
 // Pending reports whether the instance waits for a node.

@@ -215,8 +215,8 @@ func (v *View) nodeTasks(node api.NodeID, now time.Time, kind api.TaskKind, yiel
 		}
 	case api.TaskSaveImage:
 		for _, i := range v.onNode[node] {
-			if img := v.Images[i.Image]; img != nil && img.Status == ImagePending && !i.Ended() {
-				yield(imageTaskID(i.Image))
+			if img := v.SaveRequests[i.Save]; img != nil && img.Status == SavePending && !i.Ended() {
+				yield(saveTaskID(i.Save))
 			}
 		}
 	default:
@@ -229,26 +229,26 @@ func (v *View) nodeTasks(node api.NodeID, now time.Time, kind api.TaskKind, yiel
 }
 
 func restartTaskID(id api.InstanceID, restart string) api.TaskID {
-	return api.TaskID(KindRestart + "." + string(id) + "." + restart)
+	return api.TaskID(RestartLetter + "." + string(id) + "." + restart)
 }
 
 // Open reports whether a task that was handed to a node is still the node's to do.
 func (v *View) Open(node api.NodeID, id api.TaskID, now time.Time) bool {
 	kind, ref, rest := SplitTask(id)
 	switch kind {
-	case KindStart:
+	case StartLetter:
 		i := v.Instances[api.InstanceID(ref)]
 		return i != nil && i.TaskID() == id && i.Claim != nil && i.Claim.Node == node && !i.Claim.Done && !i.Ended()
-	case KindTerminate:
+	case TerminateLetter:
 		i := v.Instances[api.InstanceID(ref)]
 		return i != nil && i.Public.InstanceState == api.Terminating && i.Claim != nil && i.Claim.Node == node
-	case KindRestart:
+	case RestartLetter:
 		i := v.Instances[api.InstanceID(ref)]
 		return i != nil && i.Restart != nil && i.Restart.ID == rest && !i.Ended() && i.Claim != nil && i.Claim.Node == node
-	case KindImage:
-		img := v.Images[ref]
-		return img != nil && img.Node == node && img.Status == ImagePending
-	case KindRollout:
+	case SaveLetter:
+		img := v.SaveRequests[ref]
+		return img != nil && img.Node == node && img.Status == SavePending
+	case RolloutLetter:
 		return rest == string(node) && v.rolloutOpen(ref, node, now)
 	}
 	return false
@@ -261,26 +261,26 @@ func (v *View) Task(node api.NodeID, id api.TaskID) (t *api.Task, i *Instance) {
 	i = v.Instances[api.InstanceID(ref)]
 	t = &api.Task{ID: id, InstanceID: api.InstanceID(ref), Attempt: 1}
 	switch kind {
-	case KindStart:
+	case StartLetter:
 		if i == nil {
 			return nil, nil
 		}
 		t.Kind, t.Attempt = api.TaskStart, i.Attempt
 		t.Start = &api.StartTask{Template: i.Template}
-	case KindTerminate:
+	case TerminateLetter:
 		t.Kind = api.TaskTerminate
 		if i != nil {
 			t.Attempt = i.Attempt
 		}
-	case KindRestart:
+	case RestartLetter:
 		if i == nil || i.Restart == nil {
 			return nil, nil
 		}
 		task := i.Restart.Task
 		t.Kind, t.Attempt, t.Restart = api.TaskRestart, i.Attempt, &task
-	case KindImage:
-		return v.imageTask(id, ref), nil
-	case KindRollout:
+	case SaveLetter:
+		return v.saveTask(id, ref), nil
+	case RolloutLetter:
 		return v.rolloutTask(id, ref, node), nil
 	}
 	return t, i

@@ -52,7 +52,7 @@ func (j *Rollout) index(ch *Changes) {
 }
 
 func rolloutTaskID(job string, node api.NodeID) api.TaskID {
-	return api.TaskID(KindRollout + "." + job + "." + string(node))
+	return api.TaskID(RolloutLetter + "." + job + "." + string(node))
 }
 
 // CreateRollout adds a rollout; its nodes must exist.

@@ -10,11 +10,11 @@ import (
 // an index: kind letter, record, and what tells repeats apart. Node ids come
 // last, because they may hold dots.
 const (
-	KindStart     = "s" // s.<instance>.<attempt>
-	KindTerminate = "t" // t.<instance>
-	KindRestart   = "r" // r.<instance>.<restart>
-	KindImage     = "i" // i.<image request>
-	KindRollout   = "j" // j.<job>.<node>
+	StartLetter     = "s" // s.<instance>.<attempt>
+	TerminateLetter = "t" // t.<instance>
+	RestartLetter   = "r" // r.<instance>.<restart>
+	SaveLetter      = "i" // i.<image request>
+	RolloutLetter   = "j" // j.<job>.<node>
 )
 
 // SplitTask returns the kind letter and the rest's first part and remainder.

@@ -20,7 +20,7 @@ func (s *Store) Create(ctx context.Context, batch cloud.StartRequestRecord, inst
 	}
 	large := len(instances) > cloud.MaxAtOnce
 	for _, i := range instances {
-		i.Batch, i.Attempt = batch.ID, 1
+		i.Request, i.Attempt = batch.ID, 1
 	}
 	err := s.decide(ctx, func(v *cloud.View, now time.Time) (*cloud.Change, bool, error) {
 		return v.CreateInstances(batch, instances, answer, s.macs())

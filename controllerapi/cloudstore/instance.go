@@ -13,12 +13,12 @@ import (
 // startRequest returns the request that an instance was started by.
 func (s *Store) startRequest(ctx context.Context, i *cloud.Instance) (api.StartRequest, error) {
 	var req api.StartRequest
-	kv, err := s.kit.Get(ctx, key(cloud.RequestRef(i.Batch)))
+	kv, err := s.kit.Get(ctx, key(cloud.RequestRef(i.Request)))
 	if err != nil {
 		return req, err
 	}
 	if kv == nil {
-		return req, fmt.Errorf("start request %s: %w", i.Batch, cloud.ErrNotFound)
+		return req, fmt.Errorf("start request %s: %w", i.Request, cloud.ErrNotFound)
 	}
 	return req, json.Unmarshal(kv.Value, &req)
 }

@@ -22,7 +22,7 @@ const (
 	dirHandoutLog  = watched + "ledger/" // tasks handed to the node
 	dirGroup       = watched + "group/"
 	dirMember      = watched + "member/"  // nodes of a group
-	dirImage       = watched + "image/"   // save-image requests
+	dirSave        = watched + "image/"   // save-image requests
 	dirRollout     = watched + "job/"     // one task for each of several nodes
 	dirRolloutNode = watched + "jobnode/" // how it stands at a node: <job>/<node>
 	dirServer      = watched + "server/"  // announcements, on the controllers' leases
@@ -50,7 +50,7 @@ func key(r cloud.Ref) string { return dirs[r.Table] + r.ID }
 var dirs = map[cloud.Table]string{
 	cloud.MetaTable: keyMeta, cloud.FenceTable: keyFence, cloud.ClusterTable: keyCluster, cloud.MACPoolTable: keyMACPool,
 	cloud.InstanceTable: dirInstance, cloud.NodeTable: dirNode, cloud.NodeReportTable: dirNodeReport, cloud.NodeLeaseTable: dirNodeLease, cloud.HandoutLogTable: dirHandoutLog,
-	cloud.GroupTable: dirGroup, cloud.MemberTable: dirMember, cloud.ImageTable: dirImage, cloud.RolloutTable: dirRollout, cloud.RolloutNodeTable: dirRolloutNode,
+	cloud.GroupTable: dirGroup, cloud.MemberTable: dirMember, cloud.SaveTable: dirSave, cloud.RolloutTable: dirRollout, cloud.RolloutNodeTable: dirRolloutNode,
 	cloud.ServerTable: dirServer, cloud.LargeStartTable: dirLargeStart, cloud.LoadTable: dirLoad, cloud.LeaderTable: dirLeader, cloud.MACTable: dirMAC,
 	cloud.SizeTable: dirSize, cloud.RequestTable: dirRequest, cloud.OutputTable: dirOutput,
 }

@@ -41,7 +41,7 @@ type (
 	Changes            = cloud.Changes
 	Failure            = cloud.Failure
 	GroupUpdate        = cloud.GroupUpdate
-	Image              = cloud.Image
+	SaveRequest        = cloud.SaveRequest
 	Instance           = cloud.Instance
 	InstanceUpdate     = cloud.InstanceUpdate
 	MACRange           = cloud.MACRange

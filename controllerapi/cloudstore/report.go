@@ -18,7 +18,7 @@ func (s *Store) Report(ctx context.Context, req *api.ReportRequest) (abandon boo
 	kind, ref, rest := cloud.SplitTask(req.TaskID)
 	id := api.InstanceID(ref)
 	switch kind {
-	case cloud.KindStart:
+	case cloud.StartLetter:
 		if err := s.storeOutput(ctx, req, cloud.InstanceRef(id), ref); err != nil {
 			return false, err
 		}
@@ -28,17 +28,17 @@ func (s *Store) Report(ctx context.Context, req *api.ReportRequest) (abandon boo
 		if err == nil && req.Phase == api.PhaseDone {
 			s.learnSize(ctx, id, req.VM)
 		}
-	case cloud.KindTerminate:
+	case cloud.TerminateLetter:
 		err = s.updateInstance(ctx, id, nil, func(v *cloud.View, i *cloud.Instance, now time.Time) error {
 			return i.ReportTerminate(req, now)
 		})
-	case cloud.KindRestart:
+	case cloud.RestartLetter:
 		err = s.updateInstance(ctx, id, nil, func(v *cloud.View, i *cloud.Instance, now time.Time) error {
 			return i.ReportRestart(v, req, rest, now)
 		})
-	case cloud.KindImage:
-		err = s.reportImage(ctx, req, ref)
-	case cloud.KindRollout:
+	case cloud.SaveLetter:
+		err = s.reportSave(ctx, req, ref)
+	case cloud.RolloutLetter:
 		err = s.reportRollout(ctx, req, ref)
 	default:
 		return true, nil

@@ -36,7 +36,7 @@ func (s *Store) HandedTask(ctx context.Context, r cloud.Reservation) (*api.Task,
 // reservation's, and will not be taken for lost while it is on its way.
 func (s *Store) renewClaim(ctx context.Context, r cloud.Reservation, id api.TaskID) error {
 	kind, ref, _ := cloud.SplitTask(id)
-	if kind != cloud.KindStart {
+	if kind != cloud.StartLetter {
 		return nil
 	}
 	return s.updateInstance(ctx, api.InstanceID(ref), nil, func(v *cloud.View, i *cloud.Instance, now time.Time) error {

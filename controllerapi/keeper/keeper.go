@@ -181,17 +181,17 @@ func settleRestart(v *cloud.View, i *cloud.Instance, now time.Time) error {
 // is stuck, and to forget what is old.
 func requests(v *cloud.View, now time.Time) []Duty {
 	var duties []Duty
-	for id, img := range v.Images {
-		if img.Status != cloud.ImagePending {
+	for id, img := range v.SaveRequests {
+		if img.Status != cloud.SavePending {
 			if v.Age(img.Rev, now) > cloud.RecordsFor {
 				duties = append(duties, Duty{
-					Decide: func(v *cloud.View, _ time.Time) (*cloud.Change, bool, error) { return v.ForgetImage(id) },
+					Decide: func(v *cloud.View, _ time.Time) (*cloud.Change, bool, error) { return v.ForgetSave(id) },
 					Failed: "old save-image request not forgotten", Kind: "request", ID: id,
 				})
 			}
-		} else if why := v.StuckImage(img, now); why != "" {
+		} else if why := v.StuckSave(img, now); why != "" {
 			duties = append(duties, Duty{
-				Decide: func(v *cloud.View, now time.Time) (*cloud.Change, bool, error) { return v.EndImage(id, why, now) },
+				Decide: func(v *cloud.View, now time.Time) (*cloud.Change, bool, error) { return v.EndSave(id, why, now) },
 				Failed: "stuck save-image request not ended", Kind: "request", ID: id,
 			})
 		}
@@ -246,7 +246,7 @@ func UnfinishedStarts(v *cloud.View, now time.Time, since time.Duration) []strin
 func UsedRequests(v *cloud.View) map[string]bool {
 	used := make(map[string]bool)
 	for _, i := range v.Instances {
-		used[i.Batch] = true
+		used[i.Request] = true
 	}
 	for id := range v.LargeStarts {
 		used[id] = true

@@ -40,7 +40,7 @@ func (w *world) node(id api.NodeID, alive bool) {
 }
 
 func placed(id api.InstanceID, state api.InstanceState, node api.NodeID, done bool) *cloud.Instance {
-	i := &cloud.Instance{Public: api.Instance{InstanceID: id, InstanceState: state}, Batch: "b", Attempt: 1}
+	i := &cloud.Instance{Public: api.Instance{InstanceID: id, InstanceState: state}, Request: "b", Attempt: 1}
 	if node != "" {
 		i.Claim = &cloud.Claim{Node: node, Session: "s", Done: done}
 	}
@@ -185,13 +185,13 @@ func TestDutiesOfRequestsAndRollouts(t *testing.T) {
 		w.put(cloud.RolloutNodeRef("old", n), &cloud.RolloutNode{Done: true}, old+cloud.RolloutLimit)
 	}
 	w.put(cloud.RolloutRef("young"), &cloud.Rollout{ID: "young"}, old)
-	w.put(cloud.ImageRef("done"), &cloud.Image{ID: "done", Node: "n", Status: cloud.ImageDone}, old)
-	w.put(cloud.ImageRef("kept"), &cloud.Image{ID: "kept", Node: "n", Status: cloud.ImageError}, time.Hour)
+	w.put(cloud.SaveRef("done"), &cloud.SaveRequest{ID: "done", Node: "n", Status: cloud.SaveDone}, old)
+	w.put(cloud.SaveRef("kept"), &cloud.SaveRequest{ID: "kept", Node: "n", Status: cloud.SaveError}, time.Hour)
 	saving := placed("i", api.Pushing, "n", true)
-	saving.Image = "running"
+	saving.Save = "running"
 	w.put(cloud.InstanceRef("i"), saving, time.Minute)
-	w.put(cloud.ImageRef("stuck"), &cloud.Image{ID: "stuck", Node: "n", Instance: "ended", Status: cloud.ImagePending}, time.Minute)
-	w.put(cloud.ImageRef("running"), &cloud.Image{ID: "running", Node: "n", Instance: "i", Status: cloud.ImagePending}, time.Minute)
+	w.put(cloud.SaveRef("stuck"), &cloud.SaveRequest{ID: "stuck", Node: "n", Instance: "ended", Status: cloud.SavePending}, time.Minute)
+	w.put(cloud.SaveRef("running"), &cloud.SaveRequest{ID: "running", Node: "n", Instance: "i", Status: cloud.SavePending}, time.Minute)
 	duties := New(cfg).Duties(w.v, w.now)
 	var got []string
 	for _, d := range duties {

@@ -117,10 +117,10 @@ func (s *Server) images(r *http.Request) (any, error) {
 	}
 	id := r.URL.Query().Get("id")
 	out := []saveRequest{}
-	var one *cloudstore.Image
+	var one *cloudstore.SaveRequest
 	s.store.Read(func(v *cloudstore.View) {
-		one = v.Images[id]
-		for _, img := range v.Images {
+		one = v.SaveRequests[id]
+		for _, img := range v.SaveRequests {
 			if id == "" {
 				out = append(out, s.describeImage(img))
 			}
@@ -137,7 +137,7 @@ func (s *Server) images(r *http.Request) (any, error) {
 }
 
 // wholeImage describes a request with all that is kept of its script's output.
-func (s *Server) wholeImage(r *http.Request, img *cloudstore.Image) (any, error) {
+func (s *Server) wholeImage(r *http.Request, img *cloudstore.SaveRequest) (any, error) {
 	if img.LongOutput {
 		full := *img
 		var err error
@@ -151,7 +151,7 @@ func (s *Server) wholeImage(r *http.Request, img *cloudstore.Image) (any, error)
 
 // describeImage is the one place where a save-image request becomes what the API
 // shows.
-func (s *Server) describeImage(img *cloudstore.Image) saveRequest {
+func (s *Server) describeImage(img *cloudstore.SaveRequest) saveRequest {
 	req := img.Task.Request
 	registry := s.cfg.RegistryURL
 	if len(img.Task.PushRegistries) > 0 {

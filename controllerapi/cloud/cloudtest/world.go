@@ -164,8 +164,8 @@ func (w *World) Start(t testing.TB, id api.InstanceID, n int, macs cloud.MACSour
 		}
 		ids = append(ids, one)
 		list = append(list, &cloud.Instance{
-			Public: api.Instance{InstanceID: one, InstanceState: api.Scheduling, CRTime: w.Now},
-			Batch:  string(id), Attempt: 1, Template: api.TemplateRef{ID: "template"},
+			Public:  api.Instance{InstanceID: one, InstanceState: api.Scheduling, CRTime: w.Now},
+			Request: string(id), Attempt: 1, Template: api.TemplateRef{ID: "template"},
 		})
 	}
 	err := w.Do(t, func(v *cloud.View, _ time.Time) (*cloud.Change, bool, error) {

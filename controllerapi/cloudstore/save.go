@@ -11,16 +11,16 @@ import (
 // SaveImage asks for an instance's VM to be pushed. task is complete.
 func (s *Store) SaveImage(ctx context.Context, instance api.InstanceID, task api.SaveImageTask, answer any) error {
 	return s.decide(ctx, func(v *cloud.View, now time.Time) (*cloud.Change, bool, error) {
-		return v.SaveImage(instance, task, answer, now)
+		return v.Save(instance, task, answer, now)
 	})
 }
 
-// reportImage takes a report of a save-image task.
-func (s *Store) reportImage(ctx context.Context, req *api.ReportRequest, ref string) error {
-	if err := s.storeOutput(ctx, req, cloud.ImageRef(ref), ref); err != nil {
+// reportSave takes a report of a save-image task.
+func (s *Store) reportSave(ctx context.Context, req *api.ReportRequest, ref string) error {
+	if err := s.storeOutput(ctx, req, cloud.SaveRef(ref), ref); err != nil {
 		return err
 	}
 	return s.decide(ctx, func(v *cloud.View, now time.Time) (*cloud.Change, bool, error) {
-		return v.ReportImage(req, ref, now)
+		return v.ReportSave(req, ref, now)
 	})
 }

@@ -9,20 +9,20 @@ import (
 
 // States of a save-image request.
 const (
-	ImagePending = "pending"
-	ImageDone    = "done"
-	ImageError   = "error"
+	SavePending = "pending"
+	SaveDone    = "done"
+	SaveError   = "error"
 )
 
 const (
-	// imageSilent is how long a save-image request may go without a report.
-	imageSilent = 30 * time.Minute
-	// RecordsFor is how long ended requests and jobs can be asked for.
+	// saveSilent is how long a save-image request may go without a report.
+	saveSilent = 30 * time.Minute
+	// RecordsFor is how long ended requests and roll-outs can be asked for.
 	RecordsFor = 24 * time.Hour
 )
 
-// Image is a save-image request.
-type Image struct {
+// SaveRequest is a save-image request.
+type SaveRequest struct {
 	ID       string            `json:"id"`
 	Instance api.InstanceID    `json:"instance"`
 	Node     api.NodeID        `json:"node"`
@@ -44,41 +44,41 @@ type Image struct {
 // ErrBadState: the instance is in no state for what was asked.
 var ErrBadState = errors.New("the instance is not in a state for this")
 
-func imageTaskID(id string) api.TaskID { return api.TaskID(KindImage + "." + id) }
+func saveTaskID(id string) api.TaskID { return api.TaskID(SaveLetter + "." + id) }
 
-// SaveImage asks for an instance's VM to be pushed. task is complete.
-func (v *View) SaveImage(instance api.InstanceID, task api.SaveImageTask, answer any, now time.Time) (*Change, bool, error) {
+// Save asks for an instance's VM to be pushed. task is complete.
+func (v *View) Save(instance api.InstanceID, task api.SaveImageTask, answer any, now time.Time) (*Change, bool, error) {
 	i := v.Instances[instance]
 	if i == nil || i.Deleted != nil {
 		return nil, false, ErrNotFound
 	}
-	if v.Images[task.RequestID] != nil {
+	if v.SaveRequests[task.RequestID] != nil {
 		return nil, true, ErrNoChange // an earlier attempt of ours went through
 	}
-	if i.Claim == nil || !i.Claim.Done || i.Image != "" || i.Restart != nil || !mayBecome(i.Public.InstanceState, api.Pushing) {
+	if i.Claim == nil || !i.Claim.Done || i.Save != "" || i.Restart != nil || !mayBecome(i.Public.InstanceState, api.Pushing) {
 		return nil, false, ErrBadState
 	}
 	next := i.clone()
 	next.Become(api.Pushing, now)
-	next.Image = task.RequestID
-	img := Image{
+	next.Save = task.RequestID
+	img := SaveRequest{
 		ID: task.RequestID, Instance: instance, Node: i.Claim.Node, Attempt: i.Attempt, Task: task,
-		Status: ImagePending, Created: now, Seen: now,
+		Status: SavePending, Created: now, Seen: now,
 	}
 	if i.Public.VMInfo != nil {
 		img.VMID = i.Public.VMInfo.UUID
 	}
 	c := &Change{Answer: answer}
 	c.Must(InstanceRef(instance), i.Rev)
-	c.Must(ImageRef(img.ID), 0)
+	c.Must(SaveRef(img.ID), 0)
 	c.Must(FenceRef, v.FenceRev)
 	c.Put(InstanceRef(instance), next)
-	c.Put(ImageRef(img.ID), img)
+	c.Put(SaveRef(img.ID), img)
 	return c, false, nil
 }
 
-func (v *View) imageTask(id api.TaskID, ref string) *api.Task {
-	img := v.Images[ref]
+func (v *View) saveTask(id api.TaskID, ref string) *api.Task {
+	img := v.SaveRequests[ref]
 	if img == nil {
 		return nil
 	}
@@ -86,16 +86,16 @@ func (v *View) imageTask(id api.TaskID, ref string) *api.Task {
 	return &api.Task{ID: id, Kind: api.TaskSaveImage, InstanceID: img.Instance, Attempt: img.Attempt, SaveImage: &task}
 }
 
-// ReportImage takes a report of a save-image task.
-func (v *View) ReportImage(req *api.ReportRequest, ref string, now time.Time) (*Change, bool, error) {
-	img := v.Images[ref]
+// ReportSave takes a report of a save-image task.
+func (v *View) ReportSave(req *api.ReportRequest, ref string, now time.Time) (*Change, bool, error) {
+	img := v.SaveRequests[ref]
 	if img == nil {
 		return nil, false, ErrNotFound
 	}
 	if img.Node != req.NodeID {
 		return nil, false, ErrNotYours
 	}
-	if img.Status != ImagePending {
+	if img.Status != SavePending {
 		if i := v.Instances[img.Instance]; i == nil || i.Ended() {
 			return nil, false, ErrNotYours
 		}
@@ -116,27 +116,27 @@ func (v *View) ReportImage(req *api.ReportRequest, ref string, now time.Time) (*
 			return nil, false, ErrNoChange
 		}
 	case api.PhaseDone:
-		next.Status = ImageDone
-		v.afterImage(c, img, true, req.VM, now)
+		next.Status = SaveDone
+		v.afterSave(c, img, true, req.VM, now)
 	default:
-		next.Status, next.Error = ImageError, orElse(req.Message, "the node could not save the image")
-		v.afterImage(c, img, false, req.VM, now)
+		next.Status, next.Error = SaveError, orElse(req.Message, "the node could not save the image")
+		v.afterSave(c, img, false, req.VM, now)
 	}
-	c.Must(ImageRef(ref), img.Rev)
-	c.Put(ImageRef(ref), next)
+	c.Must(SaveRef(ref), img.Rev)
+	c.Put(SaveRef(ref), next)
 	return c, false, nil
 }
 
-// afterImage settles the instance of a save-image request that has ended: after
+// afterSave settles the instance of a save-image request that has ended: after
 // a push it disappears, and its node removes what is left of the VM; else it
 // stays.
-func (v *View) afterImage(c *Change, img *Image, pushed bool, vm *api.VMInfo, now time.Time) {
+func (v *View) afterSave(c *Change, img *SaveRequest, pushed bool, vm *api.VMInfo, now time.Time) {
 	i := v.Instances[img.Instance]
-	if i == nil || i.Image != img.ID || i.Ended() {
+	if i == nil || i.Save != img.ID || i.Ended() {
 		return
 	}
 	next := i.clone()
-	next.Image = ""
+	next.Save = ""
 	if vm != nil {
 		next.Public.VMInfo = v.complete(img.Node, vm)
 	}
@@ -154,45 +154,45 @@ func (v *View) afterImage(c *Change, img *Image, pushed bool, vm *api.VMInfo, no
 	c.Put(InstanceRef(img.Instance), next)
 }
 
-// EndImage ends a request whose work has stopped.
-func (v *View) EndImage(id, why string, now time.Time) (*Change, bool, error) {
-	img := v.Images[id]
-	if img == nil || img.Status != ImagePending {
+// EndSave ends a request whose work has stopped.
+func (v *View) EndSave(id, why string, now time.Time) (*Change, bool, error) {
+	img := v.SaveRequests[id]
+	if img == nil || img.Status != SavePending {
 		return nil, true, ErrNoChange
 	}
 	c := new(Change)
 	next := *img
-	next.Status, next.Error, next.Seen = ImageError, why, now
-	c.Must(ImageRef(id), img.Rev)
-	c.Put(ImageRef(id), next)
-	v.afterImage(c, img, false, nil, now)
+	next.Status, next.Error, next.Seen = SaveError, why, now
+	c.Must(SaveRef(id), img.Rev)
+	c.Put(SaveRef(id), next)
+	v.afterSave(c, img, false, nil, now)
 	return c, false, nil
 }
 
-// ForgetImage deletes a request with what its script said.
-func (v *View) ForgetImage(id string) (*Change, bool, error) {
-	if v.Images[id] == nil {
+// ForgetSave deletes a request with what its script said.
+func (v *View) ForgetSave(id string) (*Change, bool, error) {
+	if v.SaveRequests[id] == nil {
 		return nil, true, ErrNoChange
 	}
 	c := new(Change)
-	c.Delete(ImageRef(id))
+	c.Delete(SaveRef(id))
 	c.Delete(OutputRef(id, "stdout"))
 	c.Delete(OutputRef(id, "stderr"))
 	return c, false, nil
 }
 
-// StuckImage returns why a request will not end by itself, or "".
-func (v *View) StuckImage(img *Image, now time.Time) string {
+// StuckSave returns why a request will not end by itself, or "".
+func (v *View) StuckSave(img *SaveRequest, now time.Time) string {
 	i := v.Instances[img.Instance]
 	switch {
 	case i == nil || i.Ended():
 		return "the instance was terminated"
-	case i.Image != img.ID:
+	case i.Save != img.ID:
 		return orElse(i.Public.Message, "the instance is in error")
 	case v.Nodes[img.Node] == nil:
 		return "the node was removed"
-	case v.Age(img.Rev, now) > imageSilent:
-		return "no report from the node for " + imageSilent.String()
+	case v.Age(img.Rev, now) > saveSilent:
+		return "no report from the node for " + saveSilent.String()
 	}
 	return ""
 }
