@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +11,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/ankacluster/ankacluster/internal/backoff"
 )
 
 // ErrUnavailable wraps what kept etcd from answering in time.
@@ -89,7 +90,7 @@ func Hedged[T any](ctx context.Context, p Policy, call func(context.Context) (T,
 		took time.Duration
 	}
 	results := make(chan result, p.calls) // one place for each call awaited
-	awaited, backoff, wait := 0, MinBackoff, p.Pace.stretch(p.hedge)
+	awaited, pause, wait := 0, MinBackoff, p.Pace.stretch(p.hedge)
 	launch := func() {
 		awaited++
 		wg.Go(func() {
@@ -118,8 +119,8 @@ func Hedged[T any](ctx context.Context, p Policy, call func(context.Context) (T,
 				last = r.err
 			}
 			if awaited == 0 {
-				timer.Reset(jitter(backoff))
-				backoff = min(2*backoff, callBackoff)
+				timer.Reset(backoff.Jitter(pause))
+				pause = min(2*pause, callBackoff)
 			}
 		case <-timer.C:
 			if awaited < p.calls {
@@ -159,13 +160,8 @@ func Permanent(err error) error {
 	return err
 }
 
-func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
-
 // SleepBackoff sleeps for about d, or until ctx ends, and returns the next wait.
 func SleepBackoff(ctx context.Context, d time.Duration) time.Duration {
-	select {
-	case <-time.After(jitter(d)):
-	case <-ctx.Done():
-	}
+	backoff.Sleep(ctx, backoff.Jitter(d))
 	return min(2*d, MaxBackoff)
 }
