@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/agent/images"
 	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
@@ -140,11 +141,11 @@ func (a *Agent) connect(deps Deps) {
 		runtime: deps.Runtime, host: deps.Host, prefix: cfg.VMPrefix, working: workers.any, address: address, fitness: fitness,
 		errors: errors, log: log, wakeups: wakeups, identified: make(chan struct{}),
 	}
-	images := &imageCache{
-		runtime: deps.Runtime, registry: deps.Registry, host: deps.Host, reserve: cfg.ReserveSpace, anySize: cfg.SkipPullSizeCheck,
-		prefix: cfg.VMPrefix, ledger: openImageLedger(a.dir), pullGroup: &workers.group, errors: errors, metrics: metrics,
-		log: log, wakeups: wakeups, pulls: make(map[hypervisor.Image]*pull),
-	}
+	images := images.New(images.Config{
+		Runtime: deps.Runtime, Registry: deps.Registry, Host: deps.Host, Ledger: a.dir.ImagesFile(), Reserve: cfg.ReserveSpace.Of,
+		AnySize: cfg.SkipPullSizeCheck, Instance: func(name string) bool { return managed(name, cfg.VMPrefix) }, Go: workers.group.Go,
+		Fail: errors.fail, Pulled: metrics.pulled, Added: wakeups.heartbeat.wake, Removed: wakeups.inventory.wake, Log: log,
+	})
 	headroom := &headroom{
 		cfg: cfg, host: deps.Host, runtime: deps.Runtime, inventory: inventory, fitness: fitness, members: members, journal: journal,
 	}

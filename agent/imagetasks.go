@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 
+	"github.com/ankacluster/ankacluster/agent/images"
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
 
 // imageTasks brings images to the node and removes them because the cloud says so.
 type imageTasks struct {
-	images   *imageCache
+	images   *images.Cache
 	journal  *journal
 	outcomes *outcomes
 	wakeups  wakeups
@@ -18,7 +19,7 @@ type imageTasks struct {
 // distribute brings a template's tag to the node.
 func (i *imageTasks) distribute(ctx context.Context, r Record) {
 	taskCtx, p := i.outcomes.reportProgress(ctx, r)
-	_, release, err := i.images.ensure(taskCtx, r.Task.Distribute.Template, func(f float64) { p.set(controllerapi.StagePulling, f) })
+	_, release, err := i.images.Ensure(taskCtx, r.Task.Distribute.Template, func(f float64) { p.set(controllerapi.StagePulling, f) })
 	p.end()
 	switch {
 	case err == nil:
@@ -36,7 +37,7 @@ func (i *imageTasks) distribute(ctx context.Context, r Record) {
 // asked for it by name, so it goes whoever pulled it; a VM that has the
 // template's id but runs is no image and stays.
 func (i *imageTasks) remove(ctx context.Context, r Record) {
-	err := i.images.removeTemplate(ctx, r.Task.Remove.TemplateID)
+	err := i.images.RemoveTemplate(ctx, r.Task.Remove.TemplateID)
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/agent/images"
 	"github.com/ankacluster/ankacluster/agent/logship"
 	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
@@ -368,7 +369,7 @@ func TestA11HalfPulledImageCountsAsAbsent(t *testing.T) {
 		half := *s.runtime.peek("tpl-1")
 		s.down()
 		s.runtime.vms = []hypervisor.VM{half}
-		if err := s.agent.status.images.ledger.put(cachedImage{ID: "tpl-1", Name: "demo", Tag: "v1"}); err != nil {
+		if err := state.WriteJSON(s.dir.ImagesFile(), []images.Image{{ID: "tpl-1", Name: "demo", Tag: "v1"}}); err != nil {
 			t.Fatal(err)
 		}
 		broken.Store(false)
@@ -454,33 +455,6 @@ func TestA13StuckVMIsEnded(t *testing.T) {
 			t.Errorf("found after %s", took)
 		}
 	})
-}
-
-// A14: least recent use, none in use, no more than needed.
-func TestA14Evict(t *testing.T) {
-	at := func(id string, day int, size uint64) cachedImage {
-		return cachedImage{ID: controllerapi.TemplateID(id), Used: time.Unix(int64(day)*86400, 0), Size: size}
-	}
-	images := []cachedImage{at("oldest", 1, 10), at("busy", 2, 50), at("middle", 3, 20), at("newest", 4, 40)}
-	busy := func(k imageKey) bool { return k.id == "busy" }
-	for _, tt := range []struct {
-		free, need, reserve uint64
-		want                []controllerapi.TemplateID
-	}{
-		{100, 50, 50, nil}, // exactly enough
-		{99, 50, 50, []controllerapi.TemplateID{"oldest"}},
-		{90, 50, 50, []controllerapi.TemplateID{"oldest"}},
-		{89, 50, 50, []controllerapi.TemplateID{"oldest", "middle"}},
-		{0, 1000, 0, []controllerapi.TemplateID{"oldest", "middle", "newest"}},
-	} {
-		var got []controllerapi.TemplateID
-		for _, c := range evict(images, busy, tt.free, tt.need, tt.reserve) {
-			got = append(got, c.ID)
-		}
-		if !slices.Equal(got, tt.want) {
-			t.Errorf("free %d, need %d, reserve %d: got %v, want %v", tt.free, tt.need, tt.reserve, got, tt.want)
-		}
-	}
 }
 
 // A14: images that the agent did not pull are never removed to make room.

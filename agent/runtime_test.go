@@ -74,7 +74,7 @@ func TestImagesKnownByRepository(t *testing.T) {
 			defer s.cloud.mu.Unlock()
 			return len(s.cloud.images) == 1 && s.cloud.images[0] == want
 		})
-		if err := s.agent.status.images.removeTemplate(t.Context(), demoTemplate.ID); err != nil {
+		if err := s.agent.status.images.RemoveTemplate(t.Context(), demoTemplate.ID); err != nil {
 			t.Fatal(err)
 		}
 		if s.runtime.peek("127.0.0.1:1/demo:v1") != nil || len(s.runtime.names()) != 2 {

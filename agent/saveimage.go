@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/agent/images"
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
 
@@ -156,7 +157,7 @@ func (s *saver) push(ctx context.Context, uuid string, task *controllerapi.SaveI
 		name = task.Request.NewTemplateName
 	}
 	return s.runtime.Push(ctx, uuid, hypervisor.Source{
-		URL: url, Prefix: repositoryPrefix(task.Target),
+		URL: url, Prefix: images.Prefix(task.Target),
 		Moved: func() int64 { return s.registry.Moved(task.Target.Repository) },
 	}, hypervisor.PushOptions{Template: name, Tag: task.Request.Tag, Description: task.Request.Description})
 }

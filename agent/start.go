@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/agent/images"
 	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/backoff"
@@ -25,16 +26,13 @@ const (
 	tooManyWait = 2 * time.Second
 )
 
-// Errors that send a start to another node.
-var errNoSpace = errors.New("not enough disk space")
-
 // starter starts VMs for instances.
 type starter struct {
 	cfg      *state.Config
 	node     controllerapi.NodeID
 	runtime  hypervisor.Runtime
 	vms      *vms
-	images   *imageCache
+	images   *images.Cache
 	journal  *journal
 	claims   *claims
 	outcomes *outcomes
@@ -98,7 +96,7 @@ func taskCancelled(ctx context.Context) bool {
 // isNodeSpecific reports whether another node may have more luck.
 func isNodeSpecific(err error) bool {
 	return errors.Is(err, hypervisor.ErrTooMany) || errors.Is(err, hypervisor.ErrLicense) ||
-		errors.Is(err, hypervisor.ErrMissing) || errors.Is(err, hypervisor.ErrForeign) || errors.Is(err, errNoSpace) ||
+		errors.Is(err, hypervisor.ErrMissing) || errors.Is(err, hypervisor.ErrForeign) || errors.Is(err, images.ErrNoSpace) ||
 		errors.Is(err, hypervisor.ErrOutdated) || errors.Is(err, hypervisor.ErrKeychain)
 }
 
@@ -141,7 +139,7 @@ func (s *starter) bringUp(ctx context.Context, r *Record, p *progress) (hypervis
 		case try > s.cfg.OptimizationThreshold:
 			return vm, nil, fmt.Errorf("start failed %d times: %w", try, err)
 		case try == s.cfg.OptimizationThreshold:
-			s.images.clean(ctx, s.images.roomFor(err), "starts keep failing")
+			s.images.Clean(ctx, s.images.RoomFor(err), "starts keep failing")
 		}
 		if !backoff.Sleep(ctx, wait) {
 			return vm, nil, context.Cause(ctx)
@@ -185,7 +183,7 @@ func (s *starter) prepare(ctx context.Context, r *Record, p *progress) (hypervis
 	if err := s.vms.removeOwned(ctx, *r); err != nil {
 		return vm, fmt.Errorf("remove what an earlier try left: %w", err)
 	}
-	img, releaseImage, err := s.images.ensure(ctx, task.Template, func(f float64) { p.set(controllerapi.StagePulling, f) })
+	img, releaseImage, err := s.images.Ensure(ctx, task.Template, func(f float64) { p.set(controllerapi.StagePulling, f) })
 	if err != nil {
 		return vm, err
 	}

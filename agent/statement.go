@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/agent/images"
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
 
@@ -17,7 +18,7 @@ type statement struct {
 	address   *address
 	inventory *inventory
 	fitness   *fitness
-	images    *imageCache
+	images    *images.Cache
 	journal   *journal
 	metrics   *metrics
 	pools     func() controllerapi.NodeNumbers // nil tells nothing
@@ -40,7 +41,7 @@ func (s *statement) facts() controllerapi.NodeFacts {
 
 func (s *statement) load() controllerapi.NodeLoad {
 	l := s.host.Load()
-	l.AnkaDiskUsage = s.images.ledger.usage()
+	l.AnkaDiskUsage = s.images.Usage()
 	l.Numbers = new(controllerapi.NodeNumbers)
 	if s.pools != nil {
 		*l.Numbers = s.pools()
@@ -107,7 +108,7 @@ type parts struct {
 }
 
 func (s *statement) parts() parts {
-	p := parts{facts: s.facts(), images: s.images.reports(s.inventory.list().vms), tasks: s.taskIDs()}
+	p := parts{facts: s.facts(), images: s.images.Reports(s.inventory.list().vms), tasks: s.taskIDs()}
 	p.vms, p.known = s.vmReports()
 	p.hashes = controllerapi.PartHashes{
 		Facts: controllerapi.HashPart(p.facts), VMs: controllerapi.HashPart(p.vms),

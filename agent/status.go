@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/agent/images"
 	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
@@ -106,7 +107,7 @@ type statusPage struct {
 	inventory *inventory
 	address   *address
 	fitness   *fitness
-	images    *imageCache
+	images    *images.Cache
 	journal   *journal
 	errors    *errorLog
 }
@@ -152,7 +153,7 @@ func (p *statusPage) make() Status {
 		s.Tasks = append(s.Tasks, TaskStatus{ID: r.Task.ID, Kind: r.Task.Kind, InstanceID: r.Task.InstanceID,
 			State: r.State, Claimed: r.Claimed, Untold: r.Outcome != nil, LastError: r.LastError})
 	}
-	for _, c := range p.images.ledger.list() {
+	for _, c := range p.images.Pulled() {
 		s.Images = append(s.Images, ImageStatus{Name: c.Name, Tag: c.Tag, Size: c.Size, Used: c.Used, Complete: c.Complete})
 	}
 	return s

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/ankacluster/ankacluster/agent/images"
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/backoff"
@@ -31,7 +32,7 @@ type taskPoll struct {
 	members   *membership
 	headroom  *headroom
 	inventory *inventory
-	images    *imageCache
+	images    *images.Cache
 	errors    *errorLog
 	wakeups   wakeups
 }
@@ -42,7 +43,7 @@ func (t *taskPoll) starts(ctx context.Context) error {
 		free, ok := t.headroom.room()
 		return controllerapi.ReserveRequest{
 			Kinds:   []controllerapi.TaskKind{controllerapi.TaskStart},
-			FreeVMs: free.VMs, FreeVCPU: free.VCPU, FreeRAM: free.RAM, Images: t.images.reports(t.inventory.list().vms),
+			FreeVMs: free.VMs, FreeVCPU: free.VCPU, FreeRAM: free.RAM, Images: t.images.Reports(t.inventory.list().vms),
 		}, ok && !free.Full()
 	})
 }

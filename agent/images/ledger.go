@@ -1,4 +1,4 @@
-package agent
+package images
 
 import (
 	"cmp"
@@ -14,9 +14,9 @@ import (
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
 
-// cachedImage is an image that the agent pulled. Images that came by other ways
+// Image is an image that the agent pulled. Images that came by other ways
 // are used, but never removed to make room.
-type cachedImage struct {
+type Image struct {
 	ID         controllerapi.TemplateID `json:"id"`
 	Name       string                   `json:"name"`
 	Tag        string                   `json:"tag"`
@@ -29,14 +29,14 @@ type cachedImage struct {
 	Complete bool `json:"complete"`
 }
 
-type imageKey struct {
+type key struct {
 	id  controllerapi.TemplateID
 	tag string
 }
 
-func (c cachedImage) key() imageKey { return imageKey{c.ID, c.Tag} }
+func (c Image) key() key { return key{c.ID, c.Tag} }
 
-func (c cachedImage) image() hypervisor.Image {
+func (c Image) image() hypervisor.Image {
 	return hypervisor.Image{ID: string(c.ID), Name: c.Name, Tag: c.Tag, Repository: c.Repository}
 }
 
@@ -45,18 +45,18 @@ func imageOf(ref controllerapi.TemplateRef) hypervisor.Image {
 	return hypervisor.Image{ID: string(ref.ID), Name: ref.Name, Tag: ref.Tag, Repository: ref.Repository}
 }
 
-// imageLedger is the set of them, on disk. It is safe for concurrent use.
-type imageLedger struct {
+// ledger is the set of them, on disk. It is safe for concurrent use.
+type ledger struct {
 	path string
 
 	mu     sync.Mutex
-	images map[imageKey]cachedImage // guarded by mu
-	inUse  map[imageKey]int         // guarded by mu; starts between ensure and clone
+	images map[key]Image // guarded by mu
+	inUse  map[key]int   // guarded by mu; starts between ensure and clone
 }
 
-func openImageLedger(dir state.Dir) *imageLedger {
-	l := &imageLedger{path: dir.ImagesFile(), images: make(map[imageKey]cachedImage), inUse: make(map[imageKey]int)}
-	var list []cachedImage
+func openLedger(path string) *ledger {
+	l := &ledger{path: path, images: make(map[key]Image), inUse: make(map[key]int)}
+	var list []Image
 	if err := state.ReadJSON(l.path, &list); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return l // damaged: the images count as brought by others, and stay
 	}
@@ -66,24 +66,24 @@ func openImageLedger(dir state.Dir) *imageLedger {
 	return l
 }
 
-func (l *imageLedger) list() []cachedImage {
+func (l *ledger) list() []Image {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.listLocked()
 }
 
-func (l *imageLedger) listLocked() []cachedImage {
-	list := make([]cachedImage, 0, len(l.images))
+func (l *ledger) listLocked() []Image {
+	list := make([]Image, 0, len(l.images))
 	for _, c := range l.images {
 		list = append(list, c)
 	}
-	slices.SortFunc(list, func(a, b cachedImage) int {
+	slices.SortFunc(list, func(a, b Image) int {
 		return cmp.Or(a.Used.Compare(b.Used), strings.Compare(string(a.ID), string(b.ID)), strings.Compare(a.Tag, b.Tag))
 	})
 	return list
 }
 
-func (l *imageLedger) get(k imageKey) (cachedImage, bool) {
+func (l *ledger) get(k key) (Image, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c, ok := l.images[k]
@@ -91,7 +91,7 @@ func (l *imageLedger) get(k imageKey) (cachedImage, bool) {
 }
 
 // change edits the ledger and stores it.
-func (l *imageLedger) change(edit func(map[imageKey]cachedImage)) error {
+func (l *ledger) change(edit func(map[key]Image)) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	edit(l.images)
@@ -99,16 +99,16 @@ func (l *imageLedger) change(edit func(map[imageKey]cachedImage)) error {
 	return state.WriteJSON(l.path, l.listLocked())
 }
 
-func (l *imageLedger) put(c cachedImage) error {
-	return l.change(func(m map[imageKey]cachedImage) { m[c.key()] = c })
+func (l *ledger) put(c Image) error {
+	return l.change(func(m map[key]Image) { m[c.key()] = c })
 }
 
-func (l *imageLedger) drop(k imageKey) error {
-	return l.change(func(m map[imageKey]cachedImage) { delete(m, k) })
+func (l *ledger) drop(k key) error {
+	return l.change(func(m map[key]Image) { delete(m, k) })
 }
 
 // hold marks an image as in use until the returned function is called.
-func (l *imageLedger) hold(k imageKey) (release func()) {
+func (l *ledger) hold(k key) (release func()) {
 	l.mu.Lock()
 	l.inUse[k]++
 	l.mu.Unlock()
@@ -121,14 +121,14 @@ func (l *imageLedger) hold(k imageKey) (release func()) {
 	})
 }
 
-func (l *imageLedger) held(k imageKey) bool {
+func (l *ledger) held(k key) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.inUse[k] > 0
 }
 
 // usage is what the pulled images take, in bytes.
-func (l *imageLedger) usage() uint64 {
+func (l *ledger) usage() uint64 {
 	var sum uint64
 	for _, c := range l.list() {
 		sum += c.Size
