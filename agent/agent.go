@@ -7,76 +7,13 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/ankacluster/ankacluster/agent/hypervisor"
 	"github.com/ankacluster/ankacluster/agent/images"
 	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
-
-// Cloud is the agent wire of the controllers, as *controllerapi.Client has it.
-// Every call may be repeated.
-type Cloud interface {
-	Register(context.Context, controllerapi.RegisterRequest) (controllerapi.RegisterResponse, error)
-	Sync(context.Context, controllerapi.SyncRequest) (controllerapi.SyncResponse, error)
-	Reserve(context.Context, controllerapi.ReserveRequest) (controllerapi.ReserveResponse, error)
-	Report(context.Context, controllerapi.ReportRequest) (controllerapi.ReportResponse, error)
-}
-
-// Host is the machine under the agent.
-type Host interface {
-	// Facts returns what rarely changes; Host, versions and licence are left to
-	// the agent.
-	Facts() controllerapi.NodeFacts
-	// Load returns what changes all the time. AnkaDiskUsage is left to the agent.
-	Load() controllerapi.NodeLoad
-	// Address returns the address that the node reaches the network from.
-	Address() string
-}
-
-// Registry is the node's way to the registries.
-type Registry interface {
-	// URL is where the hypervisor's command finds them: the loopback proxy.
-	URL() string
-	// Moved counts the bytes that came through for a repository.
-	Moved(repository string) int64
-	// Size returns the bytes of an image by its manifest. The error wraps
-	// hypervisor.ErrNotInRegistry when there is none.
-	Size(ctx context.Context, repository, tag string) (uint64, error)
-	// Push is the way to other registries than the node's own, for as long as
-	// done has not been called.
-	Push(registries []string) (url string, done func(), err error)
-	// Latest returns the newest tag of a template, "" when there is no such
-	// template. Revert removes a tag with all later ones; one that is not there is
-	// removed. Both are of the registries that Push is given, the node's own for
-	// none.
-	Latest(ctx context.Context, registries []string, id controllerapi.TemplateID) (tag string, err error)
-	Revert(ctx context.Context, registries []string, id controllerapi.TemplateID, tag string) error
-}
-
-// Deps are what an Agent works with. All are needed, but OnCluster and Pools.
-type Deps struct {
-	Cloud    Cloud
-	Runtime  hypervisor.Runtime
-	Host     Host
-	Registry Registry
-	// Identity tells this host from others that have a copy of its state.
-	Identity controllerapi.HostIdentity
-	// OnCluster is told of the servers that the cloud announces.
-	OnCluster func(controllerapi.Cluster)
-	// Pools tells what is known of the servers, for the heartbeat; the agent adds
-	// what it counts itself. Nil tells nothing.
-	Pools func() controllerapi.NodeNumbers
-	// Upgrade replaces the agent's program; nil refuses upgrades.
-	Upgrade Upgrader
-	// Caffeinate is the command that keeps the host awake; "" on hosts without it.
-	Caffeinate string
-	Metrics    prometheus.Registerer
-	Log        *zap.Logger
-}
 
 // Agent is the node's part of the cloud. It connects owners that have one job each;
 // what they share is safe for concurrent use.
@@ -240,10 +177,4 @@ func (a *Agent) Status() Status { return a.status.make() }
 func (a *Agent) LogsCentrally() bool {
 	member := a.members.get()
 	return member.joined && !a.cfg.NoCentralLogging && !member.settings.DisableCentralLogging
-}
-
-// isPermanent reports whether the cloud has ended this session, or will not have
-// it.
-func isPermanent(err error) bool {
-	return errors.Is(err, controllerapi.ErrSessionEnded) || errors.Is(err, controllerapi.ErrOtherHost)
 }

@@ -29,11 +29,38 @@
 // else), and the VM monitor; and one for each record that is worked on, with
 // one beside it that reports progress. All have ended when Run returns.
 //
+// # Owners
+//
+// Agent connects owners that have one job each, with their own fields, their own lock
+// and, where they go on by themselves, their own run:
+//
+//	session      registers the node and sends heartbeats (statement is what they say)
+//	membership   where the node stands with its cloud: settings, servers, last answer
+//	assignments  what the cloud wants of the node
+//	taskPoll     asks for tasks; headroom knows how much more the node may take
+//	claims       takes tasks in and gives them up, in the journal
+//	reconciler   compares assignments, journal and VMs (Plan), and acts
+//	workers      the goroutines that work on records, one a record
+//	tasks        the owner of each kind: starter, instances, saver, imageTasks, upgrade
+//	outcomes     ends tasks and reports them
+//	inventory    the VMs as the hypervisor lists them; vms is what is done to one
+//	images       package images: pulls, ledger, eviction
+//	monitor      finds VMs that do not answer
+//	fitness      whether the node takes starts; address, awake, errorLog, statusPage
+//
+// They wake one another by wakeups, and hold no lock while they call one another,
+// except that a pull is begun under the lock of its cache.
+//
 // # Locks
 //
-// Agent.mu guards the state that goroutines share, journal.mu the records. No
-// lock is held while a command, a request or (but for journal.writing and the
-// image ledger, which order writes) a file is waited for.
+// Each owner's mu guards its own fields. No lock is held while a command, a request
+// or (but for journal.writing and the image ledger, which order writes) a file is
+// waited for.
+//
+// # Rooms beside this one
+//
+// Package node wires an agent into a process; state, socket and machine are what needs
+// no agent: the state directory, the status socket, and what a host says of itself.
 //
 // # Metrics
 //

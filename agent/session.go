@@ -269,3 +269,9 @@ func (s *session) noteRefusal(err error) {
 	}
 	s.members.change(func(m *standing) { m.refused = refused.Message })
 }
+
+// isPermanent reports whether the cloud has ended this session, or will not have
+// it.
+func isPermanent(err error) bool {
+	return errors.Is(err, controllerapi.ErrSessionEnded) || errors.Is(err, controllerapi.ErrOtherHost)
+}

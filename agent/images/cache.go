@@ -25,7 +25,7 @@ import (
 
 // Registry is where images come from.
 type Registry interface {
-	// URL is where the hypervisor's command finds it.
+	// URL is where the hypervisor's command finds it: the loopback proxy.
 	URL() string
 	// Moved counts the bytes that came through for a repository.
 	Moved(repository string) int64
@@ -36,7 +36,10 @@ type Registry interface {
 
 // Host knows the disk that images are on.
 type Host interface {
+	// Facts returns what rarely changes; address, versions and licence are left to
+	// the agent.
 	Facts() controllerapi.NodeFacts
+	// Load returns what changes all the time. AnkaDiskUsage is left to the agent.
 	Load() controllerapi.NodeLoad
 }
 
