@@ -62,7 +62,7 @@ func New(cfg state.Config, dir state.Dir, id controllerapi.NodeID, deps Deps) (*
 	return a, nil
 }
 
-// connect makes the owners, each of those before it.
+// connect makes the owners, each from those before it.
 func (a *Agent) connect(deps Deps) {
 	cfg, node, caller, journal := &a.cfg, a.caller.node, a.caller, a.journal
 	log, metrics, wakeups := deps.Log.With(zap.String("node_id", string(node))), newMetrics(deps.Metrics), newWakeups()
