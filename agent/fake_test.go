@@ -163,7 +163,7 @@ func (c *fakeCloud) Sync(ctx context.Context, req controllerapi.SyncRequest) (co
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if req.Session != c.session {
-		return controllerapi.SyncResponse{}, &controllerapi.APIError{HTTPStatus: 200, Message: controllerapi.MsgSessionEnded}
+		return controllerapi.SyncResponse{}, controllerapi.ErrSessionEnded
 	}
 	c.syncs = append(c.syncs, fakeSync{time.Now(), req})
 	if req.VMs != nil {

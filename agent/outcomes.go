@@ -91,8 +91,7 @@ func (o *outcomes) sendOutcome(ctx context.Context, r Record) {
 			return
 		}
 		wait := retryPace.Next(n)
-		var refused *controllerapi.APIError
-		if errors.As(err, &refused) && refused.HTTPStatus < 500 && !errors.Is(err, controllerapi.ErrUnknownNode) {
+		if refused, ok := controllerapi.Answered(err); ok && refused.Status < 500 && !errors.Is(err, controllerapi.ErrUnknownNode) {
 			// The same words will be refused again; what may change is the cloud.
 			wait = refusedPace.Limit(n)
 		}

@@ -263,8 +263,8 @@ func (s *session) adopt(settings *controllerapi.NodeSettings, c *controllerapi.C
 // noteRefusal remembers that a controller understood the registration and does
 // not want it, which repeating will hardly change.
 func (s *session) noteRefusal(err error) {
-	var refused *controllerapi.APIError
-	if !errors.As(err, &refused) || refused.HTTPStatus >= 500 {
+	refused, ok := controllerapi.Answered(err)
+	if !ok || refused.Status >= 500 {
 		return
 	}
 	s.members.change(func(m *standing) { m.refused = refused.Message })

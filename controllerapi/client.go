@@ -1,21 +1,21 @@
 package controllerapi
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
-	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
 
 	"github.com/google/uuid"
+
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 // IdempotencyHeader carries a key under which a controller runs a write once
 // and answers every repeat with the first answer, for 24 h.
-const IdempotencyHeader = "Idempotency-Key"
+const IdempotencyHeader = wire.IdempotencyHeader
 
 // maxAnswer bounds what is read of an answer: the lists of ten thousand nodes are a
 // quarter of it.
@@ -32,17 +32,13 @@ func WithIdempotencyKey(ctx context.Context, key string) context.Context {
 
 // Client calls a controller. Every write carries an idempotency key, so that a
 // balancing transport may repeat it elsewhere. It is safe for concurrent use.
-type Client struct {
-	base string
-	http *http.Client
-	most int64 // of an answer
-}
+type Client struct{ wire wire.Client }
 
 // NewClient returns a client for the controller at base, for example
 // "http://10.0.1.4:8090". With an *http.Client whose transport balances, base
 // names the pool and the transport picks the endpoint.
 func NewClient(base string, hc *http.Client) *Client {
-	return &Client{base: strings.TrimRight(base, "/"), http: hc, most: maxAnswer}
+	return &Client{wire.Client{Base: strings.TrimRight(base, "/"), HTTP: hc, Server: server, MaxAnswer: maxAnswer, Before: before}}
 }
 
 // Status returns the controller's own state and that of its registry.
@@ -120,51 +116,10 @@ func (c *Client) Report(ctx context.Context, req ReportRequest) (ReportResponse,
 }
 
 func call[T any](ctx context.Context, c *Client, method, path string, in any) (T, error) {
-	var out T
-	var body io.Reader
-	if in != nil {
-		data, err := json.Marshal(in)
-		if err != nil {
-			return out, err
-		}
-		body = bytes.NewReader(data)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
-	if err != nil {
-		return out, err
-	}
-	if in != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
+	req := wire.Request{Method: method, Path: path, Body: in}
 	if method != http.MethodGet {
 		key, _ := ctx.Value(idempotencyKey{}).(string)
-		if key == "" {
-			key = uuid.NewString()
-		}
-		req.Header.Set(IdempotencyHeader, key)
+		req.Header = http.Header{IdempotencyHeader: {cmp.Or(key, uuid.NewString())}}
 	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return out, err
-	}
-	defer resp.Body.Close()
-	var env struct {
-		Status  string `json:"status"`
-		Message string `json:"message"`
-		Body    *T     `json:"body"`
-	}
-	answer := &io.LimitedReader{R: resp.Body, N: c.most}
-	if err := json.NewDecoder(answer).Decode(&env); err != nil {
-		if answer.N <= 0 {
-			err = fmt.Errorf("it does not end within %d MiB", c.most>>20)
-		}
-		return out, &APIError{HTTPStatus: resp.StatusCode, Message: fmt.Sprintf("the answer is not from a controller: %v", err)}
-	}
-	if resp.StatusCode != http.StatusOK || env.Status != "OK" {
-		return out, &APIError{HTTPStatus: resp.StatusCode, Message: env.Message}
-	}
-	if env.Body != nil {
-		out = *env.Body
-	}
-	return out, nil
+	return wire.Call[T](ctx, &c.wire, req)
 }

@@ -60,7 +60,7 @@ func TestAnswerWithoutEndIsAnError(t *testing.T) {
 		return &http.Response{StatusCode: http.StatusOK, Body: body}, nil
 	})}
 	c := NewClient("http://controller", hc)
-	c.most = 1 << 20
+	c.wire.MaxAnswer = 1 << 20
 	_, err := c.Status(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "does not end within 1 MiB") || body.read > 2<<20 {
 		t.Errorf("got %v after %d bytes, want an error that says so", err, body.read)

@@ -1,9 +1,8 @@
 package controllerapi
 
 import (
-	"errors"
-	"fmt"
-	"net/http"
+	"github.com/ankacluster/ankacluster/internal/wire"
+	"github.com/ankacluster/ankacluster/registryapi"
 )
 
 // Messages that existing clients match on, to the letter.
@@ -11,48 +10,45 @@ const (
 	MsgNotFound        = "Not found"
 	MsgNoSuchTemplate  = "VM not in the registry"
 	MsgNoSuchTagPrefix = "No such tag "
-	MsgAuthentication  = "Authentication Required"
+	MsgAuthentication  = wire.MsgAuthentication
 	// The agent wire's own.
 	MsgUnknownNode  = "Node is not registered"
 	MsgSessionEnded = "Session was replaced by a newer one"
 	MsgOtherHost    = "The node with this id is another host; this one has a copy of its state"
 )
 
-// Errors that a Client returns for those answers; test with errors.Is.
-var (
-	ErrNotFound       = errors.New("not found")
-	ErrNoSuchTemplate = errors.New("template is not in the registry")
-	ErrUnauthorized   = errors.New("authentication required")
+// Codes of answers; test what a Client returns with errors.Is.
+const (
+	ErrNotFound       = wire.CodeNotFound
+	ErrUnauthorized   = wire.CodeUnauthenticated
+	ErrNoSuchTemplate = registryapi.ErrNoSuchTemplate
+	ErrNoSuchVersion  = registryapi.ErrNoSuchVersion
+	ErrNoSuchGroup    = wire.Code("no_such_group")
+	ErrNoSuchNode     = wire.Code("no_such_node")
+	ErrGroupExists    = wire.Code("group_exists")
+	ErrFallbackCycle  = wire.Code("fallback_cycle")
+	ErrBadState       = wire.Code("bad_state")
+	ErrNoMAC          = wire.Code("no_free_mac_address")
 	// ErrUnknownNode: register again.
-	ErrUnknownNode = errors.New("node is not registered")
+	ErrUnknownNode = wire.Code("unknown_node")
 	// ErrSessionEnded: another agent process acts for this node; end.
-	ErrSessionEnded = errors.New("session was replaced by a newer one")
+	ErrSessionEnded = wire.Code("session_ended")
 	// ErrOtherHost: the node's id is that of another host, whose state this one
 	// has a copy of; end, and leave its VMs alone.
-	ErrOtherHost = errors.New("the node with this id is another host; this one has a copy of its state")
+	ErrOtherHost = wire.Code("other_host")
 )
 
-var sentinels = map[string]error{
+// before are the codes of what controllers say that answer without codes.
+var before = map[string]wire.Code{
 	MsgNotFound:       ErrNotFound,
 	MsgNoSuchTemplate: ErrNoSuchTemplate,
-	MsgAuthentication: ErrUnauthorized,
 	MsgUnknownNode:    ErrUnknownNode,
 	MsgSessionEnded:   ErrSessionEnded,
 	MsgOtherHost:      ErrOtherHost,
 }
 
-// APIError is an answer that is not OK.
-type APIError struct {
-	HTTPStatus int
-	Message    string
-}
+// server is what errors of a Client call the server.
+const server = "controller"
 
-func (e *APIError) Error() string {
-	if e.HTTPStatus != http.StatusOK {
-		return fmt.Sprintf("controller answered %d: %s", e.HTTPStatus, e.Message)
-	}
-	return "controller: " + e.Message
-}
-
-// Unwrap makes errors.Is work on what a remote controller answered.
-func (e *APIError) Unwrap() error { return sentinels[e.Message] }
+// Answered returns what a controller answered, if err says that one did.
+func Answered(err error) (*wire.Error, bool) { return wire.Answered(err, server) }

@@ -1,50 +1,38 @@
 package registryapi
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
-
-// APIError is an answer of the registry that is not OK.
-type APIError struct {
-	HTTPStatus int
-	Message    string
-}
-
-func (e *APIError) Error() string {
-	if e.HTTPStatus != http.StatusOK {
-		return fmt.Sprintf("registry answered %d: %s", e.HTTPStatus, e.Message)
-	}
-	return "registry: " + e.Message
-}
 
 // Client calls the REST API of a registry. It is safe for concurrent use.
 type Client struct {
-	base string
+	wire wire.Client
 	list string // path of the list of templates
-	http *http.Client
 }
 
 // NewClient returns a client for the registry at base, for example
 // "http://10.0.1.4:8089". With an *http.Client whose transport balances, base
 // names the pool and the transport picks the endpoint.
 func NewClient(base string, hc *http.Client) *Client {
-	return &Client{base: strings.TrimRight(base, "/"), list: "/registry/v2/vm", http: hc}
+	return newClient(strings.TrimRight(base, "/"), "/registry/v2/vm", hc)
 }
 
 // NewClientOfController returns a client that lists and changes templates
 // through the controller at base, which has these calls of a registry and no
 // others: Templates, Template, Delete, Revert and Disk.
 func NewClientOfController(base string, hc *http.Client) *Client {
-	return &Client{base: strings.TrimRight(base, "/") + "/api/v1", list: "/registry/vm", http: hc}
+	return newClient(strings.TrimRight(base, "/")+"/api/v1", "/registry/vm", hc)
+}
+
+func newClient(base, list string, hc *http.Client) *Client {
+	return &Client{wire.Client{Base: base, HTTP: hc, Server: server, MaxAnswer: maxAnswer}, list}
 }
 
 // Status returns the registry's state and version.
@@ -110,56 +98,21 @@ func (c *Client) Config(ctx context.Context, id, tag string, version int) (json.
 }
 
 func call[T any](ctx context.Context, c *Client, method, path string, in any) (T, error) {
-	var out T
-	var body io.Reader
-	if in != nil {
-		data, err := json.Marshal(in)
-		if err != nil {
-			return out, err
-		}
-		body = bytes.NewReader(data)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
-	if err != nil {
-		return out, err
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return out, err
-	}
-	defer resp.Body.Close()
-	return decode[T](resp)
+	return wire.Call[T](ctx, &c.wire, wire.Request{Method: method, Path: path, Body: in})
 }
 
 // maxAnswer bounds what is read of an answer: a list of all templates is far smaller.
 const maxAnswer = 64 << 20
 
-// decode reads an answer's envelope.
-func decode[T any](resp *http.Response) (T, error) {
-	var out T
-	var env struct {
-		Status  string `json:"status"`
-		Message string `json:"message"`
-		Body    *T     `json:"body"`
-	}
-	answer := &io.LimitedReader{R: resp.Body, N: maxAnswer}
-	if err := json.NewDecoder(answer).Decode(&env); err != nil {
-		if answer.N <= 0 {
-			err = fmt.Errorf("it does not end within %d MiB", maxAnswer>>20)
-		}
-		return out, &APIError{HTTPStatus: resp.StatusCode, Message: "the answer is not from a registry: " + err.Error()}
-	}
-	if resp.StatusCode != http.StatusOK || env.Status != "OK" {
-		return out, &APIError{HTTPStatus: resp.StatusCode, Message: env.Message}
-	}
-	if env.Body != nil {
-		out = *env.Body
-	}
-	return out, nil
-}
+// Codes of answers; test what a Client returns with errors.Is.
+const (
+	ErrNoSuchTemplate = wire.Code("no_such_template")
+	ErrNoSuchVersion  = wire.Code("no_such_version")
+	ErrInUse          = wire.Code("in_use")
+)
 
-// IsAPIError reports whether a registry answered at all, though not with OK.
-func IsAPIError(err error) bool {
-	var e *APIError
-	return errors.As(err, &e)
-}
+// server is what errors of a Client call the server.
+const server = "registry"
+
+// Answered returns what a registry answered, if err says that one did.
+func Answered(err error) (*wire.Error, bool) { return wire.Answered(err, server) }

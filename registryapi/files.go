@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"strings"
+
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 // File is a file or central log that the registry keeps.
@@ -46,17 +48,7 @@ func (c *Client) SendEvent(ctx context.Context, event any) error {
 
 // send streams a body that is not JSON.
 func (c *Client) send(ctx context.Context, method, path string, body io.Reader) error {
-	req, err := http.NewRequestWithContext(ctx, method, c.base+escapePath(path), body)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/octet-stream")
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	_, err = decode[json.RawMessage](resp)
+	_, err := wire.Call[json.RawMessage](ctx, &c.wire, wire.Request{Method: method, Path: escapePath(path), Stream: body})
 	return err
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/clienttls"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
 )
 
@@ -38,8 +38,7 @@ type controllerProbe struct {
 func probeController(ctx context.Context, cfg Config, base string) controllerProbe {
 	p := controllerProbe{url: base, finding: Finding{Check: "controller", Target: base, Level: OK}}
 	sent := time.Now()
-	var status controllerapi.Status
-	date, err := get(ctx, cfg, base, "/api/v1/status", &status)
+	status, date, err := get[controllerapi.Status](ctx, cfg, "controller", base, "/api/v1/status")
 	took := time.Since(sent)
 	if err != nil {
 		p.finding = explain("controller", base, err, cfg)
@@ -59,9 +58,8 @@ func probeController(ctx context.Context, cfg Config, base string) controllerPro
 		p.finding.Summary += ", but it cannot reach its registry " + status.RegistryAddress
 		p.finding.Advice = "start the registry, or correct ANKA_ANKA_REGISTRY of that controller"
 	}
-	var cluster controllerapi.Cluster
 	// Only the original lacks this call, and it names its registry in the status.
-	if _, err := get(ctx, cfg, base, "/api/v1/cluster", &cluster); err == nil {
+	if cluster, _, err := get[controllerapi.Cluster](ctx, cfg, "controller", base, "/api/v1/cluster"); err == nil {
 		for _, r := range cluster.Registries {
 			p.registries = append(p.registries, r.URL)
 		}
@@ -163,54 +161,26 @@ func registryFindings(ctx context.Context, cfg Config, probes []controllerProbe)
 
 func checkRegistry(ctx context.Context, cfg Config, base string) Finding {
 	start := time.Now()
-	var status registryapi.Status
-	if _, err := get(ctx, cfg, base, "/registry/status", &status); err != nil {
+	status, _, err := get[registryapi.Status](ctx, cfg, "registry", base, "/registry/status")
+	if err != nil {
 		return explain("registry", base, err, cfg)
 	}
 	return Finding{Check: "registry", Target: base, Level: OK,
 		Summary: fmt.Sprintf("version %s answers in %s", status.Version, time.Since(start).Round(time.Millisecond))}
 }
 
-// errNotOurs means that something answers at the address, but no server of ours.
-var errNotOurs = errors.New("another program answers there")
+// maxAnswer bounds what is read of an answer.
+const maxAnswer = 1 << 20
 
-// get reads the body of an enveloped answer and its Date.
-func get(ctx context.Context, cfg Config, base, path string, into any) (date time.Time, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(base, "/")+path, nil)
-	if err != nil {
-		return date, err
-	}
-	resp, err := cfg.Client.Do(req)
-	if err != nil {
-		return date, err
-	}
-	defer resp.Body.Close()
-	date, _ = http.ParseTime(resp.Header.Get("Date")) // zero: not known
-	env := struct {
-		Status  string `json:"status"`
-		Message string `json:"message"`
-		Body    any    `json:"body"`
-	}{Body: into}
-	data, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	if err != nil {
-		return date, err
-	}
-	if json.Unmarshal(data, &env) != nil || env.Status == "" {
-		return date, fmt.Errorf("%w (%s)", errNotOurs, resp.Status)
-	}
-	if resp.StatusCode != http.StatusOK || env.Status != "OK" {
-		return date, &answerError{resp.StatusCode, env.Message}
-	}
-	return date, nil
+// get returns the body of an enveloped answer and its Date, which is zero where that
+// is not known.
+func get[T any](ctx context.Context, cfg Config, server, base, path string) (body T, date time.Time, err error) {
+	var header http.Header
+	client := wire.Client{Base: strings.TrimRight(base, "/"), HTTP: cfg.Client, Server: server, MaxAnswer: maxAnswer}
+	body, err = wire.Call[T](ctx, &client, wire.Request{Method: http.MethodGet, Path: path, Answer: &header})
+	date, _ = http.ParseTime(header.Get("Date"))
+	return body, date, err
 }
-
-// answerError is an answer of our own servers that is not OK.
-type answerError struct {
-	code    int
-	message string
-}
-
-func (e *answerError) Error() string { return fmt.Sprintf("answered %d %s", e.code, e.message) }
 
 // explain turns an error of a request into what happened, and what to do.
 func explain(check, base string, err error, cfg Config) Finding {
@@ -238,21 +208,22 @@ func reason(err error, check string, u *url.URL, cfg Config) (summary, advice st
 		}
 		return "the name server does not answer for " + host, "check the network's DNS settings"
 	}
-	if answer, ok := errors.AsType[*answerError](err); ok {
-		switch answer.code {
-		case http.StatusUnauthorized, http.StatusForbidden:
-			return "answers, but wants a key or certificate that it accepts: " + answer.message, "join again with --api-key-id and --api-key-file, or --cert and --cert-key"
-		case http.StatusServiceUnavailable:
-			return "answers, but is not ready: " + answer.message, "look at its log and, for a controller, at its etcd"
+	if answer, ok := wire.Answered(err, check); ok {
+		if answer.Code == wire.CodeForeign {
+			return fmt.Sprintf("another program answers there (%d %s), no %s", answer.Status, http.StatusText(answer.Status), check), "check the port: is it missing, or that of another server?"
 		}
-		return answer.Error(), "look at its log"
+		switch answer.Status {
+		case http.StatusUnauthorized, http.StatusForbidden:
+			return "answers, but wants a key or certificate that it accepts: " + answer.Message, "join again with --api-key-id and --api-key-file, or --cert and --cert-key"
+		case http.StatusServiceUnavailable:
+			return "answers, but is not ready: " + answer.Message, "look at its log and, for a controller, at its etcd"
+		}
+		return fmt.Sprintf("answered %d %s", answer.Status, answer.Message), "look at its log"
 	}
 	if text, advice, ok := TLSReason(err, u); ok {
 		return text, advice
 	}
 	switch {
-	case errors.Is(err, errNotOurs):
-		return err.Error() + ", no " + check, "check the port: is it missing, or that of another server?"
 	case errors.Is(err, unix.ECONNREFUSED):
 		return host + " is there, but nothing listens on port " + port, "start the " + check + ", or correct the port"
 	case errors.Is(err, unix.EHOSTUNREACH) && cfg.GOOS == "darwin" && localAddress(host):

@@ -202,8 +202,8 @@ func (p *registryProxy) withTemplate(ctx context.Context, registries []string, i
 
 // noSuchTemplate: the registry understood the question.
 func noSuchTemplate(err error) bool {
-	refused, ok := errors.AsType[*registryapi.APIError](err)
-	return ok && (refused.HTTPStatus == http.StatusOK || refused.HTTPStatus == http.StatusNotFound)
+	refused, ok := registryapi.Answered(err)
+	return ok && (refused.Failed() || refused.Status == http.StatusNotFound)
 }
 
 // Push opens a proxy to other registries until done is called.

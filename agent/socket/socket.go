@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -103,36 +102,34 @@ func attend(ctx context.Context, path string, lock *state.Lock, look <-chan time
 	}
 }
 
+// maxSocketAnswer bounds what is read of the agent's answer.
+const maxSocketAnswer = 64 << 20
+
 // Ask asks the agent that listens on a socket. The error is ErrNotRunning
 // when none does.
-func Ask(ctx context.Context, path, route string, answer any) error {
-	client := &http.Client{Transport: &http.Transport{
+func Ask[T any](ctx context.Context, path, route string, answer *T) error {
+	client := wire.Client{Base: "http://agent", Server: "agent", MaxAnswer: maxSocketAnswer, Plain: true, HTTP: &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", path)
 		},
-	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+route, nil)
-	if err != nil {
-		return err
+	}}}
+	got, err := wire.Call[T](ctx, &client, wire.Request{Method: http.MethodGet, Path: route})
+	if err == nil {
+		*answer = got
+		return nil
 	}
-	resp, err := client.Do(req)
-	if err != nil {
-		if errors.Is(err, os.ErrPermission) {
-			return fmt.Errorf("the agent's socket %s belongs to another user: use sudo", path)
-		}
-		var op *net.OpError
-		if errors.As(err, &op) && op.Op == "dial" {
-			return ErrNotRunning
-		}
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
+	if refused, ok := wire.Answered(err, client.Server); ok && refused.Status != http.StatusOK {
 		return fmt.Errorf("the agent does not know %s: it is of another version", route)
 	}
-	return json.NewDecoder(io.LimitReader(resp.Body, 64<<20)).Decode(answer)
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("the agent's socket %s belongs to another user: use sudo", path)
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		return ErrNotRunning
+	}
+	return err
 }
 
 // ErrNotRunning: no agent answers.

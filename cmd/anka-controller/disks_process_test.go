@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -74,8 +73,7 @@ func startVM(ctx context.Context, hosts []*clusterHost, n int, template string) 
 	for i := n; ctx.Err() == nil; i++ {
 		client := controllerapi.NewClient("http://"+hosts[i%len(hosts)].addr+":8090", &http.Client{Timeout: 20 * time.Second})
 		_, err := client.Start(ctx, controllerapi.StartRequest{VMID: controllerapi.TemplateID(template), Tag: "v1"})
-		fail := new(controllerapi.APIError)
-		if err == nil || errors.As(err, &fail) && fail.HTTPStatus < http.StatusInternalServerError {
+		if fail, ok := controllerapi.Answered(err); err == nil || ok && fail.Status < http.StatusInternalServerError {
 			return err
 		}
 		wait(ctx, 10*time.Millisecond)

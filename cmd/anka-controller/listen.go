@@ -96,6 +96,6 @@ func starting() http.Handler {
 			return
 		}
 		w.Header().Set("Retry-After", "1")
-		wire.WriteJSON(w, http.StatusServiceUnavailable, wire.Envelope{Status: wire.StatusFail, Message: "the controller is starting: waiting for etcd"})
+		wire.WriteFailure(w, wire.Unavailable("the controller is starting: waiting for etcd", nil), nil)
 	})
 }

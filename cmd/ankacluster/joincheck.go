@@ -164,8 +164,8 @@ func answers(ctx context.Context, p node.Plain, u *url.URL) string {
 }
 
 func explainError(err error) (error, bool) {
-	var api *controllerapi.APIError
-	var reg *registryapi.APIError
+	api, isController := controllerapi.Answered(err)
+	reg, isRegistry := registryapi.Answered(err)
 	untrusted, unknown, _ := clienttls.Reason(err)
 	if unknown {
 		untrusted += "; pass that authority's certificate with --cacert FILE"
@@ -173,11 +173,11 @@ func explainError(err error) (error, bool) {
 	switch {
 	case errors.Is(err, controllerapi.ErrUnauthorized):
 		return errors.New("wants credentials"), false
-	case errors.As(err, &api) && api.HTTPStatus >= 500:
-		return fmt.Errorf("%d: %s", api.HTTPStatus, api.Message), false
-	case errors.As(err, &api):
-		return fmt.Errorf("%d %s: this is a web server, not a controller; is the port right?", api.HTTPStatus, http.StatusText(api.HTTPStatus)), true
-	case errors.As(err, &reg):
+	case isController && api.Status >= 500:
+		return fmt.Errorf("%d: %s", api.Status, api.Message), false
+	case isController:
+		return fmt.Errorf("%d %s: this is a web server, not a controller; is the port right?", api.Status, http.StatusText(api.Status)), true
+	case isRegistry:
 		return reg, false
 	case untrusted != "":
 		return errors.New(untrusted), false

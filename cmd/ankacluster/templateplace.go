@@ -120,7 +120,7 @@ func askPlace(ctx context.Context, u string, trust *clienttls.Trust) (*templateP
 	if rerr == nil {
 		return &templatePlace{url: u, trust: trust, rest: reg, push: []string{u}, pull: []string{u}}, nil
 	}
-	if !registryapi.IsAPIError(rerr) {
+	if _, ok := registryapi.Answered(rerr); !ok {
 		return nil, rerr // nothing answers: no need to ask again
 	}
 	ctl := controllerapi.NewClient(u, hc)

@@ -94,7 +94,7 @@ func (v *View) checkGroup(c *Change, g *api.Group) error {
 	v.noNewGroups(c)
 	for id, o := range v.Groups {
 		if id != g.ID && o.Name == g.Name {
-			return fmt.Errorf("%w: %s", ErrGroupExists, g.Name)
+			return refuse(ErrGroupExists, ": %s", g.Name)
 		}
 	}
 	for next, seen := g.FallbackGroupID, map[api.GroupID]bool{g.ID: true}; next != nil; {
@@ -104,7 +104,7 @@ func (v *View) checkGroup(c *Change, g *api.Group) error {
 		seen[*next] = true
 		o := v.Groups[*next]
 		if o == nil {
-			return fmt.Errorf("%w %s", ErrNoSuchGroup, *next)
+			return refuse(ErrNoSuchGroup, " %s", *next)
 		}
 		c.Must(GroupRef(*next), o.rev)
 		next = o.FallbackGroupID
@@ -145,14 +145,14 @@ func (v *View) DeleteGroup(id api.GroupID, asked bool) (*Change, bool, error) {
 func (v *View) ChangeMembers(groups []api.GroupID, nodes []api.NodeID, add bool) (*Change, bool, error) {
 	for _, n := range nodes {
 		if v.Nodes[n] == nil {
-			return nil, false, fmt.Errorf("%w %s", ErrNoSuchNode, n)
+			return nil, false, refuse(ErrNoSuchNode, " %s", n)
 		}
 	}
 	c := new(Change)
 	for _, id := range groups {
 		g := v.Groups[id]
 		if g == nil {
-			return nil, false, fmt.Errorf("%w %s", ErrNoSuchGroup, id)
+			return nil, false, refuse(ErrNoSuchGroup, " %s", id)
 		}
 		c.Must(GroupRef(id), g.rev)
 		for _, n := range nodes {
@@ -216,7 +216,7 @@ func (v *View) joinGroups(c *Change, node api.NodeID, names []string) error {
 			}
 		}
 		if !found {
-			return fmt.Errorf("%w %s", ErrNoSuchGroup, name)
+			return refuse(ErrNoSuchGroup, " %s", name)
 		}
 	}
 	for id := range wanted {

@@ -131,7 +131,7 @@ func (v *View) assignMACs(c *Change, macs MACSource, list []*Instance, asked str
 			addr = v.freeMAC(macs, taken)
 		}
 		if addr == "" || v.MACs[addr] != nil || taken[addr] {
-			return fmt.Errorf("%w %s", ErrNoMAC, asked)
+			return refuse(ErrNoMAC, " %s", asked)
 		}
 		taken[addr] = true
 		i.Public.MACAddress = addr

@@ -1,7 +1,6 @@
 package cloud
 
 import (
-	"fmt"
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
@@ -62,7 +61,7 @@ func (v *View) CreateRollout(job Rollout, answer any, now time.Time) (*Change, b
 	}
 	for _, n := range job.Nodes {
 		if v.Nodes[n] == nil {
-			return nil, false, fmt.Errorf("%w %s", ErrNoSuchNode, n)
+			return nil, false, refuse(ErrNoSuchNode, " %s", n)
 		}
 	}
 	job.Created = now

@@ -47,6 +47,7 @@ type (
 	MACRange           = cloud.MACRange
 	Node               = cloud.Node
 	Reservation        = cloud.Reservation
+	Refused            = cloud.Refused
 	Rollout            = cloud.Rollout
 	Server             = cloud.Server
 	Stage              = cloud.Stage

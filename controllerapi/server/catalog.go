@@ -99,12 +99,13 @@ func (s *Server) watchRegistry(ctx context.Context) {
 // probe asks the registry how it is, and reports whether that differs from before.
 func (c *catalog) probe(ctx context.Context) bool {
 	status, err := c.askStatus(ctx)
-	var answered *registryapi.APIError
-	if err != nil && !errors.As(err, &answered) && c.running() {
+	answered, ok := registryapi.Answered(err)
+	if err != nil && !ok && c.running() {
 		// It ran a moment ago, and it may be this machine that stood still.
 		status, err = c.askStatus(ctx)
+		answered, ok = registryapi.Answered(err)
 	}
-	draining := errors.As(err, &answered) && answered.HTTPStatus == http.StatusServiceUnavailable
+	draining := ok && answered.Status == http.StatusServiceUnavailable
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	was, wasDraining := c.status, c.draining
@@ -197,7 +198,7 @@ func (c *catalog) all(ctx context.Context) ([]registryapi.Template, error) {
 		c.list, c.listAt = list, time.Now()
 		return list, nil
 	}
-	if registryapi.IsAPIError(err) {
+	if _, ok := registryapi.Answered(err); ok {
 		return nil, errNoRegistry(err)
 	}
 	if !c.listAt.IsZero() && time.Since(c.listAt) < c.cfg.RegistryListCacheTTL {
@@ -275,11 +276,11 @@ func (c *catalog) lookUp(ctx context.Context, id string, f *flight) {
 	if c.inFlight[id] == f {
 		delete(c.inFlight, id)
 	}
-	var answered *registryapi.APIError
+	answered, ok := registryapi.Answered(f.err)
 	switch {
 	case f.err == nil:
 		c.templates[id] = f.val
-	case errors.As(f.err, &answered) && answered.HTTPStatus == http.StatusOK:
+	case ok && answered.Failed():
 		delete(c.templates, id)
 		f.err = errNoTemplate
 	default:
@@ -304,8 +305,8 @@ func retryRegistry[T any](ctx context.Context, call func(context.Context) (T, er
 		attempt, done := context.WithTimeout(ctx, registryTimeout/3)
 		val, err := call(attempt)
 		done()
-		var answered *registryapi.APIError
-		if err == nil || errors.As(err, &answered) && answered.HTTPStatus < 500 || notTrusted(err) != "" {
+		answered, ok := registryapi.Answered(err)
+		if err == nil || ok && answered.Status < 500 || notTrusted(err) != "" {
 			return val, err
 		}
 		if !registryPace.Wait(ctx, failures) {
@@ -318,7 +319,7 @@ func retryRegistry[T any](ctx context.Context, call func(context.Context) (T, er
 func (c *catalog) resolve(ctx context.Context, id api.TemplateID, tag string, version *int) (api.TemplateRef, string, error) {
 	t, err := c.templateWith(ctx, string(id), func(t registryapi.Template) bool { return t.Find(tag, version) != nil })
 	if errors.Is(err, errNoTemplate) {
-		return api.TemplateRef{}, "", wire.Fail(api.MsgNoSuchTemplate)
+		return api.TemplateRef{}, "", api.ErrNoSuchTemplate.Fail(api.MsgNoSuchTemplate)
 	}
 	if err != nil {
 		return api.TemplateRef{}, "", err
@@ -338,9 +339,9 @@ func (c *catalog) resolve(ctx context.Context, id api.TemplateID, tag string, ve
 func noVersion(tag string, version *int) error {
 	switch {
 	case tag != "":
-		return wire.Fail(api.MsgNoSuchTagPrefix + tag)
+		return api.ErrNoSuchVersion.Fail(api.MsgNoSuchTagPrefix + tag)
 	case version != nil:
-		return wire.Failf("No such version %d", *version)
+		return api.ErrNoSuchVersion.Failf("No such version %d", *version)
 	}
-	return wire.Fail("the template has no version")
+	return api.ErrNoSuchVersion.Fail("the template has no version")
 }

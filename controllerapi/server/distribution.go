@@ -78,12 +78,12 @@ func (s *Server) nodesOf(id api.GroupID, name string) (out []api.NodeID, err err
 				}
 			}
 			if id == "" {
-				err = wire.Failf("No such group %s", name)
+				err = api.ErrNoSuchGroup.Failf("No such group %s", name)
 				return
 			}
 		}
 		if id != "" && v.Groups[id] == nil {
-			err = wire.Failf("No such group %s", id)
+			err = api.ErrNoSuchGroup.Failf("No such group %s", id)
 			return
 		}
 		for _, n := range sortedNodes(v) {

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -527,8 +526,7 @@ func TestF21NodeIsListedWithStateAndArchOrNotAtAll(t *testing.T) {
 	n := newNode(t, "n1", c.controllers...)
 	n.facts.HostArch = ""
 	_, err := n.call().Register(t.Context(), api.RegisterRequest{NodeID: "n1", Session: "s", Facts: n.facts})
-	var refused *api.APIError
-	if !errors.As(err, &refused) || !strings.Contains(refused.Message, "host_arch") {
+	if refused, ok := api.Answered(err); !ok || !strings.Contains(refused.Message, "host_arch") {
 		t.Errorf("register without an architecture: %v", err)
 	}
 	n.facts.HostArch = "arm64"

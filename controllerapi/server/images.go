@@ -93,7 +93,7 @@ func (s *Server) checkSave(r *http.Request, req *api.SaveImageRequest, task *api
 	t, err := s.catalog.template(r.Context(), string(req.TargetVMID))
 	if err != nil {
 		if isAnswer(err) {
-			return wire.Fail(api.MsgNoSuchTemplate)
+			return api.ErrNoSuchTemplate.Fail(api.MsgNoSuchTemplate)
 		}
 		return err
 	}

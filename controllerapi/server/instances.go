@@ -122,10 +122,10 @@ func (s *Server) checkPlaces(r *http.Request, req *api.StartRequest) error {
 	var err error
 	s.store.Read(func(v *cloudstore.View) {
 		if req.NodeID != "" && v.Nodes[req.NodeID] == nil {
-			err = wire.Failf("No such node %s", req.NodeID)
+			err = api.ErrNoSuchNode.Failf("No such node %s", req.NodeID)
 		}
 		if req.GroupID != "" && v.Groups[req.GroupID] == nil {
-			err = wire.Failf("No such group %s", req.GroupID)
+			err = api.ErrNoSuchGroup.Failf("No such group %s", req.GroupID)
 		}
 	})
 	return err

@@ -2,13 +2,12 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
-	"strings"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
@@ -66,19 +65,13 @@ func (s *Server) agent(h wire.HandlerFunc) http.Handler {
 // key it has its effect once, and every repeat is given the first answer.
 func (s *Server) write(h wire.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if key := r.Header.Get(api.IdempotencyHeader); key != "" {
-			body, err := wire.ReadBody(r, wire.MaxBody)
-			if err != nil {
-				s.api.WriteError(w, r, err)
-				return
-			}
-			if len(key) > 255 {
-				s.api.WriteError(w, r, wire.BadRequest("header %s is longer than 255 bytes", api.IdempotencyHeader))
-				return
-			}
-			r.Body = io.NopCloser(bytes.NewReader(body))
-			request := append([]byte(r.Method+" "+r.URL.RequestURI()+"\n"), body...)
-			ctx, _ := cloudstore.WithIdem(r.Context(), key, request, envelope)
+		key, request, err := wire.Idempotency(r)
+		if err != nil {
+			s.api.WriteError(w, r, err)
+			return
+		}
+		if key != "" {
+			ctx, _ := cloudstore.WithIdem(r.Context(), key, request, kept)
 			r = r.WithContext(ctx)
 		}
 		body, err := h(r)
@@ -86,7 +79,7 @@ func (s *Server) write(h wire.HandlerFunc) http.Handler {
 		var replay *cloudstore.Replay
 		switch {
 		case errors.As(err, &replay):
-			writeRaw(w, replay.Answer)
+			s.replay(w, r, replay.Answer)
 		case err != nil:
 			s.api.WriteError(w, r, err)
 		default:
@@ -101,25 +94,55 @@ func (s *Server) settle(r *http.Request, body any, err error) error {
 	if err == nil {
 		return answer(s.store.Settle(r.Context(), body))
 	}
-	var fail *wire.Error
-	if errors.As(err, &fail) && fail.Code == http.StatusOK {
-		if kept := s.store.Settle(r.Context(), failure(fail.Message)); kept != nil {
+	if fail, ok := isFailure(err); ok {
+		if kept := s.store.Settle(r.Context(), fail); kept != nil {
 			return answer(kept)
 		}
 	}
 	return err
 }
 
-// failure is an answer that is not OK, to be kept under an idempotency key.
-type failure string
+// isFailure reports whether err is a logical failure, and no fault of anybody's.
+func isFailure(err error) (*wire.Error, bool) {
+	fail, ok := errors.AsType[*wire.Error](err)
+	return fail, ok && fail.From == "" && fail.Failed()
+}
 
-// envelope encodes an answer.
+// envelope encodes an answer that is OK.
 func envelope(body any) json.RawMessage {
-	env := wire.Envelope{Status: wire.StatusOK, Body: body}
-	if f, ok := body.(failure); ok {
-		env = wire.Envelope{Status: wire.StatusFail, Message: string(f)}
+	return encode(wire.Envelope{Status: wire.StatusOK, Body: body})
+}
+
+// keptFailure is a failure as it is kept under an idempotency key: the envelope,
+// and the code that goes in a header.
+type keptFailure struct {
+	wire.Envelope
+	Code wire.Code `json:"code,omitempty"`
+}
+
+// kept encodes an answer to be kept under an idempotency key.
+func kept(body any) json.RawMessage {
+	if fail, ok := body.(*wire.Error); ok {
+		return encode(keptFailure{wire.Envelope{Status: wire.StatusFail, Message: fail.Message}, fail.Code})
 	}
-	data, err := json.Marshal(env)
+	return envelope(body)
+}
+
+// replay gives the answer that was kept.
+func (s *Server) replay(w http.ResponseWriter, r *http.Request, answer json.RawMessage) {
+	var fail keptFailure
+	if bytes.HasPrefix(answer, failHead) && json.Unmarshal(answer, &fail) == nil {
+		s.api.WriteError(w, r, fail.Code.Fail(fail.Message))
+		return
+	}
+	writeRaw(w, answer)
+}
+
+// failHead is how each answer that is kept and not OK begins.
+var failHead = []byte(`{"status":"` + wire.StatusFail + `"`)
+
+func encode(v any) json.RawMessage {
+	data, err := json.Marshal(v)
 	if err != nil {
 		panic(fmt.Sprintf("server: an answer does not encode: %v", err))
 	}
@@ -168,44 +191,51 @@ func idToDelete[T ~string](r *http.Request) (T, error) {
 }
 
 func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {
-	s.api.WriteError(w, r, &wire.Error{Code: http.StatusNotFound, Message: fmt.Sprintf("no such call: %s %s", r.Method, r.URL.Path)})
+	s.api.WriteError(w, r, &wire.Error{Status: http.StatusNotFound, Message: fmt.Sprintf("no such call: %s %s", r.Method, r.URL.Path)})
 }
 
 func (s *Server) nodesOnly(w http.ResponseWriter, r *http.Request) {
-	s.api.WriteError(w, r, &wire.Error{Code: http.StatusNotFound, Message: "this address serves nodes only"})
+	s.api.WriteError(w, r, &wire.Error{Status: http.StatusNotFound, Message: "this address serves nodes only"})
 }
 
-// lastWords is an error's text without the operations that it was wrapped with.
-func lastWords(err error) string {
-	for {
-		inner := errors.Unwrap(err)
-		if inner == nil || !strings.HasSuffix(err.Error(), inner.Error()) {
-			return err.Error()
-		}
-		err = inner
-	}
+// answers is the table of what the store's errors are to a caller. The first match
+// wins. An entry without a message is one whose text the caller reads as it is.
+var answers = []struct {
+	err     error
+	code    wire.Code
+	message string
+}{
+	{cloudstore.ErrNotFound, api.ErrNotFound, api.MsgNotFound},
+	{errNoTemplate, api.ErrNotFound, api.MsgNotFound},
+	{cloudstore.ErrUnknownNode, api.ErrUnknownNode, api.MsgUnknownNode},
+	{cloudstore.ErrSessionEnded, api.ErrSessionEnded, api.MsgSessionEnded},
+	{cloudstore.ErrOtherHost, api.ErrOtherHost, api.MsgOtherHost},
+	{cloudstore.ErrNoSuchGroup, api.ErrNoSuchGroup, ""},
+	{cloudstore.ErrNoSuchNode, api.ErrNoSuchNode, ""},
+	{cloudstore.ErrGroupExists, api.ErrGroupExists, ""},
+	{cloudstore.ErrFallbackCycle, api.ErrFallbackCycle, ""},
+	{cloudstore.ErrBadState, api.ErrBadState, ""},
+	{cloudstore.ErrNoMAC, api.ErrNoMAC, ""},
+	{rpctypes.ErrRequestTooLarge, wire.CodeTooLarge, "the request makes records that are too large to be stored"},
 }
 
-// answer turns the store's errors into answers: the one table of them.
+// answer turns the store's errors into answers.
 func answer(err error) error {
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case errors.Is(err, cloudstore.ErrNotFound), errors.Is(err, errNoTemplate):
-		return wire.Fail(api.MsgNotFound)
-	case errors.Is(err, cloudstore.ErrUnknownNode):
-		return wire.Fail(api.MsgUnknownNode)
-	case errors.Is(err, cloudstore.ErrSessionEnded):
-		return wire.Fail(api.MsgSessionEnded)
-	case errors.Is(err, cloudstore.ErrOtherHost):
-		return wire.Fail(api.MsgOtherHost)
-	case errors.Is(err, cloudstore.ErrNoSuchGroup), errors.Is(err, cloudstore.ErrNoSuchNode), errors.Is(err, cloudstore.ErrGroupExists),
-		errors.Is(err, cloudstore.ErrFallbackCycle), errors.Is(err, cloudstore.ErrBadState), errors.Is(err, cloudstore.ErrNoMAC):
-		return wire.Fail(lastWords(err))
+	}
+	for _, a := range answers {
+		if !errors.Is(err, a.err) {
+			continue
+		}
+		if refused, ok := errors.AsType[*cloudstore.Refused](err); ok {
+			return a.code.Fail(refused.Error())
+		}
+		return a.code.Fail(cmp.Or(a.message, a.err.Error()))
+	}
+	switch {
 	case errors.Is(err, cloudstore.ErrKeyReused):
-		return &wire.Error{Code: http.StatusUnprocessableEntity, Message: "the idempotency key was used for another request"}
-	case errors.Is(err, rpctypes.ErrRequestTooLarge):
-		return wire.Fail("the request makes records that are too large to be stored")
+		return &wire.Error{Status: http.StatusUnprocessableEntity, Code: wire.CodeKeyReused, Message: "the idempotency key was used for another request"}
 	case errors.Is(err, cloudstore.ErrNoSpace):
 		return wire.Unavailable("etcd: database space exceeded", err)
 	case errors.Is(err, cloudstore.ErrOtherHistory):

@@ -116,7 +116,7 @@ func (r *registries) change(ctx context.Context, do func(context.Context, *regis
 	var errs []error
 	for _, url := range r.push {
 		err := do(ctx, registryapi.NewClient(url, r.direct))
-		if err == nil || registryapi.IsAPIError(err) {
+		if _, ok := registryapi.Answered(err); err == nil || ok {
 			return err
 		}
 		errs = append(errs, err)
@@ -148,11 +148,11 @@ func (r *registries) askAll(ctx context.Context, id string, good func(registryap
 	}
 	for range urls {
 		a := <-answers
-		var answered *registryapi.APIError
+		answered, ok := registryapi.Answered(a.err)
 		switch {
 		case a.err == nil && good(a.t):
 			return &a.t, nil
-		case a.err == nil, errors.As(a.err, &answered) && answered.HTTPStatus < 500:
+		case a.err == nil, ok && answered.Status < 500:
 		case len(r.push) == 0 || slices.Contains(r.push, a.url):
 			absent = a.err
 		}

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -69,8 +68,7 @@ func TestAbsenceIsNotToldFromMemory(t *testing.T) {
 	}
 	c.registry.set(func(f *fakeRegistry) { f.down = true })
 	_, err := client.Start(t.Context(), api.StartRequest{VMID: "tpl-1", Tag: "v3"})
-	var answered *api.APIError
-	if !errors.As(err, &answered) || answered.HTTPStatus != http.StatusServiceUnavailable {
+	if answered, ok := api.Answered(err); !ok || answered.Status != http.StatusServiceUnavailable {
 		t.Errorf("start with an unknown tag while no registry answers: %v, want a 503: the tag may exist", err)
 	}
 	if _, err := client.Start(t.Context(), api.StartRequest{VMID: "tpl-1", Tag: "v2"}); err != nil {

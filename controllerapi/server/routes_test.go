@@ -2,12 +2,16 @@ package server
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
 
+	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/access"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"go.etcd.io/etcd/client/v3"
@@ -136,6 +140,42 @@ func TestEventsNameTheirCaller(t *testing.T) {
 		e.api(r, "StartVM", nil)
 		if ev := <-e.sinks[0].queue; ev.User != c.user {
 			t.Errorf("user %q of an event of %s, want %q", ev.User, c.caller, c.user)
+		}
+	}
+}
+
+// A failure that is kept under an idempotency key is told again with its code, which
+// is not in the envelope. Controllers from before codes keep none.
+func TestFailureThatWasKeptHasItsCode(t *testing.T) {
+	t.Parallel()
+	s := offline(t, access.Guard{})
+	for stored, want := range map[string]string{
+		string(kept(api.ErrNoSuchGroup.Fail("No such group g"))): "no_such_group",
+		`{"status":"FAIL","message":"No such group g"}`:          "failed",
+	} {
+		first, again := httptest.NewRecorder(), httptest.NewRecorder()
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/api/v1/vm", nil)
+		s.api.WriteError(first, r, wire.Fail("No such group g"))
+		s.replay(again, r, json.RawMessage(stored))
+		if again.Body.String() != first.Body.String() || again.Code != http.StatusOK || again.Header().Get(wire.ErrorHeader) != want {
+			t.Errorf("%s is told as %d %q %q, want %q", stored, again.Code, again.Header().Get(wire.ErrorHeader), again.Body, want)
+		}
+	}
+	done := httptest.NewRecorder()
+	s.replay(done, nil, kept([]string{"a"}))
+	if got := done.Body.String(); got != `{"status":"OK","message":"","body":["a"]}`+"\n" || done.Header().Get(wire.ErrorHeader) != "" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// What the store says of a group or node reaches the caller without what it was
+// wrapped with on the way.
+func TestAnswersOfTheStore(t *testing.T) {
+	t.Parallel()
+	for _, a := range answers {
+		err := answer(fmt.Errorf("make the instances of batch b: %w", a.err))
+		if e, ok := isFailure(err); !ok || !errors.Is(err, a.code) || strings.Contains(e.Message, "batch") || e.Message == "" {
+			t.Errorf("%v is answered by %v", a.err, err)
 		}
 	}
 }

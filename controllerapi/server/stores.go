@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -282,7 +283,7 @@ func (r *registries) template(ctx context.Context, id string) (registryapi.Templ
 		return t, nil
 	}
 	for _, err := range errs { // absence is certain only when every store has said so
-		if !registryapi.IsAPIError(err) {
+		if _, ok := registryapi.Answered(err); !ok {
 			return registryapi.Template{}, err
 		}
 	}
@@ -296,7 +297,7 @@ func firstOf[T any](ctx context.Context, r *registries, urls []string, ask func(
 	for _, url := range urls {
 		limit := max(elsewhereLimit, registryTimeout/3/time.Duration(len(urls)))
 		out, err := within(ctx, limit, func(ctx context.Context) (T, error) { return ask(ctx, registryapi.NewClient(url, r.direct)) })
-		if answered, ok := errors.AsType[*registryapi.APIError](err); err == nil || ok && answered.HTTPStatus < 500 {
+		if answered, ok := registryapi.Answered(err); err == nil || ok && answered.Status < 500 {
 			return out, err
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", url, err))
@@ -334,8 +335,8 @@ func (c *catalog) problems() []string {
 	defer c.regs.mu.Unlock()
 	for _, url := range slices.Sorted(maps.Keys(c.regs.known)) {
 		err := c.regs.known[url].err
-		var answered *registryapi.APIError
-		if err == nil || errors.As(err, &answered) && answered.HTTPStatus == 503 || url == c.regs.ownURL && c.untrusted != "" {
+		answered, ok := registryapi.Answered(err)
+		if err == nil || ok && answered.Status == http.StatusServiceUnavailable || url == c.regs.ownURL && c.untrusted != "" {
 			continue
 		}
 		if why := notTrusted(err); why != "" {

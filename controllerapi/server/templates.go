@@ -60,9 +60,8 @@ func (s *Server) registryDisk(r *http.Request) (any, error) {
 
 // registryAnswer passes on what the registry said, if it said anything.
 func registryAnswer(err error) error {
-	var answered *registryapi.APIError
-	if errors.As(err, &answered) && answered.HTTPStatus == http.StatusOK {
-		return wire.Fail(answered.Message)
+	if answered, ok := registryapi.Answered(err); ok && answered.Failed() {
+		return answered.Code.Fail(answered.Message)
 	}
 	return errNoRegistry(err)
 }
@@ -172,8 +171,7 @@ func (s *Server) changeRegistry(r *http.Request, id string, name func(*registrya
 	first := true
 	_, err = retryRegistry(ctx, func(ctx context.Context) (struct{}, error) {
 		err := do(ctx, plan.Target)
-		var answered *registryapi.APIError
-		if (again || !first) && errors.As(err, &answered) && answered.HTTPStatus == http.StatusOK {
+		if answered, ok := registryapi.Answered(err); (again || !first) && ok && answered.Failed() {
 			err = nil // it is no more: an earlier attempt did it
 		}
 		first = false
@@ -188,8 +186,8 @@ func (s *Server) changeRegistry(r *http.Request, id string, name func(*registrya
 // isAnswer reports whether err says that something is not there, and not that
 // something went wrong.
 func isAnswer(err error) bool {
-	var e *wire.Error
-	return errors.Is(err, errNoTemplate) || errors.As(err, &e) && e.Code == http.StatusOK
+	_, fail := isFailure(err)
+	return fail || errors.Is(err, errNoTemplate)
 }
 
 // removeFromNodes asks nodes to remove a template from their local stores.

@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,13 +9,9 @@ import (
 	"reflect"
 )
 
-// MaxBody is the largest JSON request body, in bytes. etcd refuses requests
-// over 1.5 MB, and no documented call comes near 1 MB.
-const MaxBody = 1 << 20
-
 // Decode reads the JSON body of r into a T, whatever the Content-Type says: the
 // existing clients send none, or form. Unknown fields are ignored, but for callers
-// that are Strict. An empty body decodes to the zero T. Errors are *Error with code 400 or 413 that name
+// that are Strict. An empty body decodes to the zero T. Errors are *Error with status 400 or 413 that name
 // the field where there is one.
 func Decode[T any](r *http.Request) (T, error) { return DecodeMax[T](r, MaxBody) }
 
@@ -30,10 +25,7 @@ func DecodeMax[T any](r *http.Request, limit int64) (T, error) {
 	if len(data) == 0 {
 		return v, nil
 	}
-	if err := unmarshal(r, data, &v); err != nil {
-		if m := unknownField.FindStringSubmatch(err.Error()); m != nil {
-			return v, fieldError(m[1], reflect.TypeFor[T]())
-		}
+	if err := json.Unmarshal(data, &v); err != nil {
 		var wrongType *json.UnmarshalTypeError
 		if errors.As(err, &wrongType) {
 			if wrongType.Field == "" {
@@ -43,35 +35,24 @@ func DecodeMax[T any](r *http.Request, limit int64) (T, error) {
 		}
 		return v, BadRequest("malformed JSON: %v", err)
 	}
+	if Strict(r) {
+		if name, unknown := unknownField(data, reflect.TypeFor[T]()); unknown {
+			return v, fieldError(name, reflect.TypeFor[T]())
+		}
+	}
 	return v, nil
 }
 
-// unmarshal refuses unknown fields of callers that are held to their names.
-func unmarshal(r *http.Request, data []byte, into any) error {
-	if !Strict(r) {
-		return json.Unmarshal(data, into)
-	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(into); err != nil {
-		return err
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return errors.New("more than one value")
-	}
-	return nil
-}
-
-// ReadBody reads the body of r. Errors are *Error with code 413 for one that is
+// ReadBody reads the body of r. Errors are *Error with status 413 for one that is
 // longer than limit, in bytes, and 400 for one that ends before it should.
 func ReadBody(r *http.Request, limit int64) ([]byte, error) {
 	data, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, limit))
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return nil, &Error{Code: http.StatusRequestEntityTooLarge, Message: fmt.Sprintf("request body is larger than %d MB", limit>>20)}
+		return nil, &Error{Status: http.StatusRequestEntityTooLarge, Message: fmt.Sprintf("request body is larger than %d MB", limit>>20)}
 	case err != nil:
-		return nil, &Error{Code: http.StatusBadRequest, Message: "request body could not be read", Cause: err}
+		return nil, &Error{Status: http.StatusBadRequest, Message: "request body could not be read", Cause: err}
 	}
 	return data, nil
 }

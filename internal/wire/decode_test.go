@@ -54,5 +54,5 @@ func codeAndText(err error) (int, string) {
 		return 0, ""
 	}
 	e := AsError(err)
-	return e.Code, e.Message
+	return e.Status, e.Message
 }

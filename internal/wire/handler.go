@@ -50,15 +50,20 @@ func (a *API) WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
 		return // the caller went away: nobody reads an answer, and it is no fault of ours
 	}
-	if e.Code >= 500 {
+	if e.Status >= 500 {
 		a.Log.Error("request failed", zap.String("method", r.Method), zap.String("path", r.URL.Path),
 			zap.String("request_id", RequestID(r.Context())), zap.Error(err))
 	}
-	body := a.EmptyBody
-	if e.Code == http.StatusUnauthorized {
+	WriteFailure(w, e, a.EmptyBody)
+}
+
+// WriteFailure writes an answer that is not OK. body is the envelope's.
+func WriteFailure(w http.ResponseWriter, e *Error, body any) {
+	w.Header().Set(ErrorHeader, string(e.code()))
+	if e.Status == http.StatusUnauthorized {
 		body = nil // documented with its length
 	}
-	WriteJSON(w, e.Code, Envelope{Status: StatusFail, Message: e.Message, Body: body})
+	WriteJSON(w, e.Status, Envelope{Status: StatusFail, Message: e.Message, Body: body})
 }
 
 // NoSuchCall answers what is no call of mux, as the handler of its "/": another
@@ -79,7 +84,7 @@ func (a *API) NoSuchCall(mux *http.ServeMux, notFound http.HandlerFunc) http.Han
 			return
 		}
 		w.Header().Set("Allow", strings.Join(allowed, ", "))
-		a.WriteError(w, r, &Error{Code: http.StatusMethodNotAllowed,
+		a.WriteError(w, r, &Error{Status: http.StatusMethodNotAllowed,
 			Message: r.URL.Path + " takes " + strings.Join(allowed, " and ") + ", not " + r.Method})
 	}
 }
@@ -122,7 +127,7 @@ func Recover(log *zap.Logger, next http.Handler) http.Handler {
 				panic(p)
 			default:
 				log.Error("handler panicked", zap.Any("panic", p), zap.String("path", r.URL.Path), zap.ByteString("stack", debug.Stack()))
-				WriteJSON(w, http.StatusInternalServerError, Envelope{Status: StatusFail, Message: "internal error"})
+				WriteFailure(w, AsError(nil), nil)
 			}
 		}()
 		next.ServeHTTP(w, r)
@@ -150,7 +155,7 @@ func CloseWhen(leaving func() bool, next http.Handler) http.Handler {
 func WithRequestID(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := r.Header.Get(RequestIDHeader)
-		if id == "" || len(id) > 128 {
+		if id == "" || len(id) > maxRequestID {
 			id = uuid.NewString()
 		}
 		w.Header().Set(RequestIDHeader, id)

@@ -68,10 +68,10 @@ const MsgAuthentication = "Authentication Required"
 // checked is not a wrong one: its caller asks again.
 func Refusal(err error) *Error {
 	if errors.Is(err, access.ErrUnauthenticated) {
-		return &Error{Code: http.StatusUnauthorized, Message: MsgAuthentication, Cause: err}
+		return &Error{Status: http.StatusUnauthorized, Message: MsgAuthentication, Cause: err}
 	}
 	if denied, ok := errors.AsType[*access.DeniedError](err); ok {
-		return &Error{Code: http.StatusForbidden, Message: "Not permitted: " + denied.Permission.String(), Cause: err}
+		return &Error{Status: http.StatusForbidden, Message: "Not permitted: " + denied.Permission.String(), Cause: err}
 	}
 	return Unavailable("credentials cannot be checked", err)
 }

@@ -1,10 +1,12 @@
 package wire
 
 import (
+	"bytes"
+	"cmp"
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -63,8 +65,66 @@ func Taking(h HandlerFunc, takes ...string) HandlerFunc {
 	}
 }
 
-// unknownField is encoding/json's word on a field that the type does not have.
-var unknownField = regexp.MustCompile(`^json: unknown field "(.*)"$`)
+// unknownField returns the first name in JSON that the type it was decoded into does
+// not have. encoding/json refuses such names too, by an error that is text only.
+func unknownField(data []byte, t reflect.Type) (name string, unknown bool) {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()) {
+		return "", false
+	}
+	switch t.Kind() {
+	case reflect.Slice, reflect.Array:
+		var items []json.RawMessage
+		if json.Unmarshal(data, &items) != nil {
+			return "", false // bytes in base64
+		}
+		for _, item := range items {
+			if name, unknown := unknownField(item, t.Elem()); unknown {
+				return name, true
+			}
+		}
+	case reflect.Struct:
+		dec := json.NewDecoder(bytes.NewReader(data))
+		if open, err := dec.Token(); err != nil || open != json.Delim('{') {
+			return "", false // null
+		}
+		for dec.More() {
+			key, _ := dec.Token()
+			var value json.RawMessage
+			if dec.Decode(&value) != nil {
+				return "", false
+			}
+			name, _ := key.(string)
+			field, ok := fieldOf(t, name)
+			if !ok {
+				return name, true
+			}
+			if name, unknown := unknownField(value, field); unknown {
+				return name, true
+			}
+		}
+	}
+	return "", false
+}
+
+// fieldOf returns the type of a struct's field by its name in JSON, in which case
+// does not count.
+func fieldOf(t reflect.Type, name string) (reflect.Type, bool) {
+	for f := range t.Fields() {
+		tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		switch {
+		case tag == "" && f.Anonymous:
+			if of, ok := fieldOf(f.Type, name); ok {
+				return of, true
+			}
+		case tag != "-" && f.IsExported() && strings.EqualFold(cmp.Or(tag, f.Name), name):
+			return f.Type, true
+		}
+	}
+	return nil, false
+}
 
 // fieldError names the field that was probably meant.
 func fieldError(name string, of reflect.Type) error {

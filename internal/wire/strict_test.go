@@ -23,7 +23,7 @@ func TestPeopleAreHeldToNamesAndExistingClientsAreNot(t *testing.T) {
 		{"curl/8.7.1", "", `{"vmid":"a","cuont":2}`, `unknown field "cuont"; is "count" meant?`},
 		{"curl/8.7.1", "", `{"rules":[{"guestport":"22"}]}`, `unknown field "guestport"; is "guest_port" meant?`},
 		{"curl/8.7.1", "", `{"colour":1}`, `unknown field "colour"`},
-		{"curl/8.7.1", "", `{"count":1}{}`, `malformed JSON: more than one value`},
+		{"curl/8.7.1", "", `{"count":1}{}`, `malformed JSON: invalid character '{' after top-level value`},
 		{"curl/8.7.1", "", `{"count":"1"}`, `field "count": expected integer, got string`},
 		{"curl/8.7.1", "?id=1", `{}`, ""},
 		{"curl/8.7.1", "?limt=1", `{}`, `unknown parameter "limt"; is "limit" meant?`},

@@ -1,11 +1,8 @@
 package cluster
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
-	"fmt"
 	"hash/fnv"
 	"io"
 	"net/http"
@@ -17,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/internal/etcdkit"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
@@ -138,29 +136,8 @@ func homes(repo, self string, others []*peer, n int) []string {
 
 // call sends one request of ours to a host and decodes its answer.
 func call[T any](ctx context.Context, p *peer, method, path string, in any) (T, error) {
-	var out T
-	var body io.Reader
-	if in != nil {
-		data, err := json.Marshal(in)
-		if err != nil {
-			return out, err
-		}
-		body = bytes.NewReader(data)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, p.url+path, body)
-	if err != nil {
-		return out, err
-	}
-	req.Header.Set(registryapi.HeaderPeer, registryapi.PeerCopy)
-	resp, err := p.http.Do(req)
-	if err != nil {
-		return out, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return out, fmt.Errorf("%s: %s", p.url, resp.Status)
-	}
-	return out, json.NewDecoder(io.LimitReader(resp.Body, 32<<20)).Decode(&out)
+	client := wire.Client{Base: p.url, HTTP: p.http, Server: p.url, MaxAnswer: maxPeerBody, Plain: true}
+	return wire.Call[T](ctx, &client, wire.Request{Method: method, Path: path, Body: in, Header: http.Header{registryapi.HeaderPeer: {registryapi.PeerCopy}}})
 }
 
 // announce keeps this host in the list of hosts until ctx ends.

@@ -27,7 +27,7 @@ func ReadOnly(sources []string) func(http.Handler) http.Handler {
 				denied(w, message)
 				return
 			case r.URL.Path == "/registry/vm", r.URL.Path == "/registry/revert", r.URL.Path == "/registry/vm/arch":
-				wire.WriteJSON(w, http.StatusOK, wire.Envelope{Status: wire.StatusFail, Message: message, Body: wire.NullBody})
+				wire.WriteFailure(w, wire.CodeNotPermitted.Fail(message), wire.NullBody)
 				return
 			}
 			next.ServeHTTP(w, r)

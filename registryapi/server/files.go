@@ -9,7 +9,8 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
-	"strings"
+	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -55,16 +56,31 @@ func fileError(err error) error {
 	case errors.Is(err, errFileName):
 		return wire.BadRequest("%v", err)
 	case errors.Is(err, fs.ErrNotExist):
-		return &wire.Error{Code: http.StatusNotFound, Message: "Not found", Cause: err}
+		return &wire.Error{Status: http.StatusNotFound, Code: wire.CodeNotFound, Message: "Not found", Cause: err}
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return &wire.Error{Code: http.StatusInsufficientStorage, Message: storage.ErrNoSpace.Error(), Cause: err}
+		return &wire.Error{Status: http.StatusInsufficientStorage, Message: storage.ErrNoSpace.Error(), Cause: err}
 	case errors.Is(err, syscall.EROFS):
-		return &wire.Error{Code: http.StatusForbidden, Message: storage.ErrReadOnly.Error(), Cause: err}
-	case err != nil && strings.Contains(err.Error(), "escapes"): // os.Root has no sentinel for it
+		return &wire.Error{Status: http.StatusForbidden, Message: storage.ErrReadOnly.Error(), Cause: err}
+	case errors.Is(err, errEscapes()):
 		return wire.BadRequest("the file name leaves the directory")
 	}
 	return err
 }
+
+// errEscapes returns the error of os.Root for a name that leads out of it by a link.
+// Package os keeps the error to itself, so it is provoked.
+var errEscapes = sync.OnceValue(func() error {
+	root, err := os.OpenRoot("/")
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	_, err = root.Lstat("..")
+	if outside, ok := errors.AsType[*fs.PathError](err); ok {
+		return outside.Err
+	}
+	return err
+})
 
 func (s *Server) downloadFile(w http.ResponseWriter, r *http.Request) { s.download(w, r, "") }
 

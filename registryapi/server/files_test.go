@@ -114,6 +114,7 @@ func TestFilesStayInTheirDirectory(t *testing.T) {
 			}
 		}
 	}
+	g.want(400, "GET", "/registry/files/out/x", nil)
 	if _, err := os.Stat(filepath.Join(cfg.Root, "journal", "x")); err == nil {
 		t.Error("a file was written outside")
 	}

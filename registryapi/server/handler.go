@@ -20,7 +20,7 @@ func (s *Server) router(routes []wire.Route, ociRoutes []ociRoute) http.Handler 
 	}
 	mux := s.api.Mux(routes)
 	mux.Handle("/", s.api.Protect(access.Authenticated, s.surround(s.api.NoSuchCall(mux, func(w http.ResponseWriter, r *http.Request) {
-		s.api.WriteError(w, r, &wire.Error{Code: http.StatusNotFound, Message: "Not found"})
+		s.api.WriteError(w, r, &wire.Error{Status: http.StatusNotFound, Message: "Not found"})
 	}))))
 	rest, distribution := wire.CleanPath(mux), s.serveOCI(ociRoutes)
 	all := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

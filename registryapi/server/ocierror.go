@@ -68,14 +68,14 @@ func (s *Server) writeOCIError(w http.ResponseWriter, r *http.Request, err error
 func (s *Server) refuseOCI(w http.ResponseWriter, r *http.Request, err error) {
 	refusal := wire.Refusal(err)
 	code := oci.CodeUnavailable
-	switch refusal.Code {
+	switch refusal.Status {
 	case http.StatusUnauthorized:
 		code = oci.CodeUnauthorized
 		w.Header().Set("WWW-Authenticate", `Basic realm="anka-registry"`)
 	case http.StatusForbidden:
 		code = oci.CodeDenied
 	}
-	s.writeOCIError(w, r, oci.NewError(refusal.Code, code, refusal.Message))
+	s.writeOCIError(w, r, oci.NewError(refusal.Status, code, refusal.Message))
 }
 
 // storageTrouble returns what a client reads of trouble with our disk: without

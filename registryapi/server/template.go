@@ -66,7 +66,7 @@ func (s *Server) template(r *http.Request, id string) (registryapi.Template, err
 			return t, nil
 		}
 	}
-	return registryapi.Template{}, wire.Fail(msgNoSuchTemplate)
+	return registryapi.Template{}, registryapi.ErrNoSuchTemplate.Fail(msgNoSuchTemplate)
 }
 
 // version finds a version by tag, or by number, or the latest when neither is
@@ -76,9 +76,9 @@ func version(t registryapi.Template, tag string, number *int) (registryapi.Versi
 		return *v, nil
 	}
 	if tag != "" {
-		return registryapi.Version{}, wire.Fail(msgNoSuchTag + tag)
+		return registryapi.Version{}, registryapi.ErrNoSuchVersion.Fail(msgNoSuchTag + tag)
 	}
-	return registryapi.Version{}, wire.Failf("No such version %s", numberOf(number))
+	return registryapi.Version{}, registryapi.ErrNoSuchVersion.Failf("No such version %s", numberOf(number))
 }
 
 // revertTarget is what the query and the body may say, in the words of the
@@ -151,7 +151,7 @@ func (s *Server) vmInfo(r *http.Request) (any, error) {
 		return nil, unreadable(err)
 	}
 	if err != nil {
-		return nil, wire.Fail(msgNoSuchTag + v.Tag)
+		return nil, registryapi.ErrNoSuchVersion.Fail(msgNoSuchTag + v.Tag)
 	}
 	cfg, err := s.names(r).Config(r.Context(), t.Repository, c)
 	if errors.Is(err, storage.ErrUnavailable) {
@@ -285,13 +285,13 @@ func (s *Server) content(r *http.Request, repo, d string) (storage.Content, erro
 func storeError(err error, tag string) error {
 	switch {
 	case errors.Is(err, storage.ErrRepositoryUnknown):
-		return wire.Fail(msgNoSuchTemplate)
+		return registryapi.ErrNoSuchTemplate.Fail(msgNoSuchTemplate)
 	case errors.Is(err, storage.ErrTagUnknown):
-		return wire.Fail(msgNoSuchTag + tag)
+		return registryapi.ErrNoSuchVersion.Fail(msgNoSuchTag + tag)
 	case storageTrouble(err) != nil:
 		return wire.Fail(storageTrouble(err).Error())
 	case errors.Is(err, storage.ErrInUse):
-		return wire.Fail(err.Error())
+		return registryapi.ErrInUse.Fail(err.Error())
 	case errors.Is(err, storage.ErrUnavailable):
 		return unreadable(err)
 	}

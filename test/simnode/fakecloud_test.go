@@ -68,11 +68,11 @@ func (c *fakeCloud) register(r controllerapi.RegisterRequest) (controllerapi.Reg
 func (c *fakeCloud) known(id controllerapi.NodeID, session string) error {
 	switch c.nodes[id] {
 	case "":
-		return wire.Fail(controllerapi.MsgUnknownNode)
+		return controllerapi.ErrUnknownNode.Fail(controllerapi.MsgUnknownNode)
 	case session:
 		return nil
 	}
-	return wire.Fail(controllerapi.MsgSessionEnded)
+	return controllerapi.ErrSessionEnded.Fail(controllerapi.MsgSessionEnded)
 }
 
 func (c *fakeCloud) sync(r controllerapi.SyncRequest) (controllerapi.SyncResponse, error) {

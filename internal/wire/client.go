@@ -1,0 +1,112 @@
+package wire
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+)
+
+// Client calls a server of ours. It is safe for concurrent use.
+type Client struct {
+	Base string // of all URLs, without a slash at its end
+	HTTP *http.Client
+	// Server is what the server is called in errors, for example "registry".
+	Server string
+	// MaxAnswer bounds what is read of an answer, in bytes.
+	MaxAnswer int64
+	// Plain answers are JSON without an envelope.
+	Plain bool
+	// Before are the codes of messages of servers that answer without a code, as
+	// those from before ErrorHeader do.
+	Before map[string]Code
+}
+
+// Request is one call of a Client.
+type Request struct {
+	Method, Path string
+	// Body is sent as JSON, unless it is nil.
+	Body any
+	// Stream is sent as it is, in place of Body.
+	Stream io.Reader
+	Header http.Header
+	// Answer, if not nil, is given the header of the answer.
+	Answer *http.Header
+}
+
+// Call makes one call and returns the body of the answer. The errors are *Error
+// with From set for answers that are not OK, or are no answer of ours (CodeForeign), and
+// those of the transport.
+func Call[T any](ctx context.Context, c *Client, call Request) (T, error) {
+	var out T
+	resp, err := c.send(ctx, call)
+	if err != nil {
+		return out, err
+	}
+	defer resp.Body.Close()
+	if call.Answer != nil {
+		*call.Answer = resp.Header
+	}
+	if c.Plain && resp.StatusCode != http.StatusOK {
+		return out, c.failure(resp, http.StatusText(resp.StatusCode))
+	}
+	var env struct {
+		Status  string `json:"status"`
+		Message string `json:"message"`
+		Body    *T     `json:"body"`
+	}
+	var into any = &env
+	if c.Plain {
+		env.Status, into = StatusOK, &env.Body
+	}
+	answer := &io.LimitedReader{R: resp.Body, N: c.MaxAnswer}
+	if err := json.NewDecoder(answer).Decode(into); err != nil {
+		if _, ok := errors.AsType[net.Error](err); ok || ctx.Err() != nil {
+			return out, err // the answer did not come to its end
+		}
+		if answer.N <= 0 {
+			err = fmt.Errorf("it does not end within %d MiB", c.MaxAnswer>>20)
+		}
+		return out, &Error{From: c.Server, Status: resp.StatusCode, Code: CodeForeign, Message: fmt.Sprintf("the answer is not from a %s: %v", c.Server, err), Cause: err}
+	}
+	switch {
+	case env.Status == "":
+		return out, &Error{From: c.Server, Status: resp.StatusCode, Code: CodeForeign, Message: fmt.Sprintf("the answer is not from a %s", c.Server)}
+	case resp.StatusCode != http.StatusOK || env.Status != StatusOK:
+		return out, c.failure(resp, env.Message)
+	case env.Body != nil:
+		out = *env.Body
+	}
+	return out, nil
+}
+
+func (c *Client) send(ctx context.Context, call Request) (*http.Response, error) {
+	body, kind := call.Stream, "application/octet-stream"
+	if body == nil && call.Body != nil {
+		data, err := json.Marshal(call.Body)
+		if err != nil {
+			return nil, err
+		}
+		body, kind = bytes.NewReader(data), "application/json"
+	}
+	req, err := http.NewRequestWithContext(ctx, call.Method, c.Base+call.Path, body)
+	if err != nil {
+		return nil, err
+	}
+	for name, values := range call.Header {
+		req.Header[name] = values
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", kind)
+	}
+	return c.HTTP.Do(req)
+}
+
+func (c *Client) failure(resp *http.Response, message string) *Error {
+	return &Error{From: c.Server, Status: resp.StatusCode, Code: cmp.Or(Code(resp.Header.Get(ErrorHeader)), c.Before[message]), Message: message}
+}

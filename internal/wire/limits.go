@@ -1,0 +1,13 @@
+package wire
+
+// The limits of what callers send. A call that takes more than MaxBody says so where
+// it decodes (DecodeMax).
+const (
+	// MaxBody is the largest JSON request body, in bytes. etcd refuses requests
+	// over 1.5 MB, and no documented call comes near 1 MB.
+	MaxBody = 1 << 20
+	// MaxIdempotencyKey is the longest idempotency key, in bytes.
+	MaxIdempotencyKey = 255
+	// maxRequestID is the longest X-Request-Id that is kept, in bytes.
+	maxRequestID = 128
+)
