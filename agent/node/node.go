@@ -23,6 +23,7 @@ import (
 	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/internal/access"
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
+	"github.com/ankacluster/ankacluster/internal/serve"
 	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
@@ -164,11 +165,5 @@ func caffeinate() string {
 }
 
 func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
-	stop := context.AfterFunc(ctx, func() { srv.Close() })
-	defer stop()
-	if err := srv.Serve(l); err != http.ErrServerClosed {
-		return err
-	}
-	return nil
+	return serve.Run(ctx, &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}, l, serve.Drain{})
 }

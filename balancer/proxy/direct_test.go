@@ -102,7 +102,7 @@ func TestDirectDownloadOfAClientThatLeavesBlamesNobody(t *testing.T) {
 	var n atomic.Int64
 	url := blobServer(t, data, 0, &n).URL
 	pool := startPool(t, directConfig(), []string{url})
-	addr := serve(t, Config{Control: startPool(t, patient(balancer.DefaultConfig()), []string{url}), Blob: pool, Step: oci.Step})
+	addr := serveProxy(t, Config{Control: startPool(t, patient(balancer.DefaultConfig()), []string{url}), Blob: pool, Step: oci.Step})
 	for range 8 {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(addr, "http://"))
 		if err != nil {

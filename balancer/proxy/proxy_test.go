@@ -57,15 +57,15 @@ func startProxy(t *testing.T, registry bool, urls ...string) string {
 	if registry {
 		return startRegistryProxy(t, patient(balancer.BlobConfig()), urls...)
 	}
-	return serve(t, Config{Control: startPool(t, patient(balancer.DefaultConfig()), urls)})
+	return serveProxy(t, Config{Control: startPool(t, patient(balancer.DefaultConfig()), urls)})
 }
 
 func startRegistryProxy(t *testing.T, blob balancer.Config, urls ...string) string {
 	t.Helper()
-	return serve(t, Config{Control: startPool(t, patient(balancer.DefaultConfig()), urls), Blob: startPool(t, blob, urls), Step: oci.Step})
+	return serveProxy(t, Config{Control: startPool(t, patient(balancer.DefaultConfig()), urls), Blob: startPool(t, blob, urls), Step: oci.Step})
 }
 
-func serve(t *testing.T, cfg Config) string {
+func serveProxy(t *testing.T, cfg Config) string {
 	t.Helper()
 	cfg.FirstContact = time.Minute // the backends are there, if the machine lets them
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -357,7 +357,7 @@ func TestMalformedBodyIsTheClientsFault(t *testing.T) {
 	t.Parallel()
 	s := backend(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })
 	pool := startPool(t, balancer.DefaultConfig(), []string{s.URL})
-	addr := strings.TrimPrefix(serve(t, Config{Control: pool}), "http://")
+	addr := strings.TrimPrefix(serveProxy(t, Config{Control: pool}), "http://")
 	for _, header := range []string{"X-Plain: 1", "Idempotency-Key: k", "Expect: 100-continue"} {
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
@@ -601,7 +601,7 @@ func TestPushStaysWhereItBegan(t *testing.T) {
 		home = 1
 	}
 	blob := startPool(t, patient(balancer.BlobConfig()), urls)
-	addr := serve(t, Config{Control: startPool(t, patient(balancer.DefaultConfig()), urls), Blob: blob, Step: oci.Step})
+	addr := serveProxy(t, Config{Control: startPool(t, patient(balancer.DefaultConfig()), urls), Blob: blob, Step: oci.Step})
 	step := func(method, path string) {
 		req, _ := http.NewRequest(method, addr+path, strings.NewReader("x"))
 		resp, err := http.DefaultClient.Do(req)

@@ -1,13 +1,15 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"net"
 	"net/http"
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/internal/serve"
 )
 
 // Server serves a handler on a listener until its context ends, and then lets
@@ -32,25 +34,5 @@ func (s *Server) Run(ctx context.Context) error {
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          zap.NewStdLog(log.Named("http")),
 	}
-	served := make(chan error, 1) // one result, whether or not it is waited for
-	go func() { served <- srv.Serve(s.Listener) }()
-	select {
-	case err := <-served:
-		return err
-	case <-ctx.Done():
-	}
-	grace := s.Grace
-	if grace == 0 {
-		grace = 10 * time.Second
-	}
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
-	defer cancel()
-	err := srv.Shutdown(stop)
-	if err != nil {
-		srv.Close()
-	}
-	if serveErr := <-served; !errors.Is(serveErr, http.ErrServerClosed) {
-		err = errors.Join(err, serveErr)
-	}
-	return err
+	return serve.Run(ctx, srv, s.Listener, serve.Drain{Grace: cmp.Or(s.Grace, 10*time.Second)})
 }

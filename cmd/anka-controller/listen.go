@@ -10,9 +10,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/ankacluster/ankacluster/internal/wire"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/ankacluster/ankacluster/internal/serve"
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 // listener is an address that serves from the first moment: what is behind it
@@ -82,9 +84,7 @@ func (l *listener) serve() error {
 
 // shutdown waits for the requests in flight until ctx ends, and cuts the rest.
 func (l *listener) shutdown(ctx context.Context) {
-	if err := l.http.Shutdown(ctx); err != nil {
-		_ = l.http.Close()
-	}
+	_ = serve.Shutdown(ctx, l.http) // what was cut has failed at its callers
 	l.lot.Drain(ctx)
 }
 

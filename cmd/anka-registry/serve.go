@@ -19,6 +19,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
 	"github.com/ankacluster/ankacluster/internal/logging"
+	httpserve "github.com/ankacluster/ankacluster/internal/serve"
 	"github.com/ankacluster/ankacluster/internal/settings"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi/server"
@@ -77,9 +78,7 @@ func serveMetrics(ctx context.Context, addr string, h http.Handler) error {
 		return fmt.Errorf("metrics: %w; a controller on this host may have the port: choose another one with --metrics-port", wire.ListenError("ANKA_METRICS_PORT (--metrics-port)", addr, err))
 	}
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
-	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
-	defer stop()
-	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+	if err := httpserve.Run(ctx, srv, ln, httpserve.Drain{}); err != nil {
 		return fmt.Errorf("metrics: %w", err)
 	}
 	return nil

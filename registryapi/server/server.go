@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ankacluster/ankacluster/internal/serve"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/storage"
@@ -95,7 +96,7 @@ func (s *Server) Addr() net.Addr {
 // ends. Then /readyz fails, and requests in flight have
 // GracefulShutdownTimeout to end. Nil means stopped as asked.
 func (s *Server) Run(ctx context.Context) error {
-	serve := func(ctx context.Context) error { <-ctx.Done(); s.Drain(); return nil }
+	listen := func(ctx context.Context) error { <-ctx.Done(); s.Drain(); return nil }
 	if s.cfg.ListenAddr != "" {
 		ln, err := net.Listen("tcp", s.cfg.ListenAddr)
 		if err != nil {
@@ -103,11 +104,11 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 		addr := ln.Addr()
 		s.addr.Store(&addr)
-		serve = func(ctx context.Context) error { return s.serve(ctx, ln) }
+		listen = func(ctx context.Context) error { return s.serve(ctx, ln) }
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.care(ctx) })
-	g.Go(func() error { return serve(ctx) })
+	g.Go(func() error { return listen(ctx) })
 	return g.Wait()
 }
 
@@ -135,33 +136,20 @@ func (s *Server) serve(ctx context.Context, ln net.Listener) error {
 		ErrorLog:          zap.NewStdLog(s.log.Named("http")),
 	}
 	s.log.Info("registry listens", zap.Stringer("addr", ln.Addr()), zap.String("root", s.store.Root()), zap.Bool("tls", s.cfg.TLS != nil))
-	failed := make(chan error, 1) // one result, whether or not anybody waits
-	go func() {
-		if s.cfg.TLS != nil {
-			failed <- srv.ServeTLS(ln, "", "")
-			return
-		}
-		failed <- srv.Serve(ln)
-	}()
-	select {
-	case err := <-failed:
+	err := serve.Run(ctx, srv, ln, serve.Drain{
+		Begin: func() {
+			s.Drain()
+			s.log.Info("registry drains", zap.Duration("timeout", s.cfg.GracefulShutdownTimeout))
+		},
+		Delay: s.cfg.DrainDelay, Grace: s.cfg.GracefulShutdownTimeout,
+	})
+	if ctx.Err() == nil {
 		return fmt.Errorf("registry: serve: %w", err)
-	case <-ctx.Done():
 	}
-	s.Drain()
-	s.log.Info("registry drains", zap.Duration("timeout", s.cfg.GracefulShutdownTimeout))
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.GracefulShutdownTimeout)
-	defer cancel()
-	select {
-	case <-time.After(s.cfg.DrainDelay):
-	case <-grace.Done():
-	}
-	err := srv.Shutdown(grace)
-	if errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, serve.ErrCut) {
 		s.log.Warn("requests were cut at the end of the drain")
-		err = srv.Close()
+		err = nil
 	}
-	<-failed
 	s.log.Info("registry stopped")
 	return err
 }
