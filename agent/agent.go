@@ -108,7 +108,7 @@ func (a *Agent) connect(deps Deps) {
 		outcomes: outcomes, errors: errors, log: log,
 	}
 	upgrade := &upgrade{
-		upgrader: deps.Upgrade, workers: workers, outcomes: outcomes, headroom: headroom, log: log, wakeups: wakeups, swapped: newWakeup(),
+		upgrader: deps.Upgrade, workers: workers, outcomes: outcomes, headroom: headroom, log: log, wakeups: wakeups, upgraded: newWakeup(),
 	}
 	tasks := &tasks{
 		journal: journal, outcomes: outcomes, starter: starter, instances: instances, saver: saver, upgrade: upgrade,

@@ -37,7 +37,7 @@ type upgrade struct {
 	headroom *headroom
 	log      *zap.Logger
 	wakeups  wakeups
-	swapped  wakeup // an upgrade is in place
+	upgraded wakeup // an upgrade is in place
 }
 
 // work brings another version of the agent. It ends in the process of
@@ -75,7 +75,7 @@ func (u *upgrade) work(ctx context.Context, r Record) {
 		return
 	}
 	u.log.Info("upgrade in place, restarting", zap.String("from", up.Version()), zap.String("to", t.Version))
-	u.swapped.wake()
+	u.upgraded.wake()
 	<-ctx.Done() // the task goes on in the next process
 }
 
@@ -106,7 +106,7 @@ func (u *upgrade) run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-u.swapped:
+	case <-u.upgraded:
 		return ErrRestart
 	}
 }

@@ -16,8 +16,8 @@ import (
 // concurrent use. No goroutine waits for it: who holds it asks now and then,
 // and so gives its process id back.
 type Daemon struct {
-	pid    int
-	unnote func()
+	pid       int
+	clearNote func()
 
 	mu    sync.Mutex
 	ended bool // guarded by mu
@@ -42,13 +42,13 @@ func (r *Runner) Spawn(ctx context.Context, c Command, output *os.File) (*Daemon
 		r.log.Info("daemon did not start", line, zap.Error(err))
 		return nil, err
 	}
-	d := &Daemon{pid: cmd.Process.Pid, unnote: r.note(cmd.Process.Pid)}
+	d := &Daemon{pid: cmd.Process.Pid, clearNote: r.note(cmd.Process.Pid)}
 	r.log.Info("daemon started", line, zap.Int("pid", d.pid))
 	return d, cmd.Process.Release() // waited for by pid
 }
 
 // Keep takes the daemon out of what a later agent ends.
-func (d *Daemon) Keep() { d.unnote() }
+func (d *Daemon) Keep() { d.clearNote() }
 
 // Ended reports whether the daemon has ended, and its exit code then: -1 after a
 // signal. It does not wait.
@@ -82,5 +82,5 @@ func (d *Daemon) Kill() {
 		_ = syscall.Kill(-d.pid, syscall.SIGKILL) // not reaped yet, so the id is still its own
 		time.Sleep(20 * time.Millisecond)
 	}
-	d.unnote()
+	d.clearNote()
 }

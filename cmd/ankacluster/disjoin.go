@@ -37,7 +37,7 @@ Example:
 }
 
 func disjoinAction(c *cli.Context) error {
-	dir, err := place(c)
+	dir, err := writableStateDir(c)
 	if own, ok := ownJoined(); err != nil && ok && os.Geteuid() != 0 && c.String("state-dir") == "" {
 		fmt.Fprintf(c.App.ErrWriter, "about your own agent, in %s\n", own)
 		dir, err = own, nil

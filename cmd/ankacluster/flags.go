@@ -29,9 +29,9 @@ func placeFlags() []cli.Flag {
 	}
 }
 
-// place finds the state directory, and refuses to act for the system's agent as
+// writableStateDir finds the state directory, and refuses to act for the system's agent as
 // anybody but root.
-func place(c *cli.Context) (state.Dir, error) {
+func writableStateDir(c *cli.Context) (state.Dir, error) {
 	dir, err := stateDir(c)
 	if err != nil {
 		return "", err

@@ -45,7 +45,7 @@ func joinAction(c *cli.Context) error {
 	if err != nil {
 		return hintf(usageError{err}, "ankacluster join --help explains the flags")
 	}
-	dir, err := place(c)
+	dir, err := writableStateDir(c)
 	if err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ func usagef(format string, args ...any) error { return usageError{fmt.Errorf(for
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	// net/http has remarks of its own, for one when a server speaks before it is
-	// asked: what people read comes from complain alone. The agent logs them.
+	// asked: what people read comes from printError alone. The agent logs them.
 	log.SetOutput(io.Discard)
 	settings.UnsetEmpty()
 	app := newApp(stdout, stderr)
@@ -87,7 +87,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return exitDone
 	}
-	complain(stderr, err)
+	printError(stderr, err)
 	var usage usageError
 	if errors.As(err, &usage) {
 		return exitUsage

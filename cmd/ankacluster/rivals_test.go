@@ -26,7 +26,7 @@ func TestJoinRefusesBesideVeertusAgent(t *testing.T) {
 	if err == nil {
 		t.Fatal("it joins")
 	}
-	complain(&out, err)
+	printError(&out, err)
 	if !strings.Contains(out.String(), "end each other's VMs") || !strings.Contains(out.String(), "launchctl bootout system/com.veertu.anka.cluster.agent") {
 		t.Errorf("it says:\n%s", &out)
 	}
@@ -43,7 +43,7 @@ func TestJoinRefusesATranslatedProgram(t *testing.T) {
 	}
 	err := refuseTranslated(t.Context())
 	var out strings.Builder
-	complain(&out, err)
+	printError(&out, err)
 	if err == nil || !strings.Contains(out.String(), "it runs translated") || !strings.Contains(out.String(), "install the one for arm64") {
 		t.Errorf("it says:\n%s", &out)
 	}

@@ -22,7 +22,7 @@ func runCommand() *cli.Command {
 		Hidden: true,
 		Flags:  placeFlags(),
 		Action: func(c *cli.Context) error {
-			dir, err := place(c)
+			dir, err := writableStateDir(c)
 			if err != nil {
 				return err
 			}

@@ -47,7 +47,7 @@ func TestWhomTartRunsAs(t *testing.T) {
 			said, err := placeTart(&cfg, state.Config{TartUser: c.before}, c.host)
 			if c.says != "" {
 				var out strings.Builder
-				complain(&out, err)
+				printError(&out, err)
 				if err == nil || !strings.Contains(out.String(), c.says) {
 					t.Errorf("got %v, want an error with %q", err, c.says)
 				}

@@ -185,7 +185,7 @@ func TestAdviceAfterATransferFitsItsError(t *testing.T) {
 		errors.New("connection reset"):                "the same command goes on",
 	} {
 		var out bytes.Buffer
-		complain(&out, explainResumable("vm", "v1", err, "the same command goes on"))
+		printError(&out, explainResumable("vm", "v1", err, "the same command goes on"))
 		if _, hint, _ := strings.Cut(out.String(), "hint: "); !strings.HasPrefix(hint, want) {
 			t.Errorf("%v: got %q, want a hint that begins with %q", err, out.String(), want)
 		}

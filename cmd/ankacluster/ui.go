@@ -27,8 +27,8 @@ func hintf(err error, format string, args ...any) error {
 	return hinted{err, fmt.Sprintf(format, args...)}
 }
 
-// complain prints what went wrong and what to do about it.
-func complain(w io.Writer, err error) {
+// printError prints what went wrong and what to do about it.
+func printError(w io.Writer, err error) {
 	fmt.Fprintf(w, "ankacluster: error: %v\n", err)
 	var h hinted
 	if errors.As(err, &h) {

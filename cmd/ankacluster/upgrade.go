@@ -36,7 +36,7 @@ func upgradeGuardCommand() *cli.Command {
 		Flags: append(placeFlags(),
 			&cli.DurationFlag{Name: "within", EnvVars: []string{"ANKA_UPGRADE_PROVE_WITHIN"}, Value: upgrade.ProveWithin, Usage: "how long the new version has"}),
 		Action: func(c *cli.Context) error {
-			dir, err := place(c)
+			dir, err := writableStateDir(c)
 			if err != nil {
 				return err
 			}
