@@ -78,7 +78,7 @@ func (a *assignments) trackOrphansLocked(records []Record, now time.Time) {
 }
 
 // handedBack notes when an assignment was handed back. The cloud may keep it, of an
-// instance in error for one: it was told, and need not be told with every plan.
+// instance in error for one: a hand-back need not be repeated with every plan.
 func (a *assignments) handedBack(id controllerapi.TaskID, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

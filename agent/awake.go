@@ -38,7 +38,7 @@ func (a *awake) run(ctx context.Context) error {
 	for complained := false; ; {
 		if held != nil {
 			select {
-			case <-ended: // somebody ended it
+			case <-ended: // it was ended from outside
 				held = nil
 			default:
 			}

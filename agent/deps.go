@@ -47,12 +47,12 @@ type Deps struct {
 	Runtime  hypervisor.Runtime
 	Host     Host
 	Registry Registry
-	// Identity tells this host from others that have a copy of its state.
+	// Identity distinguishes this host from others that have a copy of its state.
 	Identity controllerapi.HostIdentity
-	// OnCluster is told of the servers that the cloud announces.
+	// OnCluster is called with the servers that the cloud announces.
 	OnCluster func(controllerapi.Cluster)
-	// Pools tells what is known of the servers, for the heartbeat; the agent adds
-	// what it counts itself. Nil tells nothing.
+	// Pools returns what is known of the servers, for the heartbeat; the agent adds
+	// what it counts itself. It may be nil.
 	Pools func() controllerapi.NodeNumbers
 	// Upgrade replaces the agent's program; nil refuses upgrades.
 	Upgrade Upgrader

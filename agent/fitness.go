@@ -60,7 +60,7 @@ func (f *fitness) unfit() string {
 	return f.reason
 }
 
-// slotRefused counts a refusal for want of a slot; free tells whether there should
+// slotRefused counts a refusal for want of a slot; free reports whether there should
 // have been one. A node whose slot is lost would otherwise ask for every start of the
 // cloud, being empty, and give each back.
 func (f *fitness) slotRefused(free bool) {

@@ -22,7 +22,7 @@ const (
 	// detailsFresh is how long a running VM's addresses and ports are taken as
 	// known; they hardly ever change.
 	detailsFresh = time.Minute
-	// detailsListed is the same where the list tells the address: what is left
+	// detailsListed is the same where the list has the address: what is left
 	// changes with nothing but a restart of the VM.
 	detailsListed = 10 * time.Minute
 	// versionFresh is how often version and licence are asked for.
@@ -167,7 +167,7 @@ func (i *inventory) refresh(ctx context.Context) {
 	i.wakeups.capacity.wake()
 }
 
-// merge prefers what show told; list is the authority on the status.
+// merge prefers what show returned; list is the authority on the status.
 func merge(listed, shown hypervisor.VM) hypervisor.VM {
 	if listed.Status != "" {
 		shown.Status = listed.Status
@@ -215,7 +215,7 @@ func (i *inventory) askVersion(ctx context.Context) time.Duration {
 // placeFresh is how often it is asked where images and VMs are kept.
 const placeFresh = 10 * time.Minute
 
-// askPlace tells the host which volumes count for free space.
+// askPlace sets which volumes of the host count for free space.
 func (i *inventory) askPlace(ctx context.Context) {
 	rt, ok := i.runtime.(hypervisor.Placed)
 	host, ok2 := i.host.(interface{ KeepOn(dirs []string) })
@@ -239,14 +239,14 @@ func (i *inventory) list() vmList {
 	return i.last
 }
 
-// hypervisor returns the version as last told.
+// hypervisor returns the version as of the last answer.
 func (i *inventory) hypervisor() hypervisor.Version {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.version
 }
 
-// running reports whether a VM runs, whoever started it.
+// running reports whether any VM runs, also one that was started by hand.
 func (i *inventory) running() bool {
 	return slices.ContainsFunc(i.list().vms, func(vm hypervisor.VM) bool { return vm.Status == hypervisor.Running })
 }
@@ -257,7 +257,7 @@ func (i *inventory) isRunning(uuid string) bool {
 	return ok && vm.Status == hypervisor.Running
 }
 
-// forget takes a VM out of the list, so that no heartbeat tells of it until the
+// forget takes a VM out of the list, so that no heartbeat has it until the
 // next look.
 func (i *inventory) forget(uuid string) {
 	i.mu.Lock()

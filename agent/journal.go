@@ -119,7 +119,7 @@ func (j *journal) file(id controllerapi.TaskID) string {
 }
 
 // put writes a record; when it returns nil the record survives a crash. What is
-// Removing stays so: whoever works on it gets errDiscarded.
+// Removing stays so: a worker that writes it gets errDiscarded.
 func (j *journal) put(r Record) error {
 	j.writing.Lock()
 	defer j.writing.Unlock()

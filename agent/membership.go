@@ -13,7 +13,7 @@ type membership struct {
 	now standing // guarded by mu
 }
 
-// standing is what the cloud has told of the node, and when.
+// standing is what the cloud last answered about the node, and when.
 type standing struct {
 	since     time.Time // the session's begin
 	joined    bool      // registered at least once

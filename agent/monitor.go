@@ -70,7 +70,7 @@ func (m *monitor) probe(ctx context.Context, r Record) {
 	if err := m.runtime.Stop(ctx, r.VMUUID, true); err != nil {
 		m.errors.fail(ctx, "stop a stuck VM", err)
 	}
-	// A script that nobody waits for may hang in the same guest.
+	// A script that is not monitored may hang in the same guest.
 	m.workers.interrupt(r.Task.ID, errStuck)
 	m.workers.begin(ctx, r.Task.ID, func(ctx context.Context, _ controllerapi.TaskID) {
 		r.Lives++ // a second outcome needs a number above the first one's

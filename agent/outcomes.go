@@ -44,13 +44,13 @@ type outcomes struct {
 	log     *zap.Logger
 }
 
-// finishTask ends the work on a record: the outcome is written down, then told
+// finishTask ends the work on a record: the outcome is written down, then reported
 // until a controller has acknowledged it. It returns early, with the outcome
 // kept, when ctx ends.
 func (o *outcomes) finishTask(ctx context.Context, r Record, state State, outcome controllerapi.ReportRequest) {
 	current, ok := o.journal.get(r.Task.ID)
 	if !ok || current.State == Removing {
-		return // somebody ended it meanwhile, and that wins
+		return // it was ended meanwhile, and that wins
 	}
 	r.State, r.Outcome, r.LastError = state, &outcome, outcome.Message
 	outcome.Seq = int64(r.Lives)*seqPerLife + seqPerLife - 1 // after every progress report of this life
@@ -78,7 +78,8 @@ func (o *outcomes) finishTask(ctx context.Context, r Record, state State, outcom
 	o.sendOutcome(ctx, r)
 }
 
-// sendOutcome tells an outcome and draws the consequence of the answer.
+// sendOutcome reports the outcome until a controller acknowledges it, then applies the
+// reply.
 func (o *outcomes) sendOutcome(ctx context.Context, r Record) {
 	req := *r.Outcome
 	req.NodeID, req.Session, req.TaskID, req.Attempt = o.caller.node, o.caller.session, r.Task.ID, r.Task.Attempt
@@ -125,12 +126,12 @@ func (o *outcomes) acknowledged(r Record, abandon bool) {
 	default:
 		current.Outcome = nil
 		if err := o.journal.put(current); err != nil {
-			o.log.Warn("journal", zap.Error(err)) // it is told once more after a restart
+			o.log.Warn("journal", zap.Error(err)) // it is reported once more after a restart
 		}
 	}
 }
 
-// progress tells how a task gets on, without ever holding it up.
+// progress reports how a task gets on, without ever holding it up.
 type progress struct {
 	o      *outcomes
 	r      Record
@@ -200,7 +201,7 @@ func (p *progress) run(ctx context.Context) {
 		})
 		cancelCall()
 		if err != nil {
-			continue // the next tick tells what is true then
+			continue // the next tick reports what is true then
 		}
 		toldStage, told = stage, fraction
 		if resp.Abandon {

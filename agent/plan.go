@@ -16,8 +16,8 @@ const (
 	Resend   ActionKind = "tell"      // deliver the record's outcome
 	Discard  ActionKind = "discard"   // the claim is gone: mark the record Removing
 	Clean    ActionKind = "clean"     // remove what a Removing record made
-	RemoveVM ActionKind = "remove_vm" // remove a VM that the cloud says nobody knows
-	HandBack ActionKind = "hand_back" // tell the cloud that nothing here works on its assignment
+	RemoveVM ActionKind = "remove_vm" // remove a VM of which the cloud knows no instance
+	HandBack ActionKind = "hand_back" // report to the cloud that nothing here works on its assignment
 )
 
 // Action is one step. Each is idempotent.

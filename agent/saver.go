@@ -125,7 +125,7 @@ func (s *saver) quiesceVM(ctx context.Context, uuid string, req controllerapi.Sa
 	}
 	err = s.runtime.Suspend(ctx, uuid)
 	if errors.Is(err, hypervisor.ErrUnsupported) && !req.DoSuspendSanityTest {
-		// To suspend is the default, so that nobody may have asked for it.
+		// To suspend is the default, and perhaps was not asked for.
 		s.log.Info("image is saved without the guest's memory", zap.Error(err))
 		return s.runtime.Stop(ctx, uuid, false)
 	}

@@ -39,7 +39,7 @@ type session struct {
 	caller     caller
 	host       controllerapi.HostIdentity
 	cloud      Cloud
-	onCluster  func(controllerapi.Cluster) // is told of the servers that the cloud announces; may be nil
+	onCluster  func(controllerapi.Cluster) // is called with the servers that the cloud announces; may be nil
 	statement  *statement
 	identified <-chan struct{} // closed once there is something to say of the node
 	members    *membership
@@ -67,7 +67,7 @@ func (s *session) run(ctx context.Context) error {
 		if !errors.Is(err, controllerapi.ErrUnknownNode) {
 			return err
 		}
-		// The cloud lost the node, or somebody deleted it while it was alive.
+		// The cloud lost the node, or it was deleted while it was alive.
 		s.log.Warn("the cloud does not know this node, registering again")
 	}
 }

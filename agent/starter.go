@@ -45,8 +45,8 @@ type starter struct {
 }
 
 // work starts a VM for an instance. It runs from the top whenever an agent
-// finds the record Claimed: the instance was never told to be Started, so
-// nobody uses what an earlier try left, and that is removed first.
+// finds the record Claimed: the instance was never reported as Started, so
+// what an earlier try left is in no use, and is removed first.
 func (s *starter) work(ctx context.Context, r Record) {
 	taskCtx, p := s.outcomes.reportProgress(ctx, r)
 	vm, script, err := s.bringUp(taskCtx, &r, p)
@@ -320,7 +320,7 @@ func (s *starter) handleScriptFailure(ctx context.Context, r Record) State {
 	return Retained
 }
 
-// runUnmonitoredScript runs a script that nobody waits for.
+// runUnmonitoredScript runs a start-up script that the start does not wait for.
 func (s *starter) runUnmonitoredScript(ctx context.Context, r Record) {
 	req := r.Task.Start.Request
 	if req.StartupScript == "" || req.ScriptMonitoring || ctx.Err() != nil {

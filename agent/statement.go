@@ -8,7 +8,7 @@ import (
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
 
-// statement makes what a heartbeat tells of the node. It asks owners for what they
+// statement makes what a heartbeat reports of the node. It asks owners for what they
 // know, and touches nothing that can hang: neither the hypervisor nor the registry
 // nor the disk (A1, A7).
 type statement struct {
@@ -21,7 +21,7 @@ type statement struct {
 	images    *images.Cache
 	journal   *journal
 	metrics   *metrics
-	pools     func() controllerapi.NodeNumbers // nil tells nothing
+	pools     func() controllerapi.NodeNumbers // may be nil
 }
 
 // facts returns what the node says of itself.

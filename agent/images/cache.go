@@ -50,7 +50,7 @@ type Config struct {
 	Host     Host
 	Ledger   string                   // path of its file
 	Reserve  func(disk uint64) uint64 // how much of a disk of a size stays free
-	AnySize  bool                     // pull also what nobody knows the size of
+	AnySize  bool                     // pull also images of unknown size
 	Instance func(name string) bool   // a VM with that name is an instance's, and no image
 	// Go runs a pull, which outlives the task that began it while another waits for it.
 	Go      func(pull func())

@@ -115,7 +115,7 @@ func (i *Cache) RoomFor(err error) uint64 {
 	return 0
 }
 
-// Clean removes images that nobody uses until so much is free.
+// Clean removes images that are not in use until so much is free.
 func (i *Cache) Clean(ctx context.Context, target uint64, why string) {
 	i.removeImages(ctx, evict(i.ledger.list(), i.ledger.held, i.cfg.Host.Load().FreeDiskSpace, 0, target), why)
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/ankacluster/ankacluster/controllerapi"
 )
 
-// progressEvery is how often those who wait for a pull are told how far it is.
+// progressEvery is the pace at which the progress of a pull is passed on.
 const progressEvery = 2 * time.Second
 
 // pull is one pull under way; any number of tasks wait for it.
@@ -129,7 +129,7 @@ func (i *Cache) pullImage(ctx context.Context, img hypervisor.Image, ref control
 	return err
 }
 
-// downloadSize finds out what the cloud could not tell: from the manifest, or else
+// downloadSize finds a size that the cloud did not give: from the manifest, or else
 // from the hypervisor. Not to know it may fill the disk, so that join has to allow
 // it.
 func (i *Cache) downloadSize(ctx context.Context, img hypervisor.Image, from hypervisor.Source) (uint64, error) {
@@ -152,5 +152,5 @@ func (i *Cache) downloadSize(ctx context.Context, img hypervisor.Image, from hyp
 	return 0, fmt.Errorf("%w of %s:%s (join with --skip-pull-error no-download-bytes to pull all the same): %w", errNoSize, img.Name, img.Tag, err)
 }
 
-// errNoSize: nobody can tell how much room a pull needs.
+// errNoSize: how much room a pull needs is not known.
 var errNoSize = errors.New("cannot tell the size")

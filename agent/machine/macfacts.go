@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// What macOS tells of itself, read here so that it can be tested anywhere.
+// What commands of macOS print, read here so that it can be tested anywhere.
 
 // vmStatPage is the first line of vm_stat. The size is that of the host: a program
 // translated by Rosetta gets 4096 as the size on hosts whose pages have 16384 bytes.
@@ -16,8 +16,8 @@ var vmStatPage = regexp.MustCompile(`page size of (\d+) bytes`)
 
 // usedPages reads what vm_stat prints and returns how many bytes are in use: wired,
 // compressed and anonymous pages. Active pages are in good part the cache of files,
-// which can be had, so they count only where anonymous ones are not told. fallback
-// is the size of a page where it is not told.
+// which can be had, so they count only where anonymous ones are not listed. fallback
+// is the size of a page where none is given.
 func usedPages(vmStat []byte, fallback int) float64 {
 	page := float64(fallback)
 	if m := vmStatPage.FindSubmatch(vmStat); m != nil {

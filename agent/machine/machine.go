@@ -19,11 +19,11 @@ import (
 
 // Machine is the host that the agent runs on. It is safe for concurrent use.
 type Machine struct {
-	disk        string // where VMs are kept unless the hypervisor tells
+	disk        string // where VMs are kept if the hypervisor names no place
 	controllers func() []string
 
 	mu       sync.Mutex
-	dirs     []string                // guarded by mu; where images and VMs are kept, as the hypervisor told
+	dirs     []string                // guarded by mu; where images and VMs are kept, by the hypervisor
 	cpu      cpuTimes                // guarded by mu; at the last sample
 	load     controllerapi.NodeLoad  // guarded by mu
 	sampled  time.Time               // guarded by mu
@@ -46,7 +46,7 @@ func New(disk string, controllers func() []string) *Machine {
 	return m
 }
 
-// Identify returns what tells this host, and the agent's state directory on
+// Identify returns what distinguishes this host, and the agent's state directory on
 // it, from a copy of its disk.
 func Identify(dir string) controllerapi.HostIdentity {
 	id := controllerapi.HostIdentity{Hardware: hardwareID(), Place: dir}

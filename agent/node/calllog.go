@@ -21,14 +21,14 @@ type callLog struct {
 
 	requests atomic.Int64
 
-	mu        sync.Mutex
-	moved     func() int64                       // guarded by mu; bytes of templates through the loopback proxy
-	told      map[string]balancer.EndpointStatus // guarded by mu; what was last told, by pool and URL
-	toldMoved int64                              // guarded by mu
+	mu          sync.Mutex
+	moved       func() int64                       // guarded by mu; bytes of templates through the loopback proxy
+	logged      map[string]balancer.EndpointStatus // guarded by mu; what was last logged, by pool and URL
+	loggedMoved int64                              // guarded by mu
 }
 
 func newCallLog(every int, log *zap.Logger, pools ...*balancer.Balancer) *callLog {
-	return &callLog{every: int64(every), pools: pools, log: log, moved: func() int64 { return 0 }, told: make(map[string]balancer.EndpointStatus)}
+	return &callLog{every: int64(every), pools: pools, log: log, moved: func() int64 { return 0 }, logged: make(map[string]balancer.EndpointStatus)}
 }
 
 // transfers adds what counts the bytes of templates.
@@ -41,7 +41,7 @@ func (m *callLog) transfers(moved func() int64) {
 // request counts one.
 func (m *callLog) request() {
 	if n := m.requests.Add(1); m.every > 0 && n%m.every == 0 {
-		m.tell(n)
+		m.write(n)
 	}
 }
 
@@ -57,18 +57,18 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-// tell writes a line for each endpoint that had requests since the last time.
-func (m *callLog) tell(requests int64) {
+// write writes a line for each endpoint that had requests since the last time.
+func (m *callLog) write(requests int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	moved := m.moved()
-	lines := [][]zapcore.Field{{zap.Int64("requests", requests), zap.Int64("template_bytes", moved-m.toldMoved)}}
-	m.toldMoved = moved
+	lines := [][]zapcore.Field{{zap.Int64("requests", requests), zap.Int64("template_bytes", moved-m.loggedMoved)}}
+	m.loggedMoved = moved
 	for _, p := range m.pools {
 		s := p.Status()
 		for _, e := range s.Endpoints {
-			before := m.told[s.Name+" "+e.URL]
-			m.told[s.Name+" "+e.URL] = e
+			before := m.logged[s.Name+" "+e.URL]
+			m.logged[s.Name+" "+e.URL] = e
 			if e.Requests == before.Requests {
 				continue
 			}

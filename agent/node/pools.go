@@ -89,7 +89,7 @@ func poolConfig(name string, c balancer.Config, cfg state.Config, tls tlsFor) ba
 	c.TLSHandshakeTimeout = cfg.TLSHandshakeTimeout
 	if cfg.DialTimeout != state.DefaultConfig().DialTimeout {
 		// The default is what a client of one server needs. A pool has others, and
-		// gives a server that is gone a second; who asks for a time gets it.
+		// gives a server that is gone a second; a time that was asked for is kept to.
 		c.ConnectTimeout = cfg.DialTimeout
 	}
 	if c.Class == balancer.Control {
@@ -177,7 +177,7 @@ type PoolStatus struct {
 	Blobs       balancer.Status `json:"blobs"` // the registries, for large transfers
 }
 
-// numbers is what the heartbeat tells of the pools. Blobs come from the registries,
+// numbers is what the heartbeat reports of the pools. Blobs come from the registries,
 // which are counted once.
 func (p *Pools) numbers() controllerapi.NodeNumbers {
 	s := p.status()

@@ -24,8 +24,8 @@ const socketLook = 10 * time.Second
 
 // Serve answers on the status socket until ctx ends. Only the owner may
 // connect.
-// A socket that somebody removed is made again, and so is the lock: without them
-// nobody finds the agent, to ask it or to stop it. The error is ErrRunning when
+// A socket that was removed is made again, and so is the lock: without them the agent
+// cannot be found, to ask it or to stop it. The error is ErrRunning when
 // another agent took the lock meanwhile. lock is nil where there is none.
 func Serve(ctx context.Context, path string, lock *state.Lock, routes []wire.Route) error {
 	look := time.NewTicker(socketLook)
@@ -66,7 +66,7 @@ func listen(path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
-	// A killed agent leaves its socket behind; the lock says that it is gone.
+	// A killed agent leaves its socket behind; the lock shows that it is gone.
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}

@@ -28,7 +28,7 @@ const (
 	RuntimeTart = "tart"
 )
 
-// Config is what join was told. It is kept on disk, so that the agent needs no
+// Config is what join was given. It is kept on disk, so that the agent needs no
 // flags when its service starts it. What belongs to the cloud (Seed) is sent
 // when the node registers and from then on comes from the cloud.
 type Config struct {

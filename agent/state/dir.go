@@ -22,7 +22,7 @@ import (
 // Dir is the agent's state directory:
 //
 //	node.json      the node's identity; outlives disjoin and reinstall
-//	join.json      Config as join was told; its absence means "not joined"
+//	join.json      Config as join was given it; its absence means "not joined"
 //	cluster.json   the servers that the cloud announced last
 //	images.json    which images the agent pulled, and when each was last used
 //	journal/       one file for each task that is not over
@@ -80,7 +80,7 @@ func (d Dir) Make() error {
 	return nil
 }
 
-// identity is who the node is. It never changes (A6).
+// identity is the node's id, and since when it has it. It never changes (A6).
 type identity struct {
 	NodeID  controllerapi.NodeID `json:"node_id"`
 	Created time.Time            `json:"created"`
@@ -122,7 +122,7 @@ func (d Dir) Config() (Config, error) {
 // AnkaImages is the file of the ids that anka has given images.
 func (d Dir) AnkaImages() string { return d.path("anka-images.json") }
 
-// SaveConfig stores what join was told.
+// SaveConfig stores what join was given.
 func (d Dir) SaveConfig(c Config) error { return WriteJSON(d.path("join.json"), c) }
 
 // ForgetCluster removes the announced servers, which may be another cloud's.

@@ -47,8 +47,8 @@ func (d Dir) Lock() (*Lock, error) {
 	return &Lock{d, f}, nil
 }
 
-// Keep takes the lock again when its file was removed: a lock that nobody finds
-// keeps nobody out. ErrRunning says that another agent was first.
+// Keep takes the lock again when its file was removed: a lock without a file
+// keeps no other agent out. The error is ErrRunning when another one was first.
 func (l *Lock) Keep() error {
 	held, err := l.f.Stat()
 	if err != nil {
@@ -69,8 +69,8 @@ func (l *Lock) Keep() error {
 	return nil
 }
 
-// flock takes the exclusive lock. Somebody who only asks who runs holds it for a
-// moment (RunningPID), so one refusal is not the last word.
+// flock takes the exclusive lock. RunningPID holds it for a moment, so one refusal is
+// not the last word.
 func flock(f *os.File) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 	defer cancel()
@@ -89,7 +89,7 @@ func (d Dir) RunningPID() int {
 	}
 	defer f.Close()
 	if filelock.TryRLock(f) == nil {
-		return 0 // nobody holds it; closing lets go
+		return 0 // it was free; closing releases it
 	}
 	pid, _ := readPID(f)
 	return pid
