@@ -10,7 +10,7 @@ import (
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"go.uber.org/zap"
 )
@@ -45,13 +45,13 @@ func (s *Server) register(r *http.Request) (any, error) {
 			zap.String("cloud_id", own), zap.String("node_cloud_id", req.CloudID))
 	}
 	if err := s.store.Register(r.Context(), req); err != nil {
-		if errors.Is(err, cloudstore.ErrOtherHost) {
+		if errors.Is(err, cloud.ErrOtherHost) {
 			s.log.Warn("a host with a copy of a node's state was refused", zap.String("node_id", string(req.NodeID)), zap.String("address", req.Facts.Host))
 		}
 		return nil, err
 	}
 	out := api.RegisterResponse{NodeID: req.NodeID, Cluster: s.lists(), HeartbeatIntervalMS: s.cfg.HeartbeatInterval.Milliseconds()}
-	s.store.Read(func(v *cloudstore.View) {
+	s.store.Read(func(v *cloud.View) {
 		if n := v.Nodes[req.NodeID]; n != nil {
 			out.Settings = v.SettingsOf(n)
 		}
@@ -81,7 +81,7 @@ func (s *Server) unregister(r *http.Request) (any, error) {
 		return nil, err
 	}
 	err = s.store.RemoveNode(r.Context(), req.NodeID, req.Session)
-	if errors.Is(err, cloudstore.ErrNotFound) {
+	if errors.Is(err, cloud.ErrNotFound) {
 		return nil, nil // repeated
 	}
 	return nil, err
@@ -160,7 +160,7 @@ func (s *Server) reserve(w http.ResponseWriter, r *http.Request) {
 
 // poll is a long poll under way.
 type poll struct {
-	res     cloudstore.Reservation
+	res     cloud.Reservation
 	waiter  *waiter
 	timeout *time.Timer
 	end     func()
@@ -177,7 +177,7 @@ func (s *Server) beginPoll(r *http.Request) (*poll, error) {
 	if err := s.store.CheckSession(r.Context(), req.NodeID, req.Session); err != nil {
 		return nil, err
 	}
-	p := &poll{res: cloudstore.Reservation{ID: req.ReservationID, Node: req.NodeID, Session: req.Session, Kinds: req.Kinds}}
+	p := &poll{res: cloud.Reservation{ID: req.ReservationID, Node: req.NodeID, Session: req.Session, Kinds: req.Kinds}}
 	s.store.Begin(&p.res)
 	p.waiter = s.disp.join(&req)
 	p.timeout = time.NewTimer(min(max(time.Duration(req.WaitMS)*time.Millisecond, 0), maxReserveWait, s.cfg.ReserveTaskTimeout))
@@ -197,8 +197,8 @@ func (s *Server) wait(ctx context.Context, p *poll) (*api.Task, error) {
 			task, err := s.claim(ctx, p.res, id)
 			s.disp.answered(p.waiter, id, err == nil && task != nil)
 			switch {
-			case errors.Is(err, cloudstore.ErrTaken):
-			case errors.Is(err, cloudstore.ErrSpent):
+			case errors.Is(err, cloud.ErrTaken):
+			case errors.Is(err, cloud.ErrSpent):
 				return nil, nil
 			case err != nil || task != nil:
 				return task, err
@@ -218,21 +218,21 @@ func (s *Server) wait(ctx context.Context, p *poll) (*api.Task, error) {
 
 // query looks for a task that only this node can do. The poll is done when there
 // is one, its reservation has been used up, or that cannot be told.
-func (s *Server) query(ctx context.Context, res cloudstore.Reservation) (task *api.Task, done bool, err error) {
+func (s *Server) query(ctx context.Context, res cloud.Reservation) (task *api.Task, done bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.QueryTaskTimeout)
 	defer cancel()
 	task, err = s.store.HandedTask(ctx, res)
 	if err == nil && task == nil {
 		task, err = s.store.HandOut(ctx, res)
 	}
-	if errors.Is(err, cloudstore.ErrSpent) {
+	if errors.Is(err, cloud.ErrSpent) {
 		return nil, true, nil
 	}
 	return task, task != nil || err != nil, err
 }
 
 // claim claims a task, when one of the places for claims is free.
-func (s *Server) claim(ctx context.Context, res cloudstore.Reservation, id api.InstanceID) (*api.Task, error) {
+func (s *Server) claim(ctx context.Context, res cloud.Reservation, id api.InstanceID) (*api.Task, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.QueryTaskTimeout)
 	defer cancel()
 	if s.claims != nil {
@@ -240,7 +240,7 @@ func (s *Server) claim(ctx context.Context, res cloudstore.Reservation, id api.I
 		case s.claims <- struct{}{}:
 			defer func() { <-s.claims }()
 		case <-ctx.Done():
-			return nil, cloudstore.ErrTaken // others shall have it
+			return nil, cloud.ErrTaken // others shall have it
 		}
 	}
 	return s.store.Claim(ctx, res, id)

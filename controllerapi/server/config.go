@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/balancer"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
 	"github.com/ankacluster/ankacluster/controllerapi/schedule"
 	"github.com/ankacluster/ankacluster/internal/access"
@@ -177,7 +178,7 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("strategy %q must be %q or %q", s, schedule.Spread, schedule.Pack))
 	}
 	if c.ManageMACAddresses {
-		if _, err := cloudstore.ParseMACRange(c.MACRange); err != nil {
+		if _, err := cloud.ParseMACRange(c.MACRange); err != nil {
 			errs = append(errs, fmt.Errorf("ANKA_MAC_ADDR_RANGE: %w", err))
 		}
 	}
@@ -213,13 +214,13 @@ func (c Config) store() cloudstore.Config {
 }
 
 // macRange is zero when addresses are not managed.
-func (c Config) macRange() cloudstore.MACRange {
+func (c Config) macRange() cloud.MACRange {
 	if !c.ManageMACAddresses {
-		return cloudstore.MACRange{}
+		return cloud.MACRange{}
 	}
-	r, err := cloudstore.ParseMACRange(c.MACRange)
+	r, err := cloud.ParseMACRange(c.MACRange)
 	if err != nil {
-		return cloudstore.MACRange{} // Validate has told
+		return cloud.MACRange{} // Validate has told
 	}
 	return r
 }

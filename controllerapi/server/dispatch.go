@@ -8,6 +8,7 @@ import (
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
 	"github.com/ankacluster/ankacluster/controllerapi/schedule"
 	"go.uber.org/zap"
@@ -79,7 +80,7 @@ func newDispatcher(cfg schedule.Config, every time.Duration, store *cloudstore.S
 }
 
 // changed is told of every batch of events.
-func (d *dispatcher) changed(ch cloudstore.Changes) {
+func (d *dispatcher) changed(ch cloud.Changes) {
 	d.mu.Lock()
 	waiting := false
 	for id := range ch.Nodes {
@@ -203,7 +204,7 @@ func (d *dispatcher) run(ctx context.Context) {
 // round is due though nothing changes.
 func (d *dispatcher) round(now time.Time) time.Time {
 	waiting := false
-	d.store.Read(func(v *cloudstore.View) { waiting = len(v.Pending()) > 0 })
+	d.store.Read(func(v *cloud.View) { waiting = len(v.Pending()) > 0 })
 	if !waiting {
 		return time.Time{} // most rounds: every long poll that begins asks for one
 	}
@@ -280,7 +281,7 @@ func (d *dispatcher) look(charged map[api.NodeID][]offer, out map[api.InstanceID
 	if all {
 		d.nodes, d.rebuilt = make(map[api.NodeID]*schedule.Node), now
 	}
-	d.store.Read(func(v *cloudstore.View) {
+	d.store.Read(func(v *cloud.View) {
 		refresh := func(id api.NodeID) {
 			n := v.Nodes[id]
 			if n == nil {

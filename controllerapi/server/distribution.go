@@ -7,7 +7,7 @@ import (
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/google/uuid"
 )
@@ -59,7 +59,7 @@ func (s *Server) distribute(r *http.Request) (any, error) {
 	if len(nodes) == 0 {
 		return nil, wire.Fail("there is no node to distribute to")
 	}
-	job := cloudstore.Rollout{ID: uuid.NewString(), Kind: api.TaskDistribute, Template: ref, Nodes: nodes}
+	job := cloud.Rollout{ID: uuid.NewString(), Kind: api.TaskDistribute, Template: ref, Nodes: nodes}
 	body := map[string]string{"request_id": job.ID}
 	if err := s.store.CreateRollout(r.Context(), job, body); err != nil {
 		return nil, err
@@ -70,7 +70,7 @@ func (s *Server) distribute(r *http.Request) (any, error) {
 
 // nodesOf returns the nodes of a group, given by id or by name, or all nodes.
 func (s *Server) nodesOf(id api.GroupID, name string) (out []api.NodeID, err error) {
-	s.store.Read(func(v *cloudstore.View) {
+	s.store.Read(func(v *cloud.View) {
 		if id == "" && name != "" {
 			for gid, g := range v.Groups {
 				if g.Name == name {
@@ -95,12 +95,12 @@ func (s *Server) nodesOf(id api.GroupID, name string) (out []api.NodeID, err err
 	return out, err
 }
 
-func sortedNodes(v *cloudstore.View) []*cloudstore.Node {
-	out := make([]*cloudstore.Node, 0, len(v.Nodes))
+func sortedNodes(v *cloud.View) []*cloud.Node {
+	out := make([]*cloud.Node, 0, len(v.Nodes))
 	for _, n := range v.Nodes {
 		out = append(out, n)
 	}
-	slices.SortFunc(out, func(a, b *cloudstore.Node) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	slices.SortFunc(out, func(a, b *cloud.Node) int { return strings.Compare(string(a.ID), string(b.ID)) })
 	return out
 }
 
@@ -110,7 +110,7 @@ func (s *Server) distributions(r *http.Request) (any, error) {
 	}
 	id := r.URL.Query().Get("id")
 	out := []distribution{}
-	s.store.Read(func(v *cloudstore.View) {
+	s.store.Read(func(v *cloud.View) {
 		for _, j := range v.Rollouts {
 			if j.Kind == api.TaskDistribute && (id == "" || j.ID == id) {
 				out = append(out, describeJob(v, j, v.Now()))
@@ -119,7 +119,7 @@ func (s *Server) distributions(r *http.Request) (any, error) {
 	})
 	if id != "" {
 		if len(out) == 0 {
-			return nil, cloudstore.ErrNotFound
+			return nil, cloud.ErrNotFound
 		}
 		return out[0], nil
 	}
@@ -128,7 +128,7 @@ func (s *Server) distributions(r *http.Request) (any, error) {
 }
 
 // describeJob is the one place where a distribution becomes what the API shows.
-func describeJob(v *cloudstore.View, j *cloudstore.Rollout, now time.Time) distribution {
+func describeJob(v *cloud.View, j *cloud.Rollout, now time.Time) distribution {
 	out := distribution{Status: make(map[api.NodeID]distributionStatus, len(j.Nodes))}
 	out.Request.RequestID, out.Request.TemplateID, out.Request.TimeRequested = j.ID, j.Template.ID, j.Created
 	for _, n := range j.Nodes {

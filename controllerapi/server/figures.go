@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"github.com/ankacluster/ankacluster/controllerapi/schedule"
 )
 
@@ -17,7 +17,7 @@ type startFigures struct {
 	failures *prometheus.CounterVec
 }
 
-var _ cloudstore.StartObserver = (*startFigures)(nil)
+var _ cloud.StartObserver = (*startFigures)(nil)
 
 func newStartFigures(reg prometheus.Registerer) *startFigures {
 	f := &startFigures{
@@ -37,13 +37,13 @@ func newStartFigures(reg prometheus.Registerer) *startFigures {
 	return f
 }
 
-// Took implements cloudstore.StartObserver.
-func (f *startFigures) Took(t api.TemplateRef, stage cloudstore.Stage, d time.Duration) {
+// Took implements cloud.StartObserver.
+func (f *startFigures) Took(t api.TemplateRef, stage cloud.Stage, d time.Duration) {
 	f.seconds.WithLabelValues(templateLabel(t), string(stage)).Observe(d.Seconds())
 }
 
-// Failed implements cloudstore.StartObserver.
-func (f *startFigures) Failed(t api.TemplateRef, why cloudstore.Failure) {
+// Failed implements cloud.StartObserver.
+func (f *startFigures) Failed(t api.TemplateRef, why cloud.Failure) {
 	f.failures.WithLabelValues(templateLabel(t), string(why)).Inc()
 }
 
@@ -98,7 +98,7 @@ type slots struct{ used, free, unavailable int }
 
 func (s *slots) add(o slots) { s.used += o.used; s.free += o.free; s.unavailable += o.unavailable }
 
-func slotsOf(v *cloudstore.View, n *cloudstore.Node) slots {
+func slotsOf(v *cloud.View, n *cloud.Node) slots {
 	total, used := v.Capacity(n)
 	s := slots{used: used.VMs}
 	free := max(total.VMs-used.VMs, 0)
@@ -124,7 +124,7 @@ func (s slots) collect(ch chan<- prometheus.Metric, d *prometheus.Desc, labels .
 }
 
 // collect reads the view; the caller holds its lock.
-func (f *fleet) collect(v *cloudstore.View, ch chan<- prometheus.Metric) {
+func (f *fleet) collect(v *cloud.View, ch chan<- prometheus.Metric) {
 	all, groups, versions := slots{}, make(map[string]*slots), make(map[string]int)
 	for _, g := range v.Groups {
 		groups[g.Name] = new(slots) // also those without a node
@@ -149,7 +149,7 @@ func (f *fleet) collect(v *cloudstore.View, ch chan<- prometheus.Metric) {
 	}
 }
 
-func (f *fleet) node(v *cloudstore.View, n *cloudstore.Node, s slots, ch chan<- prometheus.Metric) {
+func (f *fleet) node(v *cloud.View, n *cloud.Node, s slots, ch chan<- prometheus.Metric) {
 	id, name := string(n.ID), n.Settings.Name
 	tell := func(d *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, kind, value, append([]string{id, name}, labels...)...)

@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/google/uuid"
 )
@@ -16,7 +16,7 @@ func (s *Server) groups(r *http.Request) (any, error) {
 		return nil, err
 	}
 	out := []api.Group{}
-	s.store.Read(func(v *cloudstore.View) {
+	s.store.Read(func(v *cloud.View) {
 		for _, g := range v.Groups {
 			out = append(out, g.Group)
 		}
@@ -63,7 +63,7 @@ func (s *Server) updateGroup(r *http.Request) (any, error) {
 	if req.Name != nil && *req.Name == "" {
 		return nil, wire.Fail("name must not be empty")
 	}
-	return nil, s.store.UpdateGroup(r.Context(), id, cloudstore.GroupUpdate{Name: req.Name, Description: req.Description, Fallback: req.FallbackGroupID})
+	return nil, s.store.UpdateGroup(r.Context(), id, cloud.GroupUpdate{Name: req.Name, Description: req.Description, Fallback: req.FallbackGroupID})
 }
 
 func (s *Server) deleteGroup(r *http.Request) (any, error) {

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/google/uuid"
 )
@@ -117,8 +117,8 @@ func (s *Server) images(r *http.Request) (any, error) {
 	}
 	id := r.URL.Query().Get("id")
 	out := []saveRequest{}
-	var one *cloudstore.SaveRequest
-	s.store.Read(func(v *cloudstore.View) {
+	var one *cloud.SaveRequest
+	s.store.Read(func(v *cloud.View) {
 		one = v.SaveRequests[id]
 		for _, img := range v.SaveRequests {
 			if id == "" {
@@ -128,7 +128,7 @@ func (s *Server) images(r *http.Request) (any, error) {
 	})
 	if id != "" {
 		if one == nil {
-			return nil, cloudstore.ErrNotFound
+			return nil, cloud.ErrNotFound
 		}
 		return s.wholeImage(r, one)
 	}
@@ -137,7 +137,7 @@ func (s *Server) images(r *http.Request) (any, error) {
 }
 
 // wholeImage describes a request with all that is kept of its script's output.
-func (s *Server) wholeImage(r *http.Request, img *cloudstore.SaveRequest) (any, error) {
+func (s *Server) wholeImage(r *http.Request, img *cloud.SaveRequest) (any, error) {
 	if img.LongOutput {
 		full := *img
 		var err error
@@ -151,7 +151,7 @@ func (s *Server) wholeImage(r *http.Request, img *cloudstore.SaveRequest) (any, 
 
 // describeImage is the one place where a save-image request becomes what the API
 // shows.
-func (s *Server) describeImage(img *cloudstore.SaveRequest) saveRequest {
+func (s *Server) describeImage(img *cloud.SaveRequest) saveRequest {
 	req := img.Task.Request
 	registry := s.cfg.RegistryURL
 	if len(img.Task.PushRegistries) > 0 {

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/google/uuid"
 )
@@ -17,16 +17,16 @@ func (s *Server) instances(r *http.Request) (any, error) {
 	if id := api.InstanceID(r.URL.Query().Get("id")); id != "" {
 		return s.instance(r, id)
 	}
-	var all []*cloudstore.Instance
-	s.store.Read(func(v *cloudstore.View) { all = v.Visible() })
+	var all []*cloud.Instance
+	s.store.Read(func(v *cloud.View) { all = v.Visible() })
 	return encodedList(all).encode(), nil
 }
 
 func (s *Server) instance(r *http.Request, id api.InstanceID) (any, error) {
-	var found *cloudstore.Instance
-	s.store.Read(func(v *cloudstore.View) { found = v.Instances[id] })
+	var found *cloud.Instance
+	s.store.Read(func(v *cloud.View) { found = v.Instances[id] })
 	if found == nil || found.Deleted != nil {
-		return nil, cloudstore.ErrNotFound
+		return nil, cloud.ErrNotFound
 	}
 	out := found.Public
 	if found.LongOutput {
@@ -41,7 +41,7 @@ func (s *Server) instance(r *http.Request, id api.InstanceID) (any, error) {
 
 // encodedList is a list whose elements are encoded: each instance keeps its
 // encoding until it changes.
-type encodedList []*cloudstore.Instance
+type encodedList []*cloud.Instance
 
 // listHead and listTail stand around the elements of a list that are encoded
 // already.
@@ -82,8 +82,8 @@ func (s *Server) startInstances(r *http.Request) (any, error) {
 		return nil, err
 	}
 	now := s.store.Now()
-	batch := cloudstore.StartRequestRecord{ID: uuid.NewString(), Request: req}
-	list := make([]*cloudstore.Instance, count)
+	batch := cloud.StartRequestRecord{ID: uuid.NewString(), Request: req}
+	list := make([]*cloud.Instance, count)
 	ids := make([]api.InstanceID, count)
 	for k := range list {
 		ids[k] = api.InstanceID(uuid.NewString())
@@ -97,11 +97,11 @@ func (s *Server) startInstances(r *http.Request) (any, error) {
 }
 
 // newInstance fills in all that is asked for, so that the first read shows it.
-func newInstance(id api.InstanceID, req *api.StartRequest, ref api.TemplateRef, arch, registry string, now time.Time) *cloudstore.Instance {
+func newInstance(id api.InstanceID, req *api.StartRequest, ref api.TemplateRef, arch, registry string, now time.Time) *cloud.Instance {
 	if arch != "arm64" && arch != "amd64" {
 		arch = "" // any other word crashes the exporter
 	}
-	return &cloudstore.Instance{
+	return &cloud.Instance{
 		Public: api.Instance{
 			InstanceID: id, InstanceState: api.Scheduling, VMID: req.VMID, AnkaRegistry: registry, TS: now, CRTime: now,
 			VLAN: req.VLANTag, GroupID: req.GroupID, USBDevice: req.USBDevice, Arch: arch, Tag: ref.Tag,
@@ -120,7 +120,7 @@ func (s *Server) checkPlaces(r *http.Request, req *api.StartRequest) error {
 		return err
 	}
 	var err error
-	s.store.Read(func(v *cloudstore.View) {
+	s.store.Read(func(v *cloud.View) {
 		if req.NodeID != "" && v.Nodes[req.NodeID] == nil {
 			err = api.ErrNoSuchNode.Failf("No such node %s", req.NodeID)
 		}
@@ -159,7 +159,7 @@ func (s *Server) updateInstance(r *http.Request) (any, error) {
 	if err := checkMetadata(req.Metadata); err != nil {
 		return nil, err
 	}
-	return nil, s.store.UpdateInstance(r.Context(), id, cloudstore.InstanceUpdate{Name: req.Name, ExternalID: req.ExternalID, Metadata: req.Metadata})
+	return nil, s.store.UpdateInstance(r.Context(), id, cloud.InstanceUpdate{Name: req.Name, ExternalID: req.ExternalID, Metadata: req.Metadata})
 }
 
 func (s *Server) restartInstance(r *http.Request) (any, error) {

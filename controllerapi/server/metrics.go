@@ -8,7 +8,7 @@ import (
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -73,7 +73,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	instances, nodes, servers := map[api.InstanceState]int{}, map[api.NodeState]int{}, map[string]int{}
 	queue, oldest := 0, time.Duration(0)
-	m.srv.store.Read(func(v *cloudstore.View) {
+	m.srv.store.Read(func(v *cloud.View) {
 		for _, i := range v.Instances {
 			if i.Deleted == nil {
 				instances[i.Public.InstanceState]++

@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -205,17 +206,17 @@ var answers = []struct {
 	code    wire.Code
 	message string
 }{
-	{cloudstore.ErrNotFound, api.ErrNotFound, api.MsgNotFound},
+	{cloud.ErrNotFound, api.ErrNotFound, api.MsgNotFound},
 	{errNoTemplate, api.ErrNotFound, api.MsgNotFound},
-	{cloudstore.ErrUnknownNode, api.ErrUnknownNode, api.MsgUnknownNode},
-	{cloudstore.ErrSessionEnded, api.ErrSessionEnded, api.MsgSessionEnded},
-	{cloudstore.ErrOtherHost, api.ErrOtherHost, api.MsgOtherHost},
-	{cloudstore.ErrNoSuchGroup, api.ErrNoSuchGroup, ""},
-	{cloudstore.ErrNoSuchNode, api.ErrNoSuchNode, ""},
-	{cloudstore.ErrGroupExists, api.ErrGroupExists, ""},
-	{cloudstore.ErrFallbackCycle, api.ErrFallbackCycle, ""},
-	{cloudstore.ErrBadState, api.ErrBadState, ""},
-	{cloudstore.ErrNoMAC, api.ErrNoMAC, ""},
+	{cloud.ErrUnknownNode, api.ErrUnknownNode, api.MsgUnknownNode},
+	{cloud.ErrSessionEnded, api.ErrSessionEnded, api.MsgSessionEnded},
+	{cloud.ErrOtherHost, api.ErrOtherHost, api.MsgOtherHost},
+	{cloud.ErrNoSuchGroup, api.ErrNoSuchGroup, ""},
+	{cloud.ErrNoSuchNode, api.ErrNoSuchNode, ""},
+	{cloud.ErrGroupExists, api.ErrGroupExists, ""},
+	{cloud.ErrFallbackCycle, api.ErrFallbackCycle, ""},
+	{cloud.ErrBadState, api.ErrBadState, ""},
+	{cloud.ErrNoMAC, api.ErrNoMAC, ""},
 	{rpctypes.ErrRequestTooLarge, wire.CodeTooLarge, "the request makes records that are too large to be stored"},
 }
 
@@ -228,7 +229,7 @@ func answer(err error) error {
 		if !errors.Is(err, a.err) {
 			continue
 		}
-		if refused, ok := errors.AsType[*cloudstore.Refused](err); ok {
+		if refused, ok := errors.AsType[*cloud.Refused](err); ok {
 			return a.code.Fail(refused.Error())
 		}
 		return a.code.Fail(cmp.Or(a.message, a.err.Error()))

@@ -9,7 +9,7 @@ import (
 	"slices"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"github.com/ankacluster/ankacluster/controllerapi/schedule"
 	"github.com/ankacluster/ankacluster/internal/wire"
 )
@@ -23,13 +23,13 @@ func (s *Server) nodes(r *http.Request) (any, error) {
 		return s.allNodes(), nil
 	}
 	var out []api.Node
-	s.store.Read(func(v *cloudstore.View) {
+	s.store.Read(func(v *cloud.View) {
 		if n := v.Nodes[id]; n != nil {
 			out = append(out, s.describe(v, n))
 		}
 	})
 	if len(out) == 0 {
-		return nil, cloudstore.ErrNotFound
+		return nil, cloud.ErrNotFound
 	}
 	return out, nil
 }
@@ -42,7 +42,7 @@ const nodesAtATime = 100
 // it is made in one piece of memory.
 func (s *Server) allNodes() encodedBody {
 	var ids []api.NodeID
-	s.store.Read(func(v *cloudstore.View) {
+	s.store.Read(func(v *cloud.View) {
 		ids = slices.AppendSeq(make([]api.NodeID, 0, len(v.Nodes)), maps.Keys(v.Nodes))
 	})
 	slices.Sort(ids)
@@ -54,7 +54,7 @@ func (s *Server) allNodes() encodedBody {
 	some := make([]api.Node, 0, nodesAtATime)
 	for chunk := range slices.Chunk(ids, nodesAtATime) {
 		some = some[:0]
-		s.store.Read(func(v *cloudstore.View) {
+		s.store.Read(func(v *cloud.View) {
 			for _, id := range chunk {
 				if n := v.Nodes[id]; n != nil { // else it has been removed meanwhile
 					some = append(some, s.describe(v, n))
@@ -72,7 +72,7 @@ func (s *Server) allNodes() encodedBody {
 }
 
 // describe is the one place where a node becomes what the API shows.
-func (s *Server) describe(v *cloudstore.View, n *cloudstore.Node) api.Node {
+func (s *Server) describe(v *cloud.View, n *cloud.Node) api.Node {
 	total, used := v.Capacity(n)
 	out := api.Node{
 		NodeID: n.ID, NodeName: n.Settings.Name, CPUCount: n.Facts.CPUCount, RAM: n.Facts.RAM,

@@ -46,7 +46,7 @@ func TestF10OutputOfControlCharactersArrives(t *testing.T) {
 	}
 }
 
-func outputs(t *testing.T, c *cloud) (keys []string) {
+func outputs(t *testing.T, c *testCloud) (keys []string) {
 	t.Helper()
 	resp, err := c.etcd.Get(t.Context(), "/ankacluster/u/output/", clientv3.WithPrefix(), clientv3.WithKeysOnly())
 	if err != nil {
@@ -108,7 +108,7 @@ func (lateWrites) wait(ctx context.Context) {
 // Nor does one whose start is forgotten while its output is about to be kept.
 func TestF10OutputOfAForgottenStartIsNotKept(t *testing.T) {
 	t.Parallel()
-	c := &cloud{etcd: dialEtcd(t, startEtcd(t, nil)), registry: startRegistry(t)}
+	c := &testCloud{etcd: dialEtcd(t, startEtcd(t, nil)), registry: startRegistry(t)}
 	direct := c.etcd.KV
 	c.etcd.KV = lateWrites{direct}
 	ctl := startController(t, c.etcd, c.registry.URL, nil)

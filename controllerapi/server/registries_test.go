@@ -12,7 +12,7 @@ import (
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"go.uber.org/zap"
 )
@@ -156,7 +156,7 @@ func TestRegistryStaysListedWhenItsControllerDies(t *testing.T) {
 	})
 	eventually(t, "and announces it", func() bool {
 		announced := 0
-		first.store.Read(func(v *cloudstore.View) {
+		first.store.Read(func(v *cloud.View) {
 			for _, srv := range v.Servers {
 				if srv.URL == other.URL {
 					announced++

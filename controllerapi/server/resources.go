@@ -8,7 +8,7 @@ import (
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
@@ -26,7 +26,7 @@ func (s *Server) usb(r *http.Request) (any, error) {
 		Busy      int `json:"busy"`
 	}
 	out := map[string]count{}
-	s.store.Read(func(v *cloudstore.View) {
+	s.store.Read(func(v *cloud.View) {
 		for _, n := range v.Nodes {
 			free := v.ScheduleNode(n, v.Now()).USB
 			total := map[string]int{}
@@ -50,7 +50,7 @@ func (s *Server) vlans(r *http.Request) (any, error) {
 		return nil, err
 	}
 	set := map[string]bool{}
-	s.store.Read(func(v *cloudstore.View) {
+	s.store.Read(func(v *cloud.View) {
 		for _, n := range v.Nodes {
 			for _, id := range n.Facts.VLANs {
 				set[id] = true
@@ -79,7 +79,7 @@ func (s *Server) macs(r *http.Request) (any, error) {
 		return nil, err
 	}
 	var body any
-	s.store.Read(func(v *cloudstore.View) {
+	s.store.Read(func(v *cloud.View) {
 		free, used := v.CountMACs(s.cfg.macRange())
 		switch {
 		case q.Has("limit"):
@@ -123,7 +123,7 @@ func (s *Server) stats(r *http.Request) (any, error) {
 		Nodes            map[api.NodeState]int     `json:"nodes"`
 	}{Instances: map[api.InstanceState]int{}, Nodes: map[api.NodeState]int{}}
 	const window = time.Minute
-	s.store.Read(func(v *cloudstore.View) {
+	s.store.Read(func(v *cloud.View) {
 		now := v.Now()
 		claimed, recent, waited := 0, 0, time.Duration(0)
 		for _, i := range v.Instances {

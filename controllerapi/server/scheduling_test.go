@@ -7,7 +7,7 @@ import (
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"github.com/google/uuid"
 	"go.etcd.io/etcd/client/v3"
 )
@@ -26,7 +26,7 @@ func TestResourceModeCountsTheTemplatesOwnSize(t *testing.T) {
 		if err := store.Fresh(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		store.Read(func(v *cloudstore.View) {
+		store.Read(func(v *cloud.View) {
 			fits = v.ScheduleNode(v.Nodes[n.id], v.Now()).Fits(v.ScheduleTask(v.Instances[id]), time.Now())
 		})
 		return fits
@@ -124,7 +124,7 @@ func TestStartThatNoNodeTookForADayIsEnded(t *testing.T) {
 		record["avoid"] = []map[string]any{{"node": "n1", "at": time.Now()}}
 	})
 	eventually(t, "it has come back", func() (back bool) {
-		ctl.store.Read(func(v *cloudstore.View) { back = len(v.Instances[returned].Avoid) == 1 })
+		ctl.store.Read(func(v *cloud.View) { back = len(v.Instances[returned].Avoid) == 1 })
 		return back
 	})
 	c.pass(2 * time.Hour)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"go.etcd.io/etcd/client/v3"
@@ -100,23 +101,23 @@ func (s *Server) isDraining() bool {
 
 // announcement is what this controller tells the cloud of servers: itself, the
 // registry that it is configured with, and the others' registries that it reaches.
-func (s *Server) announcement() []cloudstore.Server {
-	var out []cloudstore.Server
+func (s *Server) announcement() []cloud.Server {
+	var out []cloud.Server
 	if s.cfg.URL != "" {
 		state := api.ServerReady
 		if s.isDraining() {
 			state = api.ServerDraining
 		}
-		out = append(out, cloudstore.Server{
-			Kind:   cloudstore.KindController,
+		out = append(out, cloud.Server{
+			Kind:   cloud.KindController,
 			Server: api.Server{ID: s.cfg.ID, URL: s.cfg.URL, State: state, Version: s.cfg.Version},
 			Push:   s.cfg.PushRegistries,
 		})
 	}
 	if reg := s.catalog.announced(); reg.URL != "" {
-		out = append(out, cloudstore.Server{Kind: cloudstore.KindRegistry, Server: reg})
+		out = append(out, cloud.Server{Kind: cloud.KindRegistry, Server: reg})
 		for _, url := range s.catalog.regs.healthy() {
-			out = append(out, cloudstore.Server{Kind: cloudstore.KindRegistry, Server: api.Server{ID: url, URL: url, State: api.ServerReady}})
+			out = append(out, cloud.Server{Kind: cloud.KindRegistry, Server: api.Server{ID: url, URL: url, State: api.ServerReady}})
 		}
 	}
 	return out

@@ -212,16 +212,16 @@ func startLogged(t testing.TB, etcd *clientv3.Client, registry string, log *zap.
 
 func (c *controller) client() *api.Client { return api.NewClient(c.URL, http.DefaultClient) }
 
-// cloud is etcd, a registry and n controllers.
-type cloud struct {
+// testCloud is etcd, a registry and n controllers.
+type testCloud struct {
 	etcd        *clientv3.Client
 	registry    *fakeRegistry
 	controllers []*controller
 }
 
-func startCloud(t testing.TB, n int, change func(*Config)) *cloud {
+func startCloud(t testing.TB, n int, change func(*Config)) *testCloud {
 	t.Helper()
-	c := &cloud{etcd: dialEtcd(t, startEtcd(t, nil)), registry: startRegistry(t)}
+	c := &testCloud{etcd: dialEtcd(t, startEtcd(t, nil)), registry: startRegistry(t)}
 	for range n {
 		c.controllers = append(c.controllers, startController(t, c.etcd, c.registry.URL, change))
 	}
@@ -230,7 +230,7 @@ func startCloud(t testing.TB, n int, change func(*Config)) *cloud {
 
 // pass lets time pass for all controllers, after they have seen what was done before:
 // ages count from when a controller sees a change.
-func (c *cloud) pass(d time.Duration) {
+func (c *testCloud) pass(d time.Duration) {
 	for _, ctl := range c.controllers {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		_ = ctl.store.Fresh(ctx) // fails where etcd is down, and there is nothing to see

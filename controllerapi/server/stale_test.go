@@ -13,7 +13,7 @@ import (
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
@@ -244,15 +244,15 @@ func TestPollThatWasGivenUpTakesNothing(t *testing.T) {
 	c := startCloud(t, 2, nil)
 	node := newNode(t, "n1", c.controllers...)
 	node.register()
-	poll := func(ctl *controller) cloudstore.Reservation {
-		r := cloudstore.Reservation{ID: "11111111-2222-3333", Node: node.id, Session: node.session, Kinds: allKinds}
+	poll := func(ctl *controller) cloud.Reservation {
+		r := cloud.Reservation{ID: "11111111-2222-3333", Node: node.id, Session: node.session, Kinds: allKinds}
 		if err := ctl.store.Fresh(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		ctl.store.Begin(&r)
 		return r
 	}
-	claim := func(ctl *controller, r cloudstore.Reservation, id api.InstanceID) (*api.Task, error) {
+	claim := func(ctl *controller, r cloud.Reservation, id api.InstanceID) (*api.Task, error) {
 		if err := ctl.store.Fresh(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -270,8 +270,8 @@ func TestPollThatWasGivenUpTakesNothing(t *testing.T) {
 	// A repeat of the answered reservation, under way when the task was done.
 	late := poll(b)
 	next := mustStart(t, a, api.StartRequest{})
-	if got, err := claim(a, ghost, next); !errors.Is(err, cloudstore.ErrSpent) {
-		t.Errorf("the poll that was given up: %+v %v, want %v", got, err, cloudstore.ErrSpent)
+	if got, err := claim(a, ghost, next); !errors.Is(err, cloud.ErrSpent) {
+		t.Errorf("the poll that was given up: %+v %v, want %v", got, err, cloud.ErrSpent)
 	}
 	if got, err := claim(b, late, next); err != nil || got == nil || got.InstanceID != next {
 		t.Errorf("a poll that began after the task was over: %+v %v", got, err)

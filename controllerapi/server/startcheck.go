@@ -9,7 +9,7 @@ import (
 	"strconv"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
@@ -35,8 +35,8 @@ func checkStart(req *api.StartRequest) (count int, err error) {
 	if req.Count != nil {
 		count = *req.Count
 	}
-	if count < 1 || count > cloudstore.MaxCount {
-		return 0, wire.Failf("count %d: it must be from 1 to %d", count, cloudstore.MaxCount)
+	if count < 1 || count > cloud.MaxCount {
+		return 0, wire.Failf("count %d: it must be from 1 to %d", count, cloud.MaxCount)
 	}
 	if req.Priority == nil {
 		req.Priority = new(defaultPriority)

@@ -4,7 +4,7 @@ import (
 	"net/http"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 )
 
 // status tells of this controller and the registry it is configured with. The
@@ -32,7 +32,7 @@ func (s *Server) cluster(r *http.Request) (any, error) {
 
 // lists are the cloud's servers.
 func (s *Server) lists() (out api.Cluster) {
-	s.store.Read(func(v *cloudstore.View) {
+	s.store.Read(func(v *cloud.View) {
 		if v.Cluster != nil {
 			out = v.Cluster.Cluster
 		} else if v.Meta != nil {

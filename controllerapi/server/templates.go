@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
@@ -216,13 +217,13 @@ func (s *Server) removeFromNodes(r *http.Request) (any, error) {
 	if len(nodes) == 0 {
 		return body, nil
 	}
-	job := cloudstore.Rollout{ID: uuid.NewString(), Kind: api.TaskRemove, Template: api.TemplateRef{ID: id}, Nodes: nodes}
+	job := cloud.Rollout{ID: uuid.NewString(), Kind: api.TaskRemove, Template: api.TemplateRef{ID: id}, Nodes: nodes}
 	return body, s.store.CreateRollout(r.Context(), job, body)
 }
 
 // nodesWith returns the nodes that hold any tag of a template.
 func (s *Server) nodesWith(id api.TemplateID) (out []api.NodeID) {
-	s.store.Read(func(v *cloudstore.View) {
+	s.store.Read(func(v *cloud.View) {
 		for _, n := range sortedNodes(v) {
 			if state := v.Reports[n.ID]; state != nil {
 				for _, img := range state.Images {

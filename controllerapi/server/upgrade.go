@@ -13,7 +13,7 @@ import (
 	"strings"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
+	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/google/uuid"
 )
@@ -46,7 +46,7 @@ func (s *Server) upgradeNodes(r *http.Request) (any, error) {
 	case s.cfg.PackageDir == "":
 		return nil, wire.Fail("the controller has no agent packages")
 	}
-	job := cloudstore.Rollout{ID: uuid.NewString(), Kind: api.TaskUpgrade, Upgrade: make(map[string]*api.UpgradeTask)}
+	job := cloud.Rollout{ID: uuid.NewString(), Kind: api.TaskUpgrade, Upgrade: make(map[string]*api.UpgradeTask)}
 	for arch, name := range packages {
 		sum, err := fileSum(filepath.Join(s.cfg.PackageDir, name))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -63,7 +63,7 @@ func (s *Server) upgradeNodes(r *http.Request) (any, error) {
 	if err := s.fresh(r); err != nil {
 		return nil, err
 	}
-	s.store.Read(func(v *cloudstore.View) {
+	s.store.Read(func(v *cloud.View) {
 		for _, n := range sortedNodes(v) {
 			if n.Facts.AgentVersion != s.cfg.Version && job.Upgrade[n.Facts.HostArch] != nil {
 				job.Nodes = append(job.Nodes, n.ID)
