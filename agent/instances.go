@@ -57,9 +57,9 @@ func (i *instances) vmOf(id controllerapi.InstanceID) (Record, error) {
 	return Record{}, fmt.Errorf("instance %s has no VM on this node", id)
 }
 
-// workRestart stops a VM by force and starts it.
-func (i *instances) workRestart(ctx context.Context, r Record) {
-	vm, err := i.restart(ctx, r)
+// restart stops a VM by force and starts it.
+func (i *instances) restart(ctx context.Context, r Record) {
+	vm, err := i.restartVM(ctx, r)
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:
@@ -71,7 +71,7 @@ func (i *instances) workRestart(ctx context.Context, r Record) {
 	}
 }
 
-func (i *instances) restart(ctx context.Context, r Record) (hypervisor.VM, error) {
+func (i *instances) restartVM(ctx context.Context, r Record) (hypervisor.VM, error) {
 	start, err := i.vmOf(r.Task.InstanceID)
 	if err != nil {
 		return hypervisor.VM{}, err

@@ -31,7 +31,7 @@ func (t *tasks) work(ctx context.Context, id controllerapi.TaskID) {
 	case controllerapi.TaskTerminate:
 		t.instances.terminate(ctx, r)
 	case controllerapi.TaskRestart:
-		t.instances.workRestart(ctx, r)
+		t.instances.restart(ctx, r)
 	case controllerapi.TaskSaveImage:
 		t.saver.work(ctx, r)
 	case controllerapi.TaskDistribute:
