@@ -14,6 +14,7 @@ import (
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/backoff"
 	"github.com/ankacluster/ankacluster/internal/clienttls"
+	"github.com/ankacluster/ankacluster/internal/nextround"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
 )
@@ -31,21 +32,20 @@ type catalog struct {
 	log  *zap.Logger
 	regs *registries
 
+	lookups nextround.Group[string, lookup]
+
 	mu        sync.Mutex
 	list      []registryapi.Template          // guarded by mu
 	listAt    time.Time                       // guarded by mu
 	templates map[string]registryapi.Template // guarded by mu; with versions, last known
-	next      map[string]*flight              // guarded by mu; look-ups that have not begun
-	inFlight  map[string]*flight              // guarded by mu
 	status    *registryapi.Status             // guarded by mu; nil while it does not answer
 	draining  bool                            // guarded by mu
 	apart     string                          // guarded by mu; which registries hold different templates
 	untrusted string                          // guarded by mu; why its certificate is not accepted
 }
 
-// flight is one look-up that several requests share.
-type flight struct {
-	done  chan struct{}
+// lookup is what asking the registry for a template came to.
+type lookup struct {
 	val   registryapi.Template
 	stale bool // val is from memory: no registry answered
 	err   error
@@ -59,8 +59,6 @@ func newCatalog(cfg Config, log *zap.Logger) (*catalog, error) {
 	return &catalog{
 		cfg: cfg, log: log, regs: regs,
 		templates: make(map[string]registryapi.Template),
-		next:      make(map[string]*flight),
-		inFlight:  make(map[string]*flight),
 	}, nil
 }
 
@@ -219,7 +217,7 @@ func (c *catalog) templateWith(ctx context.Context, id string, good func(registr
 	if c.cfg.registry() == "" {
 		return registryapi.Template{}, errNoTemplate
 	}
-	f, err := c.look(ctx, id)
+	f, err := c.lookups.Do(ctx, id, func(ctx context.Context) lookup { return c.lookUp(ctx, id) })
 	if err != nil {
 		return registryapi.Template{}, err
 	}
@@ -234,48 +232,12 @@ func (c *catalog) templateWith(ctx context.Context, id string, good func(registr
 	return f.val, f.err
 }
 
-// look shares one look-up among the requests that ask for the same template
-// before it begins.
-func (c *catalog) look(ctx context.Context, id string) (*flight, error) {
-	c.mu.Lock()
-	f := c.next[id]
-	first := f == nil
-	var before *flight
-	if first {
-		f, before = &flight{done: make(chan struct{})}, c.inFlight[id]
-		c.next[id] = f
-	}
-	c.mu.Unlock()
-	if !first {
-		select {
-		case <-f.done:
-			return f, nil
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-	if before != nil {
-		<-before.done
-	}
-	// Others wait for this look-up: it must not end with this request.
-	c.lookUp(context.WithoutCancel(ctx), id, f)
-	return f, nil
-}
-
-// lookUp asks the registry. Who comes after it has begun may have pushed
+// lookUp asks the registry. Whoever asks after it has begun may have pushed
 // meanwhile, and shares the next one.
-func (c *catalog) lookUp(ctx context.Context, id string, f *flight) {
-	defer close(f.done)
-	c.mu.Lock()
-	delete(c.next, id)
-	c.inFlight[id] = f
-	c.mu.Unlock()
+func (c *catalog) lookUp(ctx context.Context, id string) (f lookup) {
 	f.val, f.err = retryRegistry(ctx, func(ctx context.Context) (registryapi.Template, error) { return c.regs.template(ctx, id) })
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.inFlight[id] == f {
-		delete(c.inFlight, id)
-	}
 	answered, ok := registryapi.Answered(f.err)
 	switch {
 	case f.err == nil:
@@ -286,11 +248,11 @@ func (c *catalog) lookUp(ctx context.Context, id string, f *flight) {
 	default:
 		if known, ok := c.templates[id]; ok {
 			c.log.Warn("registry does not answer, using what is known of the template", zap.String("template_id", id), zap.Error(f.err))
-			f.val, f.stale, f.err = known, true, nil
-			return
+			return lookup{val: known, stale: true}
 		}
 		f.err = errNoRegistry(f.err)
 	}
+	return f
 }
 
 // registryPace is that of a read that no registry answered.
