@@ -35,14 +35,12 @@ type virtualFake struct {
 	serve http.HandlerFunc
 	hits  int // without probes
 	seen  int // probes
-
-	serving sync.WaitGroup
+	busy  int // requests that are being answered
 }
 
 func (f *virtualFake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	f.serving.Add(1)
-	defer f.serving.Done()
 	f.mu.Lock()
+	f.busy++
 	h := f.serve
 	if r.URL.Path == "/readyz" {
 		h = f.ready
@@ -51,7 +49,26 @@ func (f *virtualFake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.hits++
 	}
 	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		f.busy--
+		f.mu.Unlock()
+	}()
 	h(w, r)
+}
+
+// rest waits until no request is being answered.
+func (f *virtualFake) rest() {
+	for {
+		synctest.Wait()
+		f.mu.Lock()
+		busy := f.busy
+		f.mu.Unlock()
+		if busy == 0 {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 func (f *virtualFake) set(serve http.HandlerFunc) {
@@ -158,7 +175,7 @@ func (w *world) serve(host string) *virtualFake {
 	w.stops = append(w.stops, func() {
 		srv.Close()
 		<-done
-		f.serving.Wait() // virtual time ends with the test: a handler must not sleep then
+		f.rest() // virtual time ends with the test: a handler must not sleep then
 	})
 	return f
 }
