@@ -54,10 +54,10 @@ func (s *Store) Sync(ctx context.Context, req *api.SyncRequest) (cloud.Synced, e
 	return out, nil
 }
 
-// applyHeartbeat stores what a heartbeat says and brings the node's instances in line with
-// it. It reports whether a part is missing.
+// applyHeartbeat stores what a heartbeat says, and brings the node's instances in
+// line with it. It reports whether a part is missing.
 func (s *Store) applyHeartbeat(ctx context.Context, req *api.SyncRequest) (resync bool, err error) {
-	resync, err = s.storeState(ctx, req)
+	resync, err = s.storeReport(ctx, req)
 	if err != nil || resync {
 		return resync, err
 	}
@@ -119,9 +119,9 @@ func (s *Store) checkSession(id api.NodeID, session string) error {
 	return nil
 }
 
-// storeState stores the parts that differ from what is stored. It reports
+// storeReport stores the parts that differ from what is stored. It reports
 // whether a part that differs was not sent.
-func (s *Store) storeState(ctx context.Context, req *api.SyncRequest) (resync bool, err error) {
+func (s *Store) storeReport(ctx context.Context, req *api.SyncRequest) (resync bool, err error) {
 	if state := record(s, func(v *cloud.View) map[api.NodeID]*cloud.NodeReport { return v.Reports }, req.NodeID); state == nil || state.Session != req.Session {
 		admitted, err := s.admit(ctx)
 		if err != nil {
