@@ -12,50 +12,37 @@ import (
 // with which lease it ends, 0 for none.
 type Version struct{ Created, Rev, Lease int64 }
 
+// records make an empty record of each table that is in the view.
+var records = map[Table]func() any{
+	MetaTable:        empty[Meta],
+	FenceTable:       empty[FenceRecord],
+	ClusterTable:     empty[Cluster],
+	MACPoolTable:     empty[MACPool],
+	InstanceTable:    empty[Instance],
+	NodeTable:        empty[Node],
+	NodeReportTable:  empty[NodeReport],
+	NodeLeaseTable:   empty[NodeLease],
+	HandoutLogTable:  empty[HandoutLog],
+	GroupTable:       empty[Group],
+	MemberTable:      empty[Members],
+	SaveTable:        empty[SaveRequest],
+	RolloutTable:     empty[Rollout],
+	RolloutNodeTable: empty[RolloutNode],
+	ServerTable:      empty[Server],
+	LargeStartTable:  empty[LargeStart],
+	LoadTable:        empty[map[api.NodeID]api.NodeLoad],
+	LeaderTable:      empty[Leader],
+	MACTable:         empty[MAC],
+	SizeTable:        empty[TemplateSize],
+}
+
+func empty[T any]() any { return new(T) }
+
 // New returns an empty record of the table, nil for a table that the view does not
 // have.
 func (t Table) New() any {
-	switch t {
-	case MetaTable:
-		return new(Meta)
-	case FenceTable:
-		return new(FenceRecord)
-	case ClusterTable:
-		return new(Cluster)
-	case MACPoolTable:
-		return new(MACPool)
-	case InstanceTable:
-		return new(Instance)
-	case NodeTable:
-		return new(Node)
-	case NodeReportTable:
-		return new(NodeReport)
-	case NodeLeaseTable:
-		return new(NodeLease)
-	case HandoutLogTable:
-		return new(HandoutLog)
-	case GroupTable:
-		return new(Group)
-	case MemberTable:
-		return new(Members)
-	case SaveTable:
-		return new(SaveRequest)
-	case RolloutTable:
-		return new(Rollout)
-	case RolloutNodeTable:
-		return new(RolloutNode)
-	case ServerTable:
-		return new(Server)
-	case LargeStartTable:
-		return new(LargeStart)
-	case LoadTable:
-		return new(map[api.NodeID]api.NodeLoad)
-	case LeaderTable:
-		return new(Leader)
-	case MACTable:
-		return new(MAC)
-	case SizeTable:
-		return new(TemplateSize)
+	if f := records[t]; f != nil {
+		return f()
 	}
 	return nil
 }
