@@ -14,6 +14,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/agent/command"
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/internal/backoff"
 )
 
 const (
@@ -22,8 +23,6 @@ const (
 	// stopGrace and forceGrace are how many seconds tart gives a VM before it
 	// kills its process.
 	stopGrace, forceGrace = "30", "5"
-	// lookMin and lookMax pace the looks at a VM that is about to start or stop.
-	lookMin, lookMax = 50 * time.Millisecond, time.Second
 	// maxOutput is how much is read of the end of a run's output: a VM may print
 	// for months, and says last why it ended.
 	maxOutput = 64 << 10
@@ -186,18 +185,17 @@ func (c *CLI) spawn(ctx context.Context, id, name string) (*command.Daemon, erro
 	return d, nil
 }
 
+// lookPace is that of looks at a VM that is about to start or stop.
+var lookPace = backoff.Pace{Min: 50 * time.Millisecond, Max: time.Second}
+
 // await asks done, at a pace that slows down, until it is true or fails.
 func (c *CLI) await(ctx context.Context, done func() (bool, error)) error {
-	for wait := lookMin; ; wait = min(2*wait, lookMax) {
+	for looks := 0; ; looks++ {
 		if ok, err := done(); ok || err != nil {
 			return err
 		}
-		t := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			t.Stop()
+		if !backoff.Sleep(ctx, lookPace.Limit(looks)) {
 			return context.Cause(ctx)
-		case <-t.C:
 		}
 	}
 }
