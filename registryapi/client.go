@@ -32,7 +32,7 @@ func NewClientOfController(base string, hc *http.Client) *Client {
 }
 
 func newClient(base, list string, hc *http.Client) *Client {
-	return &Client{wire.Client{Base: base, HTTP: hc, Server: server, MaxAnswer: maxAnswer}, list}
+	return &Client{wire.Client{Base: base, HTTP: hc, Server: server}, list}
 }
 
 // Status returns the registry's state and version.
@@ -100,9 +100,6 @@ func (c *Client) Config(ctx context.Context, id, tag string, version int) (json.
 func call[T any](ctx context.Context, c *Client, method, path string, in any) (T, error) {
 	return wire.Call[T](ctx, &c.wire, wire.Request{Method: method, Path: path, Body: in})
 }
-
-// maxAnswer bounds what is read of an answer: a list of all templates is far smaller.
-const maxAnswer = 64 << 20
 
 // Codes of answers; test what a Client returns with errors.Is.
 const (

@@ -102,13 +102,10 @@ func attend(ctx context.Context, path string, lock *state.Lock, look <-chan time
 	}
 }
 
-// maxSocketAnswer bounds what is read of the agent's answer.
-const maxSocketAnswer = 64 << 20
-
 // Ask asks the agent that listens on a socket. The error is ErrNotRunning
 // when none does.
 func Ask[T any](ctx context.Context, path, route string, answer *T) error {
-	client := wire.Client{Base: "http://agent", Server: "agent", MaxAnswer: maxSocketAnswer, Plain: true, HTTP: &http.Client{Transport: &http.Transport{
+	client := wire.Client{Base: "http://agent", Server: "agent", Plain: true, HTTP: &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer

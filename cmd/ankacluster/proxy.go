@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net"
 	"net/http"
@@ -243,9 +242,7 @@ func (p *proxyProcess) status() map[string]balancer.Status {
 
 // failEnvelope answers in the words of the controller's API.
 func failEnvelope(w http.ResponseWriter, _ *http.Request, status int, reason string) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]string{"status": "FAIL", "message": reason}) // the client may be gone
+	wire.WriteFailure(w, &wire.Error{Status: status, Message: reason}, nil)
 }
 
 // failRegistry answers in the words of the distribution API.

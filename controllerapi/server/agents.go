@@ -145,10 +145,10 @@ func (s *Server) reserve(w http.ResponseWriter, r *http.Request) {
 	task, done, err := s.query(r.Context(), p.res)
 	if done {
 		p.end()
-		s.read(func(*http.Request) (any, error) { return api.ReserveResponse{Task: task}, err }).ServeHTTP(w, r)
+		s.api.Answer(w, r, api.ReserveResponse{Task: task}, err)
 		return
 	}
-	wait := s.metrics.observeParked(wire.Recover(s.log, s.read(func(r *http.Request) (any, error) {
+	wait := s.metrics.observeParked(wire.Recover(s.log, s.api.Handle(func(r *http.Request) (any, error) {
 		defer p.end()
 		task, err := s.wait(r.Context(), p)
 		return api.ReserveResponse{Task: task}, err

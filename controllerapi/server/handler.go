@@ -34,7 +34,7 @@ func (s *Server) serve(routes []wire.Route, unknown http.HandlerFunc) http.Handl
 func (s *Server) routes() []wire.Route {
 	// The words behind a handler are the parameters that its call takes.
 	read := func(pattern string, need access.Permission, h wire.HandlerFunc, takes ...string) wire.Route {
-		return wire.Route{Pattern: "GET " + pattern, Permission: need, Handler: s.read(wire.Taking(h, takes...))}
+		return wire.Route{Pattern: "GET " + pattern, Permission: need, Handler: s.api.Handle(wire.Taking(h, takes...))}
 	}
 	write := func(pattern string, need access.Permission, h wire.HandlerFunc, takes ...string) wire.Route {
 		return wire.Route{Pattern: pattern, Permission: need, Handler: s.write(wire.Taking(h, takes...))}
@@ -50,7 +50,7 @@ func (s *Server) routes() []wire.Route {
 		plain("GET /livez", access.Public, s.livez).ForNodes(),
 		plain("GET /readyz", access.Public, s.readyz).ForNodes(),
 		plain("GET /pkg/{name}", access.Public, s.packageFile).ForNodes(),
-		{Pattern: "GET /config/v1/auth", Permission: access.Public, Handler: s.read(s.authConfig)},
+		{Pattern: "GET /config/v1/auth", Permission: access.Public, Handler: s.api.Handle(s.authConfig)},
 
 		// CI systems.
 		read("/api/v1/status", access.Authenticated, s.status).ForNodes(),

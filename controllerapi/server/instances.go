@@ -19,7 +19,7 @@ func (s *Server) instances(r *http.Request) (any, error) {
 	}
 	var all []*cloud.Instance
 	s.store.Read(func(v *cloud.View) { all = v.Visible() })
-	return encodedList(all).encode(), nil
+	return encodeList(all), nil
 }
 
 func (s *Server) instance(r *http.Request, id api.InstanceID) (any, error) {
@@ -39,27 +39,18 @@ func (s *Server) instance(r *http.Request, id api.InstanceID) (any, error) {
 	return out, nil
 }
 
-// encodedList is a list whose elements are encoded: each instance keeps its
-// encoding until it changes.
-type encodedList []*cloud.Instance
-
-// listHead and listTail stand around the elements of a list that are encoded
-// already.
-const listHead, listTail = `{"status":"OK","message":"","body":[`, `]}`
-
-func (l encodedList) encode() encodedBody {
-	size := len(listHead) + len(listTail)
-	for _, i := range l {
+// encodeList makes the list of instances, each of which keeps its encoding until it
+// changes.
+func encodeList(all []*cloud.Instance) wire.Encoded {
+	size := 0
+	for _, i := range all {
 		size += len(i.ListedJSON()) + 1
 	}
-	data := append(make([]byte, 0, size), listHead...)
-	for k, i := range l {
-		if k > 0 {
-			data = append(data, ',')
-		}
-		data = append(data, i.ListedJSON()...)
+	list := wire.NewList(size)
+	for _, i := range all {
+		list.AddEncoded(i.ListedJSON())
 	}
-	return append(data, listTail...)
+	return list.Answer()
 }
 
 func (s *Server) startInstances(r *http.Request) (any, error) {

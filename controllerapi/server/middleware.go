@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/cloud"
@@ -38,28 +37,10 @@ func (s *Server) cors(h http.Handler) http.Handler {
 	})
 }
 
-// encodedBody is an answer that is encoded already, with its envelope.
-type encodedBody []byte
-
-// read serves a call that changes nothing.
-func (s *Server) read(h wire.HandlerFunc) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := h(r)
-		switch data, encoded := body.(encodedBody); {
-		case err != nil:
-			s.api.WriteError(w, r, answer(err))
-		case encoded:
-			writeRaw(w, data)
-		default:
-			writeRaw(w, envelope(body))
-		}
-	})
-}
-
 // agent serves a call of the agent wire, which is idempotent by ids of its own.
 // Each of thousands of agents keeps a connection, and uses it every few seconds.
 func (s *Server) agent(h wire.HandlerFunc) http.Handler {
-	return wire.ParkAfter(s.metrics.observeParked(s.read(h)))
+	return wire.ParkAfter(s.metrics.observeParked(s.api.Handle(h)))
 }
 
 // write serves a call of the CI side that changes something. With an idempotency
@@ -78,14 +59,11 @@ func (s *Server) write(h wire.HandlerFunc) http.Handler {
 		body, err := h(r)
 		err = s.settle(r, body, answer(err))
 		var replay *cloudstore.Replay
-		switch {
-		case errors.As(err, &replay):
+		if errors.As(err, &replay) {
 			s.replay(w, r, replay.Answer)
-		case err != nil:
-			s.api.WriteError(w, r, err)
-		default:
-			writeRaw(w, envelope(body))
+			return
 		}
+		s.api.Answer(w, r, body, err)
 	})
 }
 
@@ -109,11 +87,6 @@ func isFailure(err error) (*wire.Error, bool) {
 	return fail, ok && fail.From == "" && fail.Failed()
 }
 
-// envelope encodes an answer that is OK.
-func envelope(body any) json.RawMessage {
-	return encode(wire.Envelope{Status: wire.StatusOK, Body: body})
-}
-
 // keptFailure is a failure as it is kept under an idempotency key: the envelope,
 // and the code that goes in a header.
 type keptFailure struct {
@@ -126,7 +99,7 @@ func kept(body any) json.RawMessage {
 	if fail, ok := body.(*wire.Error); ok {
 		return encode(keptFailure{wire.Envelope{Status: wire.StatusFail, Message: fail.Message}, fail.Code})
 	}
-	return envelope(body)
+	return encode(wire.Envelope{Status: wire.StatusOK, Body: body})
 }
 
 // replay gives the answer that was kept.
@@ -136,7 +109,7 @@ func (s *Server) replay(w http.ResponseWriter, r *http.Request, answer json.RawM
 		s.api.WriteError(w, r, fail.Code.Fail(fail.Message))
 		return
 	}
-	writeRaw(w, answer)
+	s.api.Answer(w, r, wire.Encoded(answer), nil)
 }
 
 // failHead is how each answer that is kept and not OK begins.
@@ -148,17 +121,6 @@ func encode(v any) json.RawMessage {
 		panic(fmt.Sprintf("server: an answer does not encode: %v", err))
 	}
 	return data
-}
-
-var newline = []byte("\n")
-
-func writeRaw(w http.ResponseWriter, data []byte) {
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Length", strconv.Itoa(len(data)+1)) // a list goes in one piece, not in chunks
-	_, _ = w.Write(data)                               // the client went away; there is nobody to tell
-	_, _ = w.Write(newline)                            // a person's prompt stands below the answer
 }
 
 // named is the id of what a call is about: documented for some calls in the query

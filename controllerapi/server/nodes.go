@@ -1,9 +1,6 @@
 package server
 
 import (
-	"bytes"
-	"encoding/json"
-	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -40,17 +37,14 @@ const nodesAtATime = 100
 
 // allNodes returns the list of all nodes, by id. Of ten thousand it is megabytes:
 // it is made in one piece of memory.
-func (s *Server) allNodes() encodedBody {
+func (s *Server) allNodes() wire.Encoded {
 	var ids []api.NodeID
 	s.store.Read(func(v *cloud.View) {
 		ids = slices.AppendSeq(make([]api.NodeID, 0, len(v.Nodes)), maps.Keys(v.Nodes))
 	})
 	slices.Sort(ids)
 	const usual = 800 // bytes of a node
-	var out bytes.Buffer
-	out.Grow((len(ids) + 1) * usual)
-	out.WriteString(listHead)
-	enc := json.NewEncoder(&out)
+	list := wire.NewList((len(ids) + 1) * usual)
 	some := make([]api.Node, 0, nodesAtATime)
 	for chunk := range slices.Chunk(ids, nodesAtATime) {
 		some = some[:0]
@@ -62,13 +56,10 @@ func (s *Server) allNodes() encodedBody {
 			}
 		})
 		for i := range some {
-			if err := enc.Encode(&some[i]); err != nil {
-				panic(fmt.Sprintf("server: a node does not encode: %v", err))
-			}
-			out.Bytes()[out.Len()-1] = ',' // in place of the encoder's newline
+			list.Add(&some[i])
 		}
 	}
-	return encodedBody(append(bytes.TrimSuffix(out.Bytes(), []byte{','}), listTail...))
+	return list.Answer()
 }
 
 // describe is the one place where a node becomes what the API shows.

@@ -54,7 +54,7 @@ func New(cfg Config, etcd *clientv3.Client, log *zap.Logger) (*Server, error) {
 		disp:     newDispatcher(cfg.Schedule, cfg.SchedulerInterval, store, log.Named("schedule")),
 		catalog:  catalog,
 		events:   newEventLog(cfg, log.Named("events")),
-		api:      &wire.API{Log: log, Guard: cfg.Access},
+		api:      &wire.API{Log: log, Errors: answer, Guard: cfg.Access},
 		draining: make(chan struct{}),
 	}
 	if cfg.Claims > 0 {

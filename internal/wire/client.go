@@ -18,7 +18,7 @@ type Client struct {
 	HTTP *http.Client
 	// Server is what the server is called in errors, for example "registry".
 	Server string
-	// MaxAnswer bounds what is read of an answer, in bytes.
+	// MaxAnswer bounds what is read of an answer, in bytes; 0 means the package's.
 	MaxAnswer int64
 	// Plain answers are JSON without an envelope.
 	Plain bool
@@ -64,13 +64,14 @@ func Call[T any](ctx context.Context, c *Client, call Request) (T, error) {
 	if c.Plain {
 		env.Status, into = StatusOK, &env.Body
 	}
-	answer := &io.LimitedReader{R: resp.Body, N: c.MaxAnswer}
+	limit := cmp.Or(c.MaxAnswer, MaxAnswer)
+	answer := &io.LimitedReader{R: resp.Body, N: limit}
 	if err := json.NewDecoder(answer).Decode(into); err != nil {
 		if _, ok := errors.AsType[net.Error](err); ok || ctx.Err() != nil {
 			return out, err // the answer did not come to its end
 		}
 		if answer.N <= 0 {
-			err = fmt.Errorf("it does not end within %d MiB", c.MaxAnswer>>20)
+			err = fmt.Errorf("it does not end within %d MiB", limit>>20)
 		}
 		return out, &Error{From: c.Server, Status: resp.StatusCode, Code: CodeForeign, Message: fmt.Sprintf("the answer is not from a %s: %v", c.Server, err), Cause: err}
 	}

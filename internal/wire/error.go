@@ -38,7 +38,8 @@ func (c Code) Error() string { return strings.ReplaceAll(string(c), "_", " ") }
 // ofStatus are the codes of answers that carry none.
 var ofStatus = map[int]Code{
 	http.StatusOK: CodeFailed, http.StatusBadRequest: CodeBadRequest, http.StatusUnauthorized: CodeUnauthenticated, http.StatusForbidden: CodeNotPermitted,
-	http.StatusNotFound: CodeNoSuchCall, http.StatusMethodNotAllowed: CodeNoSuchCall, http.StatusRequestEntityTooLarge: CodeTooLarge, http.StatusServiceUnavailable: CodeUnavailable,
+	http.StatusNotFound: CodeNoSuchCall, http.StatusMethodNotAllowed: CodeNoSuchCall, http.StatusRequestEntityTooLarge: CodeTooLarge,
+	http.StatusBadGateway: CodeUnavailable, http.StatusServiceUnavailable: CodeUnavailable, http.StatusGatewayTimeout: CodeUnavailable,
 }
 
 // Error is an answer that is not OK: one that a server of ours gives, or one that a

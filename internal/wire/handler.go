@@ -2,7 +2,6 @@ package wire
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"path"
 	"runtime/debug"
@@ -24,28 +23,41 @@ type API struct {
 	// EmptyBody is the body when a handler returns nil: nil leaves the field
 	// out (controller), NullBody writes null (registry).
 	EmptyBody any
+	// Errors turns errors of the server's own into answers; nil means that it has none.
+	Errors func(error) error
 	// Guard stands before each route of Mux.
 	Guard access.Guard
 }
 
-// Handle wraps h with the envelope and the error table.
+// Handle answers with what h returns.
 func (a *API) Handle(h HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := h(r)
-		if err != nil {
-			a.WriteError(w, r, err)
-			return
-		}
-		if body == nil {
-			body = a.EmptyBody
-		}
-		WriteJSON(w, http.StatusOK, Envelope{Status: StatusOK, Body: body})
+		a.Answer(w, r, body, err)
 	})
+}
+
+// Answer answers with a body, in its envelope, or with an error.
+func (a *API) Answer(w http.ResponseWriter, r *http.Request, body any, err error) {
+	encoded, ok := body.(Encoded)
+	switch {
+	case err != nil:
+		a.WriteError(w, r, err)
+	case ok:
+		writeEncoded(w, http.StatusOK, encoded)
+	case body == nil:
+		WriteJSON(w, http.StatusOK, Envelope{Status: StatusOK, Body: a.EmptyBody})
+	default:
+		WriteJSON(w, http.StatusOK, Envelope{Status: StatusOK, Body: body})
+	}
 }
 
 // WriteError answers with err's code and message and logs causes that are our
 // fault.
 func (a *API) WriteError(w http.ResponseWriter, r *http.Request, err error) {
+	if a.Errors != nil {
+		err = a.Errors(err)
+	}
 	e := AsError(err)
 	if r.Context().Err() != nil {
 		return // the caller went away: nobody reads an answer, and it is no fault of ours
@@ -55,15 +67,6 @@ func (a *API) WriteError(w http.ResponseWriter, r *http.Request, err error) {
 			zap.String("request_id", RequestID(r.Context())), zap.Error(err))
 	}
 	WriteFailure(w, e, a.EmptyBody)
-}
-
-// WriteFailure writes an answer that is not OK. body is the envelope's.
-func WriteFailure(w http.ResponseWriter, e *Error, body any) {
-	w.Header().Set(ErrorHeader, string(e.code()))
-	if e.Status == http.StatusUnauthorized {
-		body = nil // documented with its length
-	}
-	WriteJSON(w, e.Status, Envelope{Status: StatusFail, Message: e.Message, Body: body})
 }
 
 // NoSuchCall answers what is no call of mux, as the handler of its "/": another
@@ -87,19 +90,6 @@ func (a *API) NoSuchCall(mux *http.ServeMux, notFound http.HandlerFunc) http.Han
 		a.WriteError(w, r, &Error{Status: http.StatusMethodNotAllowed,
 			Message: r.URL.Path + " takes " + strings.Join(allowed, " and ") + ", not " + r.Method})
 	}
-}
-
-// WriteJSON writes v with the headers that the contract asks for.
-func WriteJSON(w http.ResponseWriter, code int, v any) {
-	data, err := json.Marshal(v)
-	if err != nil {
-		code, data = http.StatusInternalServerError, []byte(`{"status":"FAIL","message":"internal error"}`)
-	}
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
-	w.WriteHeader(code)
-	_, _ = w.Write(append(data, '\n')) // the client went away; there is nobody to tell
 }
 
 // CleanPath serves `//api/v1/x/` as `/api/v1/x` without a redirect, which would

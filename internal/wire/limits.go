@@ -1,6 +1,6 @@
 package wire
 
-// The limits of what callers send. A call that takes more than MaxBody says so where
+// The limits of what callers send, and of what is read of an answer. A call that takes more than MaxBody says so where
 // it decodes (DecodeMax).
 const (
 	// MaxBody is the largest JSON request body, in bytes. etcd refuses requests
@@ -10,4 +10,7 @@ const (
 	MaxIdempotencyKey = 255
 	// maxRequestID is the longest X-Request-Id that is kept, in bytes.
 	maxRequestID = 128
+	// MaxAnswer is what a Client reads of an answer, in bytes, unless it says so: a
+	// list of all templates is far smaller.
+	MaxAnswer = 64 << 20
 )

@@ -105,11 +105,11 @@ func (h hold) check() error {
 }
 
 func readJSON[T any](r *http.Request) (T, *oci.Error) {
-	var into T
-	if err := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxPeerBody)).Decode(&into); err != nil {
-		return into, oci.NewError(http.StatusBadRequest, oci.CodeUnsupported, "the body is not what it should be: "+err.Error())
+	v, err := wire.DecodeMax[T](r, maxPeerBody)
+	if err != nil {
+		return v, oci.NewError(http.StatusBadRequest, oci.CodeUnsupported, "the body is not what it should be: "+err.Error())
 	}
-	return into, nil
+	return v, nil
 }
 
 // maxPeerBody bounds what hosts send each other in JSON: the references of a
