@@ -10,8 +10,8 @@ import (
 
 	"software.sslmate.com/src/go-pkcs12"
 
+	"github.com/ankacluster/ankacluster/agent/apikey"
 	"github.com/ankacluster/ankacluster/agent/state"
-	"github.com/ankacluster/ankacluster/agent/tap"
 	"github.com/ankacluster/ankacluster/internal/clienttls"
 	"github.com/ankacluster/ankacluster/internal/tlsreload"
 )
@@ -71,13 +71,13 @@ func signed(base string, rt http.RoundTripper, c state.Credentials) http.RoundTr
 	if c.APIKeyID == "" {
 		return rt
 	}
-	return tap.New(base, c.APIKeyID, func() (*rsa.PrivateKey, error) { return apiKey(c) }, rt)
+	return apikey.New(base, c.APIKeyID, func() (*rsa.PrivateKey, error) { return apiKey(c) }, rt)
 }
 
 // apiKey reads the key; a file wins, and is read anew each time.
 func apiKey(c state.Credentials) (*rsa.PrivateKey, error) {
 	if c.APIKeyFile == "" {
-		key, err := tap.ParseKey([]byte(c.APIKey))
+		key, err := apikey.ParseKey([]byte(c.APIKey))
 		if err != nil {
 			return nil, fmt.Errorf("--api-key-string %w", err)
 		}
@@ -87,7 +87,7 @@ func apiKey(c state.Credentials) (*rsa.PrivateKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--api-key-file: %w", err)
 	}
-	key, err := tap.ParseKey(data)
+	key, err := apikey.ParseKey(data)
 	if err != nil {
 		return nil, fmt.Errorf("--api-key-file %s %w", c.APIKeyFile, err)
 	}

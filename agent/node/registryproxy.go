@@ -11,8 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ankacluster/ankacluster/agent/apikey"
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
-	"github.com/ankacluster/ankacluster/agent/tap"
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/balancer/proxy"
 	"github.com/ankacluster/ankacluster/controllerapi"
@@ -60,7 +60,7 @@ func (p *registryProxy) total() (sum int64) {
 // authorized adds the node's token to what passes. A pushed blob cannot be sent
 // again after a 401, so that the token is seen to before.
 func authorized(sign http.RoundTripper, next http.Handler) http.Handler {
-	t, ok := sign.(*tap.Transport)
+	t, ok := sign.(*apikey.Transport)
 	if !ok {
 		return next
 	}

@@ -1,14 +1,14 @@
-// Package tap signs a node's requests with an API key: it shakes hands with a
+// Package apikey signs a node's requests with an API key: it shakes hands with a
 // pool of servers (the token access protocol) and adds the session's token to
 // each request.
 //
-//	t := tap.New("http://controllers", id, loadKey, pool.Client().Transport)
+//	t := apikey.New("http://controllers", id, loadKey, pool.Client().Transport)
 //	client := &http.Client{Transport: t}
 //
 // A server that wants no authentication is never asked for a handshake: the
 // first 401 begins it, so that controller and registry may differ (A19). A
 // session that ended is renewed once for each request that meets a 401.
-package tap
+package apikey
 
 import (
 	"bytes"
