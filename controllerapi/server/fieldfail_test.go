@@ -108,6 +108,15 @@ func TestF2TwoNodesAskAndOneRuns(t *testing.T) {
 		}
 		wg.Wait()
 		cancel()
+		// A controller that has not seen yet that a poll's caller left would claim the
+		// next start for it; an agent would learn of that from its heartbeat.
+		eventually(t, "no poll is left", func() bool {
+			n := 0
+			for _, ctl := range c.controllers {
+				n += ctl.disp.waitingPolls()
+			}
+			return n == 0
+		})
 		if (tasks[0] == nil) == (tasks[1] == nil) {
 			t.Fatalf("instance %s: tasks %v and %v: exactly one node must have it", id, tasks[0], tasks[1])
 		}
