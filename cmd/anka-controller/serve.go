@@ -14,8 +14,8 @@ import (
 
 	"github.com/ankacluster/ankacluster/controllerapi/etcdmember"
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
-	"github.com/ankacluster/ankacluster/internal/look"
 	"github.com/ankacluster/ankacluster/internal/settings"
+	"github.com/ankacluster/ankacluster/internal/termstyle"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -261,7 +261,7 @@ func (p *process) welcome(ctx context.Context, ctrl controllerServer) {
 	if !awaitCloud(ctx, ctrl) {
 		return
 	}
-	if look.Of(os.Stderr).Terminal {
+	if termstyle.Of(os.Stderr).Terminal {
 		p.log.Info("up; join a Mac with: sudo ankacluster join " + p.cfg.AdvertiseURL)
 	}
 	addresses := []string{p.cfg.ListenAddr}

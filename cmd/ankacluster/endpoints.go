@@ -18,7 +18,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/agent/socket"
 	"github.com/ankacluster/ankacluster/balancer"
-	"github.com/ankacluster/ankacluster/internal/look"
+	"github.com/ankacluster/ankacluster/internal/termstyle"
 )
 
 // endpointsCommand shows what the running agent, or the proxies of this user,
@@ -128,7 +128,7 @@ func printEndpoints(out io.Writer, pools poolMap, why bool, now time.Time) error
 	names := slices.SortedFunc(maps.Keys(pools), func(a, b string) int {
 		return cmp.Or(cmp.Compare(poolRank(a), poolRank(b)), cmp.Compare(a, b))
 	})
-	l, w := look.Of(out), bufio.NewWriter(out)
+	l, w := termstyle.Of(out), bufio.NewWriter(out)
 	first := true
 	for _, name := range names {
 		s := pools[name]
@@ -154,7 +154,7 @@ func printEndpoints(out io.Writer, pools poolMap, why bool, now time.Time) error
 }
 
 // usable is how a pool is as a whole.
-func usable(l look.Look, s balancer.Status) string {
+func usable(l termstyle.Look, s balancer.Status) string {
 	well, all := servers(s.Endpoints)
 	text := fmt.Sprintf("%d of %d usable", well, all)
 	switch {
@@ -199,11 +199,11 @@ func sameServer(endpoints []balancer.EndpointStatus, i int) string {
 }
 
 // printEndpoint writes an endpoint with its state, and why it is out of use.
-func printEndpoint(w io.Writer, l look.Look, endpoints []balancer.EndpointStatus, i int, now time.Time) {
+func printEndpoint(w io.Writer, l termstyle.Look, endpoints []balancer.EndpointStatus, i int, now time.Time) {
 	e := endpoints[i]
 	level := stateLevel(e)
 	fmt.Fprintf(w, "  %s%s  %s\n", l.Sign(level), e.URL, l.Paint(level, stateWord(e, now)))
-	if level == look.Bad {
+	if level == termstyle.Bad {
 		indented(w, l, e.Reason)
 	}
 	if other := sameServer(endpoints, i); other != "" {
@@ -212,22 +212,22 @@ func printEndpoint(w io.Writer, l look.Look, endpoints []balancer.EndpointStatus
 }
 
 // indented writes text below the line that it is about.
-func indented(w io.Writer, l look.Look, text string) {
-	for _, line := range look.Wrap(text, l.Width()-6) {
+func indented(w io.Writer, l termstyle.Look, text string) {
+	for _, line := range termstyle.Wrap(text, l.Width()-6) {
 		fmt.Fprintf(w, "      %s\n", line)
 	}
 }
 
-func stateLevel(e balancer.EndpointStatus) look.Level {
+func stateLevel(e balancer.EndpointStatus) termstyle.Level {
 	switch {
 	case e.State == balancer.Healthy && e.Weight < 1:
-		return look.Warn
+		return termstyle.Warn
 	case e.State == balancer.Healthy:
-		return look.Good
+		return termstyle.Good
 	case e.State == balancer.Down, e.State == balancer.Ejected:
-		return look.Bad
+		return termstyle.Bad
 	}
-	return look.None
+	return termstyle.None
 }
 
 // sameStates reports whether each endpoint of one pool is in the state that it has

@@ -18,7 +18,7 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/ankacluster/ankacluster/balancer"
-	"github.com/ankacluster/ankacluster/internal/look"
+	"github.com/ankacluster/ankacluster/internal/termstyle"
 )
 
 // The proxy runs in front of a server that works, one without readiness and an
@@ -114,7 +114,7 @@ func TestEveryViewOfTheEndpointsTellsTheSame(t *testing.T) {
 	controllers := pools["controllers"]
 	text, why, metrics := endpoints(), endpoints("--why"), fetch(t, address(len(pr.servers)-1)+"/metrics")
 	var row bytes.Buffer
-	printPool(&row, look.Look{}, "controllers", controllers, time.Now())
+	printPool(&row, termstyle.Look{}, "controllers", controllers, time.Now())
 	first := controllers.Endpoints[0]
 	share, requests := fmt.Sprintf("%.0f%%", first.Share*100), fmt.Sprint(first.Requests)
 	for _, want := range []struct {
@@ -165,7 +165,7 @@ func TestFailedOpenPoolTellsWhy(t *testing.T) {
 		{URL: "http://a", State: balancer.Down, Since: now, Reason: "first probe failed: refused", Eligible: true, NextProbe: now},
 	}}
 	var row, text bytes.Buffer
-	printPool(&row, look.Look{}, "controllers", s, now)
+	printPool(&row, termstyle.Look{}, "controllers", s, now)
 	if err := printEndpoints(&text, poolMap{"controllers": s}, false, now); err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +188,7 @@ func TestServerWithTwoAddressesIsCountedOnce(t *testing.T) {
 		{URL: "http://c:8090", State: balancer.Down, Since: now, Reason: "refused", NextProbe: now},
 	}}
 	var row, text bytes.Buffer
-	printPool(&row, look.Look{}, "controllers", s, now)
+	printPool(&row, termstyle.Look{}, "controllers", s, now)
 	if err := printEndpoints(&text, poolMap{"controllers": s}, false, now); err != nil {
 		t.Fatal(err)
 	}

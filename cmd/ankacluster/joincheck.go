@@ -19,7 +19,7 @@ import (
 	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/clienttls"
-	"github.com/ankacluster/ankacluster/internal/look"
+	"github.com/ankacluster/ankacluster/internal/termstyle"
 	"github.com/ankacluster/ankacluster/registryapi"
 )
 
@@ -209,40 +209,40 @@ func isProtocolError(err error) bool {
 // printChecks tells the tests' results, two lines a controller; the reason of a
 // failure has its own.
 func printChecks(w io.Writer, checks []serverCheck) {
-	l := look.Of(w)
-	line := func(level look.Level, indent, what, result string) {
+	l := termstyle.Of(w)
+	line := func(level termstyle.Level, indent, what, result string) {
 		fmt.Fprintf(w, "%s%s%s  %s\n", l.Sign(level), indent, what, l.Paint(level, result))
 	}
 	why := func(err error) {
-		for _, text := range look.Wrap(err.Error(), l.Width()-6) {
+		for _, text := range termstyle.Wrap(err.Error(), l.Width()-6) {
 			fmt.Fprintf(w, "      %s\n", text)
 		}
 	}
 	for _, c := range checks {
 		if c.err != nil {
-			line(look.Bad, "", "controller "+c.url, "FAIL")
+			line(termstyle.Bad, "", "controller "+c.url, "FAIL")
 			why(c.err)
 			continue
 		}
-		line(look.Good, "", "controller "+c.url, "OK  version "+c.version)
+		line(termstyle.Good, "", "controller "+c.url, "OK  version "+c.version)
 		registry := "registry"
 		if c.registry != "" {
 			registry += " " + c.registry
 		}
 		if c.registryErr != nil {
-			line(look.Bad, "  ", registry, "FAIL")
+			line(termstyle.Bad, "  ", registry, "FAIL")
 			why(c.registryErr)
 			continue
 		}
-		line(look.Good, "  ", registry, "OK")
+		line(termstyle.Good, "  ", registry, "OK")
 		if c.registryLost {
 			why(fmt.Errorf("the controller itself cannot use its registry now, and starts no VM; %s/readyz?verbose tells why", c.url))
 		}
 	}
 	for _, same := range sameControllers(checks) {
-		for i, text := range look.Wrap(strings.Join(same, ", ")+" are one controller: each needs an address of its own to be a second one", l.Width()-6) {
+		for i, text := range termstyle.Wrap(strings.Join(same, ", ")+" are one controller: each needs an address of its own to be a second one", l.Width()-6) {
 			if i == 0 {
-				text = l.Sign(look.Warn) + "note: " + text
+				text = l.Sign(termstyle.Warn) + "note: " + text
 			} else {
 				text = "      " + text
 			}

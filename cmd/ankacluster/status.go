@@ -19,7 +19,7 @@ import (
 	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/internal/look"
+	"github.com/ankacluster/ankacluster/internal/termstyle"
 )
 
 func statusCommand() *cli.Command {
@@ -74,9 +74,9 @@ func showStatus(c *cli.Context, dir state.Dir, out io.Writer) error {
 	if err := printStatus(out, s, time.Now()); err != nil {
 		return err
 	}
-	l := look.Of(out)
+	l := termstyle.Of(out)
 	for _, text := range cloudProblems(c.Context, dir) {
-		for i, line := range look.Wrap("cloud: "+text, l.Width()-2) {
+		for i, line := range termstyle.Wrap("cloud: "+text, l.Width()-2) {
 			if i > 0 {
 				line = "       " + line
 			}
@@ -126,9 +126,9 @@ func notRunning(dir state.Dir) error {
 }
 
 func printStatus(out io.Writer, s fullStatus, now time.Time) error {
-	l, w := look.Of(out), bufio.NewWriter(out)
-	row := func(level look.Level, name, format string, args ...any) {
-		lines := look.Wrap(fmt.Sprintf(format, args...), l.Width()-14)
+	l, w := termstyle.Of(out), bufio.NewWriter(out)
+	row := func(level termstyle.Level, name, format string, args ...any) {
+		lines := termstyle.Wrap(fmt.Sprintf(format, args...), l.Width()-14)
 		for i, line := range lines {
 			if i > 0 {
 				name = ""
@@ -136,32 +136,32 @@ func printStatus(out io.Writer, s fullStatus, now time.Time) error {
 			fmt.Fprintf(w, "%s%s\n", l.Bold(fmt.Sprintf("%-12s", name)), l.Paint(level, line))
 		}
 	}
-	row(look.None, "node", "%s (%s)", s.Config.NodeName, s.NodeID)
-	row(look.None, "agent", "running for %s, process %d, version %s", brief(now.Sub(s.Since)), s.PID, s.Config.Version)
+	row(termstyle.None, "node", "%s (%s)", s.Config.NodeName, s.NodeID)
+	row(termstyle.None, "agent", "running for %s, process %d, version %s", brief(now.Sub(s.Since)), s.PID, s.Config.Version)
 	switch {
 	case !s.Registered:
-		row(look.Bad, "cloud", "not registered yet: %s", s.SyncError)
+		row(termstyle.Bad, "cloud", "not registered yet: %s", s.SyncError)
 	case s.SyncError != "":
-		row(look.Bad, "cloud", "last heartbeat %s; since then: %s", ago(s.LastSync, now), s.SyncError)
+		row(termstyle.Bad, "cloud", "last heartbeat %s; since then: %s", ago(s.LastSync, now), s.SyncError)
 	default:
-		row(look.None, "cloud", "last heartbeat %s", ago(s.LastSync, now))
+		row(termstyle.None, "cloud", "last heartbeat %s", ago(s.LastSync, now))
 	}
 	if s.DrainMode {
-		row(look.Warn, "", "drain mode: takes no VMs until the cloud ends it")
+		row(termstyle.Warn, "", "drain mode: takes no VMs until the cloud ends it")
 	}
-	row(look.None, "capacity", "%d of %s run, capacity mode %s", runningVMs(s), count(s.Config.VMLimit, "VM"), s.Config.CapacityMode)
+	row(termstyle.None, "capacity", "%d of %s run, capacity mode %s", runningVMs(s), count(s.Config.VMLimit, "VM"), s.Config.CapacityMode)
 	switch {
 	case s.LookError != "":
-		row(look.Bad, "hypervisor", "%s, not answering: %s", s.Runtime, s.LookError)
+		row(termstyle.Bad, "hypervisor", "%s, not answering: %s", s.Runtime, s.LookError)
 	case s.Runtime != state.RuntimeTart && !s.Hypervisor.LicenseValid:
-		row(look.Bad, "hypervisor", "%s: %s %s, licence %s", s.Runtime, s.Hypervisor.Product, s.Hypervisor.Version, licenceWord(s))
+		row(termstyle.Bad, "hypervisor", "%s: %s %s, licence %s", s.Runtime, s.Hypervisor.Product, s.Hypervisor.Version, licenceWord(s))
 	default:
-		row(look.None, "hypervisor", "%s: %s %s, licence %s", s.Runtime, s.Hypervisor.Product, s.Hypervisor.Version, licenceWord(s))
+		row(termstyle.None, "hypervisor", "%s: %s %s, licence %s", s.Runtime, s.Hypervisor.Product, s.Hypervisor.Version, licenceWord(s))
 	}
 	if s.Inactive != "" {
-		row(look.Bad, "", "takes no VMs: %s", s.Inactive)
+		row(termstyle.Bad, "", "takes no VMs: %s", s.Inactive)
 	}
-	row(look.None, "disk", "%s free", size(s.FreeDiskByte))
+	row(termstyle.None, "disk", "%s free", size(s.FreeDiskByte))
 	if s.Endpoints != nil {
 		printPool(w, l, "controllers", s.Endpoints.Controllers, now)
 		printPool(w, l, "registries", s.Endpoints.Registries, now)
@@ -199,7 +199,7 @@ func printStatus(out io.Writer, s fullStatus, now time.Time) error {
 }
 
 // heading stands before the first item of a list.
-func heading(w io.Writer, l look.Look, i int, word string) {
+func heading(w io.Writer, l termstyle.Look, i int, word string) {
 	if i == 0 {
 		fmt.Fprintln(w, l.Bold(word))
 	}
@@ -229,7 +229,7 @@ func licenceWord(s fullStatus) string {
 }
 
 // printPool shows each endpoint with its state, since when, and why.
-func printPool(w io.Writer, l look.Look, name string, p balancer.Status, now time.Time) {
+func printPool(w io.Writer, l termstyle.Look, name string, p balancer.Status, now time.Time) {
 	if len(p.Endpoints) == 0 {
 		fmt.Fprintf(w, "%snone is known yet\n", l.Bold(fmt.Sprintf("%-12s", name)))
 		return

@@ -8,7 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/ankacluster/ankacluster/internal/look"
+	"github.com/ankacluster/ankacluster/internal/termstyle"
 )
 
 // watchEvery is how often a screen is drawn anew.
@@ -18,7 +18,7 @@ const watchEvery = time.Second
 // of what was there, in a pipe below it.
 func watch(c *cli.Context, show func(io.Writer) error) error {
 	out := c.App.Writer
-	l := look.Of(out)
+	l := termstyle.Of(out)
 	for {
 		page := &screen{look: l}
 		if err := show(page); err != nil {
@@ -26,11 +26,11 @@ func watch(c *cli.Context, show func(io.Writer) error) error {
 		}
 		switch {
 		case l.Terminal:
-			_, _ = io.WriteString(out, look.Home)
+			_, _ = io.WriteString(out, termstyle.Home)
 			for line := range bytes.Lines(page.Bytes()) {
-				_, _ = fmt.Fprintf(out, "%s%s\n", bytes.TrimSuffix(line, []byte("\n")), look.ClearLine)
+				_, _ = fmt.Fprintf(out, "%s%s\n", bytes.TrimSuffix(line, []byte("\n")), termstyle.ClearLine)
 			}
-			_, _ = io.WriteString(out, look.ClearBelow)
+			_, _ = io.WriteString(out, termstyle.ClearBelow)
 		case c.Bool("json"):
 			_, _ = out.Write(page.Bytes())
 		default:
@@ -47,8 +47,8 @@ func watch(c *cli.Context, show func(io.Writer) error) error {
 // screen is a page that is shown at once; it looks like what it is for.
 type screen struct {
 	bytes.Buffer
-	look look.Look
+	look termstyle.Look
 }
 
 // Look is the terminal's.
-func (s *screen) Look() look.Look { return s.look }
+func (s *screen) Look() termstyle.Look { return s.look }

@@ -18,7 +18,7 @@ func (i *Instance) ListedJSON() []byte {
 	}
 	data, err := json.Marshal(i.Listed())
 	if err != nil {
-		panic("cloudstore: an instance that was decoded does not encode: " + err.Error())
+		panic("cloud: an instance that was decoded does not encode: " + err.Error())
 	}
 	i.listed.data.Store(&data)
 	return data

@@ -28,7 +28,7 @@ func (v *View) Register(req api.RegisterRequest, lease int64, now time.Time) (*C
 	if cur != nil {
 		*next, rev = *cur, cur.Rev
 		overwrite = req.Seed.Overwrite && (req.Seed.Join == "" || req.Seed.Join != cur.Join)
-		if req.Host.Other(cur.Machine, v.Leases[req.NodeID] != nil) {
+		if req.Host.Other(cur.Machine, v.Alive(req.NodeID)) {
 			return nil, false, ErrOtherHost
 		}
 		// The order of arrival counts, and no clock: that of a node may have

@@ -17,7 +17,8 @@
 // proves that memory is as new as any write acknowledged, by any Store, before
 // Fresh was called; see etcdkit.Cache.
 //
-// Time. Claims and liveness hang on leases, kept by etcd, not on clocks of ours.
+// Time. Whether a node is alive hangs on a lease, which etcd keeps, not on clocks of
+// ours; claims of a node whose lease has ended are settled by the keeper.
 //
 // # Keys
 //

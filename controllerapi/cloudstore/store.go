@@ -213,10 +213,6 @@ func record[K comparable, T any](s *Store, table func(*cloud.View) map[K]*T, id 
 	return rec
 }
 
-func (s *Store) instance(id api.InstanceID) *cloud.Instance {
-	return record(s, func(v *cloud.View) map[api.InstanceID]*cloud.Instance { return v.Instances }, id)
-}
-
 func (s *Store) node(id api.NodeID) *cloud.Node {
 	return record(s, func(v *cloud.View) map[api.NodeID]*cloud.Node { return v.Nodes }, id)
 }

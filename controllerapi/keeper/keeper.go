@@ -22,7 +22,9 @@ const (
 
 // Config are the times of the cloud.
 type Config struct {
-	// NodeActiveTimeout is how long after its last heartbeat a node is Offline.
+	// NodeActiveTimeout is how long after its last heartbeat a node is Offline. Its lease
+	// says that it is (cloud.View.Alive); here it is the time that nodes get to come back
+	// after an outage of etcd or of all controllers.
 	NodeActiveTimeout time.Duration
 	// InstanceActiveTimeout is how long an instance may be without word from its
 	// node before it is failed.
@@ -80,7 +82,7 @@ func (k *Keeper) Duties(v *cloud.View, now time.Time) []Duty {
 // noteOffline notes which nodes with instances are offline, and since when.
 func (k *Keeper) noteOffline(v *cloud.View, now time.Time) {
 	for id := range v.Placements() {
-		if v.Leases[id] != nil {
+		if v.Alive(id) {
 			delete(k.offline, id)
 		} else if _, ok := k.offline[id]; !ok {
 			k.offline[id] = now
@@ -123,7 +125,7 @@ func (k *Keeper) instance(v *cloud.View, i *cloud.Instance, now time.Time) *Duty
 // longer one. After an outage of ours, nodes get one full timeout to come back.
 func (k *Keeper) lost(v *cloud.View, i *cloud.Instance, now time.Time) bool {
 	node := i.Claim.Node
-	if v.Leases[node] != nil || now.Sub(k.since) < k.cfg.NodeActiveTimeout || i.Ended() || i.Public.InstanceState == api.Error {
+	if v.Alive(node) || now.Sub(k.since) < k.cfg.NodeActiveTimeout || i.Ended() || i.Public.InstanceState == api.Error {
 		return false
 	}
 	grace := k.cfg.InstanceActiveTimeout - k.cfg.NodeActiveTimeout
@@ -141,7 +143,7 @@ func hide(_ *cloud.View, i *cloud.Instance, now time.Time) error {
 
 // settleOffline settles an instance whose node has been away for its timeout.
 func settleOffline(v *cloud.View, i *cloud.Instance, node api.NodeID, now time.Time) error {
-	if i.Ended() || i.Claim == nil || i.Claim.Node != node || v.Leases[node] != nil {
+	if i.Ended() || i.Claim == nil || i.Claim.Node != node || v.Alive(node) {
 		return cloud.ErrNoChange
 	}
 	if !i.Claim.Done {

@@ -8,7 +8,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"github.com/ankacluster/ankacluster/internal/look"
+	"github.com/ankacluster/ankacluster/internal/termstyle"
 )
 
 // timeLayout has milliseconds and the zone: lines of several machines are compared.
@@ -29,7 +29,7 @@ func Level(verbose bool) zapcore.Level {
 
 // Encoder writes the lines for w, by what w is.
 func Encoder(w io.Writer) zapcore.Encoder {
-	if l := look.Of(w); l.Terminal {
+	if l := termstyle.Of(w); l.Terminal {
 		return console(l)
 	}
 	return JSON()
@@ -46,7 +46,7 @@ func JSON() zapcore.Encoder {
 
 // console writes lines for people: the time of day, a word where something is
 // wrong, the message, and the facts behind it.
-func console(l look.Look) zapcore.Encoder {
+func console(l termstyle.Look) zapcore.Encoder {
 	c := zap.NewProductionEncoderConfig()
 	c.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05")
 	c.EncodeDuration = zapcore.StringDurationEncoder

@@ -11,7 +11,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"github.com/ankacluster/ankacluster/internal/look"
+	"github.com/ankacluster/ankacluster/internal/termstyle"
 )
 
 func TestAPipeGetsObjects(t *testing.T) {
@@ -40,7 +40,7 @@ func TestAPipeGetsObjects(t *testing.T) {
 func TestPeopleGetShortLines(t *testing.T) {
 	t.Parallel()
 	e := zapcore.Entry{Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Level: zapcore.InfoLevel, Message: "ready", LoggerName: "store"}
-	got, err := console(look.Look{Terminal: true}).EncodeEntry(e, []zap.Field{zap.Int("nodes", 3)})
+	got, err := console(termstyle.Look{Terminal: true}).EncodeEntry(e, []zap.Field{zap.Int("nodes", 3)})
 	if err != nil {
 		t.Fatal(err)
 	}

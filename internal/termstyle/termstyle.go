@@ -1,6 +1,6 @@
-// Package look is how text looks to a person: colour and signs on a terminal,
+// Package termstyle is how text looks to a person: colour and signs on a terminal,
 // plain words in a pipe, and lines that fit the window.
-package look
+package termstyle
 
 import (
 	"io"

@@ -14,8 +14,6 @@ const (
 	// doubles with each time, up to maxAvoidFor: there may be no other node.
 	avoidFor    = 5 * time.Second
 	maxAvoidFor = time.Minute
-	// upgradeLimit is how long a node may be Updating.
-	upgradeLimit = 15 * time.Minute
 )
 
 // Capacity returns what a node can hold, and what of it is taken.
@@ -89,11 +87,6 @@ func (v *View) ScheduleNode(n *Node, now time.Time) *schedule.Node {
 	return out
 }
 
-// Accepting reports whether the node takes start tasks.
-func (v *View) Accepting(n *Node, now time.Time) bool {
-	return v.Leases[n.ID] != nil && n.Facts.LicenseValid && !n.Settings.DrainMode && !v.Updating(n.ID, now)
-}
-
 // ScheduleTask returns a pending instance as placement sees it. The caller must
 // not change it.
 func (v *View) ScheduleTask(i *Instance) *schedule.Task {
@@ -123,55 +116,6 @@ func (v *View) ScheduleTask(i *Instance) *schedule.Task {
 		i.task.Store(t)
 	}
 	return t
-}
-
-// NodeState returns the documented word for a node's condition.
-func (v *View) NodeState(n *Node, now time.Time) api.NodeState {
-	switch {
-	case v.Leases[n.ID] == nil:
-		return api.NodeOffline
-	case !n.Facts.LicenseValid:
-		return api.NodeInactive
-	case v.Updating(n.ID, now):
-		return api.NodeUpdating
-	case n.Settings.DrainMode:
-		return api.NodeDrain
-	case v.unhealthy(n):
-		return api.NodeUnhealthy
-	}
-	return api.NodeActive
-}
-
-// unhealthy: all slots are taken and none of the VMs runs.
-func (v *View) unhealthy(n *Node) bool {
-	total, used := v.Capacity(n)
-	if total.VMs == 0 || used.VMs < total.VMs {
-		return false
-	}
-	state := v.Reports[n.ID]
-	if state == nil || len(state.VMs) < total.VMs {
-		return false // the VMs are being made
-	}
-	for _, vm := range state.VMs {
-		if vm.Running() {
-			return false
-		}
-	}
-	return true
-}
-
-// Updating reports whether the node replaces its agent: it has begun to, and has
-// not been at it for too long.
-func (v *View) Updating(id api.NodeID, now time.Time) bool {
-	for job, j := range v.Rollouts {
-		if j.Kind != api.TaskUpgrade || !j.nodes[id] {
-			continue
-		}
-		if at := v.rolloutNodes[job][id]; at != nil && !at.Ended() && v.Age(orRev(at.BegunRev, at.Rev), now) < upgradeLimit {
-			return true
-		}
-	}
-	return false
 }
 
 // groupChain returns a group and its fallbacks, each once.
