@@ -158,7 +158,7 @@ func (d Dir) Session() string {
 // SaveSession stores the id of the session that begins: disjoin may have to speak for
 // it when the agent cannot.
 func (d Dir) SaveSession(session string) error {
-	return os.WriteFile(d.path("run", "session"), []byte(session), 0o600)
+	return atomicfile.Options{}.Write(d.path("run", "session"), []byte(session))
 }
 
 // Forget removes what a join left, but for the identity, the logs, and the list

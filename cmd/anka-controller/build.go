@@ -9,6 +9,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/controllerapi/etcdmember"
 	controller "github.com/ankacluster/ankacluster/controllerapi/server"
+	"github.com/ankacluster/ankacluster/internal/atomicfile"
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
 	registry "github.com/ankacluster/ankacluster/registryapi/server"
 	"github.com/prometheus/client_golang/prometheus"
@@ -98,6 +99,6 @@ func (c *config) controllerID() string {
 	}
 	id := strings.ToLower(rand.Text())
 	// A failure means a new id next time, and an old entry that its lease removes.
-	_ = os.WriteFile(path, []byte(id+"\n"), 0o600)
+	_ = atomicfile.Options{}.Write(path, []byte(id+"\n"))
 	return id
 }

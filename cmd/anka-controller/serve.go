@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/controllerapi/etcdmember"
+	"github.com/ankacluster/ankacluster/internal/atomicfile"
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
 	"github.com/ankacluster/ankacluster/internal/settings"
 	"github.com/ankacluster/ankacluster/internal/termstyle"
@@ -337,7 +338,7 @@ func (p *process) rememberCloud(ctx context.Context, ctrl controllerServer) {
 	if old, err := os.ReadFile(p.cfg.cloudIDFile()); err == nil && strings.TrimSpace(string(old)) == id {
 		return
 	}
-	if err := os.WriteFile(p.cfg.cloudIDFile(), []byte(id+"\n"), 0o600); err != nil {
+	if err := (atomicfile.Options{}).Write(p.cfg.cloudIDFile(), []byte(id+"\n")); err != nil {
 		p.log.Warn("the cloud's id could not be written down; a loss of etcd's data would go unnoticed", zap.Error(err))
 	}
 }

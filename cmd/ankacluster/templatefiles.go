@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/urfave/cli/v2"
 
+	"github.com/ankacluster/ankacluster/internal/atomicfile"
 	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/internal/progress"
 	"github.com/ankacluster/ankacluster/registryapi"
@@ -65,8 +66,9 @@ func pullTemplate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(os.WriteFile(filepath.Join(dir, configFile), pulled.Config, 0o644),
-		os.WriteFile(filepath.Join(dir, templateFile), append(data, '\n'), 0o644))
+	whole := atomicfile.Options{Mode: 0o644}
+	err = errors.Join(whole.Write(filepath.Join(dir, configFile), pulled.Config),
+		whole.Write(filepath.Join(dir, templateFile), append(data, '\n')))
 	if err != nil {
 		return err
 	}

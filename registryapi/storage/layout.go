@@ -16,8 +16,13 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/ankacluster/ankacluster/internal/atomicfile"
 	"github.com/ankacluster/ankacluster/internal/oci"
 )
+
+// layoutFile is how files of a layout are written: an export that is broken off, or a
+// host that dies, leaves none that is torn.
+var layoutFile = atomicfile.Options{Mode: 0o644}
 
 // LayoutOptions changes how Export and Import work; the zero value is good.
 type LayoutOptions struct {
@@ -92,10 +97,10 @@ func (s *Store) Export(ctx context.Context, repo, dir string, opt LayoutOptions)
 	if err != nil {
 		return done, err
 	}
-	if err := os.WriteFile(filepath.Join(dir, ispec.ImageLayoutFile), layout, 0o644); err != nil {
+	if err := layoutFile.Write(filepath.Join(dir, ispec.ImageLayoutFile), layout); err != nil {
 		return done, err
 	}
-	return done, os.WriteFile(indexPath, data, 0o644)
+	return done, layoutFile.Write(indexPath, data)
 }
 
 // selectTags returns the tags named, or all.
@@ -178,7 +183,7 @@ func (c *copying) exportManifest(d digest.Digest) (ispec.Descriptor, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return ispec.Descriptor{}, err
 	}
-	return ispec.Descriptor{MediaType: m.MediaType, Digest: d, Size: int64(len(m.Raw))}, os.WriteFile(path, m.Raw, 0o644)
+	return ispec.Descriptor{MediaType: m.MediaType, Digest: d, Size: int64(len(m.Raw))}, layoutFile.Write(path, m.Raw)
 }
 
 func layoutBlob(dir string, d digest.Digest) string {
