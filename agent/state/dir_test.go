@@ -27,7 +27,7 @@ func TestA6IdentityIsKept(t *testing.T) {
 	first = "chosen"
 	// A crash in the middle of writing, as of a re-join that changes it, leaves the
 	// old file; a disk that lost it, or a person, may leave anything. Another id
-	// would be another node, so that nobody but a person may choose one.
+	// would be another node, so that only a person may choose one.
 	if err := os.WriteFile(dir.path(".new-1234"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 var ErrTaken = errors.New("task is taken")
 
 // ErrSpent: another long poll with the same reservation has brought its task
-// since this one began. Nobody reads this one's answer.
+// since this one began. The answer to this one is read by no agent.
 var ErrSpent = errors.New("reservation is spent")
 
 // Reservation is a node's request for one task.

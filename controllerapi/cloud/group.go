@@ -113,7 +113,7 @@ func (v *View) checkGroup(c *Change, g *api.Group) error {
 }
 
 // DeleteGroup removes a group, its memberships, and what falls back to it. asked
-// says that an earlier attempt of the same request may have done it.
+// reports whether an earlier attempt of the same request may have done it.
 func (v *View) DeleteGroup(id api.GroupID, asked bool) (*Change, bool, error) {
 	cur := v.Groups[id]
 	if cur == nil && asked {

@@ -15,7 +15,7 @@ import (
 // not missing yet.
 const reportSkew = 15 * time.Second
 
-// Synced is what a node is told.
+// Synced is the answer to a heartbeat.
 type Synced struct {
 	Resync      bool
 	Settings    api.NodeSettings

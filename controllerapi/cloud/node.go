@@ -97,8 +97,8 @@ func assign[T any](dst *T, src *T) {
 }
 
 // RemoveNode forgets a node with its keys and tasks. session, when not "", must be
-// the present one; asked says that an earlier attempt of the same request may
-// have done it.
+// the present one; asked reports whether an earlier attempt of the same request
+// may have done it.
 func (v *View) RemoveNode(id api.NodeID, session string, asked bool) (*Change, bool, error) {
 	cur := v.Nodes[id]
 	if cur == nil && asked {
@@ -194,13 +194,13 @@ func (v *View) BeginLease(id api.NodeID, session string, lease int64) (*Change, 
 	return c, false, nil
 }
 
-// effectiveSettings are a node's settings as it is told them, made when they are first
-// asked for.
+// effectiveSettings are the settings that a node applies, made when they are first asked
+// for.
 type effectiveSettings struct {
 	atomic.Pointer[api.NodeSettings]
 }
 
-// SettingsOf returns a node's settings as the node is told them.
+// SettingsOf returns the settings that a node applies.
 func (v *View) SettingsOf(n *Node) api.NodeSettings {
 	told := v.effective[n.ID]
 	if told != nil && v.Nodes[n.ID] == n {

@@ -13,7 +13,7 @@ import (
 // Begin looks at what is known of a reservation when a long poll begins. A proxy
 // may keep a poll that its sender gave up, and that sender has begun another with
 // the same reservation, has its task, and even has ended it: what the first poll
-// was given then, nobody would ever hear of.
+// was given then would reach no agent.
 func (s *Store) Begin(r *cloud.Reservation) {
 	s.Read(func(v *cloud.View) { r.Repeat = v.Reserved(*r) })
 }

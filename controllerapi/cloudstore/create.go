@@ -28,7 +28,7 @@ func (s *Store) Create(ctx context.Context, batch cloud.StartRequestRecord, inst
 	if err != nil || !large {
 		return err
 	}
-	// From here on all of it will be there, whoever waits for the answer.
+	// From here on all of it will be there, whether or not its caller waits.
 	return s.expand(context.WithoutCancel(ctx), batch.ID)
 }
 

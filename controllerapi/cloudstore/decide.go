@@ -38,7 +38,7 @@ func txnOf(c *cloud.Change) *etcdkit.Txn {
 
 // decide runs a decision on the view until its change is committed. A decision
 // that fails, or finds nothing to do, on what may be old state is made again on
-// fresh state before its word counts; certain says that it need not be. The
+// fresh state before its word counts; certain reports that it need not be. The
 // decision is repeated after a change that may have had its effect, so it must
 // recognize its own work.
 func (s *Store) decide(ctx context.Context, decision func(v *cloud.View, now time.Time) (c *cloud.Change, certain bool, err error)) error {

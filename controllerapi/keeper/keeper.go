@@ -23,7 +23,7 @@ const (
 // Config are the times of the cloud.
 type Config struct {
 	// NodeActiveTimeout is how long after its last heartbeat a node is Offline. Its lease
-	// says that it is (cloud.View.Alive); here it is the time that nodes get to come back
+	// decides that (cloud.View.Alive); here it is the time that nodes get to come back
 	// after an outage of etcd or of all controllers.
 	NodeActiveTimeout time.Duration
 	// InstanceActiveTimeout is how long an instance may be without word from its

@@ -232,8 +232,8 @@ func (c *catalog) templateWith(ctx context.Context, id string, good func(registr
 	return f.val, f.err
 }
 
-// lookUp asks the registry. Whoever asks after it has begun may have pushed
-// meanwhile, and shares the next one.
+// lookUp asks the registry. A caller that comes after it has begun may have
+// pushed meanwhile, and shares the next one.
 func (c *catalog) lookUp(ctx context.Context, id string) (f lookup) {
 	f.val, f.err = retryRegistry(ctx, func(ctx context.Context) (registryapi.Template, error) { return c.regs.template(ctx, id) })
 	c.mu.Lock()

@@ -144,7 +144,7 @@ func TestEventsNameTheirCaller(t *testing.T) {
 	}
 }
 
-// A failure that is kept under an idempotency key is told again with its code, which
+// A failure that is kept under an idempotency key is answered again with its code, which
 // is not in the envelope. Controllers from before codes keep none.
 func TestFailureThatWasKeptHasItsCode(t *testing.T) {
 	t.Parallel()

@@ -1,5 +1,5 @@
 // Package nextround shares one round of work among all who ask for it before it
-// begins. Whoever asks while a round runs waits for the next one: what the running
+// begins. A call that comes while a round runs waits for the next one: what the running
 // one sees may be older than the question.
 package nextround
 

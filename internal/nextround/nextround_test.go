@@ -61,7 +61,7 @@ func TestKeysDoNotWaitForEachOther(t *testing.T) {
 	})
 }
 
-// Whoever gives up leaves the round to the others.
+// A caller that gives up leaves the round to the others.
 func TestARoundDoesNotEndWithWhoAskedFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g Group[string, error]
