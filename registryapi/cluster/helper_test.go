@@ -281,11 +281,20 @@ func (h *host) try(method, path string, body []byte, header ...string) (answer, 
 	return answer{resp.StatusCode, resp.Header, data}, err
 }
 
+// want asks until the answer is not 503, five times at most, and fails unless it is the
+// one wanted: a machine that stands still for longer than a host waits for etcd gives
+// 503, and clients repeat that.
 func (h *host) want(status int, method, path string, body []byte, header ...string) answer {
 	h.c.t.Helper()
-	a, err := h.try(method, path, body, header...)
-	if err != nil {
-		h.c.t.Fatalf("%s: %s %s: %v", h.name, method, path, err)
+	var a answer
+	for range 5 {
+		var err error
+		if a, err = h.try(method, path, body, header...); err != nil {
+			h.c.t.Fatalf("%s: %s %s: %v", h.name, method, path, err)
+		}
+		if a.status != http.StatusServiceUnavailable || status == a.status {
+			break
+		}
 	}
 	if a.status != status {
 		h.c.t.Fatalf("%s: %s %s: got %d, want %d: %s", h.name, method, path, a.status, status, a.body)
