@@ -50,5 +50,5 @@ var before = map[string]wire.Code{
 // server is what errors of a Client call the server.
 const server = "controller"
 
-// Answered returns what a controller answered, if err says that one did.
+// Answered returns what a controller answered, when err holds an answer.
 func Answered(err error) (*wire.Error, bool) { return wire.Answered(err, server) }

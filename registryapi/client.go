@@ -111,5 +111,5 @@ const (
 // server is what errors of a Client call the server.
 const server = "registry"
 
-// Answered returns what a registry answered, if err says that one did.
+// Answered returns what a registry answered, when err holds an answer.
 func Answered(err error) (*wire.Error, bool) { return wire.Answered(err, server) }

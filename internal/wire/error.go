@@ -124,7 +124,7 @@ func AsError(err error) *Error {
 	return &Error{Status: http.StatusInternalServerError, Message: "internal error", Cause: err}
 }
 
-// Answered returns what a server answered, if err says that it did.
+// Answered returns what a server answered, when err holds an answer.
 func Answered(err error, server string) (*Error, bool) {
 	for {
 		e, ok := errors.AsType[*Error](err)
