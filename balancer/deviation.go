@@ -64,8 +64,14 @@ const (
 // add counts an answer, odd when why is not nil.
 func (d *deviations) add(ep *endpoint, why error, now time.Time) {
 	a := d.of(ep)
-	if now.Sub(d.faded) >= deviationsFade || a != nil && a.all >= deviationsMost {
+	times := fades(d.faded, now)
+	if times == 0 && a != nil && a.all >= deviationsMost {
+		times = 1
+	}
+	for range times {
 		d.fade()
+	}
+	if times > 0 {
 		d.faded = now
 		a = d.of(ep)
 	}
@@ -85,6 +91,10 @@ func (d *deviations) add(ep *endpoint, why error, now time.Time) {
 	a.run++
 	a.last = why
 }
+
+// fades is how often counts that were halved at last are to be halved at now. After ten
+// times nothing is left of deviationsMost.
+func fades(last, now time.Time) int { return int(min(now.Sub(last)/deviationsFade, 10)) }
 
 func (d *deviations) of(ep *endpoint) *answers {
 	for i := range d.by {
@@ -202,10 +212,11 @@ func (b *Balancer) compareAnswer(a *attempt, why error, now time.Time) {
 	}
 }
 
-// kind is an example of the requests that share the pass's route.
+// kind is an example of the requests that share the pass's route, in characters that a
+// terminal can show whatever the caller sent.
 func (p *pass) kind() string {
 	const longest = 60
-	path := p.req.URL.Path
+	path := p.req.URL.EscapedPath()
 	if len(path) > longest {
 		path = path[:longest] + "…"
 	}
@@ -292,8 +303,12 @@ type tally struct {
 }
 
 func (t *tally) add(bad bool, now time.Time) {
-	if now.Sub(t.faded) >= deviationsFade || t.all >= deviationsMost {
-		t.all, t.bad, t.faded = t.all/2, t.bad/2, now
+	times := fades(t.faded, now)
+	if times == 0 && t.all >= deviationsMost {
+		times = 1
+	}
+	if times > 0 {
+		t.all, t.bad, t.faded = t.all>>times, t.bad>>times, now
 	}
 	t.all++
 	if bad {

@@ -237,6 +237,18 @@ func TestAtLeast(t *testing.T) {
 	}
 }
 
+// What a caller puts into a path is shown to people on terminals.
+func TestExampleOfARouteIsPlain(t *testing.T) {
+	req, err := http.NewRequest("GET", "http://pool/v2/%1b%5B2J/"+strings.Repeat("a", 100), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := (&pass{req: req}).kind()
+	if !strings.HasPrefix(got, "GET /v2/%1b%5B2J/a") || len(got) > 70 {
+		t.Errorf("got %q, want the path as it was sent, cut", got)
+	}
+}
+
 func TestDeviationsFade(t *testing.T) {
 	var d deviations
 	ep, peer := new(endpoint), new(endpoint) // both in their first stay
@@ -250,10 +262,7 @@ func TestDeviationsFade(t *testing.T) {
 	if d.judge(ep, usable) == fits || d.judge(peer, usable) != fits {
 		t.Fatalf("got %d and %d, want the first alone to be suspected", d.judge(ep, usable), d.judge(peer, usable))
 	}
-	for range 4 {
-		now = now.Add(deviationsFade)
-		d.add(peer, nil, now)
-	}
+	d.add(peer, nil, now.Add(4*deviationsFade)) // nothing was asked meanwhile
 	if d.judge(ep, usable) != fits || len(d.by) != 1 {
 		t.Errorf("got %d of %v after two minutes, want it forgotten", d.judge(ep, usable), d.by)
 	}
