@@ -21,7 +21,7 @@ import (
 	"github.com/ankacluster/ankacluster/internal/progress"
 	"github.com/ankacluster/ankacluster/internal/settings"
 	"github.com/ankacluster/ankacluster/registryapi"
-	"github.com/ankacluster/ankacluster/registryapi/storage"
+	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
 )
 
 // commands look after a store on disk, beside running servers.

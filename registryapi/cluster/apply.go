@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ankacluster/ankacluster/internal/backoff"
-	"github.com/ankacluster/ankacluster/registryapi/storage"
+	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
 

@@ -14,7 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/internal/etcdkit"
-	"github.com/ankacluster/ankacluster/registryapi/storage"
+	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
 )
 
 // catalogue is a copy of what etcd has, and the only way to change that.

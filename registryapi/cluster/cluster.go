@@ -20,8 +20,8 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/etcdkit"
 	"github.com/ankacluster/ankacluster/registryapi"
+	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
 	"github.com/ankacluster/ankacluster/registryapi/replication"
-	"github.com/ankacluster/ankacluster/registryapi/storage"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
 

@@ -11,7 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/ankacluster/ankacluster/registryapi/storage"
+	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
 )
 
 // change is what a decision wants written, in one transaction.

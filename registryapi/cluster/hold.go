@@ -16,8 +16,8 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
 	"github.com/ankacluster/ankacluster/registryapi/replication"
-	"github.com/ankacluster/ankacluster/registryapi/storage"
 )
 
 // askTimeout bounds a question to another host that needs no copying.

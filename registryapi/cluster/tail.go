@@ -18,7 +18,7 @@ import (
 	"github.com/ankacluster/ankacluster/internal/backoff"
 	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi"
-	"github.com/ankacluster/ankacluster/registryapi/storage"
+	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
 )
 
 const (

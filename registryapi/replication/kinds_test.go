@@ -9,7 +9,7 @@ import (
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ankacluster/ankacluster/internal/oci"
-	"github.com/ankacluster/ankacluster/registryapi/storage"
+	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
 )
 
 // A replica has all that its source has of a manifest, whatever kind that is, and

@@ -11,7 +11,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi"
-	"github.com/ankacluster/ankacluster/registryapi/storage"
+	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
 )
 
 // reconcile makes the repository what its sources say, as far as its content is

@@ -14,7 +14,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/backoff"
 	"github.com/ankacluster/ankacluster/registryapi"
-	"github.com/ankacluster/ankacluster/registryapi/storage"
+	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
 

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ankacluster/ankacluster/registryapi"
-	"github.com/ankacluster/ankacluster/registryapi/storage"
+	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
 )
 
 // catalog is the index behind the template lists. It is only a memory of what

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/internal/access"
-	"github.com/ankacluster/ankacluster/registryapi/storage"
+	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
 	"github.com/prometheus/client_golang/prometheus"
 )
 

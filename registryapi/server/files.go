@@ -17,7 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/internal/wire"
-	"github.com/ankacluster/ankacluster/registryapi/storage"
+	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
 )
 
 func (s *Server) listFiles(*http.Request) (any, error) { return s.fileList("") }

@@ -7,7 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/ankacluster/ankacluster/registryapi/storage"
+	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
 )
 
 // care keeps the store in order until ctx ends: the index fresh, changes told

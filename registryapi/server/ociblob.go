@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/internal/oci"
-	"github.com/ankacluster/ankacluster/registryapi/storage"
+	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
 )
 
 func (s *Server) getBlob(w http.ResponseWriter, r *http.Request, req oci.Request) error {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/internal/wire"
-	"github.com/ankacluster/ankacluster/registryapi/storage"
+	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
 )
 
 // ociErrors maps what the store refuses to the specification's codes. The first

@@ -15,7 +15,7 @@ import (
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ankacluster/ankacluster/internal/oci"
-	"github.com/ankacluster/ankacluster/registryapi/storage"
+	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
 )
 
 func (s *Server) ociTags(w http.ResponseWriter, r *http.Request, req oci.Request) error {

@@ -16,7 +16,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi"
-	"github.com/ankacluster/ankacluster/registryapi/storage"
+	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
 )
 
 func (s *Server) getManifest(w http.ResponseWriter, r *http.Request, req oci.Request) error {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi"
-	"github.com/ankacluster/ankacluster/registryapi/storage"
+	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
 )
 
 // startUpload begins an upload, or does all of it: mounted from another

@@ -18,7 +18,7 @@ import (
 	"github.com/ankacluster/ankacluster/internal/serve"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
-	"github.com/ankacluster/ankacluster/registryapi/storage"
+	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
 )
 
 // Server is a registry on one directory.

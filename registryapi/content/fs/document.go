@@ -1,0 +1,82 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/ankacluster/ankacluster/internal/atomicfile"
+	"github.com/ankacluster/ankacluster/internal/filelock"
+)
+
+// Documents are small files that the users of a store keep beside its content: an
+// index, where copying stands. Names are file names. All servers of the store see the
+// same ones.
+type Documents struct {
+	s   *Store
+	dir string
+}
+
+// Documents returns those of a folder, which may be "" and must not be one of Folders.
+// The folder is made when something is written.
+func (s *Store) Documents(folder ...string) Documents {
+	return Documents{s, filepath.Join(append([]string{s.root}, folder...)...)}
+}
+
+// Place says where they are, for people.
+func (d Documents) Place() string { return d.dir }
+
+// Make makes the folder, which shows whether it can be used.
+func (d Documents) Make() error { return ioError(os.MkdirAll(d.dir, 0o755)) }
+
+// Read returns a document. The error is fs.ErrNotExist when there is none.
+func (d Documents) Read(name string) ([]byte, error) {
+	return os.ReadFile(filepath.Join(d.dir, name))
+}
+
+// Write replaces a document as one step that survives a crash.
+func (d Documents) Write(name string, data []byte) error {
+	return d.s.writeFile(filepath.Join(d.dir, name), data)
+}
+
+// WriteSoon is Write without waiting for the disk: after a crash the document may be
+// an older one, none, or torn.
+func (d Documents) WriteSoon(name string, data []byte) error {
+	if err := d.Make(); err != nil {
+		return err
+	}
+	o := atomicfile.Options{Temp: d.s.temp(), Unsynced: true}
+	return ioError(o.Write(filepath.Join(d.dir, name), data))
+}
+
+// Remove removes a document. It is no error when there is none.
+func (d Documents) Remove(name string) error {
+	if err := os.Remove(filepath.Join(d.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return ioError(err)
+	}
+	return nil
+}
+
+// Names lists the documents, none when there is no folder.
+func (d Documents) Names() ([]string, error) { return names(d.dir) }
+
+// Lock waits until no other server of the store holds the lock of that name, and looks
+// each pause. The lock ends with release, or with the process. The error is ctx's when
+// ctx ends first.
+func (d Documents) Lock(ctx context.Context, name string, pause time.Duration) (release func(), err error) {
+	if err := d.Make(); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(d.dir, name), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, ioError(err)
+	}
+	if err := filelock.LockContext(ctx, f, pause); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return func() { f.Close() }, nil
+}

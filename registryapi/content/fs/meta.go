@@ -1,0 +1,153 @@
+package fs
+
+import (
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/ankacluster/ankacluster/internal/oci"
+	"github.com/ankacluster/ankacluster/registryapi"
+)
+
+// Meta is what a repository's template keeps besides its tags.
+type Meta struct {
+	// ID is the template's id: the VM's UUID when the first push showed one,
+	// else derived from the repository's name. It stays when tags come and go.
+	ID      string    `json:"id"`
+	Created time.Time `json:"created"`
+	Arch    string    `json:"arch,omitempty"` // as set by hand; "" is as pushed
+}
+
+// idNamespace makes ids of repository names: the same name has the same id on
+// every server, now and after a reinstallation.
+var idNamespace = uuid.MustParse("3f0d5f6e-53b0-5f0d-9a41-0c6b0d1d7c55")
+
+// RepositoryID is the id of a repository whose content shows none.
+func RepositoryID(repo string) string {
+	return uuid.NewSHA1(idNamespace, []byte(repo)).String()
+}
+
+func (s *Store) metaPath(repo string) string { return s.repoPath(repo, "meta") }
+
+// Meta returns the repository's meta file; one that is missing or damaged gives
+// the id of the name.
+func (s *Store) Meta(repo string) Meta {
+	var m Meta
+	data, err := readFile(s.metaPath(repo))
+	if err == nil {
+		err = json.Unmarshal(data, &m)
+	}
+	if _, perr := uuid.Parse(m.ID); err != nil || perr != nil {
+		m.ID = RepositoryID(repo)
+	}
+	return m
+}
+
+// SetMeta replaces the repository's meta file. Copies between stores use it to
+// keep the id.
+func (s *Store) SetMeta(repo string, m Meta) error {
+	if err := oci.CheckRepository(repo); err != nil {
+		return err
+	}
+	data, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return s.journal.record(Change{Kind: registryapi.MetaPut, Repository: repo}, func() error {
+		return s.writeFile(s.metaPath(repo), data)
+	})
+}
+
+// ensureMeta gives a repository its id at the first tag. The caller holds the
+// repository's lock.
+func (s *Store) ensureMeta(repo string, m Manifest) error {
+	if _, err := readFile(s.metaPath(repo)); !notExist(err) {
+		return ioError(err)
+	}
+	meta := Meta{ID: RepositoryID(repo), Created: time.Now()}
+	if c, err := ParseManifest(m.MediaType, m.Raw); err == nil && c.Config != nil {
+		if cfg, err := s.ReadConfig(repo, c); err == nil {
+			if id, err := uuid.Parse(cfg.UUID); err == nil {
+				meta.ID = id.String()
+			}
+		}
+	}
+	data, err := json.Marshal(meta)
+	if err != nil {
+		return err
+	}
+	return s.writeFile(s.metaPath(repo), data)
+}
+
+// DeleteRepository removes a template: its tags, its manifests, and then what
+// is left of its directory. A push in progress at the same time either finds
+// its content or is told that a blob is missing. It returns
+// ErrRepositoryUnknown when there was nothing.
+func (s *Store) DeleteRepository(repo string) error {
+	if err := oci.CheckRepository(repo); err != nil {
+		return err
+	}
+	if !s.RepositoryExists(repo) {
+		return ErrRepositoryUnknown
+	}
+	tags, damaged, err := s.ReadTags(repo)
+	if err != nil {
+		return err
+	}
+	for _, t := range tags {
+		if err := s.deleteTagIf(repo, t.Name, ""); err != nil {
+			return err
+		}
+	}
+	if err := s.removeDamaged(repo, damaged); err != nil {
+		return err
+	}
+	if _, err := s.dropUntagged(repo, time.Now().AddDate(1, 0, 0), false); err != nil {
+		return err
+	}
+	if left, err := s.Tags(repo); err == nil && len(left) == 0 {
+		return s.journal.record(Change{Kind: registryapi.RepositoryDeleted, Repository: repo}, func() error {
+			_, err := remove(s.metaPath(repo))
+			return err
+		})
+	}
+	return nil
+}
+
+// removeDamaged removes the files of tags, and the records of manifests, that
+// cannot be read as such: nothing else ever would.
+func (s *Store) removeDamaged(repo string, tags []string) error {
+	lock, err := s.lockRepo(repo)
+	if err != nil {
+		return err
+	}
+	defer lock.unlock()
+	for _, path := range tags {
+		if _, err := s.readTag(path); err == nil {
+			continue // pushed again meanwhile
+		}
+		if _, err := remove(path); err != nil {
+			return err
+		}
+	}
+	commit, err := s.lockCommit(true)
+	if err != nil {
+		return err
+	}
+	defer commit.Close()
+	manifests, err := s.Manifests(repo)
+	if err != nil {
+		return err
+	}
+	for _, d := range manifests {
+		if _, err := s.Manifest(repo, d); !errors.Is(err, ErrManifestUnknown) {
+			continue
+		}
+		if _, err := remove(s.manifestPath(repo, d)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,50 @@
+package fs
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ankacluster/ankacluster/internal/oci"
+)
+
+func (s *Store) referrerPath(repo string, subject, d digest.Digest) string {
+	return s.repoPath(repo, "referrers", digestPath(subject), digestPath(d))
+}
+
+// Referrers returns descriptors of the manifests whose subject is d, sorted by
+// digest. artifactType "" means all of them. The subject itself need not exist.
+func (s *Store) Referrers(repo string, d digest.Digest, artifactType string) ([]ispec.Descriptor, error) {
+	if err := oci.CheckRepository(repo); err != nil {
+		return nil, err
+	}
+	digests, err := s.digestsBelow(s.repoPath(repo, "referrers", digestPath(d)))
+	if err != nil {
+		return nil, err
+	}
+	found := make([]ispec.Descriptor, 0, len(digests))
+	for _, ref := range digests {
+		m, err := s.Manifest(repo, ref)
+		if err != nil {
+			continue // deleted meanwhile
+		}
+		c, err := ParseManifest(m.MediaType, m.Raw)
+		if err != nil {
+			continue
+		}
+		desc := ispec.Descriptor{
+			MediaType: m.MediaType, Digest: ref, Size: int64(len(m.Raw)),
+			ArtifactType: c.ArtifactType, Annotations: c.Annotations,
+		}
+		if desc.ArtifactType == "" && c.Config != nil {
+			desc.ArtifactType = c.Config.MediaType
+		}
+		if artifactType == "" || artifactType == desc.ArtifactType {
+			found = append(found, desc)
+		}
+	}
+	slices.SortFunc(found, func(a, b ispec.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) })
+	return found, nil
+}

@@ -1,0 +1,243 @@
+package fs
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/ankacluster/ankacluster/internal/oci"
+	"github.com/ankacluster/ankacluster/registryapi"
+)
+
+// Tag is a name of a manifest. It is one small file, replaced by rename.
+type Tag struct {
+	Name      string        `json:"tag"`
+	Digest    digest.Digest `json:"digest"`
+	MediaType string        `json:"media_type"`
+	Size      int64         `json:"size"` // of the manifest
+	// Order grows with every push to the repository, whichever server took it.
+	// 0 in PutTag means "the next"; a copy between stores keeps the original's.
+	Order  int64     `json:"order"`
+	Pushed time.Time `json:"pushed"`
+}
+
+func (s *Store) tagPath(repo, tag string) string { return s.repoPath(repo, "tags", encodeTag(tag)) }
+
+// PutTag points a tag at a manifest of the repository, which must be there.
+// Putting what is there already changes nothing, so that a push whose answer
+// was lost may be repeated.
+func (s *Store) PutTag(repo string, t Tag) error {
+	if err := oci.CheckTag(t.Name); err != nil {
+		return err
+	}
+	lock, err := s.lockRepo(repo)
+	if err != nil {
+		return err
+	}
+	defer lock.unlock()
+	commit, err := s.lockCommit(false) // the manifest must not be dropped meanwhile
+	if err != nil {
+		return err
+	}
+	defer commit.Close()
+	m, err := s.Manifest(repo, t.Digest)
+	if err != nil {
+		return err
+	}
+	old, err := s.Tag(repo, t.Name)
+	if err == nil && old.Digest == t.Digest && (t.Order == 0 || t.Order == old.Order) {
+		return nil
+	}
+	now := time.Now()
+	if t.Pushed.IsZero() {
+		t.Pushed = now
+	}
+	if t.Order == 0 {
+		t.Order = lock.nextOrder(now)
+	}
+	t.MediaType, t.Size = m.MediaType, int64(len(m.Raw))
+	if err := s.ensureMeta(repo, m); err != nil {
+		return err
+	}
+	data, err := json.Marshal(t)
+	if err != nil {
+		return err
+	}
+	ch := Change{Kind: registryapi.TagPut, Repository: repo, Tag: t.Name, Digest: t.Digest.String(), Order: t.Order}
+	return s.journal.record(ch, func() error { return s.writeFile(s.tagPath(repo, t.Name), data) })
+}
+
+// Tag returns a tag, or ErrTagUnknown. It does not know the alias "latest"; see
+// Resolve.
+func (s *Store) Tag(repo, name string) (Tag, error) {
+	if err := oci.CheckRepository(repo); err != nil {
+		return Tag{}, err
+	}
+	if err := oci.CheckTag(name); err != nil {
+		return Tag{}, err
+	}
+	t, err := s.readTag(s.tagPath(repo, name))
+	if notExist(err) {
+		return t, fmt.Errorf("%w: %s", ErrTagUnknown, name)
+	}
+	return t, err
+}
+
+func (s *Store) readTag(path string) (Tag, error) {
+	var t Tag
+	data, err := readFile(path)
+	if err != nil {
+		return t, ioError(err)
+	}
+	if err := json.Unmarshal(data, &t); err != nil {
+		return t, fmt.Errorf("%w: its file %s is damaged: %v", ErrTagUnknown, path, err)
+	}
+	if _, err := oci.ParseDigest(t.Digest.String()); err != nil {
+		return t, fmt.Errorf("%w: its file %s is damaged: %v", ErrTagUnknown, path, err)
+	}
+	return t, oci.CheckTag(t.Name)
+}
+
+// Tags returns the tags of a repository in the order they were pushed, without
+// those whose files are damaged: Verify reports these.
+func (s *Store) Tags(repo string) ([]Tag, error) {
+	tags, _, err := s.ReadTags(repo)
+	return tags, err
+}
+
+// ReadTags is Tags that returns the paths of damaged files too. Whoever takes a
+// tag that is not there for deleted looks at them.
+func (s *Store) ReadTags(repo string) (tags []Tag, damaged []string, err error) {
+	if err := oci.CheckRepository(repo); err != nil {
+		return nil, nil, err
+	}
+	files, err := names(s.repoPath(repo, "tags"))
+	if err == nil && files == nil {
+		err = s.present()
+	}
+	if err != nil {
+		return nil, nil, ioError(err)
+	}
+	tags = make([]Tag, 0, len(files))
+	for _, f := range files {
+		path := s.repoPath(repo, "tags", f)
+		t, err := s.readTag(path)
+		switch {
+		case err == nil:
+			tags = append(tags, t)
+		case notExist(err): // removed meanwhile
+		case errors.Is(err, ErrTagUnknown), errors.Is(err, ErrTagInvalid):
+			damaged = append(damaged, path)
+		default:
+			return nil, nil, err
+		}
+	}
+	slices.SortFunc(tags, func(a, b Tag) int {
+		return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(a.Name, b.Name))
+	})
+	return tags, damaged, nil
+}
+
+// LatestTag is an alias of the newest push unless it was pushed itself.
+const LatestTag = "latest"
+
+// Resolve returns a tag, or the newest one for LatestTag where there is no tag
+// of that name. The result keeps the name of the tag it stands for.
+func (s *Store) Resolve(repo, name string) (Tag, error) {
+	t, err := s.Tag(repo, name)
+	if err == nil || name != LatestTag {
+		return t, err
+	}
+	tags, lerr := s.Tags(repo)
+	if lerr != nil || len(tags) == 0 {
+		return t, err
+	}
+	return tags[len(tags)-1], nil
+}
+
+// DeleteTag removes a tag. The manifest stays; see DeleteManifest.
+func (s *Store) DeleteTag(repo, name string) error {
+	if _, err := s.Tag(repo, name); err != nil {
+		return err
+	}
+	return s.deleteTagIf(repo, name, "")
+}
+
+// deleteTagIf removes a tag if it still points to d; "" means whatever it
+// points to.
+func (s *Store) deleteTagIf(repo, name string, d digest.Digest) error {
+	lock, err := s.lockRepo(repo)
+	if err != nil {
+		return err
+	}
+	defer lock.unlock()
+	t, err := s.Tag(repo, name)
+	if errors.Is(err, ErrTagUnknown) {
+		return nil // another server was faster
+	}
+	if err != nil {
+		return err
+	}
+	if d != "" && t.Digest != d {
+		return nil
+	}
+	ch := Change{Kind: registryapi.TagDeleted, Repository: repo, Tag: name, Digest: t.Digest.String()}
+	err = s.journal.record(ch, func() error {
+		_, err := remove(s.tagPath(repo, name))
+		return err
+	})
+	_, _ = remove(s.pullPath(repo, name))
+	return err
+}
+
+// TagsChanged is when a tag of the repository last came, moved or went, as the
+// file system tells; it also changes when files are copied in by other means.
+func (s *Store) TagsChanged(repo string) time.Time { return fileTime(s.repoPath(repo, "tags")) }
+
+// Revert removes a tag and every tag pushed after it, newest first, then the
+// manifests that lost their last tag. The alias "latest" goes with the tag it
+// repeats. A repository without tags left is deleted.
+func (s *Store) Revert(repo, from string) error {
+	tags, err := s.Tags(repo)
+	if err != nil {
+		return err
+	}
+	start := slices.IndexFunc(tags, func(t Tag) bool { return t.Name == from })
+	if start < 0 {
+		return fmt.Errorf("%w: %s", ErrTagUnknown, from)
+	}
+	if start == 0 {
+		return s.DeleteRepository(repo)
+	}
+	kept := make(map[digest.Digest]bool)
+	for _, t := range tags[:start] {
+		if t.Name != LatestTag {
+			kept[t.Digest] = true
+		}
+	}
+	dropped := make(map[digest.Digest]bool)
+	for i, t := range slices.Backward(tags) {
+		if i < start && (t.Name != LatestTag || kept[t.Digest]) {
+			continue
+		}
+		if err := s.deleteTagIf(repo, t.Name, ""); err != nil {
+			return err
+		}
+		dropped[t.Digest] = true
+	}
+	for d := range dropped {
+		m, err := s.Manifest(repo, d)
+		if err != nil {
+			continue // gone already
+		}
+		if err := s.dropManifest(repo, m); err != nil && !errors.Is(err, ErrInUse) {
+			return err
+		}
+	}
+	return nil
+}

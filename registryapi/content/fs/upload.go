@@ -1,0 +1,363 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/ankacluster/ankacluster/internal/atomicfile"
+	"github.com/ankacluster/ankacluster/internal/backoff"
+	"github.com/ankacluster/ankacluster/internal/oci"
+)
+
+// checkpointEvery is how many bytes an upload takes before its offset is made
+// durable. After a power failure at most so much is sent again; after the death
+// of a process alone, nothing.
+const checkpointEvery = 256 << 20
+
+// Upload is an unfinished blob: data, offset and hash state in a directory that
+// any server may go on with. Whoever has an *Upload holds its lock. It is not
+// safe for concurrent use.
+type Upload struct {
+	s      *Store
+	id     string
+	repo   string
+	dir    string
+	lock   *os.File
+	data   *os.File
+	sum    *runningHash
+	offset int64 // bytes written and hashed
+	synced int64 // bytes known to be on stable storage
+	lost   bool  // a flush failed: the upload can only be opened anew
+	// overtook: another request was writing, and was interrupted for this one.
+	overtook bool
+	// interrupt, set by the request that writes, makes it give up its lock to
+	// a newer request for the same upload.
+	interrupt func()
+	released  chan struct{}
+}
+
+// NewUpload begins an upload to repo. alg is the hash that its digest is
+// expected in; "" means sha256, and a closing digest of another algorithm costs
+// reading the data once more.
+func (s *Store) NewUpload(repo string, alg digest.Algorithm) (*Upload, error) {
+	if err := oci.CheckRepository(repo); err != nil {
+		return nil, err
+	}
+	if err := s.checkSpace(0); err != nil {
+		return nil, err
+	}
+	sum, err := newRunningHash(alg)
+	if err != nil {
+		return nil, err
+	}
+	id := uuid.NewString()
+	dir := filepath.Join(s.root, "uploads", id)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, ioError(err)
+	}
+	u := &Upload{s: s, id: id, repo: repo, dir: dir, sum: sum}
+	err = u.open(true)
+	if err == nil {
+		err = u.saveState()
+	}
+	if err != nil {
+		u.drop()
+		return nil, ioError(err)
+	}
+	return u, nil
+}
+
+// OpenUpload goes on with an upload that any server of the directory began. It
+// asks a request of this process that still writes to it to stop, and waits for
+// the lock until ctx ends; then it returns ErrUploadBusy. ErrUploadUnknown:
+// never begun, finished, cancelled, or of another repository.
+func (s *Store) OpenUpload(ctx context.Context, repo, id string) (*Upload, error) {
+	if _, err := uuid.Parse(id); err != nil || len(id) != 36 {
+		return nil, fmt.Errorf("%w: %.64q", ErrUploadUnknown, id)
+	}
+	u := &Upload{s: s, id: id, repo: repo, dir: filepath.Join(s.root, "uploads", id)}
+	if !revalidate(u.dir) {
+		return nil, fmt.Errorf("%w: %s", ErrUploadUnknown, id)
+	}
+	if err := u.waitLock(ctx); err != nil {
+		return nil, err
+	}
+	if err := u.open(false); err != nil {
+		u.release()
+		return nil, err
+	}
+	st, err := u.loadState()
+	if err == nil && st.Repository != repo {
+		err = fmt.Errorf("%w: %s in repository %s", ErrUploadUnknown, id, repo)
+	}
+	if err == nil {
+		err = u.recover(st)
+	}
+	if err != nil {
+		u.release()
+		return nil, ioError(err)
+	}
+	return u, nil
+}
+
+// lockPace is that of looking whether another server's request has ended.
+var lockPace = backoff.Pace{Min: 5 * time.Millisecond, Max: 250 * time.Millisecond}
+
+func (u *Upload) waitLock(ctx context.Context) error {
+	for tries := 0; ; tries++ {
+		lock, err := tryLockFile(filepath.Join(u.dir, "lock"))
+		if notExist(err) {
+			return fmt.Errorf("%w: %s", ErrUploadUnknown, u.id)
+		}
+		if err != nil {
+			return err
+		}
+		if lock != nil {
+			u.lock = lock
+			return nil
+		}
+		released := u.s.interruptWriter(u.id)
+		u.overtook = u.overtook || released != nil
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %s", ErrUploadBusy, u.id)
+		case <-released:
+		case <-time.After(lockPace.Next(tries)):
+		}
+	}
+}
+
+// open opens the data file; the lock is taken already unless the upload is new.
+func (u *Upload) open(isNew bool) (err error) {
+	flags := os.O_RDWR
+	if isNew {
+		flags |= os.O_CREATE | os.O_EXCL
+		if u.lock, err = lockFile(filepath.Join(u.dir, "lock"), true); err != nil {
+			return err
+		}
+	}
+	u.data, err = os.OpenFile(filepath.Join(u.dir, "data"), flags, 0o644)
+	if notExist(err) { // finished while we waited for the lock
+		return fmt.Errorf("%w: %s", ErrUploadUnknown, u.id)
+	}
+	return err
+}
+
+// ID names the upload in OpenUpload.
+func (u *Upload) ID() string { return u.id }
+
+// Overtook reports whether another request was writing when this one came. Which
+// of the two was sent first nobody knows: a request that was cut may arrive after
+// the one that goes on where it ended.
+func (u *Upload) Overtook() bool { return u.overtook }
+
+// Offset is the number of bytes received.
+func (u *Upload) Offset() int64 { return u.offset }
+
+// OnInterrupt sets what makes the current writer stop soon, for example by
+// ending its connection's reads. It may be called from another goroutine.
+func (u *Upload) OnInterrupt(f func()) {
+	u.s.activeMu.Lock()
+	defer u.s.activeMu.Unlock()
+	u.interrupt, u.released = f, make(chan struct{})
+	u.s.active[u.id] = u
+}
+
+func (s *Store) interruptWriter(id string) <-chan struct{} {
+	s.activeMu.Lock()
+	u := s.active[id]
+	var f func()
+	var released chan struct{}
+	if u != nil {
+		f, released = u.interrupt, u.released
+	}
+	s.activeMu.Unlock()
+	if f != nil {
+		f()
+	}
+	return released
+}
+
+// Append reads r to its end and adds it to the upload. On an error what was
+// read before it is kept.
+func (u *Upload) Append(r io.Reader) (int64, error) {
+	if u.lost {
+		return 0, errLost
+	}
+	n, err := u.copyFrom(r)
+	if err != nil {
+		return n, ioError(err)
+	}
+	return n, nil
+}
+
+// Commit verifies the upload against d, makes it durable under that digest and
+// links it to the repository. ErrDigestMismatch leaves the upload as it is; the
+// caller decides between Cancel and another try. After success the upload is gone.
+func (u *Upload) Commit(d digest.Digest) error {
+	if u.lost {
+		return errLost
+	}
+	if err := u.verify(d); err != nil {
+		return err
+	}
+	if err := u.flush(); err != nil {
+		return ioError(err)
+	}
+	lock, err := u.s.lockCommit(false)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	// The collector judges content by its time: an upload that rested for days
+	// is new content all the same.
+	now := time.Now()
+	from := filepath.Join(u.dir, "data")
+	if err := os.Chtimes(from, now, now); err != nil {
+		return ioError(err)
+	}
+	if err := atomicfile.Move(from, u.s.blobPath(d)); err != nil {
+		return ioError(err)
+	}
+	if err := u.s.link(u.repo, d, u.offset); err != nil {
+		return err
+	}
+	u.s.usage.add(u.offset)
+	u.drop()
+	return nil
+}
+
+func (u *Upload) verify(d digest.Digest) error {
+	got := u.sum.digest()
+	if d.Algorithm() != u.sum.alg {
+		if _, err := u.data.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+		var err error
+		if got, err = d.Algorithm().FromReader(u.data); err != nil {
+			return err
+		}
+	}
+	if got != d {
+		return fmt.Errorf("%w: %d bytes have %s, not %s", ErrDigestMismatch, u.offset, got, d)
+	}
+	return nil
+}
+
+// Close keeps the upload for later and frees its lock.
+func (u *Upload) Close() error {
+	if u.data == nil {
+		return nil // committed or cancelled
+	}
+	err := u.checkpoint()
+	u.release()
+	return ioError(err)
+}
+
+// Cancel removes the upload.
+func (u *Upload) Cancel() error {
+	u.drop()
+	return nil
+}
+
+// drop removes the upload's directory, with what a crash may have left in it,
+// and frees the lock last, so that a waiter finds either all of it or nothing.
+func (u *Upload) drop() {
+	_ = os.Remove(filepath.Join(u.dir, "data")) // without it the upload is unknown
+	_ = os.RemoveAll(u.dir)
+	u.release()
+}
+
+func (u *Upload) release() {
+	for _, f := range []*os.File{u.data, u.lock} {
+		if f != nil {
+			_ = f.Close()
+		}
+	}
+	u.data, u.lock = nil, nil
+	u.s.activeMu.Lock()
+	defer u.s.activeMu.Unlock()
+	if u.s.active[u.id] == u {
+		delete(u.s.active, u.id)
+		close(u.released)
+	}
+}
+
+// UploadInfo tells of an unfinished upload.
+type UploadInfo struct {
+	ID         string
+	Repository string
+	Offset     int64
+	Started    time.Time
+	Updated    time.Time
+}
+
+// Uploads lists the unfinished uploads, as of their last checkpoint.
+func (s *Store) Uploads() ([]UploadInfo, error) {
+	ids, err := names(filepath.Join(s.root, "uploads"))
+	if err != nil {
+		return nil, err
+	}
+	var all []UploadInfo
+	for _, id := range ids {
+		dir := filepath.Join(s.root, "uploads", id)
+		u := &Upload{s: s, id: id, dir: dir}
+		st, err := u.loadState()
+		if err != nil {
+			continue // finished meanwhile, or never begun
+		}
+		updated := fileTime(filepath.Join(dir, "data"))
+		all = append(all, UploadInfo{ID: id, Repository: st.Repository, Offset: st.Offset, Started: st.Started, Updated: updated})
+	}
+	return all, nil
+}
+
+// PurgeUploads removes uploads that got no data since before and that no server
+// holds. It returns how many.
+func (s *Store) PurgeUploads(before time.Time) (int, error) {
+	ids, err := names(filepath.Join(s.root, "uploads"))
+	if err != nil {
+		return 0, err
+	}
+	purged := 0
+	var errs []error
+	for _, id := range ids {
+		dir := filepath.Join(s.root, "uploads", id)
+		stale := func() bool {
+			last := fileTime(filepath.Join(dir, "data"))
+			if last.IsZero() {
+				last = fileTime(dir)
+			}
+			return !last.IsZero() && last.Before(before)
+		}
+		if !stale() {
+			continue
+		}
+		// A crash may have left a directory without its lock.
+		lock, err := tryLock(filepath.Join(dir, "lock"), os.O_CREATE)
+		if err != nil || lock == nil {
+			continue // gone, or in use
+		}
+		if !stale() { // somebody went on with it in between
+			_ = lock.Close()
+			continue
+		}
+		u := &Upload{s: s, id: id, dir: dir, lock: lock}
+		u.drop()
+		if _, err := os.Stat(dir); err == nil {
+			errs = append(errs, fmt.Errorf("upload %s could not be removed", id))
+			continue
+		}
+		purged++
+	}
+	s.sweepTemporary(before)
+	return purged, errors.Join(errs...)
+}

@@ -1,8 +1,0 @@
-//go:build !linux
-
-package storage
-
-import "os"
-
-// startWriteback has no equivalent here; the sync at the end does all the work.
-func startWriteback(*os.File, int64, int64) {}
