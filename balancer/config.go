@@ -115,30 +115,6 @@ type Config struct {
 	OnTransition func(Transition)
 }
 
-// ProbeConfig is the active health check.
-type ProbeConfig struct {
-	Path    string
-	Timeout time.Duration
-	// Interval is the pace while all is well, Fast the pace while in transition,
-	// Slow the pace that an endpoint long down is stretched to. Down is the pace
-	// of the first minute of being down: a healed endpoint is to be back within
-	// a second, with no more than three attempts a second.
-	Interval time.Duration
-	Fast     time.Duration
-	Down     time.Duration
-	Slow     time.Duration
-	// Jitter is the fraction by which intervals vary.
-	Jitter float64
-	// Fall failures in a row take an endpoint out, Rise passes bring it back.
-	Fall int
-	Rise int
-	// Header is sent with every probe.
-	Header map[string]string
-	// Identity is the header of a readiness answer that names the server, so that two
-	// addresses of one are known as such; "" for none.
-	Identity string
-}
-
 // BreakerConfig says when failures of real traffic take an endpoint out.
 type BreakerConfig struct {
 	// Consecutive failures open the breaker, and so does a success rate below
@@ -152,17 +128,6 @@ type BreakerConfig struct {
 	OpenFor time.Duration
 	OpenMax time.Duration
 	Jitter  float64
-}
-
-// SlowConfig says when an endpoint is late beside its peers.
-type SlowConfig struct {
-	// Late answers in a row, with peers on time, take an endpoint out.
-	Late int
-	// Peers must have given this many answers on time in a row.
-	Peers int
-	// Pause is by how much a timer may fire late before the whole machine is
-	// taken to have paused.
-	Pause time.Duration
 }
 
 // RetryConfig bounds and paces repeats.
@@ -220,18 +185,7 @@ func DefaultConfig() Config {
 		Name:   "endpoints",
 		Class:  Control,
 		Policy: RoundRobin,
-		Probe: ProbeConfig{
-			Path:     "/readyz",
-			Timeout:  time.Second,
-			Interval: 2 * time.Second, // HAProxy inter
-			Fast:     500 * time.Millisecond,
-			Down:     400 * time.Millisecond, // never more than three attempts in a second
-			Slow:     5 * time.Second,
-			Jitter:   0.2,
-			Fall:     3, // HAProxy fall and rise
-			Rise:     2,
-			Identity: "X-Server-Id",
-		},
+		Probe:  defaultProbe(),
 		Breaker: BreakerConfig{
 			Consecutive: 5, // Finagle failure accrual
 			SuccessRate: 0.8,
@@ -241,7 +195,7 @@ func DefaultConfig() Config {
 			OpenMax:     300 * time.Second,
 			Jitter:      0.1,
 		},
-		Slow: SlowConfig{Late: 5, Peers: 5, Pause: 40 * time.Millisecond},
+		Slow: defaultSlow(),
 		Retry: RetryConfig{
 			Share:         0.2,
 			Reserve:       10,

@@ -216,11 +216,8 @@ func (h health) undrain(now time.Time) (health, bool) {
 	return h.to(Unknown, "drain ended", now)
 }
 
-// weight is the endpoint's part of a fair share during slow start: 1 outside it.
-func (h health) weight(cfg Config, now time.Time) float64 {
-	return rampWeight(h.ramp, cfg.SlowStart, cfg.SlowStartFrom, now)
-}
-
+// rampWeight is the part of a fair share that an endpoint takes in a slow start of this
+// length: 1 outside it.
 func rampWeight(start time.Time, length time.Duration, from float64, now time.Time) float64 {
 	if start.IsZero() || length <= 0 {
 		return 1

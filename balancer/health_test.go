@@ -9,7 +9,7 @@ import (
 // Every state meets every kind of evidence, at both sides of the thresholds (3
 // failed probes, 2 passed ones).
 func TestHealthFollowsItsProbes(t *testing.T) {
-	cfg := DefaultConfig().Probe
+	cfg := defaultProbe()
 	began := time.Unix(1_000_000, 0)
 	now := began.Add(time.Second)
 	var (
@@ -83,7 +83,7 @@ func TestHealthFollowsItsProbes(t *testing.T) {
 
 // A failure forgets the passes before it, and a pass the failures.
 func TestHealthCountsInARow(t *testing.T) {
-	cfg := DefaultConfig().Probe
+	cfg := defaultProbe()
 	now := time.Unix(1_000_000, 0)
 	h := health{state: Healthy}
 	for _, ready := range []verdict{verdictFail, verdictFail, verdictPass, verdictFail, verdictFail} {
@@ -111,7 +111,7 @@ func TestHealthCountsInARow(t *testing.T) {
 // Who looks at an endpoint learns why it went out, and what its probes met since
 // that keeps it there.
 func TestReasonIsOfTheTransitionAndTheNewestProbe(t *testing.T) {
-	cfg := DefaultConfig().Probe
+	cfg := defaultProbe()
 	now := time.Unix(1_000_000, 0)
 	says := func(v verdict, reason string) evidence { return evidence{ready: v, reason: reason} }
 	h := health{state: Unknown, reason: "new"}
@@ -148,18 +148,17 @@ func TestOnlyWhatIsUsableIsEjected(t *testing.T) {
 }
 
 func TestRampGrowsFromATenth(t *testing.T) {
-	cfg := DefaultConfig()
 	began := time.Unix(1_000_000, 0)
 	for _, test := range []struct {
 		since time.Duration
 		want  float64
 	}{{-time.Second, 0.1}, {0, 0.1}, {15 * time.Second, 0.55}, {30*time.Second - 1, 1}, {30 * time.Second, 1}, {time.Hour, 1}} {
-		got := health{state: Healthy, ramp: began}.weight(cfg, began.Add(test.since))
+		got := rampWeight(began, 30*time.Second, 0.1, began.Add(test.since))
 		if d := got - test.want; d > 1e-6 || d < -1e-6 {
 			t.Errorf("after %s: %g, want %g", test.since, got, test.want)
 		}
 	}
-	if got := (health{state: Healthy}).weight(cfg, began); got != 1 {
+	if got := rampWeight(time.Time{}, 30*time.Second, 0.1, began); got != 1 {
 		t.Errorf("at process start: %g, want 1", got)
 	}
 }

@@ -3,38 +3,13 @@ package balancer
 import (
 	"context"
 	"io"
-	"math/rand/v2"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
 )
-
-// schedule is when an endpoint is probed. Guarded by the endpoint's mu.
-type schedule struct {
-	due     time.Time
-	stretch time.Duration // what the server asked for
-	skipped bool          // the last round was left out for real traffic
-	round   uint64
-	done    uint64 // newest round with a result; older failures are dropped
-	failed  uint64 // newest round that failed; older passes are dropped
-}
-
-// late notes the result of a round, and says that it is of the past: a newer round
-// has ended otherwise.
-func (s *schedule) late(round uint64, v verdict) bool {
-	if v == verdictFail && round < s.done || v == verdictPass && round < s.failed {
-		return true
-	}
-	s.done = max(s.done, round)
-	if v == verdictFail {
-		s.failed = round
-	}
-	return false
-}
 
 // sample is a recent request that can be copied without harm: reading, small,
 // answered well. A copy of it tells whether an endpoint that was taken out with
@@ -171,33 +146,6 @@ func (p *prober) probeIfDue(ctx context.Context, ep *endpoint, now time.Time) ti
 	return ep.probe.due
 }
 
-// standsIn says that real traffic makes a probe unnecessary. It never does so
-// twice in a row: a server that wants to leave says so in its readiness only.
-func standsIn(h health, lastGood int64, skipped bool, interval time.Duration, now time.Time) bool {
-	return h.state == Healthy && h.fails == 0 && !skipped && nano(now)-lastGood < int64(interval)
-}
-
-// probeInterval is the pace for an endpoint in a state.
-func probeInterval(cfg ProbeConfig, h health, stretch time.Duration, now time.Time) time.Duration {
-	switch {
-	case h.state == Down || h.state == Ejected:
-		out := now.Sub(h.since)
-		if out < time.Minute {
-			return cfg.Down
-		}
-		// From the pace of the first minute to the slow one over ten minutes.
-		part := min(1, float64(out-time.Minute)/float64(10*time.Minute))
-		return cfg.Down + time.Duration(part*float64(max(0, cfg.Slow-cfg.Down)))
-	case h.inTransition():
-		return cfg.Fast
-	}
-	return max(cfg.Interval, stretch)
-}
-
-func jittered(d time.Duration, jitter float64) time.Duration {
-	return time.Duration(float64(d) * (1 + jitter*(2*rand.Float64()-1)))
-}
-
 // probe asks one endpoint and applies what it says.
 func (p *prober) probe(ctx context.Context, ep *endpoint, round uint64, report func(error)) {
 	b := p.b
@@ -327,33 +275,6 @@ func (ep *endpoint) identified(name string) {
 	ep.server = name
 }
 
-// judgeReady: a server without readiness (404 and its like) tells nothing by
-// it, and 429 fails only the probe that decides about an open breaker.
-func judgeReady(code int, halfOpen bool) verdict {
-	switch {
-	case code >= 200 && code < 300:
-		return verdictPass
-	case code == http.StatusTooManyRequests && !halfOpen:
-		return verdictNone
-	case code >= 400 && code < 500 && code != http.StatusTooManyRequests:
-		return verdictNone
-	}
-	return verdictFail
-}
-
-// askedStretch is how long a server wants to be left alone: "Cache-Control:
-// max-age=N" of its readiness answer, up to a minute.
-func askedStretch(h http.Header) time.Duration {
-	for part := range strings.SplitSeq(h.Get("Cache-Control"), ",") {
-		if value, ok := strings.CutPrefix(strings.TrimSpace(part), "max-age="); ok {
-			if secs, err := strconv.Atoi(value); err == nil && secs > 0 {
-				return min(time.Duration(secs)*time.Second, time.Minute)
-			}
-		}
-	}
-	return 0
-}
-
 // askProof sends a copy of a recent harmless request, if there is one, and
 // compares the answer with what the peers gave.
 func (b *Balancer) askProof(ctx context.Context, ep *endpoint) verdict {
@@ -424,7 +345,7 @@ func (b *Balancer) tick(now time.Time) (running bool) {
 				ep.opens = 0
 				ep.resetBreakerLocked()
 			}
-			if ep.ramp.Load() != 0 && h.weight(b.cfg, now) >= 1 {
+			if ep.ramp.Load() != 0 && rampWeight(h.ramp, b.cfg.SlowStart, b.cfg.SlowStartFrom, now) >= 1 {
 				ep.ramp.Store(0)
 				republish = true
 			}

@@ -2,6 +2,22 @@ package balancer
 
 import "time"
 
+// SlowConfig says when an endpoint is late beside its peers.
+type SlowConfig struct {
+	// Late answers in a row, with peers on time, take an endpoint out.
+	Late int
+	// Peers must have given this many answers on time in a row.
+	Peers int
+	// Pause is by how much a timer may fire late before the whole machine is
+	// taken to have paused.
+	Pause time.Duration
+}
+
+// defaultSlow returns when an endpoint of a few is late.
+func defaultSlow() SlowConfig {
+	return SlowConfig{Late: 5, Peers: 5, Pause: 40 * time.Millisecond}
+}
+
 // punctuality is how late an endpoint's answers are. A request is late when its
 // hedge delay passed without an answer; it is judged while it is still
 // unanswered, because a hung endpoint never completes anything.

@@ -8,7 +8,7 @@ import (
 // Late answers are judged beside those of the peers, and only by what the peers
 // were asked after the trouble began.
 func TestTooLateBesideItsPeers(t *testing.T) {
-	cfg := DefaultConfig().Slow // five in a row
+	cfg := defaultSlow() // five in a row
 	begin := time.Unix(1_000_000, 0)
 	at := func(i int) time.Time { return begin.Add(time.Duration(i) * time.Second) }
 	// of reads like "LLL.", late and on time, sent one a second.

@@ -1,0 +1,126 @@
+package balancer
+
+import (
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ProbeConfig is the active health check.
+type ProbeConfig struct {
+	Path    string
+	Timeout time.Duration
+	// Interval is the pace while all is well, Fast the pace while in transition,
+	// Slow the pace that an endpoint long down is stretched to. Down is the pace
+	// of the first minute of being down: a healed endpoint is to be back within
+	// a second, with no more than three attempts a second.
+	Interval time.Duration
+	Fast     time.Duration
+	Down     time.Duration
+	Slow     time.Duration
+	// Jitter is the fraction by which intervals vary.
+	Jitter float64
+	// Fall failures in a row take an endpoint out, Rise passes bring it back.
+	Fall int
+	Rise int
+	// Header is sent with every probe.
+	Header map[string]string
+	// Identity is the header of a readiness answer that names the server, so that two
+	// addresses of one are known as such; "" for none.
+	Identity string
+}
+
+// defaultProbe returns the probes of a pool of a few servers.
+func defaultProbe() ProbeConfig {
+	return ProbeConfig{
+		Path:     "/readyz",
+		Timeout:  time.Second,
+		Interval: 2 * time.Second, // HAProxy inter
+		Fast:     500 * time.Millisecond,
+		Down:     400 * time.Millisecond, // never more than three attempts in a second
+		Slow:     5 * time.Second,
+		Jitter:   0.2,
+		Fall:     3, // HAProxy fall and rise
+		Rise:     2,
+		Identity: "X-Server-Id",
+	}
+}
+
+// schedule is when an endpoint is probed. Guarded by the endpoint's mu.
+type schedule struct {
+	due     time.Time
+	stretch time.Duration // what the server asked for
+	skipped bool          // the last round was left out for real traffic
+	round   uint64
+	done    uint64 // newest round with a result; older failures are dropped
+	failed  uint64 // newest round that failed; older passes are dropped
+}
+
+// late notes the result of a round, and says that it is of the past: a newer round
+// has ended otherwise.
+func (s *schedule) late(round uint64, v verdict) bool {
+	if v == verdictFail && round < s.done || v == verdictPass && round < s.failed {
+		return true
+	}
+	s.done = max(s.done, round)
+	if v == verdictFail {
+		s.failed = round
+	}
+	return false
+}
+
+// standsIn says that real traffic makes a probe unnecessary. It never does so
+// twice in a row: a server that wants to leave says so in its readiness only.
+func standsIn(h health, lastGood int64, skipped bool, interval time.Duration, now time.Time) bool {
+	return h.state == Healthy && h.fails == 0 && !skipped && nano(now)-lastGood < int64(interval)
+}
+
+// probeInterval is the pace for an endpoint in a state.
+func probeInterval(cfg ProbeConfig, h health, stretch time.Duration, now time.Time) time.Duration {
+	switch {
+	case h.state == Down || h.state == Ejected:
+		out := now.Sub(h.since)
+		if out < time.Minute {
+			return cfg.Down
+		}
+		// From the pace of the first minute to the slow one over ten minutes.
+		part := min(1, float64(out-time.Minute)/float64(10*time.Minute))
+		return cfg.Down + time.Duration(part*float64(max(0, cfg.Slow-cfg.Down)))
+	case h.inTransition():
+		return cfg.Fast
+	}
+	return max(cfg.Interval, stretch)
+}
+
+func jittered(d time.Duration, jitter float64) time.Duration {
+	return time.Duration(float64(d) * (1 + jitter*(2*rand.Float64()-1)))
+}
+
+// judgeReady: a server without readiness (404 and its like) tells nothing by
+// it, and 429 fails only the probe that decides about an open breaker.
+func judgeReady(code int, halfOpen bool) verdict {
+	switch {
+	case code >= 200 && code < 300:
+		return verdictPass
+	case code == http.StatusTooManyRequests && !halfOpen:
+		return verdictNone
+	case code >= 400 && code < 500 && code != http.StatusTooManyRequests:
+		return verdictNone
+	}
+	return verdictFail
+}
+
+// askedStretch is how long a server wants to be left alone: "Cache-Control:
+// max-age=N" of its readiness answer, up to a minute.
+func askedStretch(h http.Header) time.Duration {
+	for part := range strings.SplitSeq(h.Get("Cache-Control"), ",") {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(part), "max-age="); ok {
+			if secs, err := strconv.Atoi(value); err == nil && secs > 0 {
+				return min(time.Duration(secs)*time.Second, time.Minute)
+			}
+		}
+	}
+	return 0
+}
