@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/balancer/clock"
 )
 
 // Balancer is an http.RoundTripper that spreads requests over a pool of
@@ -355,11 +357,11 @@ func (ep *endpoint) enteredLocked(before, after health, now time.Time) {
 		ep.resetBreakerLocked()
 		ep.ramp.Store(0)
 		if !after.ramp.IsZero() && ep.cfg.SlowStart > 0 {
-			ep.ramp.Store(nano(after.ramp))
+			ep.ramp.Store(clock.Nano(after.ramp))
 		}
 	case before.usable():
 		ep.ramp.Store(0)
-		ep.outSince.Store(nano(now))
+		ep.outSince.Store(clock.Nano(now))
 		if ep.opens < 16 {
 			ep.opens++
 		}
@@ -367,7 +369,7 @@ func (ep *endpoint) enteredLocked(before, after health, now time.Time) {
 		ep.openAt = now
 		ep.tripLocked()
 		// The next probe was set at the pace of an endpoint that is well.
-		if soon := timeOf(ep.probed.Load()).Add(ep.cfg.Probe.Down); ep.probe.due.After(soon) {
+		if soon := clock.At(ep.probed.Load()).Add(ep.cfg.Probe.Down); ep.probe.due.After(soon) {
 			ep.probe.due = soon
 		}
 	}

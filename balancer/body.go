@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/ankacluster/ankacluster/balancer/clock"
 )
 
 // sharedBody is a request's body, given to one attempt after the other. Each
@@ -109,7 +111,7 @@ func (l *lentBody) Read(p []byte) (int, error) {
 	l.s.read.Store(true)
 	l.asked.Store(true)
 	n, err := l.src.Read(p)
-	l.moved.Store(nano(time.Now()))
+	l.moved.Store(clock.Nano(time.Now()))
 	l.asked.Store(false)
 	if err != nil && err != io.EOF {
 		l.s.fault.CompareAndSwap(nil, &err)
@@ -123,7 +125,7 @@ func (l *lentBody) lastTaken(now time.Time) time.Time {
 	if l.asked.Load() {
 		return now
 	}
-	return timeOf(l.moved.Load())
+	return clock.At(l.moved.Load())
 }
 
 func (l *lentBody) Close() error {

@@ -3,6 +3,8 @@ package balancer
 import (
 	"sync"
 	"time"
+
+	"github.com/ankacluster/ankacluster/balancer/clock"
 )
 
 // budget bounds repeats to a share of the requests of the last seconds, plus a
@@ -27,7 +29,7 @@ func newBudget(cfg RetryConfig) *budget {
 }
 
 func (b *budget) slotLocked(now time.Time) *budgetSlot {
-	second := nano(now) / int64(time.Second)
+	second := clock.Nano(now) / int64(time.Second)
 	s := &b.slots[second%int64(len(b.slots))]
 	if s.second != second {
 		*s = budgetSlot{second: second}
@@ -50,7 +52,7 @@ func (b *budget) left(now time.Time) float64 {
 }
 
 func (b *budget) leftLocked(now time.Time) float64 {
-	oldest := nano(now)/int64(time.Second) - int64(len(b.slots))
+	oldest := clock.Nano(now)/int64(time.Second) - int64(len(b.slots))
 	room := b.reserve * float64(len(b.slots))
 	for _, s := range b.slots {
 		if s.second > oldest {

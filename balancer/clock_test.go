@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 	"unsafe"
+
+	"github.com/ankacluster/ankacluster/balancer/clock"
 )
 
 // setBack is t as it would have been read had the time of day been set back by
@@ -36,7 +38,7 @@ func TestTimeOfDaySetBack(t *testing.T) {
 	if !ep.mayTry(later) {
 		t.Errorf("the next trial is due in %s, want now", ep.trialDue().Sub(later))
 	}
-	if ep.lastAlive() >= nano(later) {
+	if ep.lastAlive() >= clock.Nano(later) {
 		t.Error("an answer from before counts as one from after")
 	}
 	if standsIn(health{state: Healthy}, ep.lastGood.Load(), false, time.Second, later) {

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"time"
+
+	"github.com/ankacluster/ankacluster/balancer/clock"
 )
 
 // An endpoint that alone answers differently is faulty, however sure of itself it is: a
@@ -277,7 +279,7 @@ func (b *Balancer) scatter() {
 // sooner that it is over.
 func (b *Balancer) compareFailure(a *attempt, err error, now time.Time) {
 	ep := a.ep
-	if before := ep.lastBad.Swap(nano(now)); ep.lastGood.Load() <= before || isUnreachable(err) {
+	if before := ep.lastBad.Swap(clock.Nano(now)); ep.lastGood.Load() <= before || isUnreachable(err) {
 		return
 	}
 	b.compareAnswer(a, err, now)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/sony/gobreaker/v2"
+
+	"github.com/ankacluster/ankacluster/balancer/clock"
 )
 
 // endpoint is one server of the pool. The atomics are what picking reads; all
@@ -167,7 +169,7 @@ func (ep *endpoint) weight() float64 {
 	if start == 0 {
 		return set
 	}
-	return set * rampWeight(timeOf(start), ep.cfg.SlowStart, ep.cfg.SlowStartFrom, time.Now())
+	return set * rampWeight(clock.At(start), ep.cfg.SlowStart, ep.cfg.SlowStartFrom, time.Now())
 }
 
 // wholeTurn is the credit that one turn costs.
@@ -196,10 +198,10 @@ func (ep *endpoint) trusted(now time.Time) bool {
 	if ep.badRun() > 0 || ep.lateRun.Load() > 0 || ep.ramp.Load() != 0 {
 		return false
 	}
-	if ep.owes.Load() > 0 && nano(now)-ep.owedSince.Load() >= int64(quiet) {
+	if ep.owes.Load() > 0 && clock.Nano(now)-ep.owedSince.Load() >= int64(quiet) {
 		return false
 	}
-	return ep.inFlight.Load() == 0 || nano(now)-ep.progress.Load() < int64(quiet)
+	return ep.inFlight.Load() == 0 || clock.Nano(now)-ep.progress.Load() < int64(quiet)
 }
 
 // mayTry hands out the right to try an endpoint that is out: without limit
@@ -210,7 +212,7 @@ func (ep *endpoint) mayTry(now time.Time) bool {
 		return true
 	}
 	due := ep.trial.Load()
-	if now.Before(ep.trialDue()) || !ep.trial.CompareAndSwap(due, nano(now)+int64(ep.cfg.Retry.TrialInterval)) {
+	if now.Before(ep.trialDue()) || !ep.trial.CompareAndSwap(due, clock.Nano(now)+int64(ep.cfg.Retry.TrialInterval)) {
 		return false
 	}
 	ep.mu.Lock()
@@ -233,7 +235,7 @@ func (ep *endpoint) answers() bool {
 // trialDue is when a request may next try an endpoint that is out.
 func (ep *endpoint) trialDue() time.Time {
 	apart := int64(ep.cfg.Probe.Down) * 85 / 100
-	return timeOf(max(ep.trial.Load(), ep.probed.Load()+apart))
+	return clock.At(max(ep.trial.Load(), ep.probed.Load()+apart))
 }
 
 // began counts a request that is about to be sent.
@@ -243,7 +245,7 @@ func (ep *endpoint) began(now time.Time, longPoll bool) {
 		return
 	}
 	if ep.inFlight.Add(1) == 1 {
-		ep.progress.Store(nano(now))
+		ep.progress.Store(clock.Nano(now))
 	}
 }
 
@@ -253,13 +255,13 @@ func (ep *endpoint) ended(now time.Time, longPoll bool) {
 		return
 	}
 	ep.inFlight.Add(-1)
-	ep.progress.Store(nano(now))
+	ep.progress.Store(clock.Nano(now))
 }
 
 // succeeded records a good answer and its latency, and says whether it ends a
 // row of failures that is long enough to be out for.
 func (ep *endpoint) succeeded(sent, now time.Time, late, longPoll bool) (recovered bool) {
-	ep.lastGood.Store(nano(now))
+	ep.lastGood.Store(clock.Nano(now))
 	if ep.badRun() != 0 {
 		recovered = ep.failRun.Swap(0)+ep.refusals.Swap(0) >= int32(ep.cfg.Breaker.Consecutive)
 	}
@@ -385,7 +387,7 @@ var errTripped = errors.New("taken out")
 // them was found to be dead without a sign, and those made since are not.
 func (ep *endpoint) dropIdle(now time.Time) {
 	last := ep.dropped.Load()
-	if nano(now)-last >= int64(time.Second) && ep.dropped.CompareAndSwap(last, nano(now)) {
+	if clock.Nano(now)-last >= int64(time.Second) && ep.dropped.CompareAndSwap(last, clock.Nano(now)) {
 		ep.transport.CloseIdleConnections()
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/balancer/clock"
 )
 
 // localFault notes a network error that is, or may be, this machine's own. When
@@ -31,7 +33,7 @@ func (b *Balancer) localFault(ep *endpoint, err error, now time.Time) {
 func (b *Balancer) allLocalLocked(now time.Time) bool {
 	for _, ep := range b.snap.Load().all {
 		ep.mu.Lock()
-		recent := now.Sub(ep.localAt) <= b.cfg.LocalFaultWindow && ep.lastAlive() < nano(ep.localAt)
+		recent := now.Sub(ep.localAt) <= b.cfg.LocalFaultWindow && ep.lastAlive() < clock.Nano(ep.localAt)
 		ep.mu.Unlock()
 		if !recent {
 			return false
@@ -55,7 +57,7 @@ func (b *Balancer) probeFault(ep *endpoint, err error, now time.Time) bool {
 func (ep *endpoint) unreachableSince(now time.Time) time.Time {
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
-	if nano(ep.localSince) <= ep.lastAlive() || ep.localSince.IsZero() {
+	if clock.Nano(ep.localSince) <= ep.lastAlive() || ep.localSince.IsZero() {
 		ep.localSince = now
 	}
 	return ep.localSince

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ankacluster/ankacluster/balancer/clock"
 )
 
 // ProbeConfig is the active health check.
@@ -74,7 +76,7 @@ func (s *schedule) late(round uint64, v verdict) bool {
 // standsIn says that real traffic makes a probe unnecessary. It never does so
 // twice in a row: a server that wants to leave says so in its readiness only.
 func standsIn(h health, lastGood int64, skipped bool, interval time.Duration, now time.Time) bool {
-	return h.state == Healthy && h.fails == 0 && !skipped && nano(now)-lastGood < int64(interval)
+	return h.state == Healthy && h.fails == 0 && !skipped && clock.Nano(now)-lastGood < int64(interval)
 }
 
 // probeInterval is the pace for an endpoint in a state.

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/sony/gobreaker/v2"
+
+	"github.com/ankacluster/ankacluster/balancer/clock"
 )
 
 // sample is a recent request that can be copied without harm: reading, small,
@@ -135,7 +137,7 @@ func (p *prober) probeIfDue(ctx context.Context, ep *endpoint, now time.Time) ti
 		return ep.probe.due
 	}
 	ep.probe.skipped = false
-	ep.probed.Store(nano(now))
+	ep.probed.Store(clock.Nano(now))
 	ep.probe.round++
 	round := ep.probe.round
 	var report func(error)
@@ -173,7 +175,7 @@ func (p *prober) probe(ctx context.Context, ep *endpoint, round uint64, report f
 		e.ready = verdictPass
 	}
 	if e.ready == verdictPass {
-		ep.lastProbe.Store(nano(now))
+		ep.lastProbe.Store(clock.Nano(now))
 		if b.needsProof(ep) {
 			e.proof = b.askProof(ctx, ep)
 		}
@@ -309,7 +311,7 @@ func (b *Balancer) askProof(ctx context.Context, ep *endpoint) verdict {
 // anything meanwhile, which is this machine's or the network's doing. Peers are
 // then asked as well, so that the next probe can be compared with theirs.
 func (b *Balancer) excused(ep *endpoint, began time.Time) bool {
-	if ep.lastGood.Load() >= nano(began) {
+	if ep.lastGood.Load() >= clock.Nano(began) {
 		return true
 	}
 	if b.anyAnswerSince(ep, began) {
@@ -327,7 +329,7 @@ func (b *Balancer) excused(ep *endpoint, began time.Time) bool {
 // anyAnswerSince says that another endpoint gave a good answer since a time.
 func (b *Balancer) anyAnswerSince(ep *endpoint, since time.Time) bool {
 	for _, peer := range b.snap.Load().all {
-		if peer != ep && peer.lastAlive() >= nano(since) {
+		if peer != ep && peer.lastAlive() >= clock.Nano(since) {
 			return true
 		}
 	}

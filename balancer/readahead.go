@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/ankacluster/ankacluster/balancer/clock"
 )
 
 // readBody is an answer's body that was read ahead.
@@ -58,7 +60,7 @@ func (a *attempt) readWhole(resp *http.Response) (err error) {
 		var more int
 		more, err = resp.Body.Read(data[n:])
 		if n += more; n < len(data) {
-			a.got.Store(nano(time.Now()))
+			a.got.Store(clock.Nano(time.Now()))
 		}
 	}
 	a.reading.Store(false)
@@ -97,7 +99,7 @@ func (a *attempt) onSilence() {
 	}
 	now := time.Now()
 	al, cfg := a.silence.Load(), &a.p.b.cfg
-	due := timeOf(a.got.Load()).Add(cfg.Stall.Timeout)
+	due := clock.At(a.got.Load()).Add(cfg.Stall.Timeout)
 	if now.Sub(al.at) > cfg.Slow.Pause { // the machine slept
 		due = now.Add(cfg.Slow.Pause)
 	}

@@ -3,6 +3,8 @@ package balancer
 import (
 	"math/bits"
 	"time"
+
+	"github.com/ankacluster/ankacluster/balancer/clock"
 )
 
 // histogram holds durations in buckets a quarter of a power of two wide, and
@@ -68,7 +70,7 @@ type minuteSlot struct {
 const minuteSlotLength = 5 * time.Second
 
 func (m *minute) at(now time.Time) *minuteSlot {
-	epoch := nano(now) / int64(minuteSlotLength)
+	epoch := clock.Nano(now) / int64(minuteSlotLength)
 	s := &m.slots[epoch%int64(len(m.slots))]
 	if s.epoch != epoch {
 		*s = minuteSlot{epoch: epoch}
@@ -77,7 +79,7 @@ func (m *minute) at(now time.Time) *minuteSlot {
 }
 
 func (m *minute) totals(now time.Time) (sent, good, failed uint64) {
-	oldest := nano(now)/int64(minuteSlotLength) - int64(len(m.slots))
+	oldest := clock.Nano(now)/int64(minuteSlotLength) - int64(len(m.slots))
 	for _, s := range m.slots {
 		if s.epoch > oldest {
 			sent += uint64(s.sent)

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/balancer/clock"
 )
 
 // transfer is the body of an answer of known length. One that can be continued
@@ -232,7 +234,7 @@ func (t *transfer) readCurrent(p []byte) (int, error) {
 // watch has the attempt ended when it brings nothing for the stall time.
 func (t *transfer) watch(a *attempt) {
 	limit := t.b.cfg.Stall.Timeout
-	t.stalls.Store(nano(time.Now().Add(limit)))
+	t.stalls.Store(clock.Nano(time.Now().Add(limit)))
 	if t.watchdog == nil {
 		t.watchdog = time.AfterFunc(limit, func() { t.bark(a) })
 		return
@@ -244,7 +246,7 @@ func (t *transfer) watch(a *attempt) {
 // machine, and what arrived meanwhile is still to be read.
 func (t *transfer) bark(a *attempt) {
 	due := t.stalls.Load()
-	late := time.Since(timeOf(due))
+	late := time.Since(clock.At(due))
 	if due == 0 || late < 0 {
 		return // it was stopped
 	}

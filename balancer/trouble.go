@@ -4,6 +4,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/ankacluster/ankacluster/balancer/clock"
 )
 
 // trouble is what one kind of request met at some endpoints. Whether that is an
@@ -30,7 +32,7 @@ func (t *trouble) add(ep *endpoint, err error, usable []*endpoint, now time.Time
 	defer t.mu.Unlock()
 	if t.since.Load() == 0 {
 		t.met = t.met[:0]
-		t.since.Store(nano(now))
+		t.since.Store(clock.Nano(now))
 	}
 	c := t.ofLocked(ep)
 	if c == nil {
@@ -71,7 +73,7 @@ func (t *trouble) well(ep *endpoint, now time.Time, window time.Duration) []char
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	fresh := nano(now)-t.since.Load() < int64(window)
+	fresh := clock.Nano(now)-t.since.Load() < int64(window)
 	t.since.Store(0)
 	var due []charge
 	for _, c := range t.met {

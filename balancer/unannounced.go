@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/ankacluster/ankacluster/balancer/clock"
 )
 
 // An answer that does not announce its length may be a document or a stream, and one
@@ -141,7 +143,7 @@ func (o *openBody) Read(p []byte) (int, error) {
 }
 
 func (o *openBody) watch(now time.Time) {
-	o.due.Store(nano(now.Add(o.limit)))
+	o.due.Store(clock.Nano(now.Add(o.limit)))
 	o.watchdog.Reset(o.limit)
 }
 
@@ -149,12 +151,12 @@ func (o *openBody) watch(now time.Time) {
 // read; where answers are not known to end, silence is no fault.
 func (o *openBody) bark() {
 	due := o.due.Load()
-	late := time.Since(timeOf(due))
+	late := time.Since(clock.At(due))
 	switch {
 	case due == 0 || late < 0: // it was stopped
 	case late > o.a.p.b.cfg.Slow.Pause || !known(&o.a.p.route.habit.ends):
 		now := time.Now()
-		if o.due.CompareAndSwap(due, nano(now.Add(o.limit))) {
+		if o.due.CompareAndSwap(due, clock.Nano(now.Add(o.limit))) {
 			o.watchdog.Reset(o.limit)
 		}
 	default:
@@ -171,13 +173,13 @@ func (o *openBody) Close() error {
 // owe notes that a reader waits for a document that the endpoint has begun.
 func (ep *endpoint) owe(now time.Time) {
 	if ep.owes.Add(1) == 1 {
-		ep.owedSince.Store(nano(now))
+		ep.owedSince.Store(clock.Nano(now))
 	}
 }
 
 func (ep *endpoint) paid(n int, now time.Time) {
 	ep.owes.Add(-1)
 	if n > 0 {
-		ep.owedSince.Store(nano(now))
+		ep.owedSince.Store(clock.Nano(now))
 	}
 }

@@ -1,4 +1,4 @@
-package balancer
+package clock
 
 import "time"
 
@@ -6,10 +6,10 @@ import "time"
 // begins in the year 2000.
 var firstMoment = time.Now().Add(-50 * 365 * 24 * time.Hour)
 
-// nano is t as it is kept in an atomic: nanoseconds on the clock that nobody
+// Nano is t as it is kept in an atomic: nanoseconds on the clock that nobody
 // sets, above 0, so that 0 can be "never". What is due in a second must not wait
 // an hour because the time of day was set back by one.
-func nano(t time.Time) int64 { return int64(t.Sub(firstMoment)) }
+func Nano(t time.Time) int64 { return int64(t.Sub(firstMoment)) }
 
-// timeOf is the time that nano made n of.
-func timeOf(n int64) time.Time { return firstMoment.Add(time.Duration(n)) }
+// At is the time that nano made n of.
+func At(n int64) time.Time { return firstMoment.Add(time.Duration(n)) }
