@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/balancer/clock"
+	"github.com/ankacluster/ankacluster/balancer/health"
 )
 
 // Balancer is an http.RoundTripper that spreads requests over a pool of
@@ -158,7 +159,7 @@ func (b *Balancer) stateOfAll() []AttemptError {
 	var all []AttemptError
 	for _, ep := range b.snap.Load().all {
 		ep.mu.Lock()
-		why := string(ep.health.state) + ": " + ep.health.why()
+		why := string(ep.health.State) + ": " + ep.health.Why()
 		ep.mu.Unlock()
 		all = append(all, AttemptError{ep.name, errors.New(why)})
 	}
@@ -280,14 +281,14 @@ func (b *Balancer) late(a *attempt, now time.Time) {
 	ep := a.ep
 	timing := ep.markLate(a)
 	snap := b.snap.Load()
-	var peers []punctuality
+	var peers []health.Punctuality
 	for _, peer := range snap.usable {
 		if peer != ep {
 			peers = append(peers, peer.punctuality())
 		}
 	}
-	if tooLate(b.cfg.Slow, timing, peers) {
-		b.eject(ep, fmt.Sprintf("%d late answers in a row while its peers are on time", timing.lateRun), true, now)
+	if health.TooLate(b.cfg.Slow, timing, peers) {
+		b.eject(ep, fmt.Sprintf("%d late answers in a row while its peers are on time", timing.LateRun), true, now)
 		return
 	}
 	b.lookAgain(ep)
@@ -303,17 +304,17 @@ func (b *Balancer) noLongerPending(a *attempt) {
 // stays as long as it gives answers, even bad or late ones: there is nothing
 // better.
 func (b *Balancer) eject(ep *endpoint, reason string, answers bool, now time.Time) {
-	b.transition(ep, now, func(h health) (health, bool) {
+	b.transition(ep, now, func(h health.Record) (health.Record, bool) {
 		if usable := b.snap.Load().usable; answers && len(usable) == 1 && usable[0] == ep {
 			return h, false
 		}
-		return h.eject(reason, now)
+		return h.Eject(reason, now)
 	})
 }
 
 // transition applies a change of health, publishes a new snapshot, and lets go
 // of requests that wait at an endpoint that went out.
-func (b *Balancer) transition(ep *endpoint, now time.Time, step func(health) (health, bool)) {
+func (b *Balancer) transition(ep *endpoint, now time.Time, step func(health.Record) (health.Record, bool)) {
 	b.mu.Lock()
 	ep.mu.Lock()
 	before := ep.health
@@ -333,33 +334,33 @@ func (b *Balancer) transition(ep *endpoint, now time.Time, step func(health) (he
 	failedOpen := b.snap.Load().failedOpen
 	b.mu.Unlock()
 
-	if after.usable() {
+	if after.Usable() {
 		b.comeBack(ep, waiting)
 	} else {
 		moveOn(waiting)
 	}
-	b.announce(Transition{Pool: b.cfg.Name, Endpoint: ep.name, From: before.state, To: after.state, Reason: after.reason, At: now}, failedOpen)
+	b.announce(Transition{Pool: b.cfg.Name, Endpoint: ep.name, From: before.State, To: after.State, Reason: after.Reason, At: now}, failedOpen)
 	b.wakeProber()
 }
 
 // enteredLocked adapts what belongs to a state to the state entered.
-func (ep *endpoint) enteredLocked(before, after health, now time.Time) {
+func (ep *endpoint) enteredLocked(before, after health.Record, now time.Time) {
 	switch {
-	case after.usable():
+	case after.Usable():
 		ep.failRun.Store(0)
 		ep.refusals.Store(0)
 		ep.lateRun.Store(0)
 		ep.transferFails.Store(0)
-		ep.timing = punctuality{}
+		ep.timing = health.Punctuality{}
 		ep.recent = tally{}
 		ep.stay.Add(1)
 		ep.sample.Store(nil)
 		ep.resetBreakerLocked()
 		ep.ramp.Store(0)
-		if !after.ramp.IsZero() && ep.cfg.SlowStart > 0 {
-			ep.ramp.Store(clock.Nano(after.ramp))
+		if !after.Ramp.IsZero() && ep.cfg.SlowStart > 0 {
+			ep.ramp.Store(clock.Nano(after.Ramp))
 		}
-	case before.usable():
+	case before.Usable():
 		ep.ramp.Store(0)
 		ep.outSince.Store(clock.Nano(now))
 		if ep.opens < 16 {
@@ -369,8 +370,8 @@ func (ep *endpoint) enteredLocked(before, after health, now time.Time) {
 		ep.openAt = now
 		ep.tripLocked()
 		// The next probe was set at the pace of an endpoint that is well.
-		if soon := clock.At(ep.probed.Load()).Add(ep.cfg.Probe.Down); ep.probe.due.After(soon) {
-			ep.probe.due = soon
+		if soon := clock.At(ep.probed.Load()).Add(ep.cfg.Probe.Down); ep.probe.Due.After(soon) {
+			ep.probe.Due = soon
 		}
 	}
 }
@@ -442,10 +443,10 @@ func (b *Balancer) publishLocked(now time.Time) {
 		ep.mu.Unlock()
 		snap.all = append(snap.all, ep)
 		switch {
-		case h.usable():
+		case h.Usable():
 			snap.usable = append(snap.usable, ep)
 			snap.uneven = snap.uneven || ep.weight() < 1
-		case h.state != Draining:
+		case h.State != Draining:
 			fails[ep] = failAt
 			snap.resort = append(snap.resort, ep)
 		}

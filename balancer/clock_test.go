@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/ankacluster/ankacluster/balancer/clock"
+	"github.com/ankacluster/ankacluster/balancer/health"
 )
 
 // setBack is t as it would have been read had the time of day been set back by
@@ -41,7 +42,7 @@ func TestTimeOfDaySetBack(t *testing.T) {
 	if ep.lastAlive() >= clock.Nano(later) {
 		t.Error("an answer from before counts as one from after")
 	}
-	if standsIn(health{state: Healthy}, ep.lastGood.Load(), false, time.Second, later) {
+	if health.StandsIn(health.Record{State: Healthy}, ep.lastGood.Load(), false, time.Second, later) {
 		t.Error("an answer long ago stands in for a probe")
 	}
 	if sent, _, _ := ep.minute.totals(later); sent == 0 {

@@ -8,6 +8,8 @@ import (
 	"net"
 	"runtime"
 	"time"
+
+	"github.com/ankacluster/ankacluster/balancer/health"
 )
 
 // Policy says which of several usable endpoints takes the next request.
@@ -185,7 +187,7 @@ func DefaultConfig() Config {
 		Name:   "endpoints",
 		Class:  Control,
 		Policy: RoundRobin,
-		Probe:  defaultProbe(),
+		Probe:  health.DefaultProbe(),
 		Breaker: BreakerConfig{
 			Consecutive: 5, // Finagle failure accrual
 			SuccessRate: 0.8,
@@ -195,7 +197,7 @@ func DefaultConfig() Config {
 			OpenMax:     300 * time.Second,
 			Jitter:      0.1,
 		},
-		Slow: defaultSlow(),
+		Slow: health.DefaultSlow(),
 		Retry: RetryConfig{
 			Share:         0.2,
 			Reserve:       10,

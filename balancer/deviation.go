@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/balancer/clock"
+	"github.com/ankacluster/ankacluster/balancer/health"
 )
 
 // An endpoint that alone answers differently is faulty, however sure of itself it is: a
@@ -338,12 +339,12 @@ func (ep *endpoint) unanswered(now time.Time) {
 // ejectDeviant takes out an endpoint whose probes pass, and will: it comes back when
 // the breaker's open time is over, which doubles.
 func (b *Balancer) ejectDeviant(ep *endpoint, reason string, now time.Time) {
-	b.transition(ep, now, func(h health) (health, bool) {
+	b.transition(ep, now, func(h health.Record) (health.Record, bool) {
 		if usable := b.snap.Load().usable; len(usable) == 1 && usable[0] == ep {
 			return h, false
 		}
-		next, changed := h.eject(reason, now)
-		next.deviant = next.deviant || changed
+		next, changed := h.Eject(reason, now)
+		next.Deviant = next.Deviant || changed
 		return next, changed
 	})
 }

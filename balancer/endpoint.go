@@ -13,6 +13,7 @@ import (
 	"github.com/sony/gobreaker/v2"
 
 	"github.com/ankacluster/ankacluster/balancer/clock"
+	"github.com/ankacluster/ankacluster/balancer/health"
 )
 
 // endpoint is one server of the pool. The atomics are what picking reads; all
@@ -48,7 +49,7 @@ type endpoint struct {
 	sample        atomic.Pointer[sample] // a request that it got wrong and a peer did not; nil without one
 
 	mu         sync.Mutex
-	health     health
+	health     health.Record
 	everReady  bool   // its readiness has passed once
 	server     string // the name that it gives itself
 	several    bool   // it has given more than one: others are behind it
@@ -57,7 +58,7 @@ type endpoint struct {
 	opens      int // openings of the breaker that are not forgotten yet
 	openFor    time.Duration
 	openAt     time.Time // when it opened last
-	timing     punctuality
+	timing     health.Punctuality
 	latency    histogram
 	minute     minute
 	recent     tally
@@ -72,7 +73,7 @@ type endpoint struct {
 	toldAt     time.Time // when it was told last
 	pending    map[*attempt]struct{}
 
-	probe schedule
+	probe health.Schedule
 
 	requests, failures, lateTotal, ejections uint64
 }
@@ -83,7 +84,7 @@ func newEndpoint(cfg *Config, u *url.URL, transport *http.Transport, now time.Ti
 		name:      u.String(),
 		url:       u,
 		transport: transport,
-		health:    health{state: Unknown, since: now, reason: "new"},
+		health:    health.Record{State: Unknown, Since: now, Reason: "new"},
 		pending:   make(map[*attempt]struct{}),
 	}
 	ep.share.Store(math.Float64bits(1))
@@ -169,7 +170,7 @@ func (ep *endpoint) weight() float64 {
 	if start == 0 {
 		return set
 	}
-	return set * rampWeight(clock.At(start), ep.cfg.SlowStart, ep.cfg.SlowStartFrom, time.Now())
+	return set * health.RampWeight(clock.At(start), ep.cfg.SlowStart, ep.cfg.SlowStartFrom, time.Now())
 }
 
 // wholeTurn is the credit that one turn costs.
@@ -216,8 +217,8 @@ func (ep *endpoint) mayTry(now time.Time) bool {
 		return false
 	}
 	ep.mu.Lock()
-	if next := now.Add(ep.cfg.Probe.Down); ep.probe.due.Before(next) {
-		ep.probe.due = next
+	if next := now.Add(ep.cfg.Probe.Down); ep.probe.Due.Before(next) {
+		ep.probe.Due = next
 	}
 	ep.mu.Unlock()
 	return true
@@ -278,7 +279,7 @@ func (ep *endpoint) succeeded(sent, now time.Time, late, longPoll bool) (recover
 	}
 	ep.latency.add(now.Sub(sent))
 	if !late {
-		ep.timing = ep.timing.onTime(sent)
+		ep.timing = ep.timing.OnTime(sent)
 		if ep.lateRun.Load() != 0 {
 			ep.lateRun.Store(0)
 		}
@@ -350,16 +351,16 @@ func (ep *endpoint) hold(a *attempt) {
 }
 
 // markLate records that a has no answer yet.
-func (ep *endpoint) markLate(a *attempt) punctuality {
+func (ep *endpoint) markLate(a *attempt) health.Punctuality {
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
 	if a.over.Load() {
 		return ep.timing
 	}
 	ep.pending[a] = struct{}{}
-	ep.timing = ep.timing.late(a.sent)
+	ep.timing = ep.timing.Late(a.sent)
 	ep.lateTotal++
-	ep.lateRun.Store(int32(ep.timing.lateRun))
+	ep.lateRun.Store(int32(ep.timing.LateRun))
 	return ep.timing
 }
 
@@ -397,7 +398,7 @@ func (ep *endpoint) lastAlive() int64 {
 	return max(ep.lastGood.Load(), ep.lastProbe.Load())
 }
 
-func (ep *endpoint) punctuality() punctuality {
+func (ep *endpoint) punctuality() health.Punctuality {
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
 	return ep.timing

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/ankacluster/ankacluster/balancer/health"
 )
 
 // Origin says where an address came from.
@@ -222,11 +224,11 @@ func (b *Balancer) SetDrain(endpoint string, drain bool) error {
 		return err
 	}
 	now := time.Now()
-	b.transition(ep, now, func(h health) (health, bool) {
+	b.transition(ep, now, func(h health.Record) (health.Record, bool) {
 		if drain {
-			return h.drain("drained by request", now)
+			return h.Drain("drained by request", now)
 		}
-		return h.undrain(now)
+		return h.Undrain(now)
 	})
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/sony/gobreaker/v2"
 
 	"github.com/ankacluster/ankacluster/balancer/clock"
+	"github.com/ankacluster/ankacluster/balancer/health"
 )
 
 // sample is a recent request that can be copied without harm: reading, small,
@@ -60,10 +61,10 @@ func (b *Balancer) lookAgain(ep *endpoint) {
 	now := time.Now()
 	soon := now.Add(b.cfg.Probe.Fast / 10)
 	ep.mu.Lock()
-	sooner := ep.probe.due.After(soon) && ep.health.usable()
+	sooner := ep.probe.Due.After(soon) && ep.health.Usable()
 	if sooner {
-		ep.probe.due = soon
-		ep.probe.skipped = true // real traffic is no reason to leave it out
+		ep.probe.Due = soon
+		ep.probe.Skipped = true // real traffic is no reason to leave it out
 	}
 	ep.mu.Unlock()
 	if sooner {
@@ -119,39 +120,39 @@ func (p *prober) probeIfDue(ctx context.Context, ep *endpoint, now time.Time) ti
 	b := p.b
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
-	if now.Before(ep.probe.due) {
-		return ep.probe.due
+	if now.Before(ep.probe.Due) {
+		return ep.probe.Due
 	}
-	interval := probeInterval(b.cfg.Probe, ep.health, ep.probe.stretch, now)
+	interval := health.Interval(b.cfg.Probe, ep.health, ep.probe.Stretch, now)
 	switch {
-	case ep.health.usable() && !ep.health.inTransition():
-		ep.probe.due = b.cfg.Rhythm.next(now, interval, b.cfg.Probe.Jitter)
+	case ep.health.Usable() && !ep.health.InTransition():
+		ep.probe.Due = b.cfg.Rhythm.Next(now, interval, b.cfg.Probe.Jitter)
 	case interval == b.cfg.Probe.Down:
-		ep.probe.due = now.Add(jittered(interval, min(b.cfg.Probe.Jitter, 0.1))) // more would break the bound on attempts
+		ep.probe.Due = now.Add(health.Jittered(interval, min(b.cfg.Probe.Jitter, 0.1))) // more would break the bound on attempts
 	default:
-		ep.probe.due = now.Add(jittered(interval, b.cfg.Probe.Jitter))
+		ep.probe.Due = now.Add(health.Jittered(interval, b.cfg.Probe.Jitter))
 	}
-	interval = ep.probe.due.Sub(now)
-	if standsIn(ep.health, ep.lastGood.Load(), ep.probe.skipped, interval, now) {
-		ep.probe.skipped = true
-		return ep.probe.due
+	interval = ep.probe.Due.Sub(now)
+	if health.StandsIn(ep.health, ep.lastGood.Load(), ep.probe.Skipped, interval, now) {
+		ep.probe.Skipped = true
+		return ep.probe.Due
 	}
-	ep.probe.skipped = false
+	ep.probe.Skipped = false
 	ep.probed.Store(clock.Nano(now))
-	ep.probe.round++
-	round := ep.probe.round
+	ep.probe.Round++
+	round := ep.probe.Round
 	var report func(error)
 	if ep.breaker.State() == gobreaker.StateHalfOpen {
 		report, _ = ep.breaker.Allow() // nil when another probe holds the slot
 	}
 	p.probes.Go(func() { p.probe(ctx, ep, round, report) })
-	return ep.probe.due
+	return ep.probe.Due
 }
 
 // probe asks one endpoint and applies what it says.
 func (p *prober) probe(ctx context.Context, ep *endpoint, round uint64, report func(error)) {
 	b := p.b
-	var e evidence
+	var e health.Evidence
 	reported := false
 	settle := func(err error) {
 		if report != nil && !reported {
@@ -163,56 +164,56 @@ func (p *prober) probe(ctx context.Context, ep *endpoint, round uint64, report f
 	var stretch time.Duration
 	var err error
 	began := time.Now()
-	e.ready, stretch, err = b.askReady(ctx, ep, report != nil)
-	if e.ready != verdictPass {
-		e.reason = short(err)
+	e.Ready, stretch, err = b.askReady(ctx, ep, report != nil)
+	if e.Ready != health.Pass {
+		e.Reason = short(err)
 	}
 	if ctx.Err() != nil {
 		return
 	}
 	now := time.Now()
-	if ep.foundReady(e.ready) {
-		e.ready = verdictPass
+	if ep.foundReady(e.Ready) {
+		e.Ready = health.Pass
 	}
-	if e.ready == verdictPass {
+	if e.Ready == health.Pass {
 		ep.lastProbe.Store(clock.Nano(now))
 		if b.needsProof(ep) {
-			e.proof = b.askProof(ctx, ep)
+			e.Proof = b.askProof(ctx, ep)
 		}
 	}
-	if e.ready == verdictFail && (b.probeFault(ep, err, now) || isTimeout(err) && b.excused(ep, began)) {
-		e.ready, e.reason = verdictNone, ""
+	if e.Ready == health.Fail && (b.probeFault(ep, err, now) || isTimeout(err) && b.excused(ep, began)) {
+		e.Ready, e.Reason = health.Nothing, ""
 	}
-	good := e.ready == verdictPass && e.proof != verdictFail
+	good := e.Ready == health.Pass && e.Proof != health.Fail
 	if good {
 		settle(nil)
 	}
-	e.halfOpen = report != nil && good
+	e.HalfOpen = report != nil && good
 	p.apply(ep, round, stretch, e)
 }
 
-func (p *prober) apply(ep *endpoint, round uint64, stretch time.Duration, e evidence) {
+func (p *prober) apply(ep *endpoint, round uint64, stretch time.Duration, e health.Evidence) {
 	b := p.b
 	now := time.Now()
-	e.alone = len(b.snap.Load().usable) == 0
+	e.Alone = len(b.snap.Load().usable) == 0
 	ep.mu.Lock()
-	stale := ep.probe.late(round, e.ready)
+	stale := ep.probe.Late(round, e.Ready)
 	sooner := false
 	if !stale {
-		ep.probe.stretch = stretch
-		if e.ready == verdictPass && ep.health.state != Healthy && !e.alone {
-			ep.probe.due = now.Add(b.cfg.Probe.Fast / 10) // the second pass decides
+		ep.probe.Stretch = stretch
+		if e.Ready == health.Pass && ep.health.State != Healthy && !e.Alone {
+			ep.probe.Due = now.Add(b.cfg.Probe.Fast / 10) // the second pass decides
 			sooner = true
 		}
-		if soon := now.Add(jittered(b.cfg.Probe.Fast, b.cfg.Probe.Jitter)); e.ready == verdictFail && ep.health.usable() && ep.probe.due.After(soon) {
-			ep.probe.due, sooner = soon, true // it was set at the pace of one that is well
+		if soon := now.Add(health.Jittered(b.cfg.Probe.Fast, b.cfg.Probe.Jitter)); e.Ready == health.Fail && ep.health.Usable() && ep.probe.Due.After(soon) {
+			ep.probe.Due, sooner = soon, true // it was set at the pace of one that is well
 		}
 	}
 	ep.mu.Unlock()
 	if stale {
 		return
 	}
-	b.transition(ep, now, func(h health) (health, bool) { return h.probed(b.cfg.Probe, e, now) })
+	b.transition(ep, now, func(h health.Record) (health.Record, bool) { return h.Probed(b.cfg.Probe, e, now) })
 	if sooner {
 		b.wakeProber()
 	}
@@ -221,12 +222,12 @@ func (p *prober) apply(ep *endpoint, round uint64, stretch time.Duration, e evid
 // foundReady notes a pass, and says whether an answer that tells nothing is to be
 // taken for one: a server without readiness can only show that it answers again.
 // One that was ready before must say that it is.
-func (ep *endpoint) foundReady(v verdict) bool {
+func (ep *endpoint) foundReady(v health.Verdict) bool {
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
-	ep.everReady = ep.everReady || v == verdictPass
-	out := ep.health.state == Down || ep.health.state == Ejected
-	return v == verdictNone && out && !ep.everReady
+	ep.everReady = ep.everReady || v == health.Pass
+	out := ep.health.State == Down || ep.health.State == Ejected
+	return v == health.Nothing && out && !ep.everReady
 }
 
 // needsProof: readiness was good all the time that the endpoint is out, so it
@@ -234,33 +235,33 @@ func (ep *endpoint) foundReady(v verdict) bool {
 func (b *Balancer) needsProof(ep *endpoint) bool {
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
-	return ep.health.state == Ejected && !ep.health.spoke
+	return ep.health.State == Ejected && !ep.health.Spoke
 }
 
 // askReady sends the readiness request.
-func (b *Balancer) askReady(ctx context.Context, ep *endpoint, halfOpen bool) (verdict, time.Duration, error) {
+func (b *Balancer) askReady(ctx context.Context, ep *endpoint, halfOpen bool) (health.Verdict, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Probe.Timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(ep.name, "/")+b.cfg.Probe.Path, nil)
 	if err != nil {
-		return verdictNone, 0, err
+		return health.Nothing, 0, err
 	}
 	for k, v := range b.cfg.Probe.Header {
 		req.Header.Set(k, v)
 	}
 	resp, err := ep.transport.RoundTrip(req)
 	if err != nil {
-		return verdictFail, 0, err
+		return health.Fail, 0, err
 	}
 	_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
 	resp.Body.Close()
 	if err != nil {
-		return verdictFail, 0, err
+		return health.Fail, 0, err
 	}
 	if resp.StatusCode == http.StatusOK && b.cfg.Probe.Identity != "" {
 		ep.identified(resp.Header.Get(b.cfg.Probe.Identity))
 	}
-	return judgeReady(resp.StatusCode, halfOpen), askedStretch(resp.Header), statusError(resp.StatusCode)
+	return health.JudgeReadiness(resp.StatusCode, halfOpen), health.AskedStretch(resp.Header), statusError(resp.StatusCode)
 }
 
 // maxIdentity bounds the name that a server gives itself.
@@ -279,13 +280,13 @@ func (ep *endpoint) identified(name string) {
 
 // askProof sends a copy of a recent harmless request, if there is one, and
 // compares the answer with what the peers gave.
-func (b *Balancer) askProof(ctx context.Context, ep *endpoint) verdict {
+func (b *Balancer) askProof(ctx context.Context, ep *endpoint) health.Verdict {
 	s := b.sample.Load()
 	if own := ep.sample.Load(); own != nil && time.Since(own.at) <= sampleFor {
 		s = own
 	}
 	if s == nil || time.Since(s.at) > sampleFor {
-		return verdictNone
+		return health.Nothing
 	}
 	limit := max(2*b.cfg.Hedge.Min, 4*s.took)
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -295,15 +296,15 @@ func (b *Balancer) askProof(ctx context.Context, ep *endpoint) verdict {
 	req.URL, req.Host = &at, ""
 	resp, err := ep.transport.RoundTrip(req)
 	if err != nil {
-		return verdictFail
+		return health.Fail
 	}
 	most := max(b.cfg.ReadAhead, documentMax) // the peers' was no larger
 	n, err := io.Copy(io.Discard, io.LimitReader(resp.Body, most+1))
 	resp.Body.Close()
 	if err != nil || n > most || resp.StatusCode >= http.StatusBadRequest {
-		return verdictFail
+		return health.Fail
 	}
-	return verdictPass
+	return health.Pass
 }
 
 // excused says that a probe which got no answer tells nothing about its
@@ -342,17 +343,17 @@ func (b *Balancer) tick(now time.Time) (running bool) {
 	republish := false
 	for _, ep := range b.snap.Load().all {
 		ep.mu.Lock()
-		if h := ep.health; h.state == Healthy {
-			if ep.opens > 0 && now.Sub(h.since) > ep.openFor {
+		if h := ep.health; h.State == Healthy {
+			if ep.opens > 0 && now.Sub(h.Since) > ep.openFor {
 				ep.opens = 0
 				ep.resetBreakerLocked()
 			}
-			if ep.ramp.Load() != 0 && rampWeight(h.ramp, b.cfg.SlowStart, b.cfg.SlowStartFrom, now) >= 1 {
+			if ep.ramp.Load() != 0 && health.RampWeight(h.Ramp, b.cfg.SlowStart, b.cfg.SlowStartFrom, now) >= 1 {
 				ep.ramp.Store(0)
 				republish = true
 			}
 		}
-		running = running || ep.health.state != Healthy || ep.opens > 0 || ep.ramp.Load() != 0
+		running = running || ep.health.State != Healthy || ep.opens > 0 || ep.ramp.Load() != 0
 		ep.mu.Unlock()
 	}
 	b.sweep()

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/ankacluster/ankacluster/balancer/health"
 	"github.com/ankacluster/ankacluster/test/faultnet"
 )
 
@@ -147,7 +148,7 @@ func TestLateAnswersOfOldProbesAreDropped(t *testing.T) {
 func TestResultsOfOlderRounds(t *testing.T) {
 	type result struct {
 		round uint64
-		v     verdict
+		v     health.Verdict
 	}
 	for _, test := range []struct {
 		name   string
@@ -155,20 +156,20 @@ func TestResultsOfOlderRounds(t *testing.T) {
 		next   result
 		late   bool
 	}{
-		{"the first", nil, result{1, verdictFail}, false},
-		{"a newer failure", []result{{1, verdictPass}}, result{2, verdictFail}, false},
-		{"a newer pass", []result{{1, verdictFail}}, result{2, verdictPass}, false},
-		{"a failure older than a pass", []result{{2, verdictPass}}, result{1, verdictFail}, true},
-		{"a failure older than one that told nothing", []result{{2, verdictNone}}, result{1, verdictFail}, true},
-		{"a pass older than a failure", []result{{2, verdictFail}}, result{1, verdictPass}, true},
-		{"a pass between a failure and a pass", []result{{1, verdictFail}, {3, verdictPass}}, result{2, verdictPass}, false},
-		{"a pass older than a pass", []result{{2, verdictPass}}, result{1, verdictPass}, false},
+		{"the first", nil, result{1, health.Fail}, false},
+		{"a newer failure", []result{{1, health.Pass}}, result{2, health.Fail}, false},
+		{"a newer pass", []result{{1, health.Fail}}, result{2, health.Pass}, false},
+		{"a failure older than a pass", []result{{2, health.Pass}}, result{1, health.Fail}, true},
+		{"a failure older than one that told nothing", []result{{2, health.Nothing}}, result{1, health.Fail}, true},
+		{"a pass older than a failure", []result{{2, health.Fail}}, result{1, health.Pass}, true},
+		{"a pass between a failure and a pass", []result{{1, health.Fail}, {3, health.Pass}}, result{2, health.Pass}, false},
+		{"a pass older than a pass", []result{{2, health.Pass}}, result{1, health.Pass}, false},
 	} {
-		var s schedule
+		var s health.Schedule
 		for _, r := range test.before {
-			s.late(r.round, r.v)
+			s.Late(r.round, r.v)
 		}
-		if got := s.late(test.next.round, test.next.v); got != test.late {
+		if got := s.Late(test.next.round, test.next.v); got != test.late {
 			t.Errorf("%s is late: %v, want %v", test.name, got, test.late)
 		}
 	}

@@ -123,14 +123,14 @@ func (ep *endpoint) status(cfg Config, snap *snapshot, now time.Time) (EndpointS
 	sent, good, failed := ep.minute.totals(now)
 	s := EndpointStatus{
 		URL: ep.name, Origins: append([]Origin{}, ep.origins...),
-		State: ep.health.state, Since: ep.health.since, Reason: ep.health.why(),
-		Eligible: ep.health.usable() || (snap.failedOpen && ep.health.state != Draining),
+		State: ep.health.State, Since: ep.health.Since, Reason: ep.health.Why(),
+		Eligible: ep.health.Usable() || (snap.failedOpen && ep.health.State != Draining),
 		Weight:   ep.weight(),
 		InFlight: ep.inFlight.Load(), LongPolls: ep.waiting.Load(), Transfers: ep.transfers.Load(),
 		SuccessRate: 1, Requests: ep.requests, Failures: ep.failures, Late: ep.lateTotal, Ejections: ep.ejections,
 		LatencyP50: milliseconds(ep.latency.quantile(0.5)), LatencyP95: milliseconds(ep.latency.quantile(0.95)),
 		FailuresInRow: ep.badRun(), LastError: ep.lastErr,
-		Breaker: ep.breaker.State().String(), NextProbe: ep.probe.due,
+		Breaker: ep.breaker.State().String(), NextProbe: ep.probe.Due,
 	}
 	if !ep.several {
 		s.Server = ep.server

@@ -1,3 +1,4 @@
+// Package clock keeps moments in atomics, for what is read without a lock.
 package clock
 
 import "time"
@@ -11,5 +12,5 @@ var firstMoment = time.Now().Add(-50 * 365 * 24 * time.Hour)
 // an hour because the time of day was set back by one.
 func Nano(t time.Time) int64 { return int64(t.Sub(firstMoment)) }
 
-// At is the time that nano made n of.
+// At is the time that Nano made n of.
 func At(n int64) time.Time { return firstMoment.Add(time.Duration(n)) }

@@ -1,4 +1,4 @@
-package balancer
+package health
 
 import "time"
 
@@ -13,18 +13,18 @@ type SlowConfig struct {
 	Pause time.Duration
 }
 
-// defaultSlow returns when an endpoint of a few is late.
-func defaultSlow() SlowConfig {
+// DefaultSlow returns when an endpoint of a few is late.
+func DefaultSlow() SlowConfig {
 	return SlowConfig{Late: 5, Peers: 5, Pause: 40 * time.Millisecond}
 }
 
-// punctuality is how late an endpoint's answers are. A request is late when its
+// Punctuality is how late an endpoint's answers are. A request is late when its
 // hedge delay passed without an answer; it is judged while it is still
 // unanswered, because a hung endpoint never completes anything.
-type punctuality struct {
-	// lateRun counts late requests since the last answer on time; lateSince is
+type Punctuality struct {
+	// LateRun counts late requests since the last answer on time; lateSince is
 	// when the first of them was sent.
-	lateRun   int
+	LateRun   int
 	lateSince time.Time
 	// onTimeRun counts answers on time since the last late one; onTimeSent is
 	// when the newest of those requests was sent.
@@ -38,19 +38,21 @@ type punctuality struct {
 // recentWindow is how many of the last requests the mixed rule looks at.
 const recentWindow = 20
 
-func (p punctuality) late(sent time.Time) punctuality {
-	if p.lateRun == 0 || sent.Before(p.lateSince) {
+// Late counts a request that is late, by when it was sent.
+func (p Punctuality) Late(sent time.Time) Punctuality {
+	if p.LateRun == 0 || sent.Before(p.lateSince) {
 		p.lateSince = sent
 	}
-	p.lateRun++
+	p.LateRun++
 	p.onTimeRun = 0
 	p.recent = p.recent<<1 | 1
 	p.seen++
 	return p
 }
 
-func (p punctuality) onTime(sent time.Time) punctuality {
-	p.lateRun = 0
+// OnTime counts an answer on time, by when its request was sent.
+func (p Punctuality) OnTime(sent time.Time) Punctuality {
+	p.LateRun = 0
 	p.onTimeRun++
 	if sent.After(p.onTimeSent) {
 		p.onTimeSent = sent
@@ -61,7 +63,7 @@ func (p punctuality) onTime(sent time.Time) punctuality {
 }
 
 // lateOfRecent is how many of the last recentWindow requests were late.
-func (p punctuality) lateOfRecent() int {
+func (p Punctuality) lateOfRecent() int {
 	n := 0
 	for i := range recentWindow {
 		n += int(p.recent >> i & 1)
@@ -69,20 +71,20 @@ func (p punctuality) lateOfRecent() int {
 	return n
 }
 
-// tooLate says whether an endpoint is to be taken out for being late beside its
+// TooLate says whether an endpoint is to be taken out for being late beside its
 // peers. It is when its late answers come in a row, or make up most of the
 // recent ones, while at least one usable peer answered requests that were sent
 // after the trouble began, and no peer is in the same trouble: when all are
 // late at once, the machine or the network is slow, not they.
-func tooLate(cfg SlowConfig, p punctuality, peers []punctuality) bool {
-	inRow := p.lateRun >= cfg.Late
+func TooLate(cfg SlowConfig, p Punctuality, peers []Punctuality) bool {
+	inRow := p.LateRun >= cfg.Late
 	mostly := p.seen >= recentWindow && p.lateOfRecent()*2 >= recentWindow
 	if !inRow && !mostly {
 		return false
 	}
 	good := 0
 	for _, peer := range peers {
-		if peer.lateRun == 0 && peer.onTimeRun >= cfg.Peers && (p.lateRun == 0 || peer.onTimeSent.After(p.lateSince)) {
+		if peer.LateRun == 0 && peer.onTimeRun >= cfg.Peers && (p.LateRun == 0 || peer.onTimeSent.After(p.lateSince)) {
 			good++
 		}
 	}

@@ -1,4 +1,4 @@
-package balancer
+package health
 
 import (
 	"math/rand/v2"
@@ -34,8 +34,8 @@ type ProbeConfig struct {
 	Identity string
 }
 
-// defaultProbe returns the probes of a pool of a few servers.
-func defaultProbe() ProbeConfig {
+// DefaultProbe returns the probes of a pool of a few servers.
+func DefaultProbe() ProbeConfig {
 	return ProbeConfig{
 		Path:     "/readyz",
 		Timeout:  time.Second,
@@ -50,73 +50,74 @@ func defaultProbe() ProbeConfig {
 	}
 }
 
-// schedule is when an endpoint is probed. Guarded by the endpoint's mu.
-type schedule struct {
-	due     time.Time
-	stretch time.Duration // what the server asked for
-	skipped bool          // the last round was left out for real traffic
-	round   uint64
+// Schedule is when an endpoint is probed. Guarded by the endpoint's mu.
+type Schedule struct {
+	Due     time.Time
+	Stretch time.Duration // what the server asked for
+	Skipped bool          // the last round was left out for real traffic
+	Round   uint64
 	done    uint64 // newest round with a result; older failures are dropped
 	failed  uint64 // newest round that failed; older passes are dropped
 }
 
-// late notes the result of a round, and says that it is of the past: a newer round
+// Late notes the result of a round, and says that it is of the past: a newer round
 // has ended otherwise.
-func (s *schedule) late(round uint64, v verdict) bool {
-	if v == verdictFail && round < s.done || v == verdictPass && round < s.failed {
+func (s *Schedule) Late(round uint64, v Verdict) bool {
+	if v == Fail && round < s.done || v == Pass && round < s.failed {
 		return true
 	}
 	s.done = max(s.done, round)
-	if v == verdictFail {
+	if v == Fail {
 		s.failed = round
 	}
 	return false
 }
 
-// standsIn says that real traffic makes a probe unnecessary. It never does so
+// StandsIn says that real traffic makes a probe unnecessary. It never does so
 // twice in a row: a server that wants to leave says so in its readiness only.
-func standsIn(h health, lastGood int64, skipped bool, interval time.Duration, now time.Time) bool {
-	return h.state == Healthy && h.fails == 0 && !skipped && clock.Nano(now)-lastGood < int64(interval)
+func StandsIn(h Record, lastGood int64, skipped bool, interval time.Duration, now time.Time) bool {
+	return h.State == Healthy && h.fails == 0 && !skipped && clock.Nano(now)-lastGood < int64(interval)
 }
 
-// probeInterval is the pace for an endpoint in a state.
-func probeInterval(cfg ProbeConfig, h health, stretch time.Duration, now time.Time) time.Duration {
+// Interval is the pace for an endpoint in a state.
+func Interval(cfg ProbeConfig, h Record, stretch time.Duration, now time.Time) time.Duration {
 	switch {
-	case h.state == Down || h.state == Ejected:
-		out := now.Sub(h.since)
+	case h.State == Down || h.State == Ejected:
+		out := now.Sub(h.Since)
 		if out < time.Minute {
 			return cfg.Down
 		}
 		// From the pace of the first minute to the slow one over ten minutes.
 		part := min(1, float64(out-time.Minute)/float64(10*time.Minute))
 		return cfg.Down + time.Duration(part*float64(max(0, cfg.Slow-cfg.Down)))
-	case h.inTransition():
+	case h.InTransition():
 		return cfg.Fast
 	}
 	return max(cfg.Interval, stretch)
 }
 
-func jittered(d time.Duration, jitter float64) time.Duration {
+// Jittered is d, more or less by up to a fraction of it.
+func Jittered(d time.Duration, jitter float64) time.Duration {
 	return time.Duration(float64(d) * (1 + jitter*(2*rand.Float64()-1)))
 }
 
 // judgeReady: a server without readiness (404 and its like) tells nothing by
 // it, and 429 fails only the probe that decides about an open breaker.
-func judgeReady(code int, halfOpen bool) verdict {
+func JudgeReadiness(code int, halfOpen bool) Verdict {
 	switch {
 	case code >= 200 && code < 300:
-		return verdictPass
+		return Pass
 	case code == http.StatusTooManyRequests && !halfOpen:
-		return verdictNone
+		return Nothing
 	case code >= 400 && code < 500 && code != http.StatusTooManyRequests:
-		return verdictNone
+		return Nothing
 	}
-	return verdictFail
+	return Fail
 }
 
-// askedStretch is how long a server wants to be left alone: "Cache-Control:
+// AskedStretch is how long a server wants to be left alone: "Cache-Control:
 // max-age=N" of its readiness answer, up to a minute.
-func askedStretch(h http.Header) time.Duration {
+func AskedStretch(h http.Header) time.Duration {
 	for part := range strings.SplitSeq(h.Get("Cache-Control"), ",") {
 		if value, ok := strings.CutPrefix(strings.TrimSpace(part), "max-age="); ok {
 			if secs, err := strconv.Atoi(value); err == nil && secs > 0 {

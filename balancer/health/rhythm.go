@@ -1,4 +1,4 @@
-package balancer
+package health
 
 import (
 	"sync"
@@ -15,13 +15,13 @@ type Rhythm struct {
 	beat time.Time // guarded by mu; the moment drawn last
 }
 
-// next returns when an endpoint is due that is to be probed an interval from
+// Next returns when an endpoint is due that is to be probed an interval from
 // now, give or take the jitter, a fraction of it.
-func (r *Rhythm) next(now time.Time, interval time.Duration, jitter float64) time.Time {
+func (r *Rhythm) Next(now time.Time, interval time.Duration, jitter float64) time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if off := r.beat.Sub(now) - interval; off.Abs() > time.Duration(jitter*float64(interval)) {
-		r.beat = now.Add(jittered(interval, jitter))
+		r.beat = now.Add(Jittered(interval, jitter))
 	}
 	return r.beat
 }

@@ -1,4 +1,4 @@
-package balancer
+package health
 
 import (
 	"testing"
@@ -8,16 +8,16 @@ import (
 // Late answers are judged beside those of the peers, and only by what the peers
 // were asked after the trouble began.
 func TestTooLateBesideItsPeers(t *testing.T) {
-	cfg := defaultSlow() // five in a row
+	cfg := DefaultSlow() // five in a row
 	begin := time.Unix(1_000_000, 0)
 	at := func(i int) time.Time { return begin.Add(time.Duration(i) * time.Second) }
 	// of reads like "LLL.", late and on time, sent one a second.
-	of := func(answers string) (p punctuality) {
+	of := func(answers string) (p Punctuality) {
 		for i, a := range answers {
 			if a == 'L' {
-				p = p.late(at(i))
+				p = p.Late(at(i))
 			} else {
-				p = p.onTime(at(i))
+				p = p.OnTime(at(i))
 			}
 		}
 		return p
@@ -46,11 +46,11 @@ func TestTooLateBesideItsPeers(t *testing.T) {
 		{"ten of nineteen", "L.L.L.L.L.L.L.L.L.L", []string{well, well}, false},
 		{"ten, but long ago", "L.L.L.L.L.L.L.L.L.L......", []string{well, well}, false},
 	} {
-		var peers []punctuality
+		var peers []Punctuality
 		for _, p := range test.peers {
 			peers = append(peers, of(p))
 		}
-		if got := tooLate(cfg, of(test.it), peers); got != test.want {
+		if got := TooLate(cfg, of(test.it), peers); got != test.want {
 			t.Errorf("%s: %v, want %v", test.name, got, test.want)
 		}
 	}

@@ -1,0 +1,26 @@
+package balancer
+
+import "github.com/ankacluster/ankacluster/balancer/health"
+
+// Names of the rooms below that users of a pool meet.
+type (
+	// State is what the balancer believes about an endpoint.
+	State = health.State
+	// Transition is one change of an endpoint's state.
+	Transition = health.Transition
+	// ProbeConfig is the active health check.
+	ProbeConfig = health.ProbeConfig
+	// SlowConfig says when an endpoint is late beside its peers.
+	SlowConfig = health.SlowConfig
+	// Rhythm is when endpoints that are well are probed.
+	Rhythm = health.Rhythm
+)
+
+// The states of an endpoint.
+const (
+	Unknown  = health.Unknown
+	Healthy  = health.Healthy
+	Ejected  = health.Ejected
+	Down     = health.Down
+	Draining = health.Draining
+)
