@@ -119,7 +119,7 @@ drill: build ## break local fakes behind the balancer, in a short form (under 3 
 .PHONY: compare
 compare: build ## the same drills through haproxy and nginx, into docs/balancing-comparison.md
 	@deploy/haproxy/comparison/install.sh
-	go run ./test/drill/compare -program bin/ankacluster -out docs/balancing-comparison.md
+	go run ./test/compare -program bin/ankacluster -out docs/balancing-comparison.md
 
 .PHONY: clean
 clean: ## remove what the other targets made

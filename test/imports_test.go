@@ -38,7 +38,7 @@ var importRules = []struct {
 	{"internal/wire", []string{module + "internal/etcdkit", module + "internal/oci", module + "internal/settings", "go.etcd.io/"}},
 	{"registryapi", []string{module + "agent", module + "controllerapi", module + "launchd", module + "test", module + "cmd"}},
 	{"internal", []string{module + "agent", module + "controllerapi", module + "registryapi", module + "balancer", module + "launchd", module + "test", module + "cmd"}},
-	{"cmd/ankacluster", []string{module + "controllerapi/", module + "registryapi/server", "go.etcd.io/"}},
+	{"cmd/ankacluster", []string{module + "controllerapi/", module + "registryapi/server", module + "test", "go.etcd.io/"}},
 	{"cmd/anka-controller", []string{module + "agent", module + "test"}},
 	{"cmd/anka-registry", []string{module + "agent", module + "controllerapi", module + "test", "go.etcd.io/"}},
 }

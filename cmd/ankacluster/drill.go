@@ -11,7 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/ankacluster/ankacluster/test/drill"
+	"github.com/ankacluster/ankacluster/balancer/drill"
 )
 
 // drillFakeCommand is one of the drill's fakes: never typed by a person.

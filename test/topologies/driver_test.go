@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/balancer"
+	"github.com/ankacluster/ankacluster/balancer/drill/stall"
 	"github.com/ankacluster/ankacluster/controllerapi"
-	"github.com/ankacluster/ankacluster/test/stall"
 )
 
 // driverVar makes this test's executable a CI system that starts and ends VMs

@@ -23,7 +23,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/balancer"
-	"github.com/ankacluster/ankacluster/test/stall"
+	"github.com/ankacluster/ankacluster/balancer/drill/stall"
 )
 
 // flowServerVar makes this test's executable a server at the address that the variable

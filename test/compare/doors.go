@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/ankacluster/ankacluster/test/drill"
+	"github.com/ankacluster/ankacluster/balancer/drill"
 )
 
 // doorNames in the order of the table's columns.

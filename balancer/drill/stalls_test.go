@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ankacluster/ankacluster/test/stall"
+	"github.com/ankacluster/ankacluster/balancer/drill/stall"
 )
 
 // What happens in a stall is not the door's fault, and what happens beside it is.

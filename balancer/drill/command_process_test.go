@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/ankacluster/ankacluster/test/drill"
+	"github.com/ankacluster/ankacluster/balancer/drill"
 )
 
 // The command as a user runs it: its own binary plays the fakes, the real

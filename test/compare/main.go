@@ -14,7 +14,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/ankacluster/ankacluster/test/drill"
+	"github.com/ankacluster/ankacluster/balancer/drill"
 )
 
 func main() {

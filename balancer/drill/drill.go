@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ankacluster/ankacluster/test/stall"
+	"github.com/ankacluster/ankacluster/balancer/drill/stall"
 )
 
 // Config says what to drill and how.

@@ -13,7 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/ankacluster/ankacluster/test/stall"
+	"github.com/ankacluster/ankacluster/balancer/drill/stall"
 )
 
 // downloadPromise is what must hold for one large download.

@@ -9,10 +9,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ankacluster/ankacluster/test/drill"
+	"github.com/ankacluster/ankacluster/balancer/drill"
 )
 
-const deploy = "../../../deploy"
+const deploy = "../../deploy"
 
 // The configurations are accepted by the programs that they are for.
 func TestComparisonConfigurationsAreValid(t *testing.T) {

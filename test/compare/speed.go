@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/ankacluster/ankacluster/test/drill"
+	"github.com/ankacluster/ankacluster/balancer/drill"
 )
 
 // speed is one measurement of one door.

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/ankacluster/ankacluster/test/stall"
+	"github.com/ankacluster/ankacluster/balancer/drill/stall"
 )
 
 // Span is a duration that may also be "never" or not apply.

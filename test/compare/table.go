@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ankacluster/ankacluster/test/drill"
+	"github.com/ankacluster/ankacluster/balancer/drill"
 )
 
 // write is the whole document: the table, and how to read and repeat it.
@@ -191,7 +191,7 @@ const methodText = `
   and a POST only when it carries a key. HAProxy checks readiness every second and takes a server out after five
   errors of real traffic; this nginx has no active checks. A call may take a second at both.
 - The rotating client gives an attempt 2 s and repeats anything on the next address, whatever the method.
-- Rows may come from several runs on the same machine (see ` + "`-results`" + ` of ` + "`test/drill/compare`" + `); the figures of
+- Rows may come from several runs on the same machine (see ` + "`-results`" + ` of ` + "`test/compare`" + `); the figures of
   one line of costs always come from runs in which the doors took turns.
 - "Steady" is how long after the fault requests still went wrong; "never" means to the end of the fault.
 `
