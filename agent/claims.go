@@ -2,7 +2,6 @@ package agent
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	"go.uber.org/zap"
@@ -34,7 +33,7 @@ func (c *claims) accept(t controllerapi.Task) error {
 	c.log.Info("task claimed", zap.String("kind", string(t.Kind)), zap.String("task", string(t.ID)),
 		zap.String("instance_id", string(t.InstanceID)), zap.Int("attempt", t.Attempt))
 	r := Record{Task: t, State: Claimed, Claimed: time.Now(), Lives: 1}
-	if err := checkTask(t); err != nil {
+	if err := t.Check(); err != nil {
 		out := failed(err)
 		out.Seq = seqPerLife
 		r.State, r.Outcome = Reporting, &out
@@ -71,31 +70,4 @@ func (c *claims) discard(id controllerapi.TaskID, cause error) {
 		}
 	}
 	c.wakeups.plan.wake()
-}
-
-// checkTask reports a task that nothing can be done with.
-func checkTask(t controllerapi.Task) error {
-	missing := func(ok bool) error {
-		if ok {
-			return nil
-		}
-		return fmt.Errorf("the %s task has no details", t.Kind)
-	}
-	switch t.Kind {
-	case controllerapi.TaskStart:
-		return missing(t.Start != nil && t.InstanceID != "" && t.Start.Template.ID != "")
-	case controllerapi.TaskTerminate:
-		return missing(t.InstanceID != "")
-	case controllerapi.TaskRestart:
-		return missing(t.Restart != nil && t.InstanceID != "")
-	case controllerapi.TaskSaveImage:
-		return missing(t.SaveImage != nil && t.InstanceID != "" && t.SaveImage.Request.Tag != "")
-	case controllerapi.TaskDistribute:
-		return missing(t.Distribute != nil && t.Distribute.Template.ID != "")
-	case controllerapi.TaskRemove:
-		return missing(t.Remove != nil && t.Remove.TemplateID != "")
-	case controllerapi.TaskUpgrade:
-		return missing(t.Upgrade != nil && t.Upgrade.Version != "" && t.Upgrade.SHA256 != "")
-	}
-	return nil
 }

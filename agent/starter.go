@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/ankacluster/ankacluster/agent/command"
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
 	"github.com/ankacluster/ankacluster/agent/images"
 	"github.com/ankacluster/ankacluster/agent/state"
@@ -134,7 +135,7 @@ func (s *starter) bringUp(ctx context.Context, r *Record, p *progress) (hypervis
 		case errors.Is(err, hypervisor.ErrKeychain):
 			s.headroom.fitness.mark(noKeychain, noKeychainFor)
 			return vm, nil, err
-		case errors.Is(err, hypervisor.ErrNotInRegistry), isNodeSpecific(err), errors.Is(err, errBadRequest), errors.Is(err, hypervisor.ErrUnsupported):
+		case errors.Is(err, hypervisor.ErrNotInRegistry), isNodeSpecific(err), errors.Is(err, errBadRequest), errors.Is(err, hypervisor.ErrUnsupported), errors.Is(err, command.ErrRefused):
 			return vm, nil, err
 		case try > s.cfg.OptimizationThreshold:
 			return vm, nil, fmt.Errorf("start failed %d times: %w", try, err)

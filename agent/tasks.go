@@ -24,6 +24,10 @@ func (t *tasks) work(ctx context.Context, id controllerapi.TaskID) {
 	if !ok || r.State != Claimed {
 		return
 	}
+	if err := r.Task.Check(); err != nil { // an agent of before wrote it down unchecked
+		t.outcomes.finishTask(ctx, r, Reporting, failed(err))
+		return
+	}
 	t.outcomes.metrics.taskStarted(r.Task.Kind)
 	switch r.Task.Kind {
 	case controllerapi.TaskStart:

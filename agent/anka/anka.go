@@ -67,15 +67,9 @@ func New(path string, run *command.Runner, t Timeouts) *CLI {
 
 // call runs `anka -j ARGS` and returns the body of its answer.
 func (c *CLI) call(ctx context.Context, cmd command.Command) (answer, error) {
-	verb := "command"
-	for _, a := range cmd.Args {
-		if !strings.HasPrefix(a, "-") {
-			verb = a
-			break
-		}
-	}
+	verb := cmd.Args.Verb()
 	cmd.Path = c.path
-	cmd.Args = append([]string{"-j"}, cmd.Args...)
+	cmd.Args = command.Words("-j").Join(cmd.Args)
 	res, err := c.run.Run(ctx, cmd)
 	if err != nil {
 		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
@@ -90,11 +84,11 @@ func (c *CLI) call(ctx context.Context, cmd command.Command) (answer, error) {
 	return a, nil
 }
 
-func (c *CLI) query(ctx context.Context, args ...string) (answer, error) {
+func (c *CLI) query(ctx context.Context, args command.Args) (answer, error) {
 	return c.call(ctx, command.Command{Args: args, Timeout: c.timeouts.Query})
 }
 
-func (c *CLI) change(ctx context.Context, args ...string) (answer, error) {
+func (c *CLI) change(ctx context.Context, args command.Args) (answer, error) {
 	return c.call(ctx, command.Command{Args: args, Timeout: c.timeouts.Change})
 }
 
@@ -104,7 +98,7 @@ func (c *CLI) Check(hypervisor.Options, hypervisor.StartOptions, string) error {
 // Version asks for version and licence. A licence that cannot be read makes
 // LicenseValid false and is no error: the node is then Inactive, not Offline.
 func (c *CLI) Version(ctx context.Context) (hypervisor.Version, error) {
-	a, err := c.query(ctx, "version")
+	a, err := c.query(ctx, command.Words("version"))
 	if err != nil {
 		return hypervisor.Version{}, err
 	}
@@ -113,7 +107,7 @@ func (c *CLI) Version(ctx context.Context) (hypervisor.Version, error) {
 		v.Product, v.Version, v.Build = o.text("product"), o.text("version"), o.text("build")
 	}
 	c.version.Store(&v.Version)
-	a, err = c.query(ctx, "license", "show")
+	a, err = c.query(ctx, command.Words("license", "show"))
 	if err != nil {
 		return v, ctx.Err()
 	}
@@ -148,17 +142,17 @@ func (c *CLI) List(ctx context.Context) ([]hypervisor.VM, error) {
 
 func (c *CLI) listAll(ctx context.Context) (answer, error) {
 	if !c.noFields.Load() && c.atLeast(3, 7) {
-		a, err := c.query(ctx, "list", "-a", "--field", listFields)
+		a, err := c.query(ctx, command.Words("list", "-a", "--field", listFields))
 		var refused *CommandError
 		if !errors.As(err, &refused) || !refused.Answered {
 			return a, err
 		}
-		if a, err = c.query(ctx, "list", "-a"); err == nil {
+		if a, err = c.query(ctx, command.Words("list", "-a")); err == nil {
 			c.noFields.Store(true) // it is the fields that it refuses
 		}
 		return a, err
 	}
-	return c.query(ctx, "list", "-a")
+	return c.query(ctx, command.Words("list", "-a"))
 }
 
 // atLeast reports whether anka's version is known, and not older.
@@ -179,7 +173,7 @@ func (c *CLI) Show(ctx context.Context, id string) (hypervisor.VM, error) {
 
 // show returns what anka has under a name or an id of its own.
 func (c *CLI) show(ctx context.Context, id string) (hypervisor.VM, error) {
-	a, err := c.query(ctx, "show", id)
+	a, err := c.query(ctx, command.Words("show").Values(id))
 	if err != nil {
 		return hypervisor.VM{}, err
 	}
@@ -223,11 +217,11 @@ func toVM(o object) hypervisor.VM {
 
 // Clone makes a VM of an image.
 func (c *CLI) Clone(ctx context.Context, img hypervisor.Image, name string) (string, error) {
-	args := []string{"clone"}
+	args := command.Words("clone")
 	if img.Tag != "" {
-		args = append(args, "-t", img.Tag)
+		args = args.Words("-t").Values(img.Tag)
 	}
-	a, err := c.change(ctx, append(args, c.library.localID(img.ID), name)...)
+	a, err := c.change(ctx, args.Values(c.library.localID(img.ID), name))
 	if err != nil {
 		return "", err
 	}
@@ -243,7 +237,7 @@ func (c *CLI) Clone(ctx context.Context, img hypervisor.Image, name string) (str
 // is grown in the guest after that, since only the guest can.
 func (c *CLI) Start(ctx context.Context, id string, o hypervisor.StartOptions) error {
 	// The log of a VM that failed would go with the VM.
-	cmd := command.Command{Args: []string{"start", id}, Timeout: o.Timeout, Env: []string{"ANKA_DELETE_LOGS=0"}}
+	cmd := command.Command{Args: command.Words("start").Values(id), Timeout: o.Timeout, Env: []string{"ANKA_DELETE_LOGS=0"}}
 	if o.VNCPassword != "" {
 		cmd.Env = append(cmd.Env, "ANKA_VNC_PASSWORD="+o.VNCPassword)
 	}
@@ -266,23 +260,23 @@ func (c *CLI) Start(ctx context.Context, id string, o hypervisor.StartOptions) e
 
 // Stop stops a VM; one that does not run is stopped already.
 func (c *CLI) Stop(ctx context.Context, id string, force bool) error {
-	args, timeout := []string{"stop"}, c.timeouts.Shutdown
+	args, timeout := command.Words("stop"), c.timeouts.Shutdown
 	if force {
-		args, timeout = append(args, "-f"), c.timeouts.Stop
+		args, timeout = args.Words("-f"), c.timeouts.Stop
 	}
-	_, err := c.call(ctx, command.Command{Args: append(args, id), Timeout: timeout})
+	_, err := c.call(ctx, command.Command{Args: args.Values(id), Timeout: timeout})
 	return err
 }
 
 // Suspend suspends a VM.
 func (c *CLI) Suspend(ctx context.Context, id string) error {
-	_, err := c.call(ctx, command.Command{Args: []string{"suspend", id}, Timeout: c.timeouts.Suspend})
+	_, err := c.call(ctx, command.Command{Args: command.Words("suspend").Values(id), Timeout: c.timeouts.Suspend})
 	return err
 }
 
 // Delete deletes a VM; one that is not there is deleted already.
 func (c *CLI) Delete(ctx context.Context, id string) error {
-	_, err := c.change(ctx, "delete", "--yes", id)
+	_, err := c.change(ctx, command.Words("delete", "--yes").Values(id))
 	if errors.Is(err, hypervisor.ErrNotFound) {
 		return nil
 	}
@@ -291,6 +285,6 @@ func (c *CLI) Delete(ctx context.Context, id string) error {
 
 // AttachUSB hands a device to a VM.
 func (c *CLI) AttachUSB(ctx context.Context, id, device string) error {
-	_, err := c.change(ctx, "attach", id, device)
+	_, err := c.change(ctx, command.Words("attach").Values(id, device))
 	return err
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ankacluster/ankacluster/agent/command"
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
 	"github.com/ankacluster/ankacluster/internal/atomicfile"
 )
@@ -123,13 +124,13 @@ func (c *CLI) pulled(ctx context.Context, img hypervisor.Image, a answer) error 
 		id = o.text("uuid")
 	}
 	if id == "" {
-		for _, name := range []string{img.Name, img.ID, strings.ToLower(img.Name)} {
+		for _, name := range []string{img.Name, remoteName(img), img.ID, strings.ToLower(img.Name)} {
 			vm, err := c.show(ctx, name)
 			if err == nil {
 				id = vm.UUID
 				break
 			}
-			if !errors.Is(err, hypervisor.ErrNotFound) {
+			if !errors.Is(err, hypervisor.ErrNotFound) && !errors.Is(err, command.ErrRefused) {
 				return err
 			}
 		}
@@ -193,7 +194,7 @@ func (c *CLI) tagsOf(ctx context.Context, vm hypervisor.VM) ([]string, error) {
 	case ok && known.current == vm.Tag && time.Since(known.at) < tagsFresh:
 		return known.tags, nil
 	}
-	a, err := c.query(ctx, "show", vm.UUID, "tag")
+	a, err := c.query(ctx, command.Words("show").Values(vm.UUID).Words("tag"))
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -257,15 +258,19 @@ func (c *CLI) RemoveImage(ctx context.Context, img hypervisor.Image) error {
 	id := c.library.localID(img.ID)
 	defer c.library.forgetTags(id)
 	if img.Tag != "" {
+		one := command.Words("-t").Values(img.Tag, id)
+		if err := one.Err(); err != nil {
+			return err // before a tag that cannot be is taken for the last one
+		}
 		last, err := c.isLastTag(ctx, img, id)
 		if err != nil {
 			return err
 		}
 		if !last {
-			return c.deleteLocal(ctx, "-t", img.Tag, id)
+			return c.deleteLocal(ctx, one)
 		}
 	}
-	return c.deleteLocal(ctx, id)
+	return c.deleteLocal(ctx, command.Args{}.Values(id))
 }
 
 // isLastTag reports whether the node has no other tag of the image, and none is
@@ -287,8 +292,8 @@ func (c *CLI) isLastTag(ctx context.Context, img hypervisor.Image, id string) (b
 	}), nil
 }
 
-func (c *CLI) deleteLocal(ctx context.Context, args ...string) error {
-	_, err := c.change(ctx, append([]string{"delete", "--yes"}, args...)...)
+func (c *CLI) deleteLocal(ctx context.Context, what command.Args) error {
+	_, err := c.change(ctx, command.Words("delete", "--yes").Join(what))
 	if errors.Is(err, hypervisor.ErrNotFound) {
 		return nil
 	}
@@ -297,6 +302,6 @@ func (c *CLI) deleteLocal(ctx context.Context, args ...string) error {
 
 // FreeCache deletes what anka keeps of interrupted pulls and removed images.
 func (c *CLI) FreeCache(ctx context.Context) error {
-	_, err := c.change(ctx, "delete", "--yes", "--cache")
+	_, err := c.change(ctx, command.Words("delete", "--yes", "--cache"))
 	return err
 }

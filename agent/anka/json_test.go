@@ -146,7 +146,7 @@ func TestModifications(t *testing.T) {
 	})
 	var lines []string
 	for _, args := range got {
-		lines = append(lines, strings.Join(args, " "))
+		lines = append(lines, args.String())
 	}
 	want := []string{"cpu 4", "ram 8192M", "disk -s 100G", "network -t bridge --vlan 7 -m 00:11:22:33:44:55 --no-local", "port ssh 22:0.0.0.0:10022", "port web 80:127.0.0.1",
 		"display --controller pg", "set custom-variable hw.hvapic 1", "set custom-variable sys.csr-active-config 0x67", "set custom-variable hw.serial S", "set custom-variable hw.uuid U"}

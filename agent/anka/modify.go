@@ -20,7 +20,7 @@ func (c *CLI) Configure(ctx context.Context, id string, o hypervisor.Options) er
 		}
 	}
 	for _, args := range modifications(o) {
-		if _, err := c.change(ctx, append([]string{"modify", id}, args...)...); err != nil {
+		if _, err := c.change(ctx, command.Words("modify").Values(id).Join(args)); err != nil {
 			return err
 		}
 	}
@@ -28,56 +28,55 @@ func (c *CLI) Configure(ctx context.Context, id string, o hypervisor.Options) er
 }
 
 // modifications lists the arguments after `anka modify ID`.
-func modifications(o hypervisor.Options) [][]string {
-	var list [][]string
-	add := func(args ...string) { list = append(list, args) }
+func modifications(o hypervisor.Options) (list []command.Args) {
+	add := func(args command.Args) { list = append(list, args) }
 	if o.CPU > 0 {
-		add("cpu", strconv.Itoa(o.CPU))
+		add(command.Words("cpu").Values(strconv.Itoa(o.CPU)))
 	}
 	if o.RAM > 0 {
-		add("ram", strconv.Itoa(o.RAM)+"M")
+		add(command.Words("ram").Values(strconv.Itoa(o.RAM) + "M"))
 	}
 	if o.DiskSize != "" {
-		add("disk", "-s", o.DiskSize)
+		add(command.Words("disk", "-s").Values(o.DiskSize))
 	}
-	if args := networkArgs(o); len(args) > 0 {
-		add(append([]string{"network"}, args...)...)
+	if o.NetworkMode != "" || o.VLAN != "" || o.MAC != "" || o.NetworkLocal != "" {
+		add(networkArgs(o))
 	}
 	for _, p := range o.Ports {
-		add("port", p.Name, portRule(p))
+		add(command.Words("port").Values(p.Name, portRule(p)))
 	}
 	if o.VideoController != "" {
-		add("display", "--controller", o.VideoController)
+		add(command.Words("display", "--controller").Values(o.VideoController))
 	}
 	// The firmware of an Intel machine is set by variables.
 	for _, v := range []struct{ key, value string }{
 		{"hw.hvapic", hvapic(o.HVAPIC)}, {"sys.csr-active-config", o.CSRActiveConfig}, {"hw.serial", o.HWSerial}, {"hw.uuid", o.HWUUID},
 	} {
 		if v.value != "" {
-			add("set", "custom-variable", v.key, v.value)
+			add(command.Words("set", "custom-variable").Values(v.key, v.value))
 		}
 	}
 	return list
 }
 
-func networkArgs(o hypervisor.Options) []string {
-	var args []string
+func networkArgs(o hypervisor.Options) command.Args {
+	args := command.Words("network")
 	if o.NetworkMode != "" {
-		args = append(args, "-t", o.NetworkMode)
+		args = args.Words("-t").Values(o.NetworkMode)
 	} else if o.VLAN != "" {
-		args = append(args, "-t", "bridge") // a VLAN needs a bridge
+		args = args.Words("-t", "bridge") // a VLAN needs a bridge
 	}
 	if o.VLAN != "" {
-		args = append(args, "--vlan", o.VLAN)
+		args = args.Words("--vlan").Values(o.VLAN)
 	}
 	if o.MAC != "" {
-		args = append(args, "-m", o.MAC)
+		args = args.Words("-m").Values(o.MAC)
 	}
 	switch o.NetworkLocal {
 	case "forceOn":
-		args = append(args, "--local")
+		args = args.Words("--local")
 	case "forceOff":
-		args = append(args, "--no-local")
+		args = args.Words("--no-local")
 	}
 	return args
 }
@@ -112,7 +111,7 @@ func portRule(p hypervisor.PortRule) string {
 // dropPortRules removes the rules that came with the template. A VM that shows
 // no network has none.
 func (c *CLI) dropPortRules(ctx context.Context, id string) error {
-	a, err := c.query(ctx, "show", id, "network")
+	a, err := c.query(ctx, command.Words("show").Values(id).Words("network"))
 	if err != nil {
 		return err
 	}
@@ -120,7 +119,7 @@ func (c *CLI) dropPortRules(ctx context.Context, id string) error {
 		if len(decodeObjects(o["port_forwarding_rules"])) == 0 {
 			continue
 		}
-		if _, err := c.change(ctx, "modify", id, "delete", "port", "-a"); err != nil {
+		if _, err := c.change(ctx, command.Words("modify").Values(id).Words("delete", "port", "-a")); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/ankacluster/ankacluster/agent/command"
 )
 
 // placeKeys are the settings that say where images and VMs are kept. Either may be
@@ -16,7 +18,7 @@ var placeKeys = []string{"img_lib_dir", "vm_lib_dir"}
 func (c *CLI) Dirs(ctx context.Context) ([]string, error) {
 	var dirs []string
 	for _, key := range placeKeys {
-		a, err := c.query(ctx, "config", key)
+		a, err := c.query(ctx, command.Words("config").Values(key))
 		if err != nil {
 			return nil, err
 		}

@@ -3,6 +3,7 @@ package anka
 import (
 	"context"
 	"fmt"
+	"path"
 
 	"github.com/ankacluster/ankacluster/agent/command"
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
@@ -10,10 +11,10 @@ import (
 
 // registryArgs are the global options of `anka registry`: the OCI distribution
 // API at a URL. Credentials never stand here; the loopback proxy adds them.
-func registryArgs(s hypervisor.Source) []string {
-	args := []string{"registry", "-o2", "-r", s.URL}
+func registryArgs(s hypervisor.Source) command.Args {
+	args := command.Words("registry", "-o2", "-r").Values(s.URL)
 	if s.Prefix != "" {
-		args = append(args, "-p", s.Prefix)
+		args = args.Words("-p").Values(s.Prefix)
 	}
 	return args
 }
@@ -30,15 +31,24 @@ func (c *CLI) checkOCI() error {
 // OCIMajor and OCIMinor are the first version of anka that speaks OCI.
 const OCIMajor, OCIMinor = 3, 9
 
-// Pull pulls an image by name, and finds out what id it has here.
+// remoteName is the last part of the image's repository: a pushed configuration may
+// call itself as another repository is called.
+func remoteName(img hypervisor.Image) string {
+	if img.Repository != "" {
+		return path.Base(img.Repository)
+	}
+	return img.Name
+}
+
+// Pull pulls an image from its repository, and finds out what id it has here.
 func (c *CLI) Pull(ctx context.Context, img hypervisor.Image, from hypervisor.Source) error {
 	if err := c.checkOCI(); err != nil {
 		return err
 	}
 	defer c.library.beginPull(img.ID)()
-	args := append(registryArgs(from), "pull", img.Name)
+	args := registryArgs(from).Words("pull").Values(remoteName(img))
 	if img.Tag != "" {
-		args = append(args, "-t", img.Tag)
+		args = args.Words("-t").Values(img.Tag)
 	}
 	a, err := c.call(ctx, command.Command{Args: args, Stall: c.timeouts.TransferStall, Progress: from.Moved})
 	if err != nil {
@@ -55,15 +65,15 @@ func (c *CLI) DownloadSize(ctx context.Context, img hypervisor.Image, from hyper
 	if err := c.checkOCI(); err != nil {
 		return 0, err
 	}
-	name := img.Name
+	name := remoteName(img)
 	if from.Prefix != "" {
 		name = from.Prefix + "/" + name
 	}
-	args := []string{"pull", "-o2", name, from.URL, "--check-download-size"}
+	args := command.Words("pull", "-o2").Values(name, from.URL).Words("--check-download-size")
 	if img.Tag != "" {
-		args = append(args, "-t", img.Tag)
+		args = args.Words("-t").Values(img.Tag)
 	}
-	a, err := c.query(ctx, args...)
+	a, err := c.query(ctx, args)
 	if err != nil {
 		return 0, registryError(err)
 	}
@@ -84,15 +94,15 @@ func (c *CLI) Push(ctx context.Context, id string, to hypervisor.Source, o hyper
 	if err := c.checkOCI(); err != nil {
 		return err
 	}
-	args := append(registryArgs(to), "push", id, "-t", o.Tag)
+	args := registryArgs(to).Words("push").Values(id).Words("-t").Values(o.Tag)
 	if o.Template != "" {
-		args = append(args, "-v", o.Template)
+		args = args.Words("-v").Values(o.Template)
 	}
 	if o.Description != "" {
-		args = append(args, "-d", o.Description)
+		args = args.Text("-d", o.Description)
 	}
 	if o.Force {
-		args = append(args, "-f")
+		args = args.Words("-f")
 	}
 	_, err := c.call(ctx, command.Command{Args: args, Stall: c.timeouts.TransferStall, Progress: to.Moved})
 	return err

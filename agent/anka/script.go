@@ -18,7 +18,7 @@ const guestLost = 125
 // is the script's own; there is no JSON answer.
 func (c *CLI) Run(ctx context.Context, id string, s hypervisor.Script) (hypervisor.ScriptResult, error) {
 	res, err := c.run.Run(ctx, command.Command{
-		Path: c.path, Args: []string{"run", id, "sh"},
+		Path: c.path, Args: command.Words("run").Values(id).Words("sh"),
 		Stdin: bytes.NewReader(s.Text), Timeout: s.Timeout,
 	})
 	out := hypervisor.ScriptResult{ExitCode: res.ExitCode, Stdout: res.Stdout, Stderr: res.Stderr}

@@ -41,7 +41,7 @@ var (
 // Command is one call of a program.
 type Command struct {
 	Path  string
-	Args  []string
+	Args  Args
 	Env   []string // added to the agent's own; never logged
 	Stdin io.Reader
 	As    *User // nil: the agent's own user
@@ -88,16 +88,17 @@ func New(dir string, log *zap.Logger, obs Observer) *Runner {
 	return &Runner{dir: dir, log: log, obs: obs, launch: thisSystem()}
 }
 
-// Run runs c to its end. The error wraps ErrTimeout or ErrStalled when Run ended
+// Run runs c to its end. The error wraps ErrRefused for arguments that it is not run
+// with, ErrTimeout or ErrStalled when Run ended
 // it, the context's error when the caller went away, and is a plain one when
 // the program could not be started. A non-zero exit code is no error of Run.
 func (r *Runner) Run(ctx context.Context, c Command) (Result, error) {
 	start := time.Now()
 	res, err := r.run(ctx, c)
 	res.Duration = time.Since(start)
-	r.obs(verb(c.Args), res.Duration, err)
+	r.obs(c.Args.Verb(), res.Duration, err)
 	fields := []zap.Field{
-		zap.String("command", strings.Join(append([]string{c.Path}, c.Args...), " ")),
+		zap.String("command", c.Path+" "+c.Args.String()),
 		zap.Duration("duration", res.Duration), zap.Int("exit_code", res.ExitCode),
 	}
 	if err != nil {
@@ -113,6 +114,9 @@ func (r *Runner) Run(ctx context.Context, c Command) (Result, error) {
 func (r *Runner) run(ctx context.Context, c Command) (Result, error) {
 	if err := ctx.Err(); err != nil {
 		return Result{ExitCode: -1}, context.Cause(ctx)
+	}
+	if c.Args.err != nil {
+		return Result{ExitCode: -1}, c.Args.err
 	}
 	limit := c.MaxOutput
 	if limit == 0 {
@@ -284,14 +288,4 @@ func LastLine(out []byte) string {
 		out = out[i+1:]
 	}
 	return strings.ToValidUTF8(string(out[:min(len(out), 300)]), "?")
-}
-
-// verb names a command for metrics: the first word that is no option.
-func verb(args []string) string {
-	for _, a := range args {
-		if !strings.HasPrefix(a, "-") {
-			return a
-		}
-	}
-	return "none"
 }

@@ -19,7 +19,7 @@ import (
 	"go.uber.org/zap"
 )
 
-func shell(script string) Command { return Command{Path: "/bin/sh", Args: []string{"-c", script}} }
+func shell(script string) Command { return Command{Path: "/bin/sh", Args: Words("-c", word(script))} }
 
 func newRunner(t *testing.T) *Runner { return New(t.TempDir(), zap.NewNop(), nil) }
 
@@ -243,7 +243,7 @@ func TestCommandsReachThisHostWithoutAProxy(t *testing.T) {
 	t.Setenv("NO_PROXY", "example.com")
 	t.Setenv("no_proxy", "")
 	t.Setenv("http_proxy", "http://proxy:3128")
-	res, err := New("", zap.NewNop(), nil).Run(t.Context(), Command{Path: "/bin/sh", Args: []string{"-c", `echo "$NO_PROXY $no_proxy $http_proxy"`}})
+	res, err := New("", zap.NewNop(), nil).Run(t.Context(), Command{Path: "/bin/sh", Args: Words("-c", `echo "$NO_PROXY $no_proxy $http_proxy"`)})
 	if want := "example.com,127.0.0.1,localhost 127.0.0.1,localhost http://proxy:3128\n"; err != nil || string(res.Stdout) != want {
 		t.Errorf("got %q, %v, want %q", res.Stdout, err, want)
 	}

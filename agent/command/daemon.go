@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 	"os/exec"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -29,6 +28,9 @@ type Daemon struct {
 // and As count. Until Keep the daemon counts as a leftover, which a later agent ends.
 // ctx is for the start only.
 func (r *Runner) Spawn(ctx context.Context, c Command, output *os.File) (*Daemon, error) {
+	if c.Args.err != nil {
+		return nil, c.Args.err
+	}
 	began := time.Now()
 	cmd, err := start(ctx, func() *exec.Cmd {
 		cmd := r.launch.newCommand(c)
@@ -36,8 +38,8 @@ func (r *Runner) Spawn(ctx context.Context, c Command, output *os.File) (*Daemon
 		cmd.SysProcAttr.Setsid = true
 		return cmd
 	})
-	r.obs(verb(c.Args), time.Since(began), err)
-	line := zap.String("command", strings.Join(append([]string{c.Path}, c.Args...), " "))
+	r.obs(c.Args.Verb(), time.Since(began), err)
+	line := zap.String("command", c.Path+" "+c.Args.String())
 	if err != nil {
 		r.log.Info("daemon did not start", line, zap.Error(err))
 		return nil, err

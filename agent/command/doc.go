@@ -4,7 +4,7 @@
 //	r := command.New(dir, log)
 //	res, err := r.Run(ctx, command.Command{
 //		Path:    "/usr/local/bin/anka",
-//		Args:    []string{"-j", "list"},
+//		Args:    command.Words("-j", "list"),
 //		Timeout: 30 * time.Second,
 //	})
 //

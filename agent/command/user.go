@@ -103,13 +103,13 @@ func (u *User) Line(path string, args ...string) []string {
 func (l launch) newCommand(c Command) *exec.Cmd {
 	u := c.As
 	if u == nil {
-		cmd := exec.Command(c.Path, c.Args...)
+		cmd := exec.Command(c.Path, c.Args.list...)
 		cmd.Env = append(cmd.Environ(), c.Env...)
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 		return cmd
 	}
 	path, err := exec.LookPath(c.Path) // or the error would be of what stands before it
-	argv, credential := l.argv(u, path, c.Args)
+	argv, credential := l.argv(u, path, c.Args.list)
 	cmd := exec.Command(argv[0], argv[1:]...)
 	if err != nil {
 		cmd.Err = err

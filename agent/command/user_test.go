@@ -89,7 +89,7 @@ func TestCommandRunsAsAnotherUser(t *testing.T) {
 	for _, goos := range []string{"darwin", "linux"} {
 		r := New("", zap.NewNop(), nil)
 		r.launch = launch{goos: goos, launchctl: launchctl, self: self}
-		c := Command{Path: "sh", Args: []string{"-c", `echo "$(id -u) $(id -G) $HOME $USER $LOGNAME $MORE"; cat; exit 7`}, Env: []string{"MORE=more"},
+		c := Command{Path: "sh", Args: Words("-c", `echo "$(id -u) $(id -G) $HOME $USER $LOGNAME $MORE"; cat; exit 7`), Env: []string{"MORE=more"},
 			Stdin: strings.NewReader("said"), As: u}
 		res, err := r.Run(t.Context(), c)
 		line := strings.Join([]string{"65534", strings.TrimSpace(string(want)), u.Home, "nobody nobody more\nsaid"}, " ")
@@ -103,7 +103,7 @@ func TestCommandRunsAsAnotherUser(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d, err := r.Spawn(t.Context(), Command{Path: "id", Args: []string{"-u"}, As: u}, out)
+		d, err := r.Spawn(t.Context(), Command{Path: "id", Args: Words("-u"), As: u}, out)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -58,7 +58,7 @@ func (c *CLI) reachable(ctx context.Context, id, name string, began time.Time) b
 	if done {
 		return true
 	}
-	res, err := c.exec(ctx, command.Command{Args: []string{"exec", name, "true"}, Timeout: min(pingTimeout, c.cfg.Query)})
+	res, err := c.exec(ctx, command.Command{Args: command.Words("exec").Values(name).Words("true"), Timeout: min(pingTimeout, c.cfg.Query)})
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -96,7 +96,7 @@ func (c *CLI) Grown(ctx context.Context, id string) error {
 	if disk == 0 {
 		return nil
 	}
-	res, err := c.exec(ctx, command.Command{Args: []string{"exec", name, "sh", "-c", "diskutil info / 2>/dev/null || df -kP /"}, Timeout: c.cfg.Query})
+	res, err := c.exec(ctx, command.Command{Args: command.Words("exec").Values(name).Words("sh", "-c", "diskutil info / 2>/dev/null || df -kP /"), Timeout: c.cfg.Query})
 	if err == nil && res.ExitCode != 0 {
 		err = commandError("exec", res.ExitCode, res.Stderr)
 	}
@@ -134,10 +134,10 @@ func fileSystemSize(out string) (int64, bool) {
 // shutDown asks the guest to write out what it has and shut down. A guest that
 // cannot be asked, or takes too long, is no error.
 func (c *CLI) shutDown(ctx context.Context, name string) error {
-	ask := func(script string) (command.Result, error) {
-		return c.exec(ctx, command.Command{Args: []string{"exec", name, "sh", "-c", script}, Timeout: c.cfg.Query})
+	ask := func(script command.Args) (command.Result, error) {
+		return c.exec(ctx, command.Command{Args: command.Words("exec").Values(name).Words("sh", "-c").Join(script), Timeout: c.cfg.Query})
 	}
-	res, err := ask("sync; sudo -n true")
+	res, err := ask(command.Words("sync; sudo -n true"))
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -146,7 +146,7 @@ func (c *CLI) shutDown(ctx context.Context, name string) error {
 	}
 	// The shutdown ends the guest agent too, and with it the answer: whatever comes
 	// back, it has begun, unless the guest was not reached at all.
-	res, err = ask("(sleep 1; sudo -n shutdown -h now) >/dev/null 2>&1 &")
+	res, err = ask(command.Words("(sleep 1; sudo -n shutdown -h now) >/dev/null 2>&1 &"))
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

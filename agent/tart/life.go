@@ -47,7 +47,7 @@ func (c *CLI) Clone(ctx context.Context, img hypervisor.Image, name string) (str
 	if source == "" {
 		return "", fmt.Errorf("image %s:%s: %w", img.Repository, img.Tag, hypervisor.ErrNotFound)
 	}
-	if err := c.change(ctx, "clone", source, name); err != nil {
+	if err := c.change(ctx, command.Words("clone").Values(source, name)); err != nil {
 		return "", err
 	}
 	id := UUID(name)
@@ -69,24 +69,24 @@ func (c *CLI) Configure(ctx context.Context, id string, o hypervisor.Options) er
 	if err != nil {
 		return err
 	}
-	args := []string{"set", name, "--random-mac"}
+	args := command.Words("set").Values(name).Words("--random-mac")
 	if o.CPU > 0 {
-		args = append(args, "--cpu", strconv.Itoa(o.CPU))
+		args = args.Words("--cpu").Values(strconv.Itoa(o.CPU))
 	}
 	if o.RAM > 0 {
-		args = append(args, "--memory", strconv.Itoa(o.RAM))
+		args = args.Words("--memory").Values(strconv.Itoa(o.RAM))
 	}
 	gb, err := gigabytes(o.DiskSize)
 	if err != nil {
 		return err
 	}
 	if gb > 0 {
-		args = append(args, "--disk-size", strconv.Itoa(gb))
+		args = args.Words("--disk-size").Values(strconv.Itoa(gb))
 	}
 	c.mu.Lock()
 	c.guestOfLocked(id).disk = gb
 	c.mu.Unlock()
-	return c.change(ctx, args...)
+	return c.change(ctx, args)
 }
 
 // gigabytes reads a size such as 100G or 1T; "" is 0. tart counts in whole GB,
@@ -178,7 +178,7 @@ func (c *CLI) spawn(ctx context.Context, id, name string) (*command.Daemon, erro
 	if err != nil {
 		return nil, err
 	}
-	d, err := c.run.Spawn(ctx, command.Command{Path: c.cfg.Path, Args: []string{"run", "--no-graphics", name}, Env: c.env(), As: as}, out)
+	d, err := c.run.Spawn(ctx, command.Command{Path: c.cfg.Path, Args: command.Words("run", "--no-graphics").Values(name), Env: c.env(), As: as}, out)
 	if err != nil {
 		return nil, c.notRun("run", err)
 	}
@@ -214,7 +214,7 @@ func (c *CLI) Stop(ctx context.Context, id string, force bool) error {
 			return err
 		}
 	}
-	_, err = c.call(ctx, command.Command{Args: []string{"stop", "--timeout", grace, name}, Timeout: c.cfg.Stop})
+	_, err = c.call(ctx, command.Command{Args: command.Words("stop", "--timeout").Values(grace, name), Timeout: c.cfg.Stop})
 	if err != nil && !errors.Is(err, errNotRunning) {
 		return err
 	}
@@ -238,7 +238,7 @@ func (c *CLI) awaitStopped(ctx context.Context, name string, limit time.Duration
 func (c *CLI) Delete(ctx context.Context, id string) error {
 	name, err := c.name(ctx, id)
 	if err == nil {
-		err = c.change(ctx, "delete", name)
+		err = c.change(ctx, command.Words("delete").Values(name))
 	}
 	if err != nil && !errors.Is(err, hypervisor.ErrNotFound) {
 		return err

@@ -103,7 +103,7 @@ func (c *CLI) List(ctx context.Context) ([]hypervisor.VM, error) {
 const listAgain = 200 * time.Millisecond
 
 func (c *CLI) entries(ctx context.Context) ([]entry, error) {
-	res, err := c.query(ctx, "list", "--format", "json")
+	res, err := c.query(ctx, command.Words("list", "--format", "json"))
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +152,7 @@ func (c *CLI) name(ctx context.Context, id string) (string, error) {
 // get asks for one VM.
 func (c *CLI) get(ctx context.Context, name string) (entry, error) {
 	var e entry
-	res, err := c.query(ctx, "get", name, "--format", "json")
+	res, err := c.query(ctx, command.Words("get").Values(name).Words("--format", "json"))
 	if err == nil {
 		err = parse("get", res, &e)
 	}
@@ -186,7 +186,7 @@ func (c *CLI) Show(ctx context.Context, id string) (hypervisor.VM, error) {
 // there is none. That it could not be asked is an error: it would take back an
 // address that was told.
 func (c *CLI) ip(ctx context.Context, name string) (string, error) {
-	res, err := c.exec(ctx, command.Command{Args: []string{"ip", name}, Timeout: c.cfg.Query})
+	res, err := c.exec(ctx, command.Command{Args: command.Words("ip").Values(name), Timeout: c.cfg.Query})
 	if err != nil {
 		return "", err
 	}

@@ -92,7 +92,7 @@ func (c *CLI) needKeychain(ctx context.Context, name string) hypervisor.Need {
 func (c *CLI) needAutoLogin(ctx context.Context, name string) hypervisor.Need {
 	n := hypervisor.Need{What: "automatic login", Met: name + " is logged in after a reboot"}
 	who := ""
-	res, err := c.run.Run(ctx, command.Command{Path: c.host.defaults, Args: []string{"read", loginWindow, "autoLoginUser"}, Timeout: c.cfg.Query})
+	res, err := c.run.Run(ctx, command.Command{Path: c.host.defaults, Args: command.Words("read", loginWindow, "autoLoginUser"), Timeout: c.cfg.Query})
 	if err == nil && res.ExitCode == 0 {
 		who = strings.TrimSpace(string(res.Stdout))
 	}
@@ -117,7 +117,7 @@ var leaseTime = regexp.MustCompile(`DHCPLeaseTimeSecs"?\s*=\s*"?([0-9]+)`)
 // Each VM has a hardware address of its own, so that each takes a lease.
 func (c *CLI) needLeases(ctx context.Context) hypervisor.Need {
 	seconds := leaseDefault
-	res, err := c.run.Run(ctx, command.Command{Path: c.host.defaults, Args: []string{"read", internetSharing, "bootpd"}, Timeout: c.cfg.Query})
+	res, err := c.run.Run(ctx, command.Command{Path: c.host.defaults, Args: command.Words("read", internetSharing, "bootpd"), Timeout: c.cfg.Query})
 	if err == nil && res.ExitCode == 0 {
 		if m := leaseTime.FindSubmatch(res.Stdout); m != nil {
 			seconds, _ = strconv.Atoi(string(m[1])) // digits; too many of them are too long as well

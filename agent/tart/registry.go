@@ -21,20 +21,21 @@ import (
 // one no tag that ends in a dash.
 var nameable = regexp.MustCompile(`^[A-Za-z0-9]+([._-]?[A-Za-z0-9]+)*[._-]?(/[A-Za-z0-9]+([._-]?[A-Za-z0-9]+)*[._-]?)*:[A-Za-z0-9]+([._-][A-Za-z0-9]+)*$`)
 
-// remote returns the arguments that name an image at a registry.
-func remote(s hypervisor.Source, repository, tag string) (args []string, err error) {
+// remote returns the name of an image at a registry, and the arguments that say it.
+func remote(s hypervisor.Source, repository, tag string) (name string, args command.Args, err error) {
 	u, err := url.Parse(s.URL)
 	if err != nil || u.Host == "" {
-		return nil, fmt.Errorf("registry %q: not a URL", s.URL)
+		return "", args, fmt.Errorf("registry %q: not a URL", s.URL)
 	}
-	name := repository + ":" + tag
+	name = repository + ":" + tag
 	if !nameable.MatchString(name) {
-		return nil, unsupported(fmt.Sprintf("way to name the image %q", name))
+		return "", args, unsupported(fmt.Sprintf("way to name the image %q", name))
 	}
 	if u.Scheme == "http" {
-		args = append(args, "--insecure")
+		args = args.Words("--insecure")
 	}
-	return append(args, u.Host+"/"+name), nil
+	name = u.Host + "/" + name
+	return name, args.Values(name), nil
 }
 
 // Pull pulls an image. tart shows it only when it is whole.
@@ -42,12 +43,11 @@ func (c *CLI) Pull(ctx context.Context, img hypervisor.Image, from hypervisor.So
 	if img.Tag == "" {
 		img.Tag = "latest"
 	}
-	args, err := remote(from, img.Repository, img.Tag)
+	pulled, args, err := remote(from, img.Repository, img.Tag)
 	if err != nil {
 		return err
 	}
-	pulled := args[len(args)-1]
-	_, err = c.call(ctx, command.Command{Args: append([]string{"pull"}, args...), Stall: c.cfg.TransferStall, Progress: from.Moved})
+	_, err = c.call(ctx, command.Command{Args: command.Words("pull").Join(args), Stall: c.cfg.TransferStall, Progress: from.Moved})
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func (c *CLI) removeImages(ctx context.Context, match func(hypervisor.VM) bool) 
 		if vm.Repository == "" || !match(vm) {
 			continue
 		}
-		if err := c.change(ctx, "delete", vm.Name); err != nil && !errors.Is(err, hypervisor.ErrNotFound) {
+		if err := c.change(ctx, command.Words("delete").Values(vm.Name)); err != nil && !errors.Is(err, hypervisor.ErrNotFound) {
 			return err
 		}
 	}
@@ -92,7 +92,7 @@ func (c *CLI) Push(ctx context.Context, id string, to hypervisor.Source, o hyper
 		repository = name
 	}
 	repository = strings.Trim(path.Join(to.Prefix, strings.ToLower(repository)), "/")
-	args, err := remote(to, repository, o.Tag)
+	_, args, err := remote(to, repository, o.Tag)
 	if err != nil {
 		return err
 	}
@@ -102,9 +102,9 @@ func (c *CLI) Push(ctx context.Context, id string, to hypervisor.Source, o hyper
 		}
 	}
 	if o.Description != "" {
-		args = append(args, "--label", ocispec.AnnotationDescription+"="+o.Description)
+		args = args.Text("--label", ocispec.AnnotationDescription+"="+o.Description)
 	}
-	_, err = c.call(ctx, command.Command{Args: append([]string{"push", name}, args...), Stall: c.cfg.TransferStall, Progress: to.Moved})
+	_, err = c.call(ctx, command.Command{Args: command.Words("push").Values(name).Join(args), Stall: c.cfg.TransferStall, Progress: to.Moved})
 	return err
 }
 

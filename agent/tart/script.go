@@ -33,7 +33,7 @@ func (c *CLI) Run(ctx context.Context, id string, s hypervisor.Script) (hypervis
 		return hypervisor.ScriptResult{}, err
 	}
 	defer text.Close()
-	res, err := c.exec(ctx, command.Command{Args: []string{"exec", "-i", name, "sh"}, Stdin: text, Timeout: s.Timeout})
+	res, err := c.exec(ctx, command.Command{Args: command.Words("exec", "-i").Values(name).Words("sh"), Stdin: text, Timeout: s.Timeout})
 	out := hypervisor.ScriptResult{ExitCode: res.ExitCode, Stdout: res.Stdout, Stderr: res.Stderr}
 	if errors.Is(err, command.ErrTimeout) {
 		out.TimedOut, out.ExitCode = true, -1
@@ -82,7 +82,7 @@ func (c *CLI) awaitGuest(ctx context.Context, name string, limit time.Duration) 
 	waitCtx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	err := c.await(waitCtx, func() (bool, error) {
-		_, err := c.call(waitCtx, command.Command{Args: []string{"exec", name, "true"}, Timeout: min(pingTimeout, wait)})
+		_, err := c.call(waitCtx, command.Command{Args: command.Words("exec").Values(name).Words("true"), Timeout: min(pingTimeout, wait)})
 		if err == nil || waitCtx.Err() != nil {
 			return err == nil, nil
 		}

@@ -134,7 +134,7 @@ func (c *CLI) env() []string {
 func (c *CLI) call(ctx context.Context, cmd command.Command) (command.Result, error) {
 	res, err := c.exec(ctx, cmd)
 	if err == nil && res.ExitCode != 0 {
-		err = commandError(cmd.Args[0], res.ExitCode, res.Stderr)
+		err = commandError(cmd.Args.Verb(), res.ExitCode, res.Stderr)
 	}
 	return res, err
 }
@@ -148,7 +148,7 @@ func (c *CLI) exec(ctx context.Context, cmd command.Command) (command.Result, er
 	cmd.Path, cmd.Env, cmd.As = c.cfg.Path, c.env(), as
 	res, err := c.run.Run(ctx, cmd)
 	if err != nil {
-		return res, c.notRun(cmd.Args[0], err)
+		return res, c.notRun(cmd.Args.Verb(), err)
 	}
 	return res, nil
 }
@@ -160,11 +160,11 @@ func (c *CLI) notRun(verb string, err error) error {
 	return fmt.Errorf("tart %s: %w", verb, err)
 }
 
-func (c *CLI) query(ctx context.Context, args ...string) (command.Result, error) {
+func (c *CLI) query(ctx context.Context, args command.Args) (command.Result, error) {
 	return c.call(ctx, command.Command{Args: args, Timeout: c.cfg.Query})
 }
 
-func (c *CLI) change(ctx context.Context, args ...string) error {
+func (c *CLI) change(ctx context.Context, args command.Args) error {
 	_, err := c.call(ctx, command.Command{Args: args, Timeout: c.cfg.Change})
 	return err
 }
@@ -173,7 +173,7 @@ func (c *CLI) change(ctx context.Context, args ...string) error {
 // tart has no licence key that could expire: its terms bind by the number of the
 // fleet's cores, or by what the VMs are sold for, which no node can know.
 func (c *CLI) Version(ctx context.Context) (hypervisor.Version, error) {
-	res, err := c.query(ctx, "--version")
+	res, err := c.query(ctx, command.Words("--version"))
 	var failed *CommandError
 	if errors.As(err, &failed) && (failed.ExitCode == killed || failed.ExitCode == -1) {
 		err = fmt.Errorf("%w: tart was killed, as macOS does with 2.33.0; install %s or newer: %w", hypervisor.ErrOutdated, Advised, err)

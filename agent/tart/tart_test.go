@@ -220,11 +220,11 @@ func TestNamesOfImages(t *testing.T) {
 		"demo:v1-": false, "demo:v1__2": false, "de mo:v1": false, "/demo:v1": false, "demo:": false, "a__b:v1": false,
 	} {
 		repository, tag, _ := strings.Cut(name, ":")
-		args, err := remote(from, repository, tag)
+		_, args, err := remote(from, repository, tag)
 		if (err == nil) != ok || err != nil && !errors.Is(err, hypervisor.ErrUnsupported) {
 			t.Errorf("%q: got %v, %v", name, args, err)
 		}
-		if ok && strings.Join(args, " ") != "--insecure 127.0.0.1:4001/"+name {
+		if ok && args.String() != "--insecure 127.0.0.1:4001/"+name {
 			t.Errorf("%q: got %v", name, args)
 		}
 	}

@@ -76,7 +76,7 @@ func (c *CLI) keychainTrouble(ctx context.Context) error {
 		return err
 	}
 	path := filepath.Join(home, "Library", "Keychains", "login.keychain-db")
-	res, err := c.run.Run(ctx, command.Command{Path: c.host.security, Args: []string{"show-keychain-info", path}, As: u, Timeout: c.cfg.Query})
+	res, err := c.run.Run(ctx, command.Command{Path: c.host.security, Args: command.Words("show-keychain-info").Values(path), As: u, Timeout: c.cfg.Query})
 	switch {
 	case err != nil:
 		return fmt.Errorf("the login keychain cannot be asked: %w", err)

@@ -214,7 +214,7 @@ func (c *catalog) template(ctx context.Context, id string) (registryapi.Template
 // registry that answered lacks, another may have. Absence is told only when it
 // is certain; a stale memory or a registry that does not answer proves none.
 func (c *catalog) templateWith(ctx context.Context, id string, good func(registryapi.Template) bool) (registryapi.Template, error) {
-	if c.cfg.registry() == "" {
+	if c.cfg.registry() == "" || api.TemplateID(id).Check() != nil {
 		return registryapi.Template{}, errNoTemplate
 	}
 	f, err := c.lookups.Do(ctx, id, func(ctx context.Context) lookup { return c.lookUp(ctx, id) })
@@ -294,7 +294,11 @@ func (c *catalog) resolve(ctx context.Context, id api.TemplateID, tag string, ve
 	if arch == "" {
 		arch = t.Arch
 	}
-	return api.TemplateRef{ID: id, Name: t.Name, Repository: t.Repository, Tag: v.Tag, Digest: v.Digest, Size: v.Size}, arch, nil
+	ref := api.TemplateRef{ID: id, Name: t.Name, Repository: t.Repository, Tag: v.Tag, Digest: v.Digest, Size: v.Size}
+	if err := ref.Check(); err != nil {
+		return api.TemplateRef{}, "", wire.Failf("the registry's entry of the template cannot be used: %v", err)
+	}
+	return ref, arch, nil
 }
 
 // noVersion is the answer when a template has no such version.

@@ -83,6 +83,9 @@ func (s *Server) checkSave(r *http.Request, req *api.SaveImageRequest, task *api
 	case (req.NewTemplateName == "") == (req.TargetVMID == ""):
 		return wire.Fail("one of new_template_name and target_vm_id is required")
 	}
+	if err := req.CheckValues(); err != nil {
+		return wire.Fail(err.Error())
+	}
 	if _, err := base64.StdEncoding.DecodeString(req.Script); err != nil {
 		return wire.Failf("script is not base64: %v", err)
 	}
@@ -98,6 +101,9 @@ func (s *Server) checkSave(r *http.Request, req *api.SaveImageRequest, task *api
 		return err
 	}
 	task.Target = api.TemplateRef{ID: req.TargetVMID, Name: t.Name, Repository: t.Repository, Tag: req.Tag}
+	if err := task.Target.Check(); err != nil {
+		return wire.Failf("the registry's entry of the template cannot be used: %v", err)
+	}
 	revertKnown := false
 	for _, v := range t.Versions {
 		if v.Tag == req.Tag && !req.RevertBeforePush {

@@ -165,5 +165,9 @@ func (s *Server) restartInstance(r *http.Request) (any, error) {
 	if req.InstanceID == "" {
 		return nil, required("instance_id")
 	}
-	return nil, s.store.RestartInstance(r.Context(), req.InstanceID, uuid.NewString(), api.RestartTask{USBDevice: req.USBDevice, VNCPassword: req.VNCPassword})
+	task := api.RestartTask{USBDevice: req.USBDevice, VNCPassword: req.VNCPassword}
+	if err := task.CheckValues(); err != nil {
+		return nil, wire.Fail(err.Error())
+	}
+	return nil, s.store.RestartInstance(r.Context(), req.InstanceID, uuid.NewString(), task)
 }

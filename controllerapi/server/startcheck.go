@@ -65,6 +65,9 @@ func checkStart(req *api.StartRequest) (count int, err error) {
 	if err := checkWords(req); err != nil {
 		return 0, err
 	}
+	if err := req.CheckValues(); err != nil {
+		return 0, wire.Fail(err.Error())
+	}
 	if err := checkMetadata(req.Metadata); err != nil {
 		return 0, err
 	}

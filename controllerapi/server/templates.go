@@ -203,6 +203,9 @@ func (s *Server) removeFromNodes(r *http.Request) (any, error) {
 	if id == "" {
 		return nil, required("id")
 	}
+	if err := id.Check(); err != nil {
+		return nil, wire.Fail(err.Error())
+	}
 	if err := s.fresh(r); err != nil {
 		return nil, err
 	}
