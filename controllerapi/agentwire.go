@@ -85,13 +85,13 @@ type NodeSettings struct {
 // when the node is first seen, or, with Overwrite, on a re-join that asks for
 // changed settings.
 type SeedSettings struct {
-	Name         *string  `json:"name,omitempty"`
+	Name         *string  `json:"name,omitempty" max:"256"`
 	MaxVMCount   *int     `json:"max_vm_count,omitempty"`
 	CapacityMode *string  `json:"capacity_mode,omitempty"`
 	VCPUOverride *int     `json:"vcpu_override,omitempty"`
 	RAMOverride  *int     `json:"ram_override,omitempty"`
 	DrainMode    *bool    `json:"drain_mode,omitempty"`
-	Groups       []string `json:"groups,omitempty"` // names; an unknown one refuses the registration
+	Groups       []string `json:"groups,omitempty" max:"256"` // names; an unknown one refuses the registration
 	// IgnoreARMVMLimit and DisableCentralLogging are as in NodeSettings.
 	IgnoreARMVMLimit      *bool `json:"ignore_arm_vm_limit,omitempty"`
 	DisableCentralLogging *bool `json:"disable_central_logging,omitempty"`
@@ -327,15 +327,15 @@ type SaveImageTask struct {
 
 // SaveImageRequest is the body of POST /api/v1/image.
 type SaveImageRequest struct {
-	ID                    InstanceID `json:"id"`
-	Tag                   string     `json:"tag"`
-	NewTemplateName       string     `json:"new_template_name,omitempty"`
-	TargetVMID            TemplateID `json:"target_vm_id,omitempty"`
+	ID                    InstanceID `json:"id" max:"256"`
+	Tag                   string     `json:"tag" max:"256"`
+	NewTemplateName       string     `json:"new_template_name,omitempty" max:"256"`
+	TargetVMID            TemplateID `json:"target_vm_id,omitempty" max:"256"`
 	Description           string     `json:"description,omitempty"`
-	Suspend               *bool      `json:"suspend,omitempty"` // default true
-	Script                string     `json:"script,omitempty"`  // base64
+	Suspend               *bool      `json:"suspend,omitempty"`              // default true
+	Script                string     `json:"script,omitempty" max:"1048576"` // base64
 	RevertBeforePush      bool       `json:"revert_before_push,omitempty"`
-	RevertTag             string     `json:"revert_tag,omitempty"`
+	RevertTag             string     `json:"revert_tag,omitempty" max:"256"`
 	DoSuspendSanityTest   bool       `json:"do_suspend_sanity_test,omitempty"`
 	CancelOnScriptFailure bool       `json:"cancel_on_script_failure,omitempty"`
 }
@@ -390,7 +390,7 @@ type ReportRequest struct {
 	Progress float64       `json:"progress,omitempty"` // 0..1
 	VM       *VMInfo       `json:"vm,omitempty"`
 	Script   *ScriptResult `json:"script,omitempty"`
-	Message  string        `json:"message,omitempty"` // why it failed or was returned
+	Message  string        `json:"message,omitempty" max:"65536"` // why it failed or was returned
 }
 
 // ReportResponse tells the agent whether the claim still stands.
@@ -403,6 +403,9 @@ type ReportResponse struct {
 // MaxReport is the longest body of a report, in bytes. It leaves room for two
 // outputs of 1 MB whose every byte is escaped, which makes six of one (\u001b).
 const MaxReport = 13 << 20
+
+// MaxSync is the longest body of a heartbeat, in bytes: thousands of images.
+const MaxSync = 1 << 20
 
 // UnregisterRequest removes a node on disjoin, with its tasks and keys.
 type UnregisterRequest struct {

@@ -54,30 +54,31 @@ type Status struct {
 	ServerID string `json:"server_id,omitempty"`
 }
 
-// StartRequest is the body of POST /api/v1/vm. Only VMID is required.
+// StartRequest is the body of POST /api/v1/vm. Only VMID is required. How long a
+// field may be, in bytes, is in its tag: see internal/wire.
 type StartRequest struct {
-	VMID                   TemplateID        `json:"vmid"`
-	Tag                    string            `json:"tag,omitempty"`
+	VMID                   TemplateID        `json:"vmid" max:"256"`
+	Tag                    string            `json:"tag,omitempty" max:"256"`
 	Version                *int              `json:"version,omitempty"`
-	Name                   string            `json:"name,omitempty"`
-	ExternalID             string            `json:"external_id,omitempty"`
+	Name                   string            `json:"name,omitempty" max:"256"`
+	ExternalID             string            `json:"external_id,omitempty" max:"1024"`
 	Count                  *int              `json:"count,omitempty"` // default 1
-	NodeID                 NodeID            `json:"node_id,omitempty"`
-	StartupScript          string            `json:"startup_script,omitempty"`           // base64
-	StartupScriptCondition int               `json:"startup_script_condition,omitempty"` // 0 network up, 1 booted
+	NodeID                 NodeID            `json:"node_id,omitempty" max:"256"`
+	StartupScript          string            `json:"startup_script,omitempty" max:"1048576"` // base64
+	StartupScriptCondition int               `json:"startup_script_condition,omitempty"`     // 0 network up, 1 booted
 	ScriptMonitoring       bool              `json:"script_monitoring,omitempty"`
 	ScriptTimeout          int               `json:"script_timeout,omitempty"`      // seconds, default 90
 	ScriptFailHandler      int               `json:"script_fail_handler,omitempty"` // 0 stop, 1 keep, 2 delete
-	NameTemplate           string            `json:"name_template,omitempty"`
-	GroupID                GroupID           `json:"group_id,omitempty"`
-	Group                  string            `json:"group,omitempty"`
+	NameTemplate           string            `json:"name_template,omitempty" max:"256"`
+	GroupID                GroupID           `json:"group_id,omitempty" max:"256"`
+	Group                  string            `json:"group,omitempty" max:"256"`
 	Priority               *int              `json:"priority,omitempty"` // 1..10000, default 1000, lower is more urgent
-	USBDevice              string            `json:"usb_device,omitempty"`
+	USBDevice              string            `json:"usb_device,omitempty" max:"256"`
 	VCPU                   int               `json:"vcpu,omitempty"`
 	VRAM                   int               `json:"vram,omitempty"` // MB
-	Metadata               Metadata          `json:"metadata,omitempty"`
+	Metadata               Metadata          `json:"metadata,omitempty" max:"16384"`
 	MACAddress             string            `json:"mac_address,omitempty"`
-	VLANTag                string            `json:"vlan_tag,omitempty"`
+	VLANTag                string            `json:"vlan_tag,omitempty" max:"256"`
 	PortForwardingOverride []PortForwardRule `json:"port_forwarding_override,omitempty"`
 	NetworkMode            string            `json:"network_mode,omitempty"` // shared, host, bridge, disconnected
 	Disk                   *DiskRequest      `json:"disk,omitempty"`
@@ -85,15 +86,15 @@ type StartRequest struct {
 	VideoController        string            `json:"video_controller,omitempty"`
 	HVAPIC                 string            `json:"hvapic,omitempty"`
 	CSRActiveConfig        string            `json:"csr_active_config,omitempty"`
-	HWSerial               string            `json:"hw_serial,omitempty"`
-	HWUUID                 string            `json:"hw_uuid,omitempty"`
-	VNCPassword            string            `json:"vnc_password,omitempty"`
+	HWSerial               string            `json:"hw_serial,omitempty" max:"256"`
+	HWUUID                 string            `json:"hw_uuid,omitempty" max:"256"`
+	VNCPassword            string            `json:"vnc_password,omitempty" max:"256"`
 }
 
 // PortForwardRule asks for a port forward. Ports are strings on the wire;
 // integers are accepted.
 type PortForwardRule struct {
-	Name      string     `json:"name"`
+	Name      string     `json:"name" max:"256"`
 	GuestPort FlexString `json:"guest_port"`
 	HostIP    string     `json:"host_ip,omitempty"`
 	HostPort  FlexString `json:"host_port,omitempty"`
@@ -169,10 +170,10 @@ type ListedInstance struct {
 // keep the last 1 MB.
 type ScriptResult struct {
 	ReturnCode int      `json:"return_code"`
-	Errors     []string `json:"errors,omitempty"`
+	Errors     []string `json:"errors,omitempty" max:"65536"`
 	DidTimeout bool     `json:"did_timeout"`
-	Stdout     string   `json:"stdout"`
-	Stderr     string   `json:"stderr"`
+	Stdout     string   `json:"stdout" max:"13631488"`
+	Stderr     string   `json:"stderr" max:"13631488"`
 }
 
 // VMInfo is the VM as the node's hypervisor shows it.

@@ -27,6 +27,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 // Transport signs requests. It is safe for concurrent use.
@@ -177,8 +179,7 @@ func (t *Transport) post(ctx context.Context, path string, body any) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
-	defer resp.Body.Close()
-	out, err := io.ReadAll(io.LimitReader(resp.Body, maxHandshake))
+	out, err := wire.ReadAnswer(resp, maxHandshake)
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -20,6 +19,7 @@ import (
 	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/internal/progress"
 	"github.com/ankacluster/ankacluster/internal/settings"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
 	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
 )
@@ -273,8 +273,7 @@ func fetchManifest(ctx context.Context, hc *http.Client, store *storage.Store, p
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, storage.MaxManifest+1))
+	raw, err := wire.ReadAnswer(resp, storage.MaxManifest)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -20,6 +19,7 @@ import (
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/clienttls"
 	"github.com/ankacluster/ankacluster/internal/termstyle"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
 )
 
@@ -154,10 +154,8 @@ func answers(ctx context.Context, p node.Plain, u *url.URL) string {
 	if err != nil {
 		return ""
 	}
-	defer resp.Body.Close()
 	// Go's servers and nginx say so in the text of a 400.
-	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
-	if resp.StatusCode == http.StatusBadRequest && bytes.Contains(text, []byte("HTTPS")) {
+	if text := wire.Beginning(resp); resp.StatusCode == http.StatusBadRequest && strings.Contains(text, "HTTPS") {
 		return "https"
 	}
 	return ""

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -23,6 +22,7 @@ import (
 	"github.com/ankacluster/ankacluster/agent/macreport"
 	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/internal/readiness"
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 func macReportCommand() *cli.Command {
@@ -280,7 +280,7 @@ func (m *macReporter) manifests(ctx context.Context, url, repository string, tag
 		if resp.StatusCode != http.StatusOK {
 			return nil, nil // the real command does not make this tag
 		}
-		return io.ReadAll(io.LimitReader(resp.Body, 4<<20))
+		return wire.ReadAnswer(resp, 4<<20)
 	}
 	for _, tag := range tags {
 		data, err := get(oci.ManifestPath(repository, tag))

@@ -5,13 +5,14 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"slices"
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 // introductionPath is where a host that has not decided yet says what it has. It
@@ -206,8 +207,7 @@ func (p *prober) get(ctx context.Context, u string) (int, http.Header, []byte, e
 	if err != nil {
 		return 0, nil, nil, err
 	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	body, err := wire.ReadAnswer(resp, 1<<20)
 	return resp.StatusCode, resp.Header, body, err
 }
 

@@ -9,14 +9,22 @@ import (
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
+
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"github.com/ankacluster/ankacluster/internal/wire"
-	"go.uber.org/zap"
 )
 
 // maxReserveWait keeps long polls below the idle limits of proxies.
 const maxReserveWait = 50 * time.Second
+
+// A heartbeat tells of all VMs and images of a node; a report has two outputs of
+// scripts, and little beside them.
+var (
+	syncBody   = wire.Limits{Bytes: api.MaxSync, Values: 5000}
+	reportBody = wire.Limits{Bytes: api.MaxReport, Values: 1000}
+)
 
 // nodeIDs become parts of keys.
 var nodeIDs = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$`)
@@ -88,7 +96,7 @@ func (s *Server) unregister(r *http.Request) (any, error) {
 }
 
 func (s *Server) sync(r *http.Request) (any, error) {
-	req, err := wire.DecodeMax[api.SyncRequest](r, api.MaxReport)
+	req, err := wire.DecodeMax[api.SyncRequest](r, syncBody)
 	if err != nil {
 		return nil, err
 	}
@@ -247,7 +255,7 @@ func (s *Server) claim(ctx context.Context, res cloud.Reservation, id api.Instan
 }
 
 func (s *Server) report(r *http.Request) (any, error) {
-	req, err := wire.DecodeMax[api.ReportRequest](r, api.MaxReport)
+	req, err := wire.DecodeMax[api.ReportRequest](r, reportBody)
 	if err != nil {
 		return nil, err
 	}

@@ -5,10 +5,11 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/uuid"
+
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"github.com/ankacluster/ankacluster/internal/wire"
-	"github.com/google/uuid"
 )
 
 func (s *Server) groups(r *http.Request) (any, error) {
@@ -28,8 +29,8 @@ func (s *Server) groups(r *http.Request) (any, error) {
 }
 
 type groupRequest struct {
-	Name            *string      `json:"name"`
-	Description     *string      `json:"description"`
+	Name            *string      `json:"name" max:"256"`
+	Description     *string      `json:"description" max:"1024"`
 	FallbackGroupID *api.GroupID `json:"fallback_group_id"`
 }
 

@@ -4,10 +4,11 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/google/uuid"
+
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"github.com/ankacluster/ankacluster/internal/wire"
-	"github.com/google/uuid"
 )
 
 func (s *Server) instances(r *http.Request) (any, error) {
@@ -136,9 +137,9 @@ func (s *Server) terminateInstance(r *http.Request) (any, error) {
 
 func (s *Server) updateInstance(r *http.Request) (any, error) {
 	req, err := wire.Decode[struct {
-		Name       *string      `json:"name"`
-		ExternalID *string      `json:"external_id"`
-		Metadata   api.Metadata `json:"metadata"`
+		Name       *string      `json:"name" max:"256"`
+		ExternalID *string      `json:"external_id" max:"1024"`
+		Metadata   api.Metadata `json:"metadata" max:"16384"`
 	}](r)
 	if err != nil {
 		return nil, err
@@ -156,8 +157,8 @@ func (s *Server) updateInstance(r *http.Request) (any, error) {
 func (s *Server) restartInstance(r *http.Request) (any, error) {
 	req, err := wire.Decode[struct {
 		InstanceID  api.InstanceID `json:"instance_id"`
-		USBDevice   string         `json:"usb_device"`
-		VNCPassword string         `json:"vnc_password"`
+		USBDevice   string         `json:"usb_device" max:"256"`
+		VNCPassword string         `json:"vnc_password" max:"256"`
 	}](r)
 	if err != nil {
 		return nil, err

@@ -6,10 +6,11 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 // Timeout bounds one question.
@@ -32,10 +33,8 @@ func Ask(ctx context.Context, base string) error {
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		why, _ := io.ReadAll(io.LimitReader(resp.Body, 512)) // only detail for the message
-		return fmt.Errorf("%s answers %s: %s", url, resp.Status, strings.TrimSpace(string(why)))
+	if why := wire.Beginning(resp); resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s: %s", url, resp.Status, why)
 	}
 	return nil
 }

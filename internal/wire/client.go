@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 )
 
 // Client calls a server of ours. It is safe for concurrent use.
@@ -65,13 +66,15 @@ func Call[T any](ctx context.Context, c *Client, call Request) (T, error) {
 		env.Status, into = StatusOK, &env.Body
 	}
 	limit := cmp.Or(c.MaxAnswer, MaxAnswer)
-	answer := &io.LimitedReader{R: resp.Body, N: limit}
-	if err := json.NewDecoder(answer).Decode(into); err != nil {
+	data, err := ReadAnswer(resp, limit)
+	if err == nil {
+		if err = measure(data, max(MaxValues, len(data)/answerValueSize)); err == nil {
+			err = json.Unmarshal(data, into)
+		}
+	}
+	if err != nil {
 		if _, ok := errors.AsType[net.Error](err); ok || ctx.Err() != nil {
 			return out, err // the answer did not come to its end
-		}
-		if answer.N <= 0 {
-			err = fmt.Errorf("it does not end within %d MiB", limit>>20)
 		}
 		return out, &Error{From: c.Server, Status: resp.StatusCode, Code: CodeForeign, Message: fmt.Sprintf("the answer is not from a %s: %v", c.Server, err), Cause: err}
 	}
@@ -85,6 +88,38 @@ func Call[T any](ctx context.Context, c *Client, call Request) (T, error) {
 	}
 	return out, nil
 }
+
+// ErrLongAnswer: an answer is longer than it may be.
+var ErrLongAnswer = errors.New("it does not end")
+
+// ReadAnswer reads the body of an answer, and closes it. An answer that is longer than
+// limit, in bytes, is ErrLongAnswer.
+func ReadAnswer(resp *http.Response, limit int64) ([]byte, error) {
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		return nil, fmt.Errorf("%w within %s", ErrLongAnswer, sizeText(limit))
+	}
+	return data, err
+}
+
+func sizeText(bytes int64) string {
+	if bytes < 1<<20 {
+		return fmt.Sprintf("%d bytes", bytes)
+	}
+	return fmt.Sprintf("%d MiB", bytes>>20)
+}
+
+// Beginning reads what an answer begins with, for an error to tell, and closes it. It
+// may be a part of the answer, or nothing where that could not be read.
+func Beginning(resp *http.Response) string {
+	defer resp.Body.Close()
+	data, _ := io.ReadAll(io.LimitReader(resp.Body, maxBeginning))
+	return strings.TrimSpace(strings.ToValidUTF8(string(data), ""))
+}
+
+// maxBeginning is what an error tells of an answer at most, in bytes.
+const maxBeginning = 512
 
 func (c *Client) send(ctx context.Context, call Request) (*http.Response, error) {
 	body, kind := call.Stream, "application/octet-stream"

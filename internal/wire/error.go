@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"strings"
 )
 
@@ -90,22 +91,45 @@ func (e *Error) code() Code {
 
 // Fail is a logical failure: HTTP 200 with status FAIL, because the Java
 // clients throw on every code from 400 up and never read the message.
-func Fail(message string) *Error { return &Error{Status: http.StatusOK, Message: message} }
+func Fail(message string) *Error {
+	return &Error{Status: http.StatusOK, Message: cut(message, maxMessage)}
+}
 
-// Failf is Fail with formatting.
-func Failf(format string, args ...any) *Error { return Fail(fmt.Sprintf(format, args...)) }
+// Failf is Fail with formatting. Of each string among args it tells the beginning.
+func Failf(format string, args ...any) *Error { return Fail(echo(format, args)) }
 
 // Fail is wire.Fail with a code.
 func (c Code) Fail(message string) *Error {
-	return &Error{Status: http.StatusOK, Code: c, Message: message}
+	return &Error{Status: http.StatusOK, Code: c, Message: cut(message, maxMessage)}
 }
 
 // Failf is Fail with formatting.
-func (c Code) Failf(format string, args ...any) *Error { return c.Fail(fmt.Sprintf(format, args...)) }
+func (c Code) Failf(format string, args ...any) *Error { return c.Fail(echo(format, args)) }
 
 // BadRequest is a request that could not be understood: HTTP 400 and FAIL.
 func BadRequest(format string, args ...any) *Error {
-	return &Error{Status: http.StatusBadRequest, Message: fmt.Sprintf(format, args...)}
+	return &Error{Status: http.StatusBadRequest, Message: cut(echo(format, args), maxMessage)}
+}
+
+// echo formats an error. What a caller sent is in it, and an error may be kept and
+// logged: the beginning of each is enough to know it by.
+func echo(format string, args []any) string {
+	short := make([]any, len(args))
+	for i, arg := range args {
+		if v := reflect.ValueOf(arg); v.Kind() == reflect.String && v.Len() > maxEcho {
+			arg = cut(v.String(), maxEcho)
+		}
+		short[i] = arg
+	}
+	return fmt.Sprintf(format, short...)
+}
+
+// cut returns the beginning of a long text, with a sign that it is one.
+func cut(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
 // Unavailable is a passing fault on our side: HTTP 503 and FAIL. The balancer

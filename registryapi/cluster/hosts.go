@@ -136,7 +136,7 @@ func homes(repo, self string, others []*peer, n int) []string {
 
 // call sends one request of ours to a host and decodes its answer.
 func call[T any](ctx context.Context, p *peer, method, path string, in any) (T, error) {
-	client := wire.Client{Base: p.url, HTTP: p.http, Server: p.url, MaxAnswer: maxPeerBody, Plain: true}
+	client := wire.Client{Base: p.url, HTTP: p.http, Server: p.url, MaxAnswer: peerBody.Bytes, Plain: true}
 	return wire.Call[T](ctx, &client, wire.Request{Method: method, Path: path, Body: in, Header: http.Header{registryapi.HeaderPeer: {registryapi.PeerCopy}}})
 }
 

@@ -105,16 +105,16 @@ func (h hold) check() error {
 }
 
 func readJSON[T any](r *http.Request) (T, *oci.Error) {
-	v, err := wire.DecodeMax[T](r, maxPeerBody)
+	v, err := wire.DecodeMax[T](r, peerBody)
 	if err != nil {
 		return v, oci.NewError(http.StatusBadRequest, oci.CodeUnsupported, "the body is not what it should be: "+err.Error())
 	}
 	return v, nil
 }
 
-// maxPeerBody bounds what hosts send each other in JSON: the references of a
-// repository.
-const maxPeerBody = 32 << 20
+// peerBody bounds what hosts send each other in JSON: the references of a
+// repository, each of which has a digest.
+var peerBody = wire.Limits{Bytes: 32 << 20, Values: 32 << 20 / 40}
 
 // uploading returns the repositories that are being pushed to here.
 func (c *Cluster) uploading() ([]string, error) {

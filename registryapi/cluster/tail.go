@@ -17,6 +17,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/backoff"
 	"github.com/ankacluster/ankacluster/internal/oci"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
 	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
 )
@@ -336,8 +337,7 @@ func (t *tail) send(ctx context.Context, method, path string, body io.Reader, si
 	if err != nil {
 		return "", 0, err
 	}
-	defer resp.Body.Close()
-	text, _ := io.ReadAll(io.LimitReader(resp.Body, 512))
+	text := wire.Beginning(resp)
 	if resp.StatusCode >= 300 {
 		return "", 0, &statusError{resp.StatusCode, fmt.Sprintf("%s %s: %s %s", method, t.to.url, resp.Status, text)}
 	}

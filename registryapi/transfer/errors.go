@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"time"
 
 	"github.com/ankacluster/ankacluster/internal/oci"
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 // Errors to be asked for with errors.Is.
@@ -64,7 +64,7 @@ func newResponseError(req *http.Request, resp *http.Response) *ResponseError {
 	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s >= 0 {
 		e.retryAfter = time.Duration(s) * time.Second
 	}
-	data, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // a cut error page is an error page
+	data, _ := wire.ReadAnswer(resp, 64<<10) // a longer page says nothing of ours
 	said := oci.ReadError(resp.StatusCode, data)
 	e.Code, e.Message = string(said.Code), said.Message
 	return e

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 
@@ -14,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ankacluster/ankacluster/internal/oci"
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 // maxManifest is the largest manifest read; the specification asks registries
@@ -60,13 +60,12 @@ func (c *Client) manifestOnce(ctx context.Context, repo, ref string) (Manifest, 
 	if err != nil {
 		return Manifest{}, err
 	}
-	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxManifest+1))
+	data, err := wire.ReadAnswer(resp, maxManifest)
+	if errors.Is(err, wire.ErrLongAnswer) {
+		return Manifest{}, final(fmt.Errorf("manifest: %w", err))
+	}
 	if err != nil {
 		return Manifest{}, err
-	}
-	if len(data) > maxManifest {
-		return Manifest{}, final(fmt.Errorf("manifest is larger than %d bytes", maxManifest))
 	}
 	// The digest asked for counts most, then the one that the server names.
 	want := digest.Digest(ref)
