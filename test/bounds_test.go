@@ -31,7 +31,7 @@ var unbounded = map[string]map[string]string{
 func TestAnswersAreReadInOnePlace(t *testing.T) {
 	seen := make(map[string]bool)
 	err := eachProductFile(func(file string, parsed *ast.File) {
-		if !importsPackage(parsed, "net/http") {
+		if !importsPackage(parsed, "net/http") || strings.HasPrefix(file, "balancer/drill/") { // it asks its own fakes
 			return
 		}
 		ast.Inspect(parsed, func(n ast.Node) bool {
