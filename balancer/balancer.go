@@ -43,8 +43,9 @@ type Balancer struct {
 	eps     map[string]*endpoint
 	running bool
 	applied time.Time
-	pending bool        // a member list waits for the debounce
-	leaving []*endpoint // removed, with requests still running
+	pending bool                 // a member list waits for the debounce
+	leaving []*endpoint          // removed, with requests still running
+	drained map[string]time.Time // by hand, since when; members or not
 	local   string
 	localAt time.Time
 }
@@ -70,6 +71,7 @@ func New(cfg Config, log *zap.Logger) (*Balancer, error) {
 		returning: make(chan struct{}, cfg.ReturnAtOnce),
 		eps:       make(map[string]*endpoint),
 		members:   members{},
+		drained:   make(map[string]time.Time),
 	}
 	b.snap.Store(&snapshot{replaced: make(chan struct{})})
 	b.client = &http.Client{Transport: newPasses(b)}
@@ -363,6 +365,9 @@ func (ep *endpoint) enteredLocked(before, after health.Record, now time.Time) {
 	case before.Usable():
 		ep.ramp.Store(0)
 		ep.outSince.Store(clock.Nano(now))
+		if after.State == Draining {
+			break // nothing went wrong
+		}
 		if ep.opens < 16 {
 			ep.opens++
 		}

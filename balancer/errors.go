@@ -25,6 +25,8 @@ var (
 	ErrDigest = errors.New("content does not match its digest")
 	// ErrBody: the caller's request body could not be read to its end.
 	ErrBody = errors.New("the request's body could not be read")
+	// ErrNoMember: the endpoint is not one of the pool.
+	ErrNoMember = errors.New("is not a member")
 	// ErrEmptyList: a learned list without a single address was refused.
 	ErrEmptyList = errors.New("an empty endpoint list is refused")
 )

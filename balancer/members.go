@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/ankacluster/ankacluster/balancer/health"
 )
 
 // Origin says where an address came from.
@@ -164,6 +162,9 @@ func (b *Balancer) applyLocked(now time.Time) (removed []*endpoint) {
 		if ep == nil {
 			u, _ := url.Parse(name) // parsed before
 			ep = newEndpoint(&b.cfg, u, newTransport(&b.cfg, u.Hostname()), now)
+			if since, ok := b.drained[name]; ok {
+				ep.health, _ = ep.health.Drain(drainedByHand, since)
+			}
 			b.eps[name] = ep
 		}
 		ep.mu.Lock()
@@ -211,26 +212,9 @@ func (b *Balancer) member(name string) (*endpoint, error) {
 	defer b.mu.Unlock()
 	ep := b.eps[u.String()]
 	if ep == nil {
-		return nil, fmt.Errorf("%s: %s is not a member", b.cfg.Name, u)
+		return nil, fmt.Errorf("%s: %s %w", b.cfg.Name, u, ErrNoMember)
 	}
 	return ep, nil
-}
-
-// SetDrain takes an endpoint out of rotation, or lets it back in, at run time.
-// Its running requests go on.
-func (b *Balancer) SetDrain(endpoint string, drain bool) error {
-	ep, err := b.member(endpoint)
-	if err != nil {
-		return err
-	}
-	now := time.Now()
-	b.transition(ep, now, func(h health.Record) (health.Record, bool) {
-		if drain {
-			return h.Drain("drained by request", now)
-		}
-		return h.Undrain(now)
-	})
-	return nil
 }
 
 // SetWeight gives an endpoint a part of its fair share, above 0 and at most 1,

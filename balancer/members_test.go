@@ -215,7 +215,7 @@ func TestT16SettingsChangeAtRunTime(t *testing.T) {
 			}
 			return before
 		}
-		if err := w.b.SetDrain("http://b", true); err != nil {
+		if err := w.b.Drain("http://b", false); err != nil {
 			t.Fatal(err)
 		}
 		drained, _ := w.fakes["b"].counts()
@@ -237,7 +237,12 @@ func TestT16SettingsChangeAtRunTime(t *testing.T) {
 		if !w.until(2*time.Minute, func() bool { return back("a") && back("c") }) {
 			t.Fatal("the others never had their whole share again")
 		}
-		w.b.SetDrain("http://b", false)
+		if err := w.b.Undrain("http://b"); err != nil {
+			t.Fatal(err)
+		}
+		if w.state("b").Weight >= 0.2 || !w.until(time.Minute, func() bool { return back("b") }) {
+			t.Errorf("after the drain b is %+v, want a share that grows", w.state("b"))
+		}
 		if err := w.b.SetWeight("http://c", 0.1); err != nil {
 			t.Fatal(err)
 		}

@@ -133,18 +133,19 @@ func TestT11FinalFailureKeepsGoodConnections(t *testing.T) {
 		if dials < 20 {
 			t.Fatalf("%d connections were made, want many", dials)
 		}
-		drain := func(on bool) {
-			for _, h := range three {
-				if err := w.b.SetDrain("http://"+h, on); err != nil {
-					t.Fatal(err)
-				}
+		for _, h := range three { // nothing can be tried, and nothing is wrong with any
+			if err := w.b.Drain("http://"+h, true); err != nil {
+				t.Fatal(err)
 			}
 		}
-		drain(true) // nothing can be tried, and nothing is wrong with any
 		if got := w.ask("GET", "/x", 400*time.Millisecond); !strings.HasPrefix(got, "error") {
 			t.Fatalf("got %q, want a final failure", got)
 		}
-		drain(false)
+		for _, h := range three {
+			if err := w.b.Undrain("http://" + h); err != nil {
+				t.Fatal(err)
+			}
+		}
 		together()
 		if now := w.net.Dials("a:80"); now > dials+2 { // a probe may have needed one
 			t.Errorf("%d of %d connections were made again", now-dials, dials)

@@ -30,7 +30,7 @@ const (
 	Ejected State = "ejected"
 	// Down: out because its probes fail.
 	Down State = "down"
-	// Draining: taken out by a person or no longer a member; running requests end.
+	// Draining: taken out by a person; running requests end.
 	Draining State = "draining"
 )
 
@@ -160,7 +160,9 @@ func (h Record) probePassed(cfg ProbeConfig, e Evidence, now time.Time) (Record,
 	}
 	switch h.State {
 	case Unknown:
-		return h.to(Healthy, "first probe passed", now)
+		next, changed := h.to(Healthy, "first probe passed", now)
+		next.Ramp = h.Ramp
+		return next, changed
 	case Healthy, Draining:
 		return h, false
 	case Ejected:
@@ -207,20 +209,33 @@ func (h Record) Eject(reason string, now time.Time) (Record, bool) {
 	return h.to(Ejected, reason, now)
 }
 
-// Drain takes an endpoint out for good or until undrain.
-func (h Record) Drain(reason string, now time.Time) (Record, bool) {
+// Drain takes an endpoint out until Undrain; since is when that began.
+func (h Record) Drain(reason string, since time.Time) (Record, bool) {
 	if h.State == Draining {
 		return h, false
 	}
-	return h.to(Draining, reason, now)
+	next, _ := h.to(Draining, reason, since)
+	next.fails = h.fails
+	if h.State == Down {
+		next.fails = max(1, h.fails)
+	}
+	return next, true
 }
 
-// Undrain lets an endpoint that is drained be probed and used again.
+// Undrain ends a drain: in a slow start, or with the endpoint down when the newest probe
+// failed.
 func (h Record) Undrain(now time.Time) (Record, bool) {
 	if h.State != Draining {
 		return h, false
 	}
-	return h.to(Unknown, "drain ended", now)
+	if h.fails > 0 {
+		next, _ := h.to(Down, "drain ended, and its probes fail", now)
+		next.newest = h.newest
+		return next, true
+	}
+	next, _ := h.to(Unknown, "drain ended", now)
+	next.Ramp = now
+	return next, true
 }
 
 // RampWeight is the part of a fair share that an endpoint takes in a slow start of this

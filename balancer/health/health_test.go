@@ -147,6 +147,50 @@ func TestOnlyWhatIsUsableIsEjected(t *testing.T) {
 	}
 }
 
+// What was well comes back with a small share, through its first probe; what was not has
+// to pass its probes.
+func TestUndrainGoesByTheNewestProbe(t *testing.T) {
+	cfg := DefaultProbe()
+	began, now := time.Unix(1_000_000, 0), time.Unix(1_000_100, 0)
+	for _, test := range []struct {
+		name   string
+		from   Record
+		probes []Verdict // while it is drained
+		want   State
+	}{
+		{"it was well", Record{State: Healthy}, nil, Unknown},
+		{"its first probe has not come", Record{State: Unknown}, nil, Unknown},
+		{"it was ejected, with good readiness", Record{State: Ejected}, []Verdict{Pass}, Unknown},
+		{"it was down", Record{State: Down}, nil, Down},
+		{"it was down, and has passed a probe", Record{State: Down, fails: 3}, []Verdict{Fail, Pass}, Unknown},
+		{"it was well, and has failed a probe", Record{State: Healthy}, []Verdict{Pass, Fail}, Down},
+		{"its probes tell nothing", Record{State: Healthy}, []Verdict{Nothing}, Unknown},
+	} {
+		h, changed := test.from.Drain("by hand", began)
+		if again, more := h.Drain("again", now); !changed || more || h.State != Draining || again.Since != began || again.Reason != "by hand" {
+			t.Errorf("%s: drained it is %+v, drained again %+v", test.name, h, again)
+		}
+		for _, v := range test.probes {
+			h, _ = h.Probed(cfg, Evidence{Ready: v, Reason: "x"}, now)
+		}
+		h, changed = h.Undrain(now)
+		if !changed || h.State != test.want || h.Since != now {
+			t.Errorf("%s: became %+v, want %s", test.name, h, test.want)
+		}
+		if h.State != Unknown {
+			continue
+		}
+		if h, _ = h.Probed(cfg, Evidence{Ready: Pass}, now.Add(time.Second)); h.State != Healthy || h.Ramp != now {
+			t.Errorf("%s: the first probe made it %+v", test.name, h)
+		}
+	}
+	for _, s := range []State{Unknown, Healthy, Ejected, Down} {
+		if h, changed := (Record{State: s}).Undrain(now); changed || h.State != s {
+			t.Errorf("undrain made %s %s", s, h.State)
+		}
+	}
+}
+
 func TestRampGrowsFromATenth(t *testing.T) {
 	began := time.Unix(1_000_000, 0)
 	for _, test := range []struct {

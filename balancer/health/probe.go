@@ -82,7 +82,7 @@ func StandsIn(h Record, lastGood int64, skipped bool, interval time.Duration, no
 // Interval is the pace for an endpoint in a state.
 func Interval(cfg ProbeConfig, h Record, stretch time.Duration, now time.Time) time.Duration {
 	switch {
-	case h.State == Down || h.State == Ejected:
+	case h.State == Down, h.State == Ejected, h.State == Draining && h.fails > 0:
 		out := now.Sub(h.Since)
 		if out < time.Minute {
 			return cfg.Down

@@ -607,11 +607,11 @@ func TestPushStaysWhereItBegan(t *testing.T) {
 		resp, err := http.DefaultClient.Do(req)
 		read(t, resp, err)
 	}
-	if err := blob.SetDrain(first, true); err != nil {
+	if err := blob.Drain(first, false); err != nil {
 		t.Fatal(err)
 	}
 	step(http.MethodPost, "/v2/a/b/blobs/uploads/")
-	if err := blob.SetDrain(first, false); err != nil {
+	if err := blob.Undrain(first); err != nil {
 		t.Fatal(err)
 	}
 	for range 4 {
