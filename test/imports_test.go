@@ -32,6 +32,7 @@ var importRules = []struct {
 	{"controllerapi/cloud/capacity", []string{module + "controllerapi/"}},
 	{"controllerapi/schedule", []string{module + "controllerapi/cloudstore", module + "controllerapi/server", module + "internal/etcdkit", "go.etcd.io/"}},
 	{"controllerapi/keeper", []string{module + "controllerapi/cloudstore", module + "controllerapi/server", module + "internal/etcdkit", "go.etcd.io/"}},
+	{"controllerapi/watch", []string{module + "controllerapi/", module + "internal/etcdkit", "go.etcd.io/"}},
 	{"controllerapi/cloudstore", []string{module + "controllerapi/server"}},
 	{"internal/etcdkit", []string{module}},
 	{"internal/access", []string{module}},

@@ -48,7 +48,8 @@ func (t Table) New() any {
 }
 
 // Apply brings a record that was written, or deleted when record is nil, into the
-// view, which keeps it. It notes in ch what that touches.
+// view, which keeps it. It notes in ch what that touches. at.Rev is that of the
+// deletion, too.
 func (v *View) Apply(ref Ref, record any, at Version, ch *Changes) {
 	id := ref.ID
 	switch ref.Table {
@@ -65,6 +66,7 @@ func (v *View) Apply(ref Ref, record any, at Version, ch *Changes) {
 		}
 	case ClusterTable:
 		ch.Cluster = true
+		ch.tell(Touch{Rev: at.Rev, Kind: api.KindCluster})
 		if v.Cluster, _ = record.(*Cluster); v.Cluster != nil {
 			v.Cluster.rev = at.Rev
 		}
@@ -73,9 +75,15 @@ func (v *View) Apply(ref Ref, record any, at Version, ch *Changes) {
 		if next != nil {
 			next.Rev, next.Created = at.Rev, at.Created
 		}
-		v.applyInstance(api.InstanceID(id), next, ch)
+		if next != nil && next.Deleted == nil {
+			ch.tell(Touch{Rev: at.Rev, Kind: api.KindVM, ID: id, VM: next})
+		} else if prev := v.Instances[api.InstanceID(id)]; prev != nil && prev.Deleted == nil {
+			ch.tell(Touch{Rev: at.Rev, Kind: api.KindVM, ID: id})
+		}
+		v.applyInstance(api.InstanceID(id), next, at.Rev, ch)
 	case NodeTable:
 		ch.Node(api.NodeID(id))
+		ch.tellNode(at.Rev, api.NodeID(id))
 		if record == nil {
 			delete(v.Loads, api.NodeID(id))
 			delete(v.effective, api.NodeID(id))
@@ -85,9 +93,11 @@ func (v *View) Apply(ref Ref, record any, at Version, ch *Changes) {
 		set(v.Nodes, api.NodeID(id), record, func(n *Node) { n.Rev = at.Rev })
 	case NodeReportTable:
 		ch.Node(api.NodeID(id))
+		ch.tellNode(at.Rev, api.NodeID(id))
 		set(v.Reports, api.NodeID(id), record, func(s *NodeReport) { s.Rev = at.Rev })
 	case NodeLeaseTable:
 		ch.Node(api.NodeID(id))
+		ch.tellNode(at.Rev, api.NodeID(id))
 		set(v.Leases, api.NodeID(id), record, func(l *NodeLease) { l.Rev, l.Lease = at.Rev, at.Lease })
 	case HandoutLogTable:
 		ch.Node(api.NodeID(id))
@@ -100,13 +110,14 @@ func (v *View) Apply(ref Ref, record any, at Version, ch *Changes) {
 		set(v.Leaders, id, record, func(*Leader) {})
 	case GroupTable:
 		ch.Queue = true
+		ch.tell(Touch{Rev: at.Rev, Kind: api.KindGroup, ID: id})
 		set(v.Groups, api.GroupID(id), record, func(g *Group) { g.rev = at.Rev })
 	case MemberTable:
 		next, _ := record.(*Members)
 		if next != nil {
 			next.rev = at.Rev
 		}
-		v.applyMembers(api.GroupID(id), next, ch)
+		v.applyMembers(api.GroupID(id), next, at.Rev, ch)
 	case SaveTable:
 		if img := v.SaveRequests[id]; img != nil {
 			ch.Node(img.Node)
@@ -135,7 +146,7 @@ func (v *View) Apply(ref Ref, record any, at Version, ch *Changes) {
 }
 
 // applyMembers keeps the index of groups by node.
-func (v *View) applyMembers(id api.GroupID, next *Members, ch *Changes) {
+func (v *View) applyMembers(id api.GroupID, next *Members, rev int64, ch *Changes) {
 	prev := v.Members[id]
 	if v.Members[id] = next; next == nil {
 		delete(v.Members, id)
@@ -143,7 +154,7 @@ func (v *View) applyMembers(id api.GroupID, next *Members, ch *Changes) {
 	ch.Queue = true
 	if prev != nil {
 		for _, n := range prev.Nodes {
-			v.regroup(n, ch)
+			v.regroup(n, rev, ch)
 			v.memberOf[n] = slices.DeleteFunc(slices.Clone(v.memberOf[n]), func(g api.GroupID) bool { return g == id })
 			if len(v.memberOf[n]) == 0 {
 				delete(v.memberOf, n)
@@ -152,15 +163,16 @@ func (v *View) applyMembers(id api.GroupID, next *Members, ch *Changes) {
 	}
 	if next != nil {
 		for _, n := range next.Nodes {
-			v.regroup(n, ch)
+			v.regroup(n, rev, ch)
 			v.memberOf[n] = append(slices.Clone(v.memberOf[n]), id)
 			slices.Sort(v.memberOf[n])
 		}
 	}
 }
 
-func (v *View) regroup(n api.NodeID, ch *Changes) {
+func (v *View) regroup(n api.NodeID, rev int64, ch *Changes) {
 	ch.Node(n)
+	ch.tellNode(rev, n)
 	if v.effective[n] != nil {
 		v.effective[n] = new(effectiveSettings)
 	}
@@ -182,12 +194,13 @@ func (v *View) applyRolloutNode(id string, next *RolloutNode, ch *Changes) {
 	}
 }
 
-func (v *View) applyInstance(id api.InstanceID, next *Instance, ch *Changes) {
+func (v *View) applyInstance(id api.InstanceID, next *Instance, rev int64, ch *Changes) {
 	prev := v.Instances[id]
 	if prev != nil {
 		delete(v.pending, id)
 		if prev.Claim != nil {
 			ch.Node(prev.Claim.Node)
+			ch.tellNode(rev, prev.Claim.Node)
 			delete(v.onNode[prev.Claim.Node], id)
 			if len(v.onNode[prev.Claim.Node]) == 0 {
 				delete(v.onNode, prev.Claim.Node)
@@ -206,6 +219,7 @@ func (v *View) applyInstance(id api.InstanceID, next *Instance, ch *Changes) {
 	}
 	if next.Claim != nil && next.Public.InstanceState != api.Terminated {
 		ch.Node(next.Claim.Node)
+		ch.tellNode(rev, next.Claim.Node)
 		if v.onNode[next.Claim.Node] == nil {
 			v.onNode[next.Claim.Node] = make(map[api.InstanceID]*Instance)
 		}

@@ -60,6 +60,32 @@ type Changes struct {
 
 	Fence    *FenceRecord // if it moved
 	FenceRev int64
+
+	Rev    int64   // up to which the view is complete now
+	Loaded bool    // the whole view is another
+	Told   []Touch // what the lists of the API show differently, in order of revisions
+}
+
+// Touch is an object of the API that is another, or gone, since a revision.
+type Touch struct {
+	Rev  int64
+	Kind api.Kind
+	ID   string
+	VM   *Instance // of KindVM: what it became, nil when lists do not show it any more
+}
+
+// tell notes a touch, once for those of one object and revision that follow one another.
+func (c *Changes) tell(t Touch) {
+	if n := len(c.Told); n > 0 && c.Told[n-1] == t {
+		return
+	}
+	c.Told = append(c.Told, t)
+}
+
+func (c *Changes) tellNode(rev int64, id api.NodeID) {
+	if id != "" {
+		c.tell(Touch{Rev: rev, Kind: api.KindNode, ID: string(id)})
+	}
 }
 
 // Node notes that a node is touched.

@@ -39,7 +39,7 @@ func apply(v *cloud.View, ev *clientv3.Event, ch *cloud.Changes) error {
 		return nil
 	}
 	if ev.Type == mvccpb.DELETE {
-		v.Apply(ref, nil, cloud.Version{}, ch)
+		v.Apply(ref, nil, cloud.Version{Rev: ev.Kv.ModRevision}, ch)
 		return nil
 	}
 	record := ref.Table.New()

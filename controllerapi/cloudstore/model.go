@@ -24,6 +24,7 @@ func (m model) Loaded(v *cloud.View, ch *cloud.Changes) error {
 	}
 	v.Sort()
 	ch.Queue, ch.Cluster = true, true
+	ch.Loaded, ch.Told = true, nil
 	for id := range v.Nodes {
 		ch.Node(id)
 	}
@@ -41,7 +42,7 @@ func (m model) Replace(v, old *cloud.View, _ uint64, same bool, ch *cloud.Change
 }
 
 func (m model) Advance(v *cloud.View, rev int64, ch *cloud.Changes) {
-	v.Rev = rev
+	v.Rev, ch.Rev = rev, rev
 	now := m.s.now()
 	m.s.ages.Adopt(ch.Fence, ch.FenceRev, now)
 	m.s.ages.Note(rev, now)

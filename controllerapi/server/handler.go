@@ -56,6 +56,7 @@ func (s *Server) routes() []wire.Route {
 		read("/api/v1/status", access.Authenticated, s.status).ForNodes(),
 		read("/api/v1/cluster", access.Authenticated, s.cluster).ForNodes(),
 		read("/api/v1/stats", access.ListVMs, s.stats),
+		plain("GET "+api.PathWatch, access.Authenticated, s.watch), // and a permission for each kind
 		read("/api/v1/vm", access.ListVMs, s.instances, "id"),
 		write("POST /api/v1/vm", access.StartVM, s.startInstances),
 		write("PUT /api/v1/vm", access.UpdateVM, s.updateInstance, "id"),

@@ -9,6 +9,7 @@ import (
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
+	"github.com/ankacluster/ankacluster/controllerapi/watch"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -24,6 +25,7 @@ type Server struct {
 	disp    *dispatcher
 	catalog *catalog
 	events  *eventLog
+	changes *watch.Log
 	metrics *metrics
 	api     *wire.API
 
@@ -55,12 +57,13 @@ func New(cfg Config, etcd *clientv3.Client, log *zap.Logger) (*Server, error) {
 		catalog:  catalog,
 		events:   newEventLog(cfg, log.Named("events")),
 		api:      &wire.API{Log: log, Errors: answer, Guard: cfg.Access},
+		changes:  watch.NewLog(changesKept),
 		draining: make(chan struct{}),
 	}
 	if cfg.Claims > 0 {
 		s.claims = make(chan struct{}, cfg.Claims)
 	}
-	store.OnChange, store.OnEvent = s.disp.changed, s.events.system
+	store.OnChange, store.OnEvent = s.changed, s.events.system
 	s.metrics = newMetrics(cfg.Metrics, s)
 	store.Starts = s.metrics.starts
 	return s, nil

@@ -66,3 +66,12 @@ func (g Guard) Admit(r *http.Request, need Permission) (*http.Request, error) {
 	}
 	return r.WithContext(With(r.Context(), caller)), nil
 }
+
+// Permits returns nil if the caller in ctx, whom Admit let in, has another permission.
+// The errors are those of Authorizer.
+func (g Guard) Permits(ctx context.Context, need Permission) error {
+	if g.Authorizer == nil {
+		return nil
+	}
+	return g.Authorizer.Authorize(ctx, From(ctx), need)
+}

@@ -12,6 +12,8 @@
 //
 //	func (s *Server) status(r *http.Request) (any, error) { ... }
 //
+// A Stream answers with one event after another, and Follow reads them.
+//
 // Handlers that stream data are plain http.Handlers and do not pass through
 // Handle; the middleware around them keeps io.ReaderFrom intact so that
 // http.ServeContent can reach sendfile(2).
