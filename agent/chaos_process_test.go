@@ -23,6 +23,7 @@ import (
 	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/agent/tart"
 	"github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/registryapi/content/memory"
 	"github.com/ankacluster/ankacluster/registryapi/server"
 )
 
@@ -230,8 +231,8 @@ func chaosWithTart(t *testing.T) *chaosMac {
 		return vms
 	}
 	cfg := server.DefaultConfig()
-	cfg.Root, cfg.MinFree = t.TempDir(), 0
-	registry, err := server.New(cfg, nil)
+	cfg.Root = t.TempDir()
+	registry, err := server.New(cfg, memory.New(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

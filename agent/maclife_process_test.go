@@ -20,6 +20,7 @@ import (
 	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/registryapi"
+	"github.com/ankacluster/ankacluster/registryapi/content/memory"
 	"github.com/ankacluster/ankacluster/registryapi/server"
 )
 
@@ -159,8 +160,8 @@ func (m *macLife) lives(oci bool, faults []fault) {
 // newMacLife is a node with a fake command, a registry and a cloud.
 func newMacLife(t *testing.T, fake string) *macLife {
 	cfg := server.DefaultConfig()
-	cfg.Root, cfg.MinFree = t.TempDir(), 0
-	registry, err := server.New(cfg, nil)
+	cfg.Root = t.TempDir()
+	registry, err := server.New(cfg, memory.New(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	controller "github.com/ankacluster/ankacluster/controllerapi/server"
 	"github.com/ankacluster/ankacluster/internal/atomicfile"
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
+	"github.com/ankacluster/ankacluster/registryapi/content/fs"
 	registry "github.com/ankacluster/ankacluster/registryapi/server"
 	"github.com/prometheus/client_golang/prometheus"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -79,11 +80,15 @@ func (c *config) newRegistry(etcd *clientv3.Client, log *zap.Logger, metrics pro
 	cfg.Root = c.RegistryBasePath
 	cfg.GracefulShutdownTimeout = c.GracefulShutdown
 	cfg.Metrics = metrics
-	srv, err := registry.New(cfg, log.Named("registry"))
+	store, err := fs.Open(cfg.Root, fs.DefaultLimits())
+	if err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
+	}
+	srv, err := registry.New(cfg, store, log.Named("registry"))
 	if err != nil || !c.clustered() {
 		return srv, err
 	}
-	return c.joinRegistries(srv, etcd, log.Named("registry"), metrics)
+	return c.joinRegistries(srv, store, etcd, log.Named("registry"), metrics)
 }
 
 // controllerID names this controller in the list of controllers. With a data

@@ -24,6 +24,7 @@ import (
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/etcdmember"
 	"github.com/ankacluster/ankacluster/internal/settings"
+	"github.com/ankacluster/ankacluster/registryapi/content/memory"
 	registry "github.com/ankacluster/ankacluster/registryapi/server"
 )
 
@@ -321,7 +322,7 @@ func ownRegistry(t *testing.T) string {
 	t.Helper()
 	cfg := registry.DefaultConfig()
 	cfg.Root = t.TempDir()
-	srv, err := registry.New(cfg, zaptest.NewLogger(t))
+	srv, err := registry.New(cfg, memory.New(), zaptest.NewLogger(t))
 	if err != nil {
 		t.Fatal(err)
 	}

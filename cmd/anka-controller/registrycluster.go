@@ -8,6 +8,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/controllerapi/etcdmember"
 	"github.com/ankacluster/ankacluster/registryapi/cluster"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 	registry "github.com/ankacluster/ankacluster/registryapi/server"
 	"github.com/prometheus/client_golang/prometheus"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -17,7 +18,7 @@ import (
 
 // joinRegistries makes the built-in registry one with those of the other hosts
 // of --cluster.
-func (c *config) joinRegistries(srv *registry.Server, etcd *clientv3.Client, log *zap.Logger, metrics prometheus.Registerer) (registryServer, error) {
+func (c *config) joinRegistries(srv *registry.Server, store content.Store, etcd *clientv3.Client, log *zap.Logger, metrics prometheus.Registerer) (registryServer, error) {
 	hosts, err := etcdmember.ParseHosts(c.Cluster)
 	if err != nil {
 		return nil, err
@@ -32,7 +33,7 @@ func (c *config) joinRegistries(srv *registry.Server, etcd *clientv3.Client, log
 	cfg.Copies, cfg.Strict = c.RegistryCopies, c.StrictCopies
 	cfg.HTTP = c.peerClient()
 	cfg.Metrics = metrics
-	cl, err := cluster.New(cfg, srv.Store(), etcd, log)
+	cl, err := cluster.New(cfg, store, etcd, log)
 	if err != nil {
 		return nil, err
 	}

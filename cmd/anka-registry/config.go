@@ -14,6 +14,7 @@ import (
 	"github.com/ankacluster/ankacluster/internal/clienttls"
 	"github.com/ankacluster/ankacluster/internal/servertls"
 	"github.com/ankacluster/ankacluster/internal/settings"
+	"github.com/ankacluster/ankacluster/registryapi/content/fs"
 	"github.com/ankacluster/ankacluster/registryapi/replication"
 	"github.com/ankacluster/ankacluster/registryapi/server"
 )
@@ -39,6 +40,7 @@ var noEffect = []settings.NoEffect{
 // config is everything the program can be told. Its defaults are in table.
 type config struct {
 	server server.Config
+	limits fs.Limits
 	role   role
 
 	MaxLogMB, KeepLogsDays int
@@ -80,8 +82,8 @@ func (c *config) table() []settings.Setting {
 		{Env: "ANKA_CIPHER_SUITES", Group: groupServe, Parse: settings.List(&c.Suites), Usage: "comma-separated `NAMES`"},
 
 		{Env: "ANKA_BASE_PATH", Group: groupStore, IsPath: true, Default: ".", Parse: settings.Text(&s.Root), Usage: "keep everything below `DIR`; several servers may share it"},
-		{Env: "ANKA_QUOTA", Group: groupStore, Default: "0", Parse: settings.Size(&s.Quota), Usage: "refuse pushes beyond `SIZE` of content, e.g. 2TiB; 0 is no limit"},
-		{Env: "ANKA_MIN_FREE", Group: groupStore, Default: "1GiB", Parse: settings.Size(&s.MinFree), Usage: "refuse pushes that leave less than `SIZE` free"},
+		{Env: "ANKA_QUOTA", Group: groupStore, Default: "0", Parse: settings.Size(&c.limits.Quota), Usage: "refuse pushes beyond `SIZE` of content, e.g. 2TiB; 0 is no limit"},
+		{Env: "ANKA_MIN_FREE", Group: groupStore, Default: "1GiB", Parse: settings.Size(&c.limits.MinFree), Usage: "refuse pushes that leave less than `SIZE` free"},
 		{Env: "ANKA_GC_INTERVAL", Group: groupStore, Default: brief(def.GCInterval), Parse: settings.Duration(&s.GCInterval), Usage: "collect garbage every `DURATION`; 0 is never"},
 		{Env: "ANKA_GC_GRACE", Group: groupStore, Default: brief(def.GCGrace), Parse: settings.Duration(&s.GCGrace), Usage: "keep unreferenced content for `DURATION`"},
 		{Env: "ANKA_KEEP_UNTAGGED", Group: groupStore, Default: brief(def.KeepUntagged), Parse: settings.Duration(&s.KeepUntagged), Usage: "keep manifests without a tag for `DURATION`; 0 is for ever"},
@@ -140,7 +142,7 @@ func load(cc *cli.Context) (*config, error) { return loadWith(cc, cc.String("env
 // loadWith is load with the settings of a file behind those of flags and
 // environment, if it names one.
 func loadWith(cc *cli.Context, file string) (*config, error) {
-	c := &config{server: server.DefaultConfig()}
+	c := &config{server: server.DefaultConfig(), limits: fs.DefaultLimits()}
 	table := c.table()
 	env := settings.Lookup(os.LookupEnv)
 	if file != "" {
@@ -207,6 +209,9 @@ func (c *config) complete() error {
 	var err error
 	if c.role.replica.Trust, err = c.trust(); err != nil {
 		errs = append(errs, err)
+	}
+	if fs.Reserved(s.FilesDir) {
+		errs = append(errs, fmt.Errorf("files dir %q must be a directory of its own below the store's, such as /files", s.FilesDir))
 	}
 	errs = append(errs, s.Validate(), c.role.validate(c.given), c.place())
 	if err := errors.Join(errs...); err != nil {

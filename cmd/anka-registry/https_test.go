@@ -26,7 +26,7 @@ func httpsRegistry(t *testing.T, root string, authority *certs.Authority) string
 	}
 	cfg := server.DefaultConfig()
 	cfg.Root = root
-	srv, err := server.New(cfg, nil)
+	srv, err := server.New(cfg, openFS(t, cfg.Root), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,8 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ankacluster/ankacluster/internal/settings"
+	"github.com/ankacluster/ankacluster/registryapi/content"
+	"github.com/ankacluster/ankacluster/registryapi/content/fs"
 	"github.com/ankacluster/ankacluster/registryapi/server"
 )
 
@@ -163,11 +165,20 @@ func TestExportedLayoutImportsAgain(t *testing.T) {
 	}
 }
 
+func openFS(t *testing.T, root string) content.Store {
+	t.Helper()
+	s, err := fs.Open(root, fs.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 func TestVerifyFindsAndRepairsDamage(t *testing.T) {
 	good, layer := store(t)
 	cfg := server.DefaultConfig()
 	cfg.Root = good
-	srv, err := server.New(cfg, nil)
+	srv, err := server.New(cfg, openFS(t, cfg.Root), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

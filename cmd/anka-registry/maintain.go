@@ -21,7 +21,8 @@ import (
 	"github.com/ankacluster/ankacluster/internal/settings"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
+	"github.com/ankacluster/ankacluster/registryapi/content/fs"
 )
 
 // commands look after a store on disk, beside running servers.
@@ -73,7 +74,7 @@ func commands() []*cli.Command {
 
 // openStore opens the store of the global options. A directory that is none is
 // refused rather than made: the option was left out or mistyped.
-func openStore(cc *cli.Context) (*storage.Store, error) {
+func openStore(cc *cli.Context) (*fs.Store, error) {
 	c, err := load(cc)
 	if err != nil {
 		return nil, err
@@ -81,7 +82,7 @@ func openStore(cc *cli.Context) (*storage.Store, error) {
 	if _, err := os.Stat(filepath.Join(c.server.Root, "repos")); err != nil {
 		return nil, usageErrorf("%s holds no registry; --base-path (ANKA_BASE_PATH) names the directory", c.server.Root)
 	}
-	return storage.Open(c.server.Root, storage.Limits{})
+	return fs.Open(c.server.Root, fs.Limits{})
 }
 
 func usageErrorf(format string, args ...any) error {
@@ -98,7 +99,7 @@ func verify(c *cli.Context) error {
 	if c.Args().Present() {
 		return usageErrorf("verify takes no argument, got %q", c.Args().First())
 	}
-	opt := storage.VerifyOptions{Quarantine: c.Bool("repair")}
+	opt := fs.VerifyOptions{Quarantine: c.Bool("repair")}
 	peers := c.StringSlice("from")
 	if len(peers) > 0 && !c.Bool("repair") {
 		return usageErrorf("--from needs --repair")
@@ -161,7 +162,7 @@ func collect(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	got, err := store.Collect(c.Context, storage.CollectOptions{
+	got, err := store.Collect(c.Context, content.CollectOptions{
 		Grace: c.Duration("grace"), KeepUntagged: c.Duration("untagged"), DryRun: c.Bool("dry-run"),
 	})
 	if err != nil {
@@ -214,7 +215,7 @@ func export(c *cli.Context) error {
 	}
 	args := c.Args().Slice()
 	return moved(c, "exported "+args[0], "export "+args[0], func(report func(done, total int64)) ([]string, error) {
-		return store.Export(c.Context, args[0], args[1], storage.LayoutOptions{Tags: args[2:], Progress: report})
+		return content.Export(c.Context, store, args[0], args[1], content.LayoutOptions{Tags: args[2:], Progress: report})
 	})
 }
 
@@ -226,13 +227,13 @@ func importLayout(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	store, err := storage.Open(cfg.server.Root, storage.Limits{}) // the first import makes the store
+	store, err := fs.Open(cfg.server.Root, fs.Limits{}) // the first import makes the store
 	if err != nil {
 		return err
 	}
 	dir, repo := c.Args().Get(0), c.Args().Get(1)
 	return moved(c, "imported "+repo, "import "+repo, func(report func(done, total int64)) ([]string, error) {
-		return store.Import(c.Context, dir, repo, storage.LayoutOptions{Progress: report})
+		return content.Import(c.Context, store, dir, repo, content.LayoutOptions{Progress: report})
 	})
 }
 
@@ -252,7 +253,7 @@ func moved(c *cli.Context, said, what string, do func(report func(done, total in
 }
 
 // fetchFrom brings content from the first peer that has it.
-func fetchFrom(ctx context.Context, hc *http.Client, store *storage.Store, peers []string, repo string, d digest.Digest, manifest bool) error {
+func fetchFrom(ctx context.Context, hc *http.Client, store content.Store, peers []string, repo string, d digest.Digest, manifest bool) error {
 	var errs []error
 	for _, peer := range peers {
 		fetch := fetchBlob
@@ -268,16 +269,16 @@ func fetchFrom(ctx context.Context, hc *http.Client, store *storage.Store, peers
 	return errors.Join(errs...)
 }
 
-func fetchManifest(ctx context.Context, hc *http.Client, store *storage.Store, peer, repo string, d digest.Digest) error {
+func fetchManifest(ctx context.Context, hc *http.Client, store content.Store, peer, repo string, d digest.Digest) error {
 	resp, err := get(ctx, hc, peer+oci.ManifestPath(repo, d.String()), 0)
 	if err != nil {
 		return err
 	}
-	raw, err := wire.ReadAnswer(resp, storage.MaxManifest)
+	raw, err := wire.ReadAnswer(resp, content.MaxManifest)
 	if err != nil {
 		return err
 	}
-	return store.PutManifest(repo, storage.Manifest{Digest: d, MediaType: resp.Header.Get("Content-Type"), Raw: raw})
+	return store.PutManifest(repo, content.Manifest{Digest: d, MediaType: resp.Header.Get("Content-Type"), Raw: raw})
 }
 
 // fetchTries is how often a broken transfer is gone on with.
@@ -285,7 +286,7 @@ const fetchTries = 5
 
 var fetchPace = backoff.Pace{Min: 200 * time.Millisecond, Max: time.Second}
 
-func fetchBlob(ctx context.Context, hc *http.Client, store *storage.Store, peer, repo string, d digest.Digest) error {
+func fetchBlob(ctx context.Context, hc *http.Client, store content.Store, peer, repo string, d digest.Digest) error {
 	u, err := store.NewUpload(repo, d.Algorithm())
 	if err != nil {
 		return err
@@ -304,7 +305,7 @@ func fetchBlob(ctx context.Context, hc *http.Client, store *storage.Store, peer,
 	}
 }
 
-func fetchRest(ctx context.Context, hc *http.Client, u *storage.Upload, url string) error {
+func fetchRest(ctx context.Context, hc *http.Client, u content.Upload, url string) error {
 	resp, err := get(ctx, hc, url, u.Offset())
 	if err != nil {
 		return err

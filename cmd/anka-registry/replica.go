@@ -3,13 +3,14 @@ package main
 import (
 	"go.uber.org/zap"
 
+	"github.com/ankacluster/ankacluster/registryapi/content"
 	"github.com/ankacluster/ankacluster/registryapi/replication"
 	"github.com/ankacluster/ankacluster/registryapi/server"
 )
 
 // take makes srv what r says. The replicator returned, if any, is to be run
 // beside srv.
-func (r role) take(srv *server.Server, cfg server.Config, log *zap.Logger) (*replication.Replicator, error) {
+func (r role) take(srv *server.Server, store content.Store, cfg server.Config, log *zap.Logger) (*replication.Replicator, error) {
 	if r.writeOnly {
 		srv.Use(replication.WriteOnly)
 	}
@@ -17,7 +18,7 @@ func (r role) take(srv *server.Server, cfg server.Config, log *zap.Logger) (*rep
 		return nil, nil
 	}
 	r.replica.Metrics = cfg.Metrics
-	rep, err := replication.New(r.replica, srv.Store(), log.Named("replication"))
+	rep, err := replication.New(r.replica, store, log.Named("replication"))
 	if err != nil {
 		return nil, err
 	}

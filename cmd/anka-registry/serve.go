@@ -22,6 +22,7 @@ import (
 	httpserve "github.com/ankacluster/ankacluster/internal/serve"
 	"github.com/ankacluster/ankacluster/internal/settings"
 	"github.com/ankacluster/ankacluster/internal/wire"
+	"github.com/ankacluster/ankacluster/registryapi/content/fs"
 	"github.com/ankacluster/ankacluster/registryapi/server"
 )
 
@@ -56,11 +57,15 @@ func serve(cc *cli.Context) error {
 		mux.Handle("GET "+c.MetricsPath, promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 		g.Go(func() error { return serveMetrics(ctx, addr, mux) })
 	}
-	srv, err := server.New(c.server, log)
+	store, err := fs.Open(c.server.Root, c.limits)
+	if err != nil {
+		return fmt.Errorf("registry: %w", err)
+	}
+	srv, err := server.New(c.server, store, log)
 	if err != nil {
 		return err
 	}
-	rep, err := c.role.take(srv, c.server, log)
+	rep, err := c.role.take(srv, store, c.server, log)
 	if err != nil {
 		return err
 	}

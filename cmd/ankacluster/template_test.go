@@ -15,6 +15,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
+	"github.com/ankacluster/ankacluster/registryapi/content/memory"
 	"github.com/ankacluster/ankacluster/registryapi/server"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
@@ -22,8 +23,8 @@ import (
 func startTemplateRegistry(t *testing.T) *httptest.Server {
 	t.Helper()
 	cfg := server.DefaultConfig()
-	cfg.Root, cfg.MinFree, cfg.ListCacheTTL = t.TempDir(), 0, 0
-	srv, err := server.New(cfg, nil)
+	cfg.Root, cfg.ListCacheTTL = t.TempDir(), 0
+	srv, err := server.New(cfg, memory.New(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ankacluster/ankacluster/internal/backoff"
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
 
@@ -143,7 +143,7 @@ func (c *Cluster) reconcileAll(ctx context.Context) {
 // complete reports whether the directory can serve all of a manifest.
 func (c *Cluster) completeHere(repo string, d digest.Digest) bool {
 	m, err := c.store.Manifest(repo, d)
-	return err == nil && c.store.Complete(repo, m) == nil
+	return err == nil && content.Complete(c.store, repo, m) == nil
 }
 
 // reconcile makes a repository of the directory what the catalogue says, as far
@@ -190,7 +190,7 @@ func (c *Cluster) remove(repo string, r *repository) error {
 	}
 	for _, t := range tags {
 		if _, ok := r.tags[t.Name]; !ok {
-			if err := c.store.DeleteTag(repo, t.Name); err != nil && !errors.Is(err, storage.ErrTagUnknown) {
+			if err := c.store.DeleteTag(repo, t.Name); err != nil && !errors.Is(err, content.ErrTagUnknown) {
 				return fmt.Errorf("delete tag %s: %w", t.Name, err)
 			}
 		}
@@ -202,7 +202,7 @@ func (c *Cluster) remove(repo string, r *repository) error {
 				return err // only content, which the collector judges
 			}
 		}
-		if err := c.store.DeleteRepository(repo); err != nil && !errors.Is(err, storage.ErrRepositoryUnknown) {
+		if err := c.store.DeleteRepository(repo); err != nil && !errors.Is(err, content.ErrRepositoryUnknown) {
 			return fmt.Errorf("delete repository: %w", err)
 		}
 		return nil
@@ -216,7 +216,7 @@ func (c *Cluster) remove(repo string, r *repository) error {
 			continue
 		}
 		err := c.store.DeleteManifest(repo, d)
-		if err != nil && !errors.Is(err, storage.ErrManifestUnknown) && !errors.Is(err, storage.ErrInUse) {
+		if err != nil && !errors.Is(err, content.ErrManifestUnknown) && !errors.Is(err, content.ErrInUse) {
 			return fmt.Errorf("delete manifest %s: %w", d, err)
 		}
 	}
@@ -226,7 +226,7 @@ func (c *Cluster) remove(repo string, r *repository) error {
 // putTags points the directory's tags where the catalogue has them, the oldest
 // first, where the content is here.
 func (c *Cluster) putTags(repo string, r *repository, here map[digest.Digest]bool) error {
-	if want := (storage.Meta{ID: r.rec.ID, Created: r.rec.Created, Arch: r.rec.Arch}); r.there() && want.ID != "" {
+	if want := (content.Meta{ID: r.rec.ID, Created: r.rec.Created, Arch: r.rec.Arch}); r.there() && want.ID != "" {
 		have := c.store.Meta(repo)
 		if have.ID != want.ID || !have.Created.Equal(want.Created) || have.Arch != want.Arch {
 			if err := c.store.SetMeta(repo, want); err != nil {
@@ -238,7 +238,7 @@ func (c *Cluster) putTags(repo string, r *repository, here map[digest.Digest]boo
 		if !here[t.Digest] {
 			continue
 		}
-		if err := c.store.PutTag(repo, storage.Tag{Name: t.Name, Digest: t.Digest, Order: t.Order, Pushed: t.Pushed}); err != nil {
+		if err := c.store.PutTag(repo, content.Tag{Name: t.Name, Digest: t.Digest, Order: t.Order, Pushed: t.Pushed}); err != nil {
 			return fmt.Errorf("put tag %s: %w", t.Name, err)
 		}
 	}
@@ -355,7 +355,7 @@ func (c *Cluster) copyImage(ctx context.Context, repo string, d digest.Digest) e
 	if err != nil {
 		return err
 	}
-	if err := c.store.PutManifest(repo, storage.Manifest{Digest: d, MediaType: rec.MediaType, Raw: raw, Pushed: rec.Pushed}); err != nil {
+	if err := c.store.PutManifest(repo, content.Manifest{Digest: d, MediaType: rec.MediaType, Raw: raw, Pushed: rec.Pushed}); err != nil {
 		return fmt.Errorf("manifest %s: %w", d, err)
 	}
 	c.log.Info("image is here", zap.String("repository", repo), zap.String("digest", string(d)),

@@ -6,7 +6,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 // silentGrace keeps unreferenced content while some host cannot say what it is
@@ -17,7 +17,7 @@ const silentGrace = 24 * time.Hour
 // the catalogue, proven to be up to date, refers to, or that belongs to a
 // repository which is being pushed to at any host. Manifests without a tag go
 // by a change of the catalogue, and are removed here because of that.
-func (c *Cluster) Collect(ctx context.Context, opt storage.CollectOptions) (storage.CollectOptions, error) {
+func (c *Cluster) Collect(ctx context.Context, opt content.CollectOptions) (content.CollectOptions, error) {
 	if err := c.ready(ctx); err != nil {
 		return opt, err
 	}

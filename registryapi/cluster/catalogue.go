@@ -14,7 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/internal/etcdkit"
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 // catalogue is a copy of what etcd has, and the only way to change that.
@@ -121,7 +121,7 @@ func (c *catalogue) identity() (id string) {
 
 // unavailable is what a caller hears when etcd does not answer.
 func unavailable(err error) error {
-	return fmt.Errorf("%w: this host reaches no majority of the cluster's etcd members (%w)", storage.ErrUnavailable, err)
+	return fmt.Errorf("%w: this host reaches no majority of the cluster's etcd members (%w)", content.ErrUnavailable, err)
 }
 
 // fresh returns once the view holds every change that was acknowledged, by any
@@ -147,7 +147,7 @@ func (c *catalogue) takeNews(f func(v *view, news map[string]bool)) {
 
 // change runs a decision until what it wants is written. A decision that fails,
 // or finds nothing to do, on what may be an old state is made again on a proven
-// one before its word counts. storage.ErrUnavailable means that the change may
+// one before its word counts. content.ErrUnavailable means that the change may
 // have been made all the same.
 func (c *catalogue) change(ctx context.Context, repo string, decide decision) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*c.wait)

@@ -20,7 +20,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/etcdkit"
 	"github.com/ankacluster/ankacluster/registryapi"
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 	"github.com/ankacluster/ankacluster/registryapi/replication"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
@@ -29,7 +29,7 @@ import (
 type Cluster struct {
 	cfg     Config
 	log     *zap.Logger
-	store   *storage.Store
+	store   content.Store
 	self    string // the store's id
 	cat     *catalogue
 	notes   *notes
@@ -64,12 +64,12 @@ type Cluster struct {
 }
 
 // New checks cfg and starts nothing. store is the directory of this host.
-func New(cfg Config, store *storage.Store, etcd *clientv3.Client, log *zap.Logger) (*Cluster, error) {
+func New(cfg Config, store content.Store, etcd *clientv3.Client, log *zap.Logger) (*Cluster, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("registry of the cluster: %w", err)
 	}
 	if store.ID() == "" {
-		return nil, fmt.Errorf("registry of the cluster: %s: the directory has no id and cannot be written", store.Root())
+		return nil, fmt.Errorf("registry of the cluster: %s: the directory has no id and cannot be written", store.Place())
 	}
 	if log == nil {
 		log = zap.NewNop()
@@ -145,7 +145,7 @@ func (c *Cluster) join(ctx context.Context) {
 		if err == nil {
 			return
 		}
-		if ctx.Err() == nil && !errors.Is(err, storage.ErrUnavailable) {
+		if ctx.Err() == nil && !errors.Is(err, content.ErrUnavailable) {
 			c.note("directory not joined to the catalogue", "", err)
 		}
 	}
@@ -165,7 +165,7 @@ func (c *Cluster) joinOnce(ctx context.Context) error {
 		err = json.Unmarshal(data, &was)
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%s in %s: %w", belongingName, c.store.Root(), err)
+		return fmt.Errorf("%s in %s: %w", belongingName, c.store.Place(), err)
 	}
 	if was.Catalogue != of {
 		// What the catalogue has, others may ask this host for.
@@ -244,30 +244,30 @@ func (c *Cluster) island(repo string) (island, error) {
 	for _, d := range digests {
 		m, err := c.store.Manifest(repo, d)
 		if err == nil {
-			err = c.store.Complete(repo, m)
+			err = content.Complete(c.store, repo, m)
 		}
-		if errors.Is(err, storage.ErrManifestUnknown) {
+		if errors.Is(err, content.ErrManifestUnknown) {
 			continue // damaged, or unfinished
 		}
 		if err != nil {
 			return is, err
 		}
-		content, err := storage.ParseManifest(m.MediaType, m.Raw)
+		says, err := content.ParseManifest(m.MediaType, m.Raw)
 		if err != nil {
 			continue
 		}
-		cfg, err := c.store.ReadConfig(repo, content)
+		cfg, err := content.ReadConfig(c.store, repo, says)
 		var blobs []blobRef
-		for _, b := range c.store.BlobsOf(repo, content) {
+		for _, b := range content.BlobsOf(c.store, repo, says) {
 			blobs = append(blobs, blobRef{b.Digest, b.Size})
 		}
 		var manifests []digest.Digest
-		for _, child := range append(content.Manifests, content.Optional...) {
+		for _, child := range append(says.Manifests, says.Optional...) {
 			if _, err := c.store.Manifest(repo, child.Digest); err == nil {
 				manifests = append(manifests, child.Digest)
 			}
 		}
-		is.images[d] = describe(m, content, cfg, err == nil, blobs, manifests)
+		is.images[d] = describe(m, says, cfg, err == nil, blobs, manifests)
 	}
 	tags, err := c.store.Tags(repo)
 	for _, t := range tags {
@@ -285,7 +285,7 @@ func (c *Cluster) ready(ctx context.Context) error {
 		return err
 	}
 	if !c.joined() {
-		return fmt.Errorf("%w: this host is joining it", storage.ErrUnavailable)
+		return fmt.Errorf("%w: this host is joining it", content.ErrUnavailable)
 	}
 	return nil
 }

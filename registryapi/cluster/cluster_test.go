@@ -17,7 +17,8 @@ import (
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ankacluster/ankacluster/registryapi"
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
+	"github.com/ankacluster/ankacluster/registryapi/content/fs"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
 
@@ -227,7 +228,7 @@ func TestHostWithoutEtcd(t *testing.T) {
 		return err
 	})
 	eventually(t, "deleted in its directory", func() error {
-		if tags, err := h.srv.Store().Tags("vm"); err != nil || len(tags) > 0 {
+		if tags, err := h.store.Tags("vm"); err != nil || len(tags) > 0 {
 			return fmt.Errorf("%v %v", tags, err)
 		}
 		return nil
@@ -246,19 +247,19 @@ func TestIslandsAreTakenIn(t *testing.T) {
 			var newer digest.Digest
 			for i := range 2 {
 				h := &host{c: c, name: fmt.Sprint("host", i), root: t.TempDir()}
-				store, err := storage.Open(h.root, storage.Limits{})
+				store, err := fs.Open(h.root, fs.Limits{})
 				if err != nil {
 					t.Fatal(err)
 				}
 				config, layer := []byte(`{"name":"vm"}`), fmt.Appendf(nil, "layer %d", i)
 				for _, b := range [][]byte{config, layer} {
-					if err := store.PutBlob("vm", digest.FromBytes(b), b); err != nil {
+					if err := content.PutBlob(store, "vm", digest.FromBytes(b), b); err != nil {
 						t.Fatal(err)
 					}
 				}
 				raw := manifest(ispec.Descriptor{Digest: digest.FromBytes(config), Size: int64(len(config))},
 					ispec.Descriptor{Digest: digest.FromBytes(layer), Size: int64(len(layer))}, h.name)
-				m := storage.Manifest{Digest: digest.FromBytes(raw), MediaType: ispec.MediaTypeImageManifest, Raw: raw, Pushed: old.Add(time.Duration(i) * time.Minute)}
+				m := content.Manifest{Digest: digest.FromBytes(raw), MediaType: ispec.MediaTypeImageManifest, Raw: raw, Pushed: old.Add(time.Duration(i) * time.Minute)}
 				if err := store.PutManifest("vm", m, "v1", fmt.Sprint("only", i)); err != nil {
 					t.Fatal(err)
 				}
@@ -293,7 +294,7 @@ func TestIslandsAreTakenIn(t *testing.T) {
 			c.hosts[0].ready()
 			c.hosts[0].want(http.StatusNotFound, "GET", "/v2/vm/manifests/only0", nil)
 			eventually(t, "its directory follows", func() error {
-				if _, err := c.hosts[0].srv.Store().Tag("vm", "only0"); !errors.Is(err, storage.ErrTagUnknown) {
+				if _, err := c.hosts[0].store.Tag("vm", "only0"); !errors.Is(err, content.ErrTagUnknown) {
 					return fmt.Errorf("got %v", err)
 				}
 				return nil
@@ -314,11 +315,11 @@ func TestCollectorKeepsWhatOthersNeed(t *testing.T) {
 	a.want(http.StatusAccepted, "PATCH", up.header.Get("Location"), noise(100))
 	collect := func() {
 		t.Helper()
-		opt, err := b.cl.Collect(t.Context(), storage.CollectOptions{})
+		opt, err := b.cl.Collect(t.Context(), content.CollectOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.srv.Store().Collect(t.Context(), opt); err != nil {
+		if _, err := b.store.Collect(t.Context(), opt); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -326,7 +327,7 @@ func TestCollectorKeepsWhatOthersNeed(t *testing.T) {
 	b.want(http.StatusOK, "HEAD", "/v2/vm/blobs/"+orphan.Digest.String(), nil)
 	a.want(http.StatusNoContent, "DELETE", up.header.Get("Location"), nil)
 	collect()
-	if _, err := b.srv.Store().StatBlob("vm", orphan.Digest); !errors.Is(err, storage.ErrBlobUnknown) {
+	if _, err := b.store.StatBlob("vm", orphan.Digest); !errors.Is(err, content.ErrBlobUnknown) {
 		t.Errorf("without a push under way: %v", err)
 	}
 	d, _ := a.push("vm", "v1", 1<<20)

@@ -11,7 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 // change is what a decision wants written, in one transaction.
@@ -36,7 +36,7 @@ func putImage(repo string, d digest.Digest, rec imageRecord, tags, holders []str
 	return func(r *repository, now time.Time) (*change, error) {
 		for _, child := range rec.Manifests {
 			if r.images[child] == nil {
-				return nil, fmt.Errorf("%w: manifest %s", storage.ErrBlobMissing, child)
+				return nil, fmt.Errorf("%w: manifest %s", content.ErrBlobMissing, child)
 			}
 		}
 		ch := &change{rec: r.rec}
@@ -77,7 +77,7 @@ func identify(rec *repoRecord, repo string, image imageRecord, now time.Time) {
 	if rec.ID != "" {
 		return
 	}
-	rec.ID, rec.Created = storage.RepositoryID(repo), now
+	rec.ID, rec.Created = content.RepositoryID(repo), now
 	if id, err := uuid.Parse(image.UUID); err == nil {
 		rec.ID = id.String()
 	}
@@ -133,7 +133,7 @@ func (m *removal) done() *change {
 func deleteTag(repo, name string) decision {
 	return func(r *repository, _ time.Time) (*change, error) {
 		if _, ok := r.tags[name]; !ok {
-			return nil, fmt.Errorf("%w: %s", storage.ErrTagUnknown, name)
+			return nil, fmt.Errorf("%w: %s", content.ErrTagUnknown, name)
 		}
 		m := newRemoval(repo, r)
 		m.tag(name)
@@ -145,10 +145,10 @@ func deleteTag(repo, name string) decision {
 func deleteImage(repo string, d digest.Digest) decision {
 	return func(r *repository, _ time.Time) (*change, error) {
 		if r.images[d] == nil {
-			return nil, fmt.Errorf("%w: %s", storage.ErrManifestUnknown, d)
+			return nil, fmt.Errorf("%w: %s", content.ErrManifestUnknown, d)
 		}
 		if by := r.indexOf(d, nil); by != "" {
-			return nil, fmt.Errorf("%w: manifest %s by index %s", storage.ErrInUse, d, by)
+			return nil, fmt.Errorf("%w: manifest %s by index %s", content.ErrInUse, d, by)
 		}
 		m := newRemoval(repo, r)
 		for _, name := range slices.Sorted(maps.Keys(r.tags)) {
@@ -179,7 +179,7 @@ func (r *repository) indexOf(d digest.Digest, gone map[digest.Digest]bool) diges
 func deleteRepository(repo string) decision {
 	return func(r *repository, _ time.Time) (*change, error) {
 		if !r.there() {
-			return nil, storage.ErrRepositoryUnknown
+			return nil, content.ErrRepositoryUnknown
 		}
 		ch := &change{rec: repoRecord{Gone: true, Done: r.rec.Done}}
 		for _, dir := range []string{dirTag, dirImage, dirCopy, dirPull} {
@@ -189,31 +189,21 @@ func deleteRepository(repo string) decision {
 	}
 }
 
-// revert removes a tag and every tag pushed after it, newest first, then the
-// manifests that lost their last tag. The alias "latest" goes with the tag it
-// repeats. A repository without tags left is deleted.
+// revert removes the tags that content.Reverted tells, then the manifests that lost
+// their last one. A repository without tags left is deleted.
 func revert(repo, from string) decision {
 	return func(r *repository, now time.Time) (*change, error) {
 		tags := r.sorted()
-		start := slices.IndexFunc(tags, func(t storage.Tag) bool { return t.Name == from })
-		if start < 0 {
-			return nil, fmt.Errorf("%w: %s", storage.ErrTagUnknown, from)
+		gone, err := content.Reverted(tags, from)
+		if err != nil {
+			return nil, err
 		}
-		if start == 0 {
+		if len(gone) == len(tags) {
 			return deleteRepository(repo)(r, now)
-		}
-		kept := make(map[digest.Digest]bool)
-		for _, t := range tags[:start] {
-			if t.Name != storage.LatestTag {
-				kept[t.Digest] = true
-			}
 		}
 		m := newRemoval(repo, r)
 		var dropped []digest.Digest
-		for i, t := range slices.Backward(tags) {
-			if i < start && (t.Name != storage.LatestTag || kept[t.Digest]) {
-				continue
-			}
+		for _, t := range gone {
 			if len(m.ch.ops) > maxOps/2 { // the tag itself stays for the next part
 				m.ch.more = true
 				break
@@ -224,7 +214,7 @@ func revert(repo, from string) decision {
 			}
 		}
 		for _, d := range dropped {
-			tagged := slices.ContainsFunc(tags, func(t storage.Tag) bool { return t.Digest == d && !m.tags[t.Name] })
+			tagged := slices.ContainsFunc(tags, func(t content.Tag) bool { return t.Digest == d && !m.tags[t.Name] })
 			if r.images[d] != nil && !tagged && r.indexOf(d, m.images) == "" {
 				m.image(d)
 			}
@@ -236,7 +226,7 @@ func revert(repo, from string) decision {
 func setArch(repo, arch string) decision {
 	return func(r *repository, _ time.Time) (*change, error) {
 		if !r.there() {
-			return nil, storage.ErrRepositoryUnknown
+			return nil, content.ErrRepositoryUnknown
 		}
 		if r.rec.Arch == arch {
 			return nil, nil
@@ -285,8 +275,8 @@ func dropUntagged(repo string, old map[digest.Digest]bool) decision {
 
 // island is a repository of a directory that belonged to no catalogue yet.
 type island struct {
-	meta   storage.Meta
-	tags   []storage.Tag
+	meta   content.Meta
+	tags   []content.Tag
 	images map[digest.Digest]imageRecord
 }
 

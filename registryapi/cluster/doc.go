@@ -21,7 +21,7 @@
 //     knows every change that was acknowledged before it was asked, because it
 //     proves the copy against etcd's revision first.
 //   - Without a majority of etcd changes, lists and look-ups by tag are answered
-//     with storage.ErrUnavailable after Config.Wait. Content by its digest is
+//     with content.ErrUnavailable after Config.Wait. Content by its digest is
 //     served all the same.
 //   - What the catalogue has is never unknown to a host: what is not on its disk
 //     comes from another, and is stored while it streams.

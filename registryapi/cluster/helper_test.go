@@ -27,6 +27,8 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/ankacluster/ankacluster/registryapi"
+	"github.com/ankacluster/ankacluster/registryapi/content"
+	"github.com/ankacluster/ankacluster/registryapi/content/fs"
 	"github.com/ankacluster/ankacluster/registryapi/server"
 )
 
@@ -119,6 +121,7 @@ type host struct {
 	addr string // kept over restarts
 
 	srv    *server.Server
+	store  content.Store
 	cl     *Cluster // nil while it is down
 	http   *http.Server
 	client *clientv3.Client
@@ -150,9 +153,12 @@ func (h *host) start() {
 		log = zaptest.NewLogger(t).Named(h.name)
 	}
 	cfg := server.DefaultConfig()
-	cfg.Root, cfg.MinFree = h.root, 0
+	cfg.Root = h.root
 	var err error
-	if h.srv, err = server.New(cfg, log); err != nil {
+	if h.store, err = fs.Open(h.root, fs.Limits{}); err != nil {
+		t.Fatal(err)
+	}
+	if h.srv, err = server.New(cfg, h.store, log); err != nil {
 		t.Fatal(err)
 	}
 	h.client, err = clientv3.New(clientv3.Config{Endpoints: []string{h.c.etcd}, Logger: zap.NewNop(),
@@ -170,7 +176,7 @@ func (h *host) start() {
 	if h.c.cfg != nil {
 		h.c.cfg(&own)
 	}
-	cl, err := New(own, h.srv.Store(), h.client, log)
+	cl, err := New(own, h.store, h.client, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -382,7 +388,7 @@ func (h *host) staged(repo string, raw []byte) bool {
 	if err := json.Unmarshal(raw, &m); err != nil {
 		return false
 	}
-	store := h.srv.Store()
+	store := h.store
 	for _, d := range []digest.Digest{m.Config.Digest, m.Layers[0].Digest} {
 		f, _, err := store.OpenBlob("vm", d)
 		if err != nil {

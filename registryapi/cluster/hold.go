@@ -16,7 +16,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 	"github.com/ankacluster/ankacluster/registryapi/replication"
 )
 
@@ -82,7 +82,7 @@ func (c *Cluster) hold(ctx context.Context, h hold) held {
 	if len(h.Manifest) > 0 && len(h.Refs) > 0 {
 		d := h.Refs[0].Digest
 		if d.Algorithm().FromBytes(h.Manifest) == d {
-			if err := c.store.PutBlob(h.Repository, d, h.Manifest); err != nil {
+			if err := content.PutBlob(c.store, h.Repository, d, h.Manifest); err != nil {
 				return held{Missing: h.Refs, Error: err.Error()}
 			}
 		}
@@ -158,9 +158,9 @@ func (c *Cluster) fetchAll(ctx context.Context, repo string, refs []blobRef, don
 
 // contentOf returns what a manifest refers to: what it must have, with its size,
 // and what it may have, as far as a host has it.
-func (c *Cluster) contentOf(ctx context.Context, repo string, content storage.Content) (blobs []blobRef, manifests []digest.Digest, err error) {
+func (c *Cluster) contentOf(ctx context.Context, repo string, says content.Content) (blobs []blobRef, manifests []digest.Digest, err error) {
 	seen := make(map[digest.Digest]bool)
-	for _, d := range content.Blobs() {
+	for _, d := range says.Blobs() {
 		if seen[d.Digest] {
 			continue
 		}
@@ -168,17 +168,17 @@ func (c *Cluster) contentOf(ctx context.Context, repo string, content storage.Co
 		if d.Size < 0 {
 			size, ok := c.sizeOf(ctx, repo, d.Digest)
 			if !ok {
-				return nil, nil, fmt.Errorf("%w: %s", storage.ErrBlobMissing, d.Digest)
+				return nil, nil, fmt.Errorf("%w: %s", content.ErrBlobMissing, d.Digest)
 			}
 			d.Size = size
 		}
 		blobs = append(blobs, blobRef{d.Digest, d.Size})
 	}
-	for _, d := range content.Manifests {
+	for _, d := range says.Manifests {
 		manifests = append(manifests, d.Digest)
 	}
 	r := c.cat.repository(repo)
-	for _, d := range content.Optional {
+	for _, d := range says.Optional {
 		if seen[d.Digest] {
 			continue
 		}
@@ -204,20 +204,20 @@ func (c *Cluster) sizeOf(ctx context.Context, repo string, d digest.Digest) (int
 // secure makes sure that as many hosts as asked for have all that a manifest
 // needs, and returns their stores. With fewer hosts than asked for it returns
 // those that have it, unless the setting is strict.
-func (c *Cluster) secure(ctx context.Context, repo string, m storage.Manifest, blobs []blobRef, manifests []digest.Digest) ([]string, error) {
+func (c *Cluster) secure(ctx context.Context, repo string, m content.Manifest, blobs []blobRef, manifests []digest.Digest) ([]string, error) {
 	refs := append([]blobRef{{m.Digest, int64(len(m.Raw))}}, blobs...)
 	if len(manifests) > 0 {
 		r := c.cat.repository(repo)
 		for _, child := range manifests {
 			if r == nil || r.images[child] == nil {
-				return nil, fmt.Errorf("%w: manifest %s", storage.ErrBlobMissing, child)
+				return nil, fmt.Errorf("%w: manifest %s", content.ErrBlobMissing, child)
 			}
 			refs = append(refs, r.needs(child)...)
 		}
 	}
 	for _, b := range refs { // a wrong size is no missing content
 		if size, err := c.store.StatBlob(repo, b.Digest); err == nil && size != b.Size {
-			return nil, fmt.Errorf("%w: blob %s has %d bytes, not %d", storage.ErrManifestInvalid, b.Digest, size, b.Size)
+			return nil, fmt.Errorf("%w: blob %s has %d bytes, not %d", content.ErrManifestInvalid, b.Digest, size, b.Size)
 		}
 	}
 	c.settleTails(ctx, repo)
@@ -260,7 +260,7 @@ func (c *Cluster) secure(ctx context.Context, repo string, m storage.Manifest, b
 	}
 	if len(complete) < wanted {
 		if c.cfg.Strict {
-			return nil, fmt.Errorf("%w: only %d of the %d hosts that must have a copy can take one now", storage.ErrUnavailable, len(complete), wanted)
+			return nil, fmt.Errorf("%w: only %d of the %d hosts that must have a copy can take one now", content.ErrUnavailable, len(complete), wanted)
 		}
 		c.log.Warn("push has few copies", zap.String("repository", repo), zap.String("digest", string(m.Digest)),
 			zap.Int("copies", len(complete)), zap.Int("wanted", wanted))
@@ -337,7 +337,7 @@ func nowhere(refs []blobRef, hosts []*surveyed) error {
 		if len(silent) > 0 {
 			hint = "; no answer from " + strings.Join(silent, ", ")
 		}
-		return fmt.Errorf("%w: %s is on no host of the cluster%s", storage.ErrBlobMissing, b.Digest, hint)
+		return fmt.Errorf("%w: %s is on no host of the cluster%s", content.ErrBlobMissing, b.Digest, hint)
 	}
 	return nil
 }

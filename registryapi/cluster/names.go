@@ -19,7 +19,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi"
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
 
@@ -60,7 +60,7 @@ func (c *Cluster) Known() []registryapi.Template {
 	for _, repo := range repos {
 		t := c.entries[repo]
 		if taken[t.ID] {
-			t.ID = storage.RepositoryID(repo)
+			t.ID = content.RepositoryID(repo)
 		}
 		taken[t.ID] = true
 		list = append(list, t)
@@ -101,26 +101,26 @@ func (c *Cluster) proven(ctx context.Context, repo string) (*repository, error) 
 }
 
 // Tags returns the tags of a repository in the order they were pushed.
-func (c *Cluster) Tags(ctx context.Context, repo string) ([]storage.Tag, error) {
+func (c *Cluster) Tags(ctx context.Context, repo string) ([]content.Tag, error) {
 	r, err := c.proven(ctx, repo)
 	if err != nil {
 		return nil, err
 	}
 	if !r.there() {
-		return nil, storage.ErrRepositoryUnknown
+		return nil, content.ErrRepositoryUnknown
 	}
 	return r.sorted(), nil
 }
 
 // Resolve returns a tag, or the newest one for "latest" where there is no tag of
 // that name.
-func (c *Cluster) Resolve(ctx context.Context, repo, name string) (storage.Tag, error) {
+func (c *Cluster) Resolve(ctx context.Context, repo, name string) (content.Tag, error) {
 	if err := oci.CheckTag(name); err != nil {
-		return storage.Tag{}, err
+		return content.Tag{}, err
 	}
 	r, err := c.proven(ctx, repo)
 	if err != nil {
-		return storage.Tag{}, err
+		return content.Tag{}, err
 	}
 	tags := r.sorted()
 	for _, t := range tags {
@@ -128,17 +128,17 @@ func (c *Cluster) Resolve(ctx context.Context, repo, name string) (storage.Tag, 
 			return t, nil
 		}
 	}
-	if name == storage.LatestTag && len(tags) > 0 {
+	if name == content.LatestTag && len(tags) > 0 {
 		return tags[len(tags)-1], nil
 	}
-	return storage.Tag{}, fmt.Errorf("%w: %s", storage.ErrTagUnknown, name)
+	return content.Tag{}, fmt.Errorf("%w: %s", content.ErrTagUnknown, name)
 }
 
 // Manifest returns a manifest from this directory or from another host's. What
 // the catalogue has and no host that is up can give is unavailable, not unknown.
-func (c *Cluster) Manifest(ctx context.Context, repo string, d digest.Digest) (storage.Manifest, error) {
+func (c *Cluster) Manifest(ctx context.Context, repo string, d digest.Digest) (content.Manifest, error) {
 	if err := oci.CheckRepository(repo); err != nil {
-		return storage.Manifest{}, err
+		return content.Manifest{}, err
 	}
 	find := func() (rec *imageRecord) {
 		c.cat.read(func(v *view) {
@@ -154,17 +154,17 @@ func (c *Cluster) Manifest(ctx context.Context, repo string, d digest.Digest) (s
 			if m, lerr := c.store.Manifest(repo, d); lerr == nil {
 				return m, nil // content by its digest is what it is
 			}
-			return storage.Manifest{}, err
+			return content.Manifest{}, err
 		}
 		if rec = find(); rec == nil {
-			return storage.Manifest{}, fmt.Errorf("%w: %s", storage.ErrManifestUnknown, d)
+			return content.Manifest{}, fmt.Errorf("%w: %s", content.ErrManifestUnknown, d)
 		}
 	}
 	raw, err := c.raw(ctx, repo, d, rec.Size)
 	if err != nil {
-		return storage.Manifest{}, err
+		return content.Manifest{}, err
 	}
-	return storage.Manifest{Digest: d, MediaType: rec.MediaType, Raw: raw, Pushed: rec.Pushed}, nil
+	return content.Manifest{Digest: d, MediaType: rec.MediaType, Raw: raw, Pushed: rec.Pushed}, nil
 }
 
 // raw returns a manifest's bytes, and keeps them here.
@@ -172,8 +172,8 @@ func (c *Cluster) raw(ctx context.Context, repo string, d digest.Digest, size in
 	if m, err := c.store.Manifest(repo, d); err == nil {
 		return m.Raw, nil
 	}
-	if size > storage.MaxManifest {
-		return nil, fmt.Errorf("%w: %s has %d bytes", storage.ErrManifestInvalid, d, size)
+	if size > content.MaxManifest {
+		return nil, fmt.Errorf("%w: %s has %d bytes", content.ErrManifestInvalid, d, size)
 	}
 	// This directory follows the catalogue a moment later: what was fetched can go
 	// again with a deletion that came before the push.
@@ -182,13 +182,13 @@ func (c *Cluster) raw(ctx context.Context, repo string, d digest.Digest, size in
 		if err := c.fetch(ctx, repo, blobRef{d, size}); err != nil {
 			return nil, err
 		}
-		raw, err := c.store.ReadContent(repo, d)
+		raw, err := content.ReadBlob(c.store, repo, d)
 		if err == nil {
 			return raw, nil
 		}
 		gone = err
 	}
-	return nil, fmt.Errorf("%w: %s went while it was read: %v", storage.ErrUnavailable, d, gone)
+	return nil, fmt.Errorf("%w: %s went while it was read: %v", content.ErrUnavailable, d, gone)
 }
 
 // fetch makes sure that small content is here. All other hosts are asked at once:
@@ -219,24 +219,24 @@ func (c *Cluster) fetch(ctx context.Context, repo string, b blobRef) error {
 	for range others {
 		a := <-answers
 		if a.err == nil {
-			return c.store.PutBlob(repo, b.Digest, a.data)
+			return content.PutBlob(c.store, repo, b.Digest, a.data)
 		}
 		err = a.err
 	}
-	return fmt.Errorf("%w: no host that is up gives %s: %v", storage.ErrUnavailable, b.Digest, err)
+	return fmt.Errorf("%w: no host that is up gives %s: %v", content.ErrUnavailable, b.Digest, err)
 }
 
 // Config returns the VM's configuration of a manifest.
-func (c *Cluster) Config(ctx context.Context, repo string, content storage.Content) (storage.VMConfig, error) {
-	if d := content.Config; d != nil && d.Size <= storage.MaxManifest {
+func (c *Cluster) Config(ctx context.Context, repo string, says content.Content) (content.VMConfig, error) {
+	if d := says.Config; d != nil && d.Size <= content.MaxManifest {
 		if err := c.fetch(ctx, repo, blobRef{d.Digest, d.Size}); err != nil {
-			return storage.VMConfig{}, err
+			return content.VMConfig{}, err
 		}
 	}
-	cfg, err := c.store.ReadConfig(repo, content)
-	if err != nil && !errors.Is(err, storage.ErrManifestInvalid) {
+	cfg, err := content.ReadConfig(c.store, repo, says)
+	if err != nil && !errors.Is(err, content.ErrManifestInvalid) {
 		// What is not here at this moment must not pass for what says nothing.
-		err = fmt.Errorf("%w: configuration: %v", storage.ErrUnavailable, err)
+		err = fmt.Errorf("%w: configuration: %v", content.ErrUnavailable, err)
 	}
 	return cfg, err
 }
@@ -264,19 +264,8 @@ func (c *Cluster) Referrers(ctx context.Context, repo string, d digest.Digest, a
 // PutManifest adds a manifest, and points tags at it. When it returns, as many
 // hosts as asked for have all of it on their disks, or it is known to have few
 // copies.
-func (c *Cluster) PutManifest(ctx context.Context, repo string, m storage.Manifest, tags ...string) error {
-	if err := oci.CheckRepository(repo); err != nil {
-		return err
-	}
-	for _, tag := range tags {
-		if err := oci.CheckTag(tag); err != nil {
-			return err
-		}
-	}
-	if m.Digest.Algorithm().FromBytes(m.Raw) != m.Digest {
-		return fmt.Errorf("%w: manifest is not %s", storage.ErrDigestMismatch, m.Digest)
-	}
-	content, err := storage.ParseManifest(m.MediaType, m.Raw)
+func (c *Cluster) PutManifest(ctx context.Context, repo string, m content.Manifest, tags ...string) error {
+	says, err := content.CheckPut(repo, m, tags)
 	if err != nil {
 		return err
 	}
@@ -284,10 +273,10 @@ func (c *Cluster) PutManifest(ctx context.Context, repo string, m storage.Manife
 	if err := c.ready(ctx); err != nil {
 		return err
 	}
-	if err := c.store.PutBlob(repo, m.Digest, m.Raw); err != nil {
+	if err := content.PutBlob(c.store, repo, m.Digest, m.Raw); err != nil {
 		return err
 	}
-	blobs, manifests, err := c.contentOf(ctx, repo, content)
+	blobs, manifests, err := c.contentOf(ctx, repo, says)
 	if err != nil {
 		return err
 	}
@@ -295,13 +284,13 @@ func (c *Cluster) PutManifest(ctx context.Context, repo string, m storage.Manife
 	if err != nil {
 		return err
 	}
-	cfg, err := c.Config(ctx, repo, content)
-	if errors.Is(err, storage.ErrUnavailable) {
+	cfg, err := c.Config(ctx, repo, says)
+	if errors.Is(err, content.ErrUnavailable) {
 		return err // it says which template this is
 	}
-	rec := describe(m, content, cfg, err == nil, blobs, manifests)
+	rec := describe(m, says, cfg, err == nil, blobs, manifests)
 	if size := len(encode(rec)); size > maxRecord {
-		return fmt.Errorf("%w: it names so much content that its record has %d bytes; at most %d fit", storage.ErrManifestInvalid, size, maxRecord)
+		return fmt.Errorf("%w: it names so much content that its record has %d bytes; at most %d fit", content.ErrManifestInvalid, size, maxRecord)
 	}
 	if err := c.cat.change(ctx, repo, putImage(repo, m.Digest, rec, tags, holders)); err != nil {
 		return err
@@ -310,22 +299,22 @@ func (c *Cluster) PutManifest(ctx context.Context, repo string, m storage.Manife
 }
 
 // DeleteTag removes a tag. The manifest stays.
-func (c *Cluster) DeleteTag(ctx context.Context, repo, name string, n storage.Note) error {
+func (c *Cluster) DeleteTag(ctx context.Context, repo, name string, n content.Note) error {
 	return c.changeNoted(ctx, repo, n, deleteTag(repo, name))
 }
 
 // DeleteManifest removes a manifest and every tag that points to it.
-func (c *Cluster) DeleteManifest(ctx context.Context, repo string, d digest.Digest, n storage.Note) error {
+func (c *Cluster) DeleteManifest(ctx context.Context, repo string, d digest.Digest, n content.Note) error {
 	return c.changeNoted(ctx, repo, n, deleteImage(repo, d))
 }
 
 // DeleteRepository removes a template.
-func (c *Cluster) DeleteRepository(ctx context.Context, repo string, n storage.Note) error {
+func (c *Cluster) DeleteRepository(ctx context.Context, repo string, n content.Note) error {
 	return c.changeNoted(ctx, repo, n, deleteRepository(repo))
 }
 
 // Revert removes a tag and every tag pushed after it.
-func (c *Cluster) Revert(ctx context.Context, repo, from string, n storage.Note) error {
+func (c *Cluster) Revert(ctx context.Context, repo, from string, n content.Note) error {
 	return c.changeNoted(ctx, repo, n, revert(repo, from))
 }
 
@@ -348,7 +337,7 @@ func (c *Cluster) change(ctx context.Context, repo string, d decision) error {
 // first other host that has it.
 func (c *Cluster) Mount(ctx context.Context, repo, from string, d digest.Digest) error {
 	_, err := c.store.Mount(repo, from, d)
-	if err == nil || !errors.Is(err, storage.ErrBlobUnknown) {
+	if err == nil || !errors.Is(err, content.ErrBlobUnknown) {
 		return err
 	}
 	for _, p := range live(c.others()) {
@@ -366,13 +355,13 @@ func (c *Cluster) Mount(ctx context.Context, repo, from string, d digest.Digest)
 }
 
 // DeleteBlob removes a blob from a repository, on every host that answers.
-func (c *Cluster) DeleteBlob(ctx context.Context, repo string, d digest.Digest, n storage.Note) error {
+func (c *Cluster) DeleteBlob(ctx context.Context, repo string, d digest.Digest, n content.Note) error {
 	r, err := c.proven(ctx, repo)
 	if err != nil {
 		return err
 	}
 	if _, used := r.blob(d); used {
-		return fmt.Errorf("%w: blob %s", storage.ErrInUse, d)
+		return fmt.Errorf("%w: blob %s", content.ErrInUse, d)
 	}
 	err = c.store.DeleteBlob(repo, d)
 	var wg sync.WaitGroup
@@ -393,7 +382,7 @@ func (c *Cluster) DeleteBlob(ctx context.Context, repo string, d digest.Digest, 
 			resp.Body.Close()
 			mu.Lock()
 			defer mu.Unlock()
-			if resp.StatusCode == http.StatusAccepted && errors.Is(err, storage.ErrBlobUnknown) {
+			if resp.StatusCode == http.StatusAccepted && errors.Is(err, content.ErrBlobUnknown) {
 				err = nil
 			}
 		})

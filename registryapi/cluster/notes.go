@@ -9,7 +9,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 // notePrefix is above the notes of what was removed. They are not below Prefix: no
@@ -35,7 +35,7 @@ type notes struct {
 }
 
 // op writes a note that goes by itself. Without a lease there is none.
-func (s *notes) op(ctx context.Context, n storage.Note) (op clientv3.Op, ok bool) {
+func (s *notes) op(ctx context.Context, n content.Note) (op clientv3.Op, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lease == 0 || time.Since(s.since) > noteLease {
@@ -58,7 +58,7 @@ func (s *notes) leaseGone() {
 	s.lease = 0
 }
 
-func (s *notes) put(ctx context.Context, n storage.Note) {
+func (s *notes) put(ctx context.Context, n content.Note) {
 	ctx, cancel := context.WithTimeout(ctx, s.wait)
 	defer cancel()
 	if op, ok := s.op(ctx, n); ok {
@@ -80,7 +80,7 @@ func noting(op clientv3.Op, d decision) decision {
 }
 
 // changeNoted is change, with a note of it.
-func (c *Cluster) changeNoted(ctx context.Context, repo string, n storage.Note, d decision) error {
+func (c *Cluster) changeNoted(ctx context.Context, repo string, n content.Note, d decision) error {
 	op, ok := c.notes.op(ctx, n)
 	if !ok {
 		return c.change(ctx, repo, d)
@@ -94,7 +94,7 @@ func (c *Cluster) changeNoted(ctx context.Context, repo string, n storage.Note, 
 }
 
 // Noted returns the word of a note, and whether there is one.
-func (c *Cluster) Noted(ctx context.Context, n storage.Note) (what string, ok bool) {
+func (c *Cluster) Noted(ctx context.Context, n content.Note) (what string, ok bool) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Wait)
 	defer cancel()
 	resp, err := c.notes.etcd.Get(ctx, notePrefix+n.Name())
@@ -105,7 +105,7 @@ func (c *Cluster) Noted(ctx context.Context, n storage.Note) (what string, ok bo
 }
 
 // Forget removes a note.
-func (c *Cluster) Forget(ctx context.Context, n storage.Note) {
+func (c *Cluster) Forget(ctx context.Context, n content.Note) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Wait)
 	defer cancel()
 	_, _ = c.notes.etcd.Delete(ctx, notePrefix+n.Name()) // else it goes with its lease

@@ -11,7 +11,7 @@ import (
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ankacluster/ankacluster/registryapi"
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 // Prefix is above all keys of the catalogue.
@@ -112,9 +112,9 @@ const maxRecord = 1 << 20
 
 // describe makes the record of a manifest that refers to these blobs and
 // manifests.
-func describe(m storage.Manifest, c storage.Content, cfg storage.VMConfig, configured bool, blobs []blobRef, manifests []digest.Digest) imageRecord {
+func describe(m content.Manifest, c content.Content, cfg content.VMConfig, configured bool, blobs []blobRef, manifests []digest.Digest) imageRecord {
 	rec := imageRecord{MediaType: m.MediaType, Size: int64(len(m.Raw)), Pushed: m.Pushed, Blobs: blobs, Manifests: manifests}
-	rec.Name = storage.Describe(&rec.Version, c, cfg, configured)
+	rec.Name = content.Describe(&rec.Version, c, cfg, configured)
 	if configured {
 		rec.UUID = cfg.UUID
 	}

@@ -19,7 +19,7 @@ import (
 	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 const (
@@ -39,7 +39,7 @@ type tail struct {
 	c     *Cluster
 	repo  string
 	id    string // of the upload here
-	file  *storage.Growing
+	file  content.Growing
 	to    *peer
 	relay bool // the other host copies on
 

@@ -15,7 +15,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi"
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 // view is the catalogue as of one revision of etcd. Records in it are never
@@ -182,21 +182,19 @@ func (v *view) apply(kv *mvccpb.KeyValue, deleted bool) (touched, error) {
 func (r *repository) there() bool { return r != nil && (len(r.tags) > 0 || len(r.images) > 0) }
 
 // sorted returns the tags in the order they were pushed.
-func (r *repository) sorted() []storage.Tag {
+func (r *repository) sorted() []content.Tag {
 	if r == nil {
 		return nil
 	}
-	all := make([]storage.Tag, 0, len(r.tags))
+	all := make([]content.Tag, 0, len(r.tags))
 	for name, t := range r.tags {
-		tag := storage.Tag{Name: name, Digest: t.Digest, Order: t.Order, Pushed: t.Pushed}
+		tag := content.Tag{Name: name, Digest: t.Digest, Order: t.Order, Pushed: t.Pushed}
 		if m := r.images[t.Digest]; m != nil {
 			tag.MediaType, tag.Size = m.MediaType, m.Size
 		}
 		all = append(all, tag)
 	}
-	slices.SortFunc(all, func(a, b storage.Tag) int {
-		return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(a.Name, b.Name))
-	})
+	slices.SortFunc(all, content.Tag.Compare)
 	return all
 }
 
@@ -250,13 +248,13 @@ func (r *repository) blob(d digest.Digest) (int64, bool) {
 func (r *repository) template(name string) (registryapi.Template, bool) {
 	t := registryapi.Template{ID: r.rec.ID, Repository: name, Name: path.Base(name), Arch: r.rec.Arch}
 	if t.ID == "" {
-		t.ID = storage.RepositoryID(name)
+		t.ID = content.RepositoryID(name)
 	}
 	tags := r.sorted()
 	files := make(map[digest.Digest]int64)
 	for _, tag := range tags {
 		m := r.images[tag.Digest]
-		if m == nil || tag.Name == storage.LatestTag && repeated(tags, tag) {
+		if m == nil || tag.Name == content.LatestTag && repeated(tags, tag) {
 			continue
 		}
 		v := m.Version
@@ -281,6 +279,6 @@ func (r *repository) template(name string) (registryapi.Template, bool) {
 }
 
 // repeated reports whether another tag has the same manifest.
-func repeated(tags []storage.Tag, t storage.Tag) bool {
-	return slices.ContainsFunc(tags, func(o storage.Tag) bool { return o.Name != t.Name && o.Digest == t.Digest })
+func repeated(tags []content.Tag, t content.Tag) bool {
+	return slices.ContainsFunc(tags, func(o content.Tag) bool { return o.Name != t.Name && o.Digest == t.Digest })
 }

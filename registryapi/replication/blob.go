@@ -12,7 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/time/rate"
 
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
 
@@ -125,7 +125,7 @@ func (c *Copier) fetchBlob(ctx context.Context, repo string, desc ocispec.Descri
 		return errors.Join(errs...)
 	}
 	if err := u.Commit(desc.Digest); err != nil {
-		if errors.Is(err, storage.ErrDigestMismatch) { // no byte of it can be trusted
+		if errors.Is(err, content.ErrDigestMismatch) { // no byte of it can be trusted
 			err = errors.Join(err, u.Cancel(), c.forgetSession(desc.Digest))
 		}
 		return err
@@ -134,7 +134,7 @@ func (c *Copier) fetchBlob(ctx context.Context, repo string, desc ocispec.Descri
 }
 
 // stream appends the rest of the blob to u.
-func (c *Copier) stream(ctx context.Context, s *transfer.Client, repo string, desc ocispec.Descriptor, u *storage.Upload, run *running) error {
+func (c *Copier) stream(ctx context.Context, s *transfer.Client, repo string, desc ocispec.Descriptor, u content.Upload, run *running) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	pr, pw := io.Pipe()
@@ -194,7 +194,7 @@ func sessionName(d digest.Digest) string {
 }
 
 // openSession goes on with the upload that an earlier try began, or begins one.
-func (c *Copier) openSession(ctx context.Context, repo string, desc ocispec.Descriptor) (*storage.Upload, error) {
+func (c *Copier) openSession(ctx context.Context, repo string, desc ocispec.Descriptor) (content.Upload, error) {
 	name := sessionName(desc.Digest)
 	var s session
 	if data, err := c.sessions.Read(name); err == nil && json.Unmarshal(data, &s) == nil {
@@ -205,7 +205,7 @@ func (c *Copier) openSession(ctx context.Context, repo string, desc ocispec.Desc
 		if err == nil {
 			err = u.Cancel()
 		}
-		if err != nil && !errors.Is(err, storage.ErrUploadUnknown) {
+		if err != nil && !errors.Is(err, content.ErrUploadUnknown) {
 			return nil, err
 		}
 	}

@@ -12,7 +12,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
 
@@ -20,8 +20,8 @@ import (
 // and serves them while they come. Copies that were cut go on where they
 // stopped, also after a restart.
 type Copier struct {
-	store    *storage.Store
-	sessions storage.Documents // one for each blob that is on the way
+	store    content.Store
+	sessions content.Documents // one for each blob that is on the way
 	log      *zap.Logger
 	limiter  *rate.Limiter // nil: no limit
 	bytes    prometheus.Counter
@@ -47,7 +47,7 @@ const folder = "replication"
 // NewCopier returns a Copier that keeps its place in unfinished copies among the
 // store's documents. bytesPerSecond limits all copies together; 0 is no limit. bytes, when not
 // nil, counts what is copied.
-func NewCopier(store *storage.Store, bytesPerSecond int64, bytes prometheus.Counter, log *zap.Logger) (*Copier, error) {
+func NewCopier(store content.Store, bytesPerSecond int64, bytes prometheus.Counter, log *zap.Logger) (*Copier, error) {
 	sessions := store.Documents(folder, "blobs")
 	if err := sessions.Make(); err != nil {
 		return nil, fmt.Errorf("copies: %w", err)

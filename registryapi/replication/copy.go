@@ -12,7 +12,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
 
@@ -122,7 +122,7 @@ func (r *Replicator) copyManifest(ctx context.Context, repo string, d digest.Dig
 
 // contentOf returns all that is to be copied with a manifest, sizes included: what
 // it must have, and what it may have as far as a source has it.
-func (r *Replicator) contentOf(ctx context.Context, repo string, c storage.Content, from []*source) (blobs, manifests []ocispec.Descriptor, err error) {
+func (r *Replicator) contentOf(ctx context.Context, repo string, c content.Content, from []*source) (blobs, manifests []ocispec.Descriptor, err error) {
 	manifests = c.Manifests
 	for _, b := range c.Blobs() {
 		if b.Size < 0 {
@@ -176,19 +176,19 @@ func (r *Replicator) sizeAtSource(ctx context.Context, repo string, d digest.Dig
 	return 0, missing
 }
 
-func (r *Replicator) fetchManifest(ctx context.Context, repo string, d digest.Digest, from []*source) (storage.Manifest, storage.Content, error) {
+func (r *Replicator) fetchManifest(ctx context.Context, repo string, d digest.Digest, from []*source) (content.Manifest, content.Content, error) {
 	var errs []error
 	for _, s := range from {
 		got, err := s.blobs.Manifest(ctx, repo, d.String())
 		if err == nil {
-			var c storage.Content
-			if c, err = storage.ParseManifest(got.MediaType, got.Raw); err == nil {
-				return storage.Manifest{Digest: d, MediaType: got.MediaType, Raw: got.Raw}, c, nil
+			var c content.Content
+			if c, err = content.ParseManifest(got.MediaType, got.Raw); err == nil {
+				return content.Manifest{Digest: d, MediaType: got.MediaType, Raw: got.Raw}, c, nil
 			}
 		}
 		errs = append(errs, err)
 	}
-	return storage.Manifest{}, storage.Content{}, errors.Join(errs...)
+	return content.Manifest{}, content.Content{}, errors.Join(errs...)
 }
 
 // copyBlobs copies blobs, some at a time. Those that are done are kept from the

@@ -9,7 +9,7 @@ import (
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ankacluster/ankacluster/internal/oci"
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 // A replica has all that its source has of a manifest, whatever kind that is, and
@@ -17,7 +17,7 @@ import (
 func TestManifestsOfEveryKindAreReplicated(t *testing.T) {
 	t.Parallel()
 	push := start(t, options{})
-	src := push.srv.Store()
+	src := push.store
 	blob := func(content string) digest.Digest {
 		d := digest.FromString(content)
 		u, err := src.NewUpload("kinds", d.Algorithm())
@@ -38,8 +38,8 @@ func TestManifestsOfEveryKindAreReplicated(t *testing.T) {
 	}
 	const foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 	wanted := make(map[string]digest.Digest)
-	put := func(tag, mediaType, raw string) storage.Manifest {
-		m := storage.Manifest{Digest: digest.FromString(raw), MediaType: mediaType, Raw: []byte(raw)}
+	put := func(tag, mediaType, raw string) content.Manifest {
+		m := content.Manifest{Digest: digest.FromString(raw), MediaType: mediaType, Raw: []byte(raw)}
 		var tags []string
 		if tag != "" {
 			tags = append(tags, tag)
@@ -62,7 +62,7 @@ func TestManifestsOfEveryKindAreReplicated(t *testing.T) {
 
 	replica := start(t, options{sources: []string{push.url}})
 	converge(t, push, replica)
-	have := replica.srv.Store()
+	have := replica.store
 	for tag, d := range wanted {
 		if f, n, err := have.OpenBlob("kinds", d); err != nil {
 			t.Errorf("%s: %v", tag, err)

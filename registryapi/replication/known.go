@@ -10,20 +10,20 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ankacluster/ankacluster/registryapi"
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 // known is what a source held when it was last followed, in memory and on disk:
 // one file a repository. It tells what may be deleted, also after a restart and
 // while the source cannot be reached. It is used by one goroutine.
 type known struct {
-	docs  storage.Documents
+	docs  content.Documents
 	store string // the id of the source's store, "" before it was told
 	repos map[string]registryapi.RepositoryState
 }
 
 // openKnown reads what is known of the source at base.
-func openKnown(s *storage.Store, base string) (*known, error) {
+func openKnown(s content.Store, base string) (*known, error) {
 	k := &known{docs: s.Documents(folder, "sources", digest.FromString(base).Encoded()[:24]), repos: make(map[string]registryapi.RepositoryState)}
 	if err := k.docs.Make(); err != nil {
 		return nil, err

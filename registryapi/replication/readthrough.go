@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/internal/oci"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 // ReadThrough answers what is not here yet from a source. A blob is stored while
@@ -35,7 +36,7 @@ func (r *Replicator) hasManifest(repo, ref string) bool {
 	if d, err := oci.ParseDigest(ref); err == nil {
 		return r.complete(repo, d)
 	}
-	t, err := r.store.Resolve(repo, ref)
+	t, err := content.Resolve(r.store, repo, ref)
 	return err == nil && r.complete(repo, t.Digest)
 }
 

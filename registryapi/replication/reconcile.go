@@ -11,7 +11,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi"
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 // reconcile makes the repository what its sources say, as far as its content is
@@ -127,14 +127,14 @@ func (r *Replicator) local(repo string) (local, error) {
 
 func (r *Replicator) complete(repo string, d digest.Digest) bool {
 	m, err := r.store.Manifest(repo, d)
-	return err == nil && r.store.Complete(repo, m) == nil
+	return err == nil && content.Complete(r.store, repo, m) == nil
 }
 
 // apply does what needs no content that is not here. known says whether any of
 // the repository was copied before.
 func (r *Replicator) apply(repo string, w wanted, have local, p plan, known bool) error {
 	for _, tag := range p.deleteTags {
-		if err := r.store.DeleteTag(repo, tag); err != nil && !errors.Is(err, storage.ErrTagUnknown) {
+		if err := r.store.DeleteTag(repo, tag); err != nil && !errors.Is(err, content.ErrTagUnknown) {
 			return fmt.Errorf("delete tag %s: %w", tag, err)
 		}
 		r.metrics.tags.Inc()
@@ -148,7 +148,7 @@ func (r *Replicator) apply(repo string, w wanted, have local, p plan, known bool
 	}
 	for _, t := range p.putTags {
 		have.tags[t.Tag] = t
-		err := r.store.PutTag(repo, storage.Tag{Name: t.Tag, Digest: digest.Digest(t.Digest), Order: t.Order, Pushed: t.Pushed})
+		err := r.store.PutTag(repo, content.Tag{Name: t.Tag, Digest: digest.Digest(t.Digest), Order: t.Order, Pushed: t.Pushed})
 		if err != nil {
 			return fmt.Errorf("put tag %s: %w", t.Tag, err)
 		}
@@ -163,12 +163,12 @@ func (r *Replicator) apply(repo string, w wanted, have local, p plan, known bool
 			continue
 		}
 		err := r.store.DeleteManifest(repo, digest.Digest(d))
-		if err != nil && !errors.Is(err, storage.ErrManifestUnknown) && !errors.Is(err, storage.ErrInUse) {
+		if err != nil && !errors.Is(err, content.ErrManifestUnknown) && !errors.Is(err, content.ErrInUse) {
 			return fmt.Errorf("delete manifest %s: %w", d, err)
 		}
 	}
 	if w.empty() && known && len(have.tags) == 0 {
-		if err := r.store.DeleteRepository(repo); err != nil && !errors.Is(err, storage.ErrRepositoryUnknown) {
+		if err := r.store.DeleteRepository(repo); err != nil && !errors.Is(err, content.ErrRepositoryUnknown) {
 			return fmt.Errorf("delete repository: %w", err)
 		}
 	}
@@ -182,5 +182,5 @@ func (r *Replicator) keepMeta(repo string, w wanted) error {
 	if w.ID == "" || have.ID == w.ID && have.Created.Equal(w.Created) && have.Arch == w.Arch {
 		return nil
 	}
-	return r.store.SetMeta(repo, storage.Meta{ID: w.ID, Created: w.Created, Arch: w.Arch})
+	return r.store.SetMeta(repo, content.Meta{ID: w.ID, Created: w.Created, Arch: w.Arch})
 }

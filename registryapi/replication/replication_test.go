@@ -24,6 +24,8 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/ankacluster/ankacluster/registryapi"
+	"github.com/ankacluster/ankacluster/registryapi/content"
+	"github.com/ankacluster/ankacluster/registryapi/content/fs"
 	"github.com/ankacluster/ankacluster/registryapi/server"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
@@ -32,12 +34,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // registry is a registry that is served, and perhaps replicates.
 type registry struct {
-	t    *testing.T
-	srv  *server.Server
-	url  string
-	rest *registryapi.Client
-	oci  *transfer.Client
-	rep  *Replicator
+	t     *testing.T
+	srv   *server.Server
+	store content.Store
+	url   string
+	rest  *registryapi.Client
+	oci   *transfer.Client
+	rep   *Replicator
 	// served counts bytes of blobs sent.
 	served *atomic.Int64
 	stop   func()
@@ -54,15 +57,18 @@ type options struct {
 func start(t *testing.T, o options) *registry {
 	t.Helper()
 	cfg := server.DefaultConfig()
-	cfg.Root, cfg.MinFree = o.root, 0
-	if o.root == "" {
+	if cfg.Root = o.root; o.root == "" {
 		cfg.Root = t.TempDir()
 	}
-	srv, err := server.New(cfg, nil)
+	store, err := fs.Open(cfg.Root, fs.Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &registry{t: t, srv: srv, served: new(atomic.Int64)}
+	srv, err := server.New(cfg, store, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &registry{t: t, srv: srv, store: store, served: new(atomic.Int64)}
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
 	transport := http.DefaultTransport.(*http.Transport).Clone()
@@ -71,7 +77,7 @@ func start(t *testing.T, o options) *registry {
 		if o.config != nil {
 			o.config(&rc)
 		}
-		if g.rep, err = New(rc, srv.Store(), nil); err != nil {
+		if g.rep, err = New(rc, store, nil); err != nil {
 			t.Fatal(err)
 		}
 		if o.through {
@@ -472,7 +478,7 @@ func TestSourceWithAnotherStoreDeletesNothing(t *testing.T) {
 	converge(t, push, again)
 	converge(t, push, heir)
 	heir.stop() // it becomes the push registry
-	promoted := start(t, options{root: heir.srv.Store().Root()})
+	promoted := start(t, options{root: heir.store.Place()})
 	at.Store(promoted)
 	promoted.push("sonoma", "v3", noise(1000))
 	converge(t, promoted, again)

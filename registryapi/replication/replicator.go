@@ -14,7 +14,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/backoff"
 	"github.com/ankacluster/ankacluster/registryapi"
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
 
@@ -31,7 +31,7 @@ type source struct {
 // Replicator copies from the sources into a store.
 type Replicator struct {
 	cfg     Config
-	store   *storage.Store
+	store   content.Store
 	log     *zap.Logger
 	sources []*source
 	queue   *queue
@@ -50,7 +50,7 @@ type Replicator struct {
 }
 
 // New checks cfg and reads what earlier runs knew. It starts nothing.
-func New(cfg Config, store *storage.Store, log *zap.Logger) (*Replicator, error) {
+func New(cfg Config, store content.Store, log *zap.Logger) (*Replicator, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("replication: %w", err)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/backoff"
 	"github.com/ankacluster/ankacluster/internal/oci"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
 
@@ -167,16 +167,16 @@ func (c *Copier) startFill(ctx context.Context, want fill) *flight {
 	return nil
 }
 
-// content is a blob, or what will become one.
-type content interface {
+// readable is a blob, or what will become one.
+type readable interface {
 	io.ReaderAt
 	io.Closer
 	Size() int64
 }
 
-// whole is a blob as content.
+// whole is a blob that is here.
 type whole struct {
-	*os.File
+	content.Blob
 	size int64
 }
 
@@ -188,7 +188,7 @@ var errNotHere = errors.New("not here")
 // tail copies [from, to) from the file that a flight fills and returns how much
 // it sent.
 func (c *Copier) tail(ctx context.Context, w io.Writer, f *flight, repo string, desc ocispec.Descriptor, from, to int64) (int64, error) {
-	var file content
+	var file readable
 	defer func() {
 		if file != nil {
 			file.Close()

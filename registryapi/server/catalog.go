@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ankacluster/ankacluster/registryapi"
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 // catalog is the index behind the template lists. It is only a memory of what
@@ -24,12 +24,12 @@ import (
 // changed without a server, and the times of pulls by others. Lost, it is
 // rebuilt from the store.
 type catalog struct {
-	store       *storage.Store
+	store       content.Store
 	log         *zap.Logger
 	concurrency int
 	// turn is held by the one that refreshes; its capacity is one.
 	turn    chan struct{}
-	cursor  storage.Cursor    // guarded by turn
+	cursor  content.Cursor    // guarded by turn
 	entries map[string]*entry // by repository; guarded by turn
 	dirty   bool              // entries differ from the snapshot; guarded by turn
 	view    atomic.Pointer[[]registryapi.Template]
@@ -52,7 +52,7 @@ type entry struct {
 	Skipped []string `json:"skipped,omitempty"`
 }
 
-func newCatalog(store *storage.Store, log *zap.Logger, concurrency int) *catalog {
+func newCatalog(store content.Store, log *zap.Logger, concurrency int) *catalog {
 	c := &catalog{store: store, log: log, concurrency: concurrency, turn: make(chan struct{}, 1), entries: make(map[string]*entry),
 		pulls: make(map[pulledTag]time.Time)}
 	c.load()
@@ -231,7 +231,7 @@ func (c *catalog) publish() {
 		}
 		t := e.Template
 		if taken[t.ID] {
-			t.ID = storage.RepositoryID(r)
+			t.ID = content.RepositoryID(r)
 		}
 		taken[t.ID] = true
 		list = append(list, t)
@@ -332,7 +332,7 @@ func (c *catalog) load() {
 			return
 		}
 	}
-	c.entries, c.cursor = s.Entries, storage.ParseCursor(s.Cursor)
+	c.entries, c.cursor = s.Entries, content.Cursor(s.Cursor)
 	c.publish()
 }
 
@@ -341,7 +341,7 @@ func (c *catalog) save() {
 	if !c.dirty {
 		return
 	}
-	data, err := json.Marshal(snapshot{snapshotFormat, c.cursor.String(), c.entries})
+	data, err := json.Marshal(snapshot{snapshotFormat, string(c.cursor), c.entries})
 	if err == nil {
 		err = c.store.Documents().Write(snapshotName, data)
 	}

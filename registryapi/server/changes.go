@@ -8,7 +8,7 @@ import (
 	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 const (
@@ -35,14 +35,14 @@ func (s *Server) changes(r *http.Request) (any, error) {
 	defer deadline.Stop()
 	peek := time.NewTicker(peekEvery)
 	defer peek.Stop()
-	cursor := storage.ParseCursor(q.Get("since"))
+	cursor := content.Cursor(q.Get("since"))
 	for {
 		changed := s.store.Changed()
 		found, next, reset, err := s.store.Changes(cursor, maxChanges)
 		if err != nil {
 			return nil, wire.Unavailable("the journal cannot be read", err)
 		}
-		answer := registryapi.Changes{Cursor: next.String(), Reset: reset, Changes: found, Time: time.Now(), Store: s.store.ID()}
+		answer := registryapi.Changes{Cursor: string(next), Reset: reset, Changes: found, Time: time.Now(), Store: s.store.ID()}
 		if answer.Changes == nil {
 			answer.Changes = []registryapi.Change{}
 		}
@@ -100,7 +100,7 @@ func (s *Server) repository(r *http.Request) (any, error) {
 	}
 	for _, d := range manifests {
 		m, err := s.store.Manifest(name, d)
-		if errors.Is(err, storage.ErrManifestUnknown) {
+		if errors.Is(err, content.ErrManifestUnknown) {
 			state.Incomplete = true // damaged, or deleted meanwhile: then that is told next
 			continue
 		}

@@ -5,18 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/ankacluster/ankacluster/internal/access"
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Config sets up a Server. DefaultConfig has the defaults.
 type Config struct {
-	// Root is the directory of the store; servers may share it.
+	// Root is the directory below which uploaded files and central logs are. Servers of
+	// one store share it.
 	Root string
 	// ListenAddr is where Run serves, host:port. "" means that Run serves
 	// nothing: the Handler is mounted elsewhere.
@@ -51,8 +50,6 @@ type Config struct {
 	// ListConcurrency is how many templates are read at a time.
 	ListConcurrency int
 
-	// Quota and MinFree refuse pushes, in bytes; 0 is no limit.
-	Quota, MinFree int64
 	// GCInterval is how often the collector runs; 0 is never.
 	GCInterval time.Duration
 	// GCGrace keeps unreferenced content, for pushes and pulls in progress.
@@ -81,7 +78,6 @@ func DefaultConfig() Config {
 		GracefulShutdownTimeout: 10 * time.Second,
 		DrainDelay:              time.Second,
 		ListCacheTTL:            30 * time.Second, ListConcurrency: 10,
-		MinFree:      1 << 30, // room for the journal, tags and logs, and for a person to act
 		GCInterval:   time.Hour,
 		GCGrace:      2 * time.Hour, // longer than a slow client needs between two requests of a push
 		KeepUntagged: 24 * time.Hour,
@@ -117,7 +113,7 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("%s %s must not be negative", d.name, d.value))
 		}
 	}
-	if first, _, _ := strings.Cut(path.Clean("/" + c.FilesDir)[1:], "/"); first == "" || slices.Contains(storage.Folders, first) {
+	if first, _, _ := strings.Cut(path.Clean("/" + c.FilesDir)[1:], "/"); first == "" {
 		errs = append(errs, fmt.Errorf("files dir %q must be a directory of its own below the store's, such as /files", c.FilesDir))
 	}
 	if c.GCGrace < 10*time.Minute {
@@ -128,9 +124,6 @@ func (c Config) Validate() error {
 	}
 	if c.ListConcurrency < 1 {
 		errs = append(errs, fmt.Errorf("list concurrency %d must be at least 1", c.ListConcurrency))
-	}
-	if c.Quota < 0 || c.MinFree < 0 {
-		errs = append(errs, errors.New("quota and free-space floor must not be negative"))
 	}
 	return errors.Join(errs...)
 }

@@ -286,7 +286,7 @@ func writing(t *testing.T, start string) (g *registry, loc string) {
 	if _, err := io.WriteString(writer, start); err != nil {
 		t.Fatal(err)
 	}
-	waitLocked(t, filepath.Join(g.srv.Store().Root(), "uploads", path.Base(loc), "lock"))
+	waitLocked(t, filepath.Join(g.srv.cfg.Root, "uploads", path.Base(loc), "lock"))
 	return g, loc
 }
 

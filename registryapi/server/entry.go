@@ -8,13 +8,13 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ankacluster/ankacluster/registryapi"
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 // readEntry reads a repository as a template. What is damaged or unfinished is
 // left out with the reason, and never keeps the rest from being shown: not even
 // a bug here does.
-func readEntry(store *storage.Store, repo string) (e *entry) {
+func readEntry(store content.Store, repo string) (e *entry) {
 	e = &entry{Tags: store.TagsChanged(repo)}
 	defer func() {
 		if p := recover(); p != nil {
@@ -61,10 +61,10 @@ func readEntry(store *storage.Store, repo string) (e *entry) {
 var errNoVM = errors.New("not a VM")
 
 // withoutAlias leaves out a pushed "latest" that only repeats another tag.
-func withoutAlias(tags []storage.Tag) []storage.Tag {
-	var out []storage.Tag
+func withoutAlias(tags []content.Tag) []content.Tag {
+	var out []content.Tag
 	for _, t := range tags {
-		if t.Name == storage.LatestTag && repeated(tags, t) {
+		if t.Name == content.LatestTag && repeated(tags, t) {
 			continue
 		}
 		out = append(out, t)
@@ -72,7 +72,7 @@ func withoutAlias(tags []storage.Tag) []storage.Tag {
 	return out
 }
 
-func repeated(tags []storage.Tag, t storage.Tag) bool {
+func repeated(tags []content.Tag, t content.Tag) bool {
 	for _, other := range tags {
 		if other.Name != t.Name && other.Digest == t.Digest {
 			return true
@@ -83,7 +83,7 @@ func repeated(tags []storage.Tag, t storage.Tag) bool {
 
 // readVersion makes a version of a tag, adds its files to files, and returns
 // the VM's name too.
-func readVersion(store *storage.Store, repo string, tag storage.Tag, files map[digest.Digest]int64) (registryapi.Version, string, error) {
+func readVersion(store content.Store, repo string, tag content.Tag, files map[digest.Digest]int64) (registryapi.Version, string, error) {
 	v := registryapi.Version{
 		Tag: tag.Name, Digest: tag.Digest.String(), Images: []string{}, StateFiles: []string{},
 		CreationDate: tag.Pushed.Unix(), LastPush: tag.Pushed.Unix(), LastPull: unix(store.LastPull(repo, tag.Name)),
@@ -92,23 +92,23 @@ func readVersion(store *storage.Store, repo string, tag storage.Tag, files map[d
 	if err != nil {
 		return v, "", err
 	}
-	if err := store.Complete(repo, m); err != nil {
+	if err := content.Complete(store, repo, m); err != nil {
 		return v, "", err
 	}
-	c, err := storage.ParseManifest(m.MediaType, m.Raw)
+	c, err := content.ParseManifest(m.MediaType, m.Raw)
 	if err != nil {
 		return v, "", err
 	}
-	if store.NoVM(repo, c) {
+	if content.NoVM(store, repo, c) {
 		return v, "", errNoVM
 	}
 	own := make(map[digest.Digest]int64)
-	store.Sizes(repo, c, own)
+	content.Sizes(store, repo, c, own)
 	for d, size := range own {
 		v.Size += uint64(size)
 		files[d] = size
 	}
-	cfg, err := store.ReadConfig(repo, c)
-	name := storage.Describe(&v, c, cfg, err == nil) // an artefact that is no VM shows less
+	cfg, err := content.ReadConfig(store, repo, c)
+	name := content.Describe(&v, c, cfg, err == nil) // an artefact that is no VM shows less
 	return v, name, nil
 }

@@ -21,7 +21,8 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/ankacluster/ankacluster/registryapi"
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
+	"github.com/ankacluster/ankacluster/registryapi/content/fs"
 )
 
 // mount makes a small file system of its own, where that is allowed.
@@ -104,7 +105,7 @@ func TestFullDiskRefusesAndHarmsNothing(t *testing.T) {
 // verified fails the test if anything in the store is damaged.
 func (g *registry) verified() {
 	g.t.Helper()
-	v, err := g.srv.Store().Verify(g.t.Context(), storage.VerifyOptions{})
+	v, err := g.store.(*fs.Store).Verify(g.t.Context(), fs.VerifyOptions{})
 	if err != nil || len(v.Damage) != 0 {
 		g.t.Errorf("verify: %+v, %v", v, err)
 	}
@@ -122,7 +123,7 @@ func TestDiskWithoutAByteLeft(t *testing.T) {
 	manifest := string(g.want(200, "GET", "/v2/vm/manifests/v1", nil).body)
 	loc := g.want(202, "POST", "/v2/vm/blobs/uploads/", nil).header.Get("Location")
 	g.want(202, "PATCH", loc, strings.NewReader("begun "))
-	_, cursor, _, err := g.srv.Store().Changes(storage.Cursor{}, 0)
+	_, cursor, _, err := g.store.Changes("", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,15 +144,15 @@ func TestDiskWithoutAByteLeft(t *testing.T) {
 	g.want(200, "GET", "/v2/vm/manifests/v1", nil)
 	g.want(200, "GET", "/v2/vm/blobs/"+digest.FromString("one").String(), nil)
 	g.want(200, "DELETE", "/registry/revert?id="+vmUUID, nil)
-	if _, err := g.srv.Store().Tag("vm", "v2"); !errors.Is(err, storage.ErrTagUnknown) {
+	if _, err := g.store.Tag("vm", "v2"); !errors.Is(err, content.ErrTagUnknown) {
 		t.Errorf("v2 was deleted on the full disk: got %v", err)
 	}
 	empty()
 	// What the full disk kept from being told is told.
-	if _, err := g.srv.Store().Settle(); err != nil {
+	if _, err := g.store.Settle(); err != nil {
 		t.Fatal(err)
 	}
-	changes, _, reset, err := g.srv.Store().Changes(cursor, 10)
+	changes, _, reset, err := g.store.Changes(cursor, 10)
 	if err != nil || !reset && len(changes) == 0 {
 		t.Errorf("after the deletion: %+v, %v", changes, err)
 	}
@@ -174,15 +175,18 @@ func TestFreeSpaceFloorRefusesAtTheFirstRequest(t *testing.T) {
 	cfg := testConfig(t.TempDir())
 	g := newRegistry(t, cfg)
 	g.pushVM("vm", "v1", vmUUID, map[string][]byte{"a.ank": []byte("x")})
-	cfg.MinFree = 1 << 60
-	full := newRegistry(t, cfg)
+	store, err := fs.Open(cfg.Root, fs.Limits{MinFree: 1 << 60})
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := newRegistryOn(t, cfg, store)
 	for _, path := range []string{"/v2/vm/blobs/uploads/", "/v2/vm/blobs/uploads/?digest=" + digest.FromString("y").String()} {
 		if a := full.want(507, "POST", path, strings.NewReader("y")); !bytes.Contains(a.body, []byte("DENIED")) {
 			t.Errorf("got %s", a.body)
 		}
 	}
 	full.want(200, "GET", "/v2/vm/manifests/v1", nil)
-	if left, err := full.srv.Store().Uploads(); err != nil || len(left) != 0 {
+	if left, err := full.store.Uploads(); err != nil || len(left) != 0 {
 		t.Errorf("uploads: %+v, %v", left, err)
 	}
 }
@@ -292,7 +296,7 @@ func TestDrainFailsReadinessAndFinishesRequests(t *testing.T) {
 	cfg.DrainDelay = 300 * time.Millisecond
 	cfg.GracefulShutdownTimeout = 2 * time.Minute
 	polls := make(chan struct{}, 1)
-	srv, err := New(cfg, nil)
+	srv, err := New(cfg, openStore(t, cfg.Root), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -395,7 +399,7 @@ func TestListenErrorNamesTheAddress(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t.TempDir())
 	cfg.ListenAddr = "256.0.0.1:1"
-	srv, err := New(cfg, nil)
+	srv, err := New(cfg, openStore(t, cfg.Root), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -450,7 +454,7 @@ func TestAccessLogAndMetricsTellOfRequests(t *testing.T) {
 	cfg.AccessLog = true
 	reg := prometheus.NewRegistry()
 	cfg.Metrics = reg
-	srv, err := New(cfg, zap.New(core))
+	srv, err := New(cfg, openStore(t, cfg.Root), zap.New(core))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -492,7 +496,7 @@ func TestUploadInOneRequestThatFailsLeavesNothing(t *testing.T) {
 	}
 	data := []byte("nowhere to go")
 	g.want(500, "POST", "/v2/vm/blobs/uploads/?digest="+digest.FromBytes(data).String(), bytes.NewReader(data))
-	if left, err := g.srv.Store().Uploads(); err != nil || len(left) != 0 {
+	if left, err := g.store.Uploads(); err != nil || len(left) != 0 {
 		t.Errorf("uploads left: %v, %v", left, err)
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/internal/wire"
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 func (s *Server) listFiles(*http.Request) (any, error) { return s.fileList("") }
@@ -58,9 +58,9 @@ func fileError(err error) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return &wire.Error{Status: http.StatusNotFound, Code: wire.CodeNotFound, Message: "Not found", Cause: err}
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return &wire.Error{Status: http.StatusInsufficientStorage, Message: storage.ErrNoSpace.Error(), Cause: err}
+		return &wire.Error{Status: http.StatusInsufficientStorage, Message: content.ErrNoSpace.Error(), Cause: err}
 	case errors.Is(err, syscall.EROFS):
-		return &wire.Error{Status: http.StatusForbidden, Message: storage.ErrReadOnly.Error(), Cause: err}
+		return &wire.Error{Status: http.StatusForbidden, Message: content.ErrReadOnly.Error(), Cause: err}
 	case errors.Is(err, errEscapes()):
 		return wire.BadRequest("the file name leaves the directory")
 	}

@@ -321,11 +321,11 @@ func FuzzDamagedFiles(f *testing.F) {
 				t.Error(err)
 			}
 		}()
-		srv, err := New(cfg, nil)
+		srv, err := New(cfg, openStore(t, cfg.Root), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		d := fuzzed{&registry{t, srv, nil}, filepath.Join(parent, "secret")}
+		d := fuzzed{&registry{t: t, srv: srv}, filepath.Join(parent, "secret")}
 		if err := os.WriteFile(d.secret, []byte("secret"), 0o644); err != nil {
 			t.Fatal(err)
 		}

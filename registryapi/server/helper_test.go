@@ -14,25 +14,42 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/ankacluster/ankacluster/registryapi"
+	"github.com/ankacluster/ankacluster/registryapi/content"
+	"github.com/ankacluster/ankacluster/registryapi/content/fs"
 )
 
 // registry is a served Server and the calls of a client that tests make.
 type registry struct {
-	t    testing.TB
-	srv  *Server
-	http *httptest.Server
+	t     testing.TB
+	srv   *Server
+	store content.Store
+	http  *httptest.Server
 }
 
 func testConfig(root string) Config {
 	cfg := DefaultConfig()
 	cfg.Root = root
-	cfg.MinFree = 0
 	return cfg
 }
 
 func newRegistry(t testing.TB, cfg Config) *registry {
 	t.Helper()
-	srv, err := New(cfg, zaptest.NewLogger(t, zaptest.Level(zapErrorLevel)))
+	return newRegistryOn(t, cfg, openStore(t, cfg.Root))
+}
+
+// openStore opens the store of a directory.
+func openStore(t testing.TB, root string) *fs.Store {
+	t.Helper()
+	store, err := fs.Open(root, fs.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+func newRegistryOn(t testing.TB, cfg Config, store content.Store) *registry {
+	t.Helper()
+	srv, err := New(cfg, store, zaptest.NewLogger(t, zaptest.Level(zapErrorLevel)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +60,7 @@ func serveRegistry(t testing.TB, srv *Server) *registry {
 	t.Helper()
 	ts := httptest.NewServer(srv.Handler())
 	t.Cleanup(ts.Close)
-	return &registry{t, srv, ts}
+	return &registry{t, srv, srv.store, ts}
 }
 
 // answer is a response whose body was read.

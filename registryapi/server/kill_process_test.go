@@ -20,7 +20,8 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ankacluster/ankacluster/registryapi"
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
+	"github.com/ankacluster/ankacluster/registryapi/content/fs"
 )
 
 // kills is raised for the long run: go test -run R3 -kills 500 -timeout 30m
@@ -42,7 +43,11 @@ func serveChild(root string) {
 	cfg := testConfig(root)
 	cfg.ListenAddr = "127.0.0.1:0"
 	cfg.ListCacheTTL = 100 * time.Millisecond
-	srv, err := New(cfg, nil)
+	store, err := fs.Open(root, fs.Limits{})
+	if err != nil {
+		panic(err)
+	}
+	srv, err := New(cfg, store, nil)
 	if err != nil {
 		panic(err)
 	}
@@ -159,7 +164,7 @@ func TestR3KilledServersLoseNothing(t *testing.T) {
 func checkSurvivors(t *testing.T, root string, book *ledger) {
 	t.Helper()
 	g := newRegistry(t, testConfig(root))
-	st := g.srv.Store()
+	st := openStore(t, root)
 	t.Logf("%d kills: %d tags acknowledged, %d deleted, %d uploads resumed", *kills, len(book.pushed), len(book.deleted), book.resumed)
 	if book.lost > 0 {
 		t.Errorf("%d uploads were unknown after a kill, want none", book.lost)
@@ -179,7 +184,7 @@ func checkSurvivors(t *testing.T, root string, book *ledger) {
 	}
 	// Every listed tag is complete, acknowledged or not, and all content is
 	// what its digest says.
-	v, err := st.Verify(t.Context(), storage.VerifyOptions{})
+	v, err := st.Verify(t.Context(), fs.VerifyOptions{})
 	if err != nil || len(v.Damage) != 0 {
 		t.Errorf("verify: %d damaged, %v: %+v", len(v.Damage), err, v.Damage)
 	}
@@ -192,7 +197,7 @@ func checkSurvivors(t *testing.T, root string, book *ledger) {
 	if _, err := st.Settle(); err != nil {
 		t.Error(err)
 	}
-	if _, err := st.Collect(t.Context(), storage.CollectOptions{KeepUntagged: time.Nanosecond}); err != nil {
+	if _, err := st.Collect(t.Context(), content.CollectOptions{KeepUntagged: time.Nanosecond}); err != nil {
 		t.Error(err)
 	}
 	stats, err := st.Stats(t.Context())

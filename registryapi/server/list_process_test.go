@@ -21,7 +21,7 @@ func TestR5ThousandTemplatesListUnder100ms(t *testing.T) {
 	for w := range 8 {
 		wg.Go(func() {
 			for i := w; i < 1000; i += 8 {
-				pushDirect(t, g.srv.Store(), fmt.Sprintf("team/vm-%d", i))
+				pushDirect(t, g.store, fmt.Sprintf("team/vm-%d", i))
 			}
 		})
 	}

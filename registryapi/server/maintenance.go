@@ -7,7 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 // care keeps the store in order until ctx ends: the index fresh, changes told
@@ -61,7 +61,7 @@ func (s *Server) tidyIndex(ctx context.Context) {
 
 func (s *Server) collect(ctx context.Context) {
 	start := time.Now()
-	opt := storage.CollectOptions{Grace: s.cfg.GCGrace, KeepUntagged: s.cfg.KeepUntagged}
+	opt := content.CollectOptions{Grace: s.cfg.GCGrace, KeepUntagged: s.cfg.KeepUntagged}
 	if s.shared != nil {
 		var err error
 		if opt, err = s.shared.Collect(ctx, opt); err != nil {
@@ -71,13 +71,13 @@ func (s *Server) collect(ctx context.Context) {
 	}
 	got, err := s.store.Collect(ctx, opt)
 	switch {
-	case errors.Is(err, storage.ErrCollecting), errors.Is(err, storage.ErrReadOnly), ctx.Err() != nil:
+	case errors.Is(err, content.ErrCollecting), errors.Is(err, content.ErrReadOnly), ctx.Err() != nil:
 		return
 	case err != nil: // of a part; the rest was collected
 		s.log.Error("garbage collection failed", zap.Error(err))
 	}
 	s.metrics.collected(got)
-	if got != (storage.Collected{}) {
+	if got != (content.Collected{}) {
 		s.log.Info("garbage collected", zap.Int("blobs", got.Blobs), zap.Int64("bytes", got.Bytes), zap.Int("links", got.Links),
 			zap.Int("manifests", got.Manifests), zap.Duration("duration", time.Since(start)))
 	}

@@ -3,7 +3,7 @@ package server
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 // metrics are the registry's. A nil Registerer keeps them to ourselves.
@@ -50,7 +50,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 	return m
 }
 
-func (m *metrics) collected(c storage.Collected) {
+func (m *metrics) collected(c content.Collected) {
 	m.gcRuns.Inc()
 	m.gcBytes.Add(float64(c.Bytes))
 }

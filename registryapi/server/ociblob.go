@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/internal/oci"
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 func (s *Server) getBlob(w http.ResponseWriter, r *http.Request, req oci.Request) error {
@@ -42,5 +42,5 @@ func (s *Server) deleteBlob(w http.ResponseWriter, r *http.Request, req oci.Requ
 	if err != nil {
 		return err
 	}
-	return s.deleteOnce(w, r, req, func(n storage.Note) error { return s.names(r).DeleteBlob(r.Context(), req.Repo, d, n) })
+	return s.deleteOnce(w, r, req, func(n content.Note) error { return s.names(r).DeleteBlob(r.Context(), req.Repo, d, n) })
 }

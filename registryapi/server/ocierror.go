@@ -8,7 +8,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/internal/wire"
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 // ociErrors maps what the store refuses to the specification's codes. The first
@@ -18,24 +18,24 @@ var ociErrors = []struct {
 	status int
 	code   oci.Code
 }{
-	{storage.ErrNameInvalid, http.StatusBadRequest, oci.CodeNameInvalid},
-	{storage.ErrTagInvalid, http.StatusBadRequest, oci.CodeManifestInvalid},
-	{storage.ErrDigestInvalid, http.StatusBadRequest, oci.CodeDigestInvalid},
-	{storage.ErrDigestMismatch, http.StatusBadRequest, oci.CodeDigestInvalid},
-	{storage.ErrBlobMissing, http.StatusBadRequest, oci.CodeManifestBlobUnknown},
-	{storage.ErrManifestInvalid, http.StatusBadRequest, oci.CodeManifestInvalid},
-	{storage.ErrRepositoryUnknown, http.StatusNotFound, oci.CodeNameUnknown},
-	{storage.ErrBlobUnknown, http.StatusNotFound, oci.CodeBlobUnknown},
-	{storage.ErrManifestUnknown, http.StatusNotFound, oci.CodeManifestUnknown},
-	{storage.ErrTagUnknown, http.StatusNotFound, oci.CodeManifestUnknown},
-	{storage.ErrUploadUnknown, http.StatusNotFound, oci.CodeBlobUploadUnknown},
+	{content.ErrNameInvalid, http.StatusBadRequest, oci.CodeNameInvalid},
+	{content.ErrTagInvalid, http.StatusBadRequest, oci.CodeManifestInvalid},
+	{content.ErrDigestInvalid, http.StatusBadRequest, oci.CodeDigestInvalid},
+	{content.ErrDigestMismatch, http.StatusBadRequest, oci.CodeDigestInvalid},
+	{content.ErrBlobMissing, http.StatusBadRequest, oci.CodeManifestBlobUnknown},
+	{content.ErrManifestInvalid, http.StatusBadRequest, oci.CodeManifestInvalid},
+	{content.ErrRepositoryUnknown, http.StatusNotFound, oci.CodeNameUnknown},
+	{content.ErrBlobUnknown, http.StatusNotFound, oci.CodeBlobUnknown},
+	{content.ErrManifestUnknown, http.StatusNotFound, oci.CodeManifestUnknown},
+	{content.ErrTagUnknown, http.StatusNotFound, oci.CodeManifestUnknown},
+	{content.ErrUploadUnknown, http.StatusNotFound, oci.CodeBlobUploadUnknown},
 	// The specification has no word for "in use"; 405 is what it lets a
 	// registry say that does not delete.
-	{storage.ErrInUse, http.StatusMethodNotAllowed, oci.CodeUnsupported},
-	{storage.ErrUnavailable, http.StatusServiceUnavailable, oci.CodeUnavailable},
-	{storage.ErrUploadBusy, http.StatusConflict, oci.CodeBlobUploadInvalid},
-	{storage.ErrNoSpace, http.StatusInsufficientStorage, oci.CodeDenied},
-	{storage.ErrReadOnly, http.StatusForbidden, oci.CodeDenied},
+	{content.ErrInUse, http.StatusMethodNotAllowed, oci.CodeUnsupported},
+	{content.ErrUnavailable, http.StatusServiceUnavailable, oci.CodeUnavailable},
+	{content.ErrUploadBusy, http.StatusConflict, oci.CodeBlobUploadInvalid},
+	{content.ErrNoSpace, http.StatusInsufficientStorage, oci.CodeDenied},
+	{content.ErrReadOnly, http.StatusForbidden, oci.CodeDenied},
 }
 
 func asOCIError(err error) *oci.Error {
@@ -81,7 +81,7 @@ func (s *Server) refuseOCI(w http.ResponseWriter, r *http.Request, err error) {
 // storageTrouble returns what a client reads of trouble with our disk: without
 // the names of our files. It is nil for any other error.
 func storageTrouble(err error) error {
-	for _, public := range []error{storage.ErrNoSpace, storage.ErrReadOnly} {
+	for _, public := range []error{content.ErrNoSpace, content.ErrReadOnly} {
 		if errors.Is(err, public) {
 			return public
 		}

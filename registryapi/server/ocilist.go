@@ -15,13 +15,13 @@ import (
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ankacluster/ankacluster/internal/oci"
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 func (s *Server) ociTags(w http.ResponseWriter, r *http.Request, req oci.Request) error {
 	all, err := s.names(r).Tags(r.Context(), req.Repo)
-	if errors.Is(err, storage.ErrRepositoryUnknown) {
-		return fmt.Errorf("%w: %s", storage.ErrRepositoryUnknown, req.Repo)
+	if errors.Is(err, content.ErrRepositoryUnknown) {
+		return fmt.Errorf("%w: %s", content.ErrRepositoryUnknown, req.Repo)
 	}
 	if err != nil {
 		return err

@@ -16,7 +16,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi"
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 func (s *Server) getManifest(w http.ResponseWriter, r *http.Request, req oci.Request) error {
@@ -39,22 +39,22 @@ func (s *Server) getManifest(w http.ResponseWriter, r *http.Request, req oci.Req
 }
 
 // findManifest returns a manifest by tag or digest, and the tag's name.
-func (s *Server) findManifest(r *http.Request, req oci.Request) (storage.Manifest, string, error) {
+func (s *Server) findManifest(r *http.Request, req oci.Request) (content.Manifest, string, error) {
 	if oci.LooksLikeDigest(req.Ref) {
 		d, err := oci.ParseDigest(req.Ref)
 		if err != nil {
-			return storage.Manifest{}, "", err
+			return content.Manifest{}, "", err
 		}
 		m, err := s.names(r).Manifest(r.Context(), req.Repo, d)
 		return m, "", err
 	}
 	t, err := s.names(r).Resolve(r.Context(), req.Repo, req.Ref)
-	if errors.Is(err, storage.ErrTagInvalid) {
-		err = fmt.Errorf("%w: %w", storage.ErrManifestUnknown, err)
-		return storage.Manifest{}, "", oci.NewError(http.StatusNotFound, oci.CodeManifestUnknown, err.Error())
+	if errors.Is(err, content.ErrTagInvalid) {
+		err = fmt.Errorf("%w: %w", content.ErrManifestUnknown, err)
+		return content.Manifest{}, "", oci.NewError(http.StatusNotFound, oci.CodeManifestUnknown, err.Error())
 	}
 	if err != nil {
-		return storage.Manifest{}, "", err
+		return content.Manifest{}, "", err
 	}
 	m, err := s.names(r).Manifest(r.Context(), req.Repo, t.Digest)
 	return m, t.Name, err
@@ -82,16 +82,16 @@ func (s *Server) recordPull(repo, tag string, d digest.Digest) {
 }
 
 func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, req oci.Request) error {
-	if r.ContentLength > storage.MaxManifest {
+	if r.ContentLength > content.MaxManifest {
 		return errManifestTooLarge
 	}
 	body := s.body(w, r)
-	raw, err := io.ReadAll(io.LimitReader(body, storage.MaxManifest+1))
+	raw, err := io.ReadAll(io.LimitReader(body, content.MaxManifest+1))
 	body.done()
 	if err != nil {
 		return oci.NewError(http.StatusRequestTimeout, oci.CodeManifestInvalid, "the body could not be read: "+err.Error())
 	}
-	if len(raw) > storage.MaxManifest {
+	if len(raw) > content.MaxManifest {
 		return errManifestTooLarge
 	}
 	m, tags, err := manifestRequest(r, req, raw)
@@ -107,7 +107,7 @@ func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, req oci.Req
 	h := w.Header()
 	h.Set("Location", oci.ManifestPath(req.Repo, m.Digest.String()))
 	h.Set("Docker-Content-Digest", m.Digest.String())
-	if c, err := storage.ParseManifest(m.MediaType, raw); err == nil && c.Subject != nil {
+	if c, err := content.ParseManifest(m.MediaType, raw); err == nil && c.Subject != nil {
 		h.Set("OCI-Subject", c.Subject.Digest.String())
 	}
 	for _, tag := range r.URL.Query()["tag"] {
@@ -118,12 +118,12 @@ func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, req oci.Req
 }
 
 var errManifestTooLarge = oci.NewError(http.StatusRequestEntityTooLarge, oci.CodeSizeInvalid,
-	fmt.Sprintf("a manifest has at most %d bytes", storage.MaxManifest))
+	fmt.Sprintf("a manifest has at most %d bytes", content.MaxManifest))
 
 // manifestRequest reads digest, media type and tags of a PUT. Tags are the
 // path's, or any number of query parameters beside a digest.
-func manifestRequest(r *http.Request, req oci.Request, raw []byte) (storage.Manifest, []string, error) {
-	m := storage.Manifest{Raw: raw}
+func manifestRequest(r *http.Request, req oci.Request, raw []byte) (content.Manifest, []string, error) {
+	m := content.Manifest{Raw: raw}
 	tags := r.URL.Query()["tag"]
 	if oci.LooksLikeDigest(req.Ref) {
 		d, err := oci.ParseDigest(req.Ref)
@@ -162,14 +162,14 @@ func manifestRequest(r *http.Request, req oci.Request, raw []byte) (storage.Mani
 }
 
 func (s *Server) deleteManifest(w http.ResponseWriter, r *http.Request, req oci.Request) error {
-	return s.deleteOnce(w, r, req, func(n storage.Note) error { return s.removeManifest(r, req, n) })
+	return s.deleteOnce(w, r, req, func(n content.Note) error { return s.removeManifest(r, req, n) })
 }
 
 // deleteOnce answers a delete, and one that is repeated as the first.
-func (s *Server) deleteOnce(w http.ResponseWriter, r *http.Request, req oci.Request, remove func(storage.Note) error) error {
-	n := storage.Note{Kind: "delete", Key: []string{strconv.Itoa(int(req.Kind)), req.Repo, req.Ref}}
+func (s *Server) deleteOnce(w http.ResponseWriter, r *http.Request, req oci.Request, remove func(content.Note) error) error {
+	n := content.Note{Kind: "delete", Key: []string{strconv.Itoa(int(req.Kind)), req.Repo, req.Ref}}
 	err := remove(n)
-	if errors.Is(err, storage.ErrTagUnknown) || errors.Is(err, storage.ErrManifestUnknown) || errors.Is(err, storage.ErrBlobUnknown) {
+	if errors.Is(err, content.ErrTagUnknown) || errors.Is(err, content.ErrManifestUnknown) || errors.Is(err, content.ErrBlobUnknown) {
 		if _, before := s.names(r).Noted(r.Context(), n); before {
 			err = nil
 		}
@@ -181,7 +181,7 @@ func (s *Server) deleteOnce(w http.ResponseWriter, r *http.Request, req oci.Requ
 	return nil
 }
 
-func (s *Server) removeManifest(r *http.Request, req oci.Request, n storage.Note) error {
+func (s *Server) removeManifest(r *http.Request, req oci.Request, n content.Note) error {
 	if oci.LooksLikeDigest(req.Ref) {
 		d, err := oci.ParseDigest(req.Ref)
 		if err != nil {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi"
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 // startUpload begins an upload, or does all of it: mounted from another
@@ -28,7 +28,7 @@ func (s *Server) startUpload(w http.ResponseWriter, r *http.Request, req oci.Req
 		if err := s.names(r).Mount(r.Context(), req.Repo, q.Get("from"), d); err == nil {
 			s.blobCreated(w, req.Repo, d)
 			return nil
-		} else if errors.Is(err, storage.ErrReadOnly) || errors.Is(err, storage.ErrNoSpace) {
+		} else if errors.Is(err, content.ErrReadOnly) || errors.Is(err, content.ErrNoSpace) {
 			return err
 		}
 		// Not there: the client uploads it, as the specification has it.
@@ -69,7 +69,7 @@ func (s *Server) startUpload(w http.ResponseWriter, r *http.Request, req oci.Req
 func (s *Server) patchUpload(w http.ResponseWriter, r *http.Request, req oci.Request) error {
 	u, err := s.openUpload(r, req)
 	if err != nil {
-		if errors.Is(err, storage.ErrUploadUnknown) && s.repeatedChunk(w, r, req) {
+		if errors.Is(err, content.ErrUploadUnknown) && s.repeatedChunk(w, r, req) {
 			return nil
 		}
 		return err
@@ -96,8 +96,8 @@ func (s *Server) closeUpload(w http.ResponseWriter, r *http.Request, req oci.Req
 	if err != nil {
 		// A repeat of a closing request whose answer was lost, with its content or
 		// without.
-		_, ended := s.store.Done(storage.Note{Kind: "upload", Key: []string{req.Repo, req.Ref, want.String()}})
-		if errors.Is(err, storage.ErrUploadUnknown) && (ended || r.ContentLength == 0) {
+		_, ended := s.store.Done(content.Note{Kind: "upload", Key: []string{req.Repo, req.Ref, want.String()}})
+		if errors.Is(err, content.ErrUploadUnknown) && (ended || r.ContentLength == 0) {
 			if _, berr := s.store.StatBlob(req.Repo, want); berr == nil {
 				s.drop(w, r)
 				s.blobCreated(w, req.Repo, want)
@@ -125,8 +125,8 @@ func (s *Server) uploadStatus(w http.ResponseWriter, r *http.Request, req oci.Re
 
 func (s *Server) cancelUpload(w http.ResponseWriter, r *http.Request, req oci.Request) error {
 	u, err := s.openUpload(r, req)
-	n := storage.Note{Kind: "cancel", Key: []string{req.Repo, req.Ref}}
-	if _, before := s.store.Done(n); before && errors.Is(err, storage.ErrUploadUnknown) {
+	n := content.Note{Kind: "cancel", Key: []string{req.Repo, req.Ref}}
+	if _, before := s.store.Done(n); before && errors.Is(err, content.ErrUploadUnknown) {
 		w.WriteHeader(http.StatusNoContent) // a repeat
 		return nil
 	}
@@ -143,13 +143,13 @@ func (s *Server) cancelUpload(w http.ResponseWriter, r *http.Request, req oci.Re
 
 // openUpload waits for another server's request on the upload a little longer
 // than that request may go without data.
-func (s *Server) openUpload(r *http.Request, req oci.Request) (*storage.Upload, error) {
+func (s *Server) openUpload(r *http.Request, req oci.Request) (content.Upload, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.UploadInactivity+5*time.Second)
 	defer cancel()
 	return s.store.OpenUpload(ctx, req.Repo, req.Ref)
 }
 
-func (s *Server) receiveChunk(w http.ResponseWriter, r *http.Request, repo string, u *storage.Upload) error {
+func (s *Server) receiveChunk(w http.ResponseWriter, r *http.Request, repo string, u content.Upload) error {
 	if err := s.checkChunk(w, r, repo, u); err != nil {
 		return err
 	}
@@ -157,7 +157,7 @@ func (s *Server) receiveChunk(w http.ResponseWriter, r *http.Request, repo strin
 }
 
 // receive appends the request's body. What arrived before an error is kept.
-func (s *Server) receive(w http.ResponseWriter, r *http.Request, repo string, u *storage.Upload) error {
+func (s *Server) receive(w http.ResponseWriter, r *http.Request, repo string, u content.Upload) error {
 	if err := s.store.CheckSpace(r.ContentLength); err != nil {
 		return err
 	}
@@ -177,17 +177,17 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, repo string, u 
 	return nil
 }
 
-func (s *Server) commit(w http.ResponseWriter, r *http.Request, repo string, u *storage.Upload, want digest.Digest) error {
+func (s *Server) commit(w http.ResponseWriter, r *http.Request, repo string, u content.Upload, want digest.Digest) error {
 	id, size := u.ID(), u.Offset()
 	err := u.Commit(want)
-	if errors.Is(err, storage.ErrDigestMismatch) {
+	if errors.Is(err, content.ErrDigestMismatch) {
 		_ = u.Cancel() // nothing that could follow would make it right
 	}
 	if err != nil {
 		return err
 	}
-	s.store.NoteDone(storage.Note{Kind: "upload", Key: []string{repo, id, want.String()}})
-	s.store.NoteDone(storage.Note{Kind: "chunks", Key: []string{repo, id}, What: strconv.FormatInt(size, 10)})
+	s.store.NoteDone(content.Note{Kind: "upload", Key: []string{repo, id, want.String()}})
+	s.store.NoteDone(content.Note{Kind: "chunks", Key: []string{repo, id}, What: strconv.FormatInt(size, 10)})
 	if s.shared != nil {
 		s.shared.Received(r.Context(), repo, u.ID(), want, r.Header.Get(registryapi.HeaderPeer))
 	}
@@ -198,7 +198,7 @@ func (s *Server) commit(w http.ResponseWriter, r *http.Request, repo string, u *
 // repeatedChunk answers a chunk that comes again after the upload was closed, as
 // it was answered before: 202 and how far the upload was.
 func (s *Server) repeatedChunk(w http.ResponseWriter, r *http.Request, req oci.Request) bool {
-	text, ok := s.store.Done(storage.Note{Kind: "chunks", Key: []string{req.Repo, req.Ref}})
+	text, ok := s.store.Done(content.Note{Kind: "chunks", Key: []string{req.Repo, req.Ref}})
 	size, err := strconv.ParseInt(text, 10, 64)
 	if !ok || err != nil {
 		return false
@@ -222,7 +222,7 @@ func (s *Server) drop(w http.ResponseWriter, r *http.Request) {
 }
 
 // checkChunk refuses a chunk that does not begin where the upload ends, or may not.
-func (s *Server) checkChunk(w http.ResponseWriter, r *http.Request, repo string, u *storage.Upload) error {
+func (s *Server) checkChunk(w http.ResponseWriter, r *http.Request, repo string, u content.Upload) error {
 	text := r.Header.Get("Content-Range")
 	if text == "" && u.Overtook() && r.ContentLength != 0 {
 		s.uploadHeaders(w, repo, u.ID(), u.Offset())
@@ -248,7 +248,7 @@ func (s *Server) checkChunk(w http.ResponseWriter, r *http.Request, repo string,
 	return nil
 }
 
-func (s *Server) uploadAccepted(w http.ResponseWriter, repo string, u *storage.Upload, status int) {
+func (s *Server) uploadAccepted(w http.ResponseWriter, repo string, u content.Upload, status int) {
 	s.uploadHeaders(w, repo, u.ID(), u.Offset())
 	w.WriteHeader(status)
 }

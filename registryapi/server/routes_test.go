@@ -32,7 +32,7 @@ func guarded(t *testing.T, d *doorman) *Server {
 	t.Helper()
 	cfg := testConfig(t.TempDir())
 	cfg.Access = access.Guard{Authenticator: d, Authorizer: d}
-	s, err := New(cfg, nil)
+	s, err := New(cfg, openStore(t, cfg.Root), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ func TestRunThatCannotListenLeavesNothing(t *testing.T) {
 	cfg := testConfig(t.TempDir())
 	cfg.ListenAddr = ln.Addr().String()
 	synctest.Test(t, func(t *testing.T) {
-		srv, err := New(cfg, nil)
+		srv, err := New(cfg, openStore(t, cfg.Root), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -18,14 +18,14 @@ import (
 	"github.com/ankacluster/ankacluster/internal/serve"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
-// Server is a registry on one directory.
+// Server is a registry on one store.
 type Server struct {
 	cfg     Config
 	log     *zap.Logger
-	store   *storage.Store
+	store   content.Store
 	catalog *catalog
 	api     *wire.API
 	drain   sync.Once
@@ -42,31 +42,28 @@ type Server struct {
 	shared      Shared // nil on a registry that is one directory
 }
 
-// New opens the store and starts nothing. A nil log is silent.
-func New(cfg Config, log *zap.Logger) (*Server, error) {
+// New makes a server of a store and starts nothing. A nil log is silent.
+func New(cfg Config, store content.Store, log *zap.Logger) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
 	if log == nil {
 		log = zap.NewNop()
 	}
-	store, err := storage.Open(cfg.Root, storage.Limits{Quota: cfg.Quota, MinFree: cfg.MinFree})
+	root, err := filepath.Abs(cfg.Root)
 	if err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
 	s := &Server{cfg: cfg, log: log, store: store, drained: make(chan struct{}), api: &wire.API{Log: log, EmptyBody: wire.NullBody, Guard: cfg.Access}}
 	s.catalog = newCatalog(store, log.Named("index"), cfg.ListConcurrency)
 	s.logs = &logStore{
-		dir: filepath.Join(store.Root(), path.Clean("/"+cfg.FilesDir)), logs: path.Clean("/" + cfg.LogsDir), keep: cfg.KeepLogsFor, maxSize: cfg.MaxLogSize,
+		dir: filepath.Join(root, path.Clean("/"+cfg.FilesDir)), logs: path.Clean("/" + cfg.LogsDir), keep: cfg.KeepLogsFor, maxSize: cfg.MaxLogSize,
 		keepOld: cfg.RotateLogFilesAtMaxSize, daily: cfg.RotateLogFilesEndOfDay, log: log.Named("logs"),
 	}
 	s.metrics = newMetrics(cfg.Metrics, s)
 	s.handler = s.router(s.routes(), s.ociRoutes())
 	return s, nil
 }
-
-// Store is the storage below the APIs, for replication and maintenance.
-func (s *Server) Store() *storage.Store { return s.store }
 
 // Use puts h around every request but the health checks, behind the check of who
 // calls, and adds routes to the server's. It is for what stands beside the server,
@@ -135,7 +132,7 @@ func (s *Server) serve(ctx context.Context, ln net.Listener) error {
 		IdleTimeout:       3 * time.Minute,
 		ErrorLog:          zap.NewStdLog(s.log.Named("http")),
 	}
-	s.log.Info("registry listens", zap.Stringer("addr", ln.Addr()), zap.String("root", s.store.Root()), zap.Bool("tls", s.cfg.TLS != nil))
+	s.log.Info("registry listens", zap.Stringer("addr", ln.Addr()), zap.String("root", s.store.Place()), zap.Bool("tls", s.cfg.TLS != nil))
 	err := serve.Run(ctx, srv, ln, serve.Drain{
 		Begin: func() {
 			s.Drain()

@@ -13,7 +13,7 @@ import (
 	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 // Messages that clients match on.
@@ -147,14 +147,14 @@ func (s *Server) vmInfo(r *http.Request) (any, error) {
 		return nil, err
 	}
 	c, err := s.content(r, t.Repository, v.Digest)
-	if errors.Is(err, storage.ErrUnavailable) {
+	if errors.Is(err, content.ErrUnavailable) {
 		return nil, unreadable(err)
 	}
 	if err != nil {
 		return nil, registryapi.ErrNoSuchVersion.Fail(msgNoSuchTag + v.Tag)
 	}
 	cfg, err := s.names(r).Config(r.Context(), t.Repository, c)
-	if errors.Is(err, storage.ErrUnavailable) {
+	if errors.Is(err, content.ErrUnavailable) {
 		return nil, unreadable(err)
 	}
 	if err != nil {
@@ -177,7 +177,7 @@ func (s *Server) revert(r *http.Request) (any, error) {
 		return nil, err
 	}
 	named := target.Tag != "" || target.Version != nil
-	n := storage.Note{Kind: "revert", Key: []string{strings.ToLower(target.ID), target.Tag, numberOf(target.Version)}}
+	n := content.Note{Kind: "revert", Key: []string{strings.ToLower(target.ID), target.Tag, numberOf(target.Version)}}
 	pending, again := s.names(r).Noted(r.Context(), n)
 	if !named && again {
 		target.Tag = pending
@@ -212,7 +212,7 @@ type deliveryKey struct{}
 // written to a client that is still there.
 func (s *Server) untilDelivered(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var n storage.Note
+		var n content.Note
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), deliveryKey{}, &n)))
 		if n.Kind != "" && r.Context().Err() == nil {
 			s.names(r).Forget(r.Context(), n)
@@ -220,8 +220,8 @@ func (s *Server) untilDelivered(next http.Handler) http.Handler {
 	})
 }
 
-func (s *Server) delivering(r *http.Request, named bool, n storage.Note) {
-	if p, ok := r.Context().Value(deliveryKey{}).(*storage.Note); ok && !named {
+func (s *Server) delivering(r *http.Request, named bool, n content.Note) {
+	if p, ok := r.Context().Value(deliveryKey{}).(*content.Note); ok && !named {
 		*p = n
 	}
 }
@@ -231,7 +231,7 @@ func (s *Server) deleteTemplate(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := storage.Note{Kind: "template", Key: []string{strings.ToLower(target.ID)}}
+	n := content.Note{Kind: "template", Key: []string{strings.ToLower(target.ID)}}
 	t, err := s.template(r, target.ID)
 	if fail := new(wire.Error); errors.As(err, &fail) {
 		if _, before := s.names(r).Noted(r.Context(), n); before {
@@ -269,30 +269,30 @@ func (s *Server) setArch(r *http.Request) (any, error) {
 	return nil, nil
 }
 
-func (s *Server) content(r *http.Request, repo, d string) (storage.Content, error) {
+func (s *Server) content(r *http.Request, repo, d string) (content.Content, error) {
 	parsed, err := oci.ParseDigest(d)
 	if err != nil {
-		return storage.Content{}, err
+		return content.Content{}, err
 	}
 	m, err := s.names(r).Manifest(r.Context(), repo, parsed)
 	if err != nil {
-		return storage.Content{}, err
+		return content.Content{}, err
 	}
-	return storage.ParseManifest(m.MediaType, m.Raw)
+	return content.ParseManifest(m.MediaType, m.Raw)
 }
 
 // storeError puts what the store refuses into the REST API's words.
 func storeError(err error, tag string) error {
 	switch {
-	case errors.Is(err, storage.ErrRepositoryUnknown):
+	case errors.Is(err, content.ErrRepositoryUnknown):
 		return registryapi.ErrNoSuchTemplate.Fail(msgNoSuchTemplate)
-	case errors.Is(err, storage.ErrTagUnknown):
+	case errors.Is(err, content.ErrTagUnknown):
 		return registryapi.ErrNoSuchVersion.Fail(msgNoSuchTag + tag)
 	case storageTrouble(err) != nil:
 		return wire.Fail(storageTrouble(err).Error())
-	case errors.Is(err, storage.ErrInUse):
+	case errors.Is(err, content.ErrInUse):
 		return registryapi.ErrInUse.Fail(err.Error())
-	case errors.Is(err, storage.ErrUnavailable):
+	case errors.Is(err, content.ErrUnavailable):
 		return unreadable(err)
 	}
 	return err
@@ -300,7 +300,7 @@ func storeError(err error, tag string) error {
 
 // unreadable is the answer when nothing can be said of templates.
 func unreadable(err error) error {
-	if errors.Is(err, storage.ErrUnavailable) {
+	if errors.Is(err, content.ErrUnavailable) {
 		return wire.Unavailable(err.Error(), err)
 	}
 	return wire.Unavailable("the storage cannot be read", err)

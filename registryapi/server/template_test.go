@@ -20,7 +20,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ankacluster/ankacluster/registryapi"
-	storage "github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 func (g *registry) template(id string) registryapi.Template {
@@ -254,7 +254,7 @@ func memoryDir(t *testing.T) string {
 }
 
 // pushDirect puts a small template into a store.
-func pushDirect(t *testing.T, st *storage.Store, repo string) {
+func pushDirect(t *testing.T, st content.Store, repo string) {
 	t.Helper()
 	config := []byte(`{"name":"` + repo + `"}`)
 	layer := []byte("layer of " + repo)
@@ -273,7 +273,7 @@ func pushDirect(t *testing.T, st *storage.Store, repo string) {
 	}
 	raw := fmt.Appendf(nil, `{"schemaVersion":2,"config":{"mediaType":"x","digest":%q,"size":%d},"layers":[{"mediaType":"y","digest":%q,"size":%d}]}`,
 		digest.FromBytes(config), len(config), digest.FromBytes(layer), len(layer))
-	m := storage.Manifest{Digest: digest.FromBytes(raw), MediaType: "application/vnd.oci.image.manifest.v1+json", Raw: raw}
+	m := content.Manifest{Digest: digest.FromBytes(raw), MediaType: "application/vnd.oci.image.manifest.v1+json", Raw: raw}
 	if err := st.PutManifest(repo, m, "v1"); err != nil {
 		t.Error(err)
 	}
@@ -310,7 +310,7 @@ func TestTemplateIDs(t *testing.T) {
 	g.pushVM("first", "v2", strings.Replace(vmUUID, "c", "d", 1), map[string][]byte{"a.ank": []byte("2")})
 	g.pushVM("copy", "v1", vmUUID, map[string][]byte{"a.ank": []byte("1")})
 	g.pushVM("plain", "v1", "no uuid", map[string][]byte{"a.ank": []byte("1")})
-	want := map[string]string{"first": vmUUID, "copy": storage.RepositoryID("copy"), "plain": storage.RepositoryID("plain")}
+	want := map[string]string{"first": vmUUID, "copy": content.RepositoryID("copy"), "plain": content.RepositoryID("plain")}
 	all, err := g.client().Templates(t.Context())
 	if err != nil || len(all) != len(want) {
 		t.Fatalf("got %+v, %v", all, err)
@@ -407,13 +407,13 @@ func TestR14RevertDuringAPull(t *testing.T) {
 	g.pushVM("vm", "v2", vmUUID, map[string][]byte{"s.ank": []byte("shared"), "o.ank": []byte("own")})
 	g.want(200, "GET", "/v2/vm/manifests/v2", nil)
 	g.want(200, "DELETE", "/registry/revert?id="+vmUUID, nil)
-	opt := storage.CollectOptions{Grace: g.srv.cfg.GCGrace, KeepUntagged: time.Hour}
-	if _, err := g.srv.Store().Collect(t.Context(), opt); err != nil {
+	opt := content.CollectOptions{Grace: g.srv.cfg.GCGrace, KeepUntagged: time.Hour}
+	if _, err := g.store.Collect(t.Context(), opt); err != nil {
 		t.Fatal(err)
 	}
 	g.want(200, "GET", "/v2/vm/blobs/"+digest.FromString("own").String(), nil)
 	opt.Grace = 0 // the grace period has passed
-	if _, err := g.srv.Store().Collect(t.Context(), opt); err != nil {
+	if _, err := g.store.Collect(t.Context(), opt); err != nil {
 		t.Fatal(err)
 	}
 	g.want(404, "GET", "/v2/vm/blobs/"+digest.FromString("own").String(), nil)

@@ -7,14 +7,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ankacluster/ankacluster/registryapi/content/memory"
 	"github.com/ankacluster/ankacluster/registryapi/server"
 )
 
 func startRegistry(t *testing.T) string {
 	t.Helper()
 	cfg := server.DefaultConfig()
-	cfg.Root, cfg.MinFree = t.TempDir(), 0
-	srv, err := server.New(cfg, nil)
+	cfg.Root = t.TempDir()
+	srv, err := server.New(cfg, memory.New(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
 	"github.com/ankacluster/ankacluster/agent/tart"
 	"github.com/ankacluster/ankacluster/registryapi"
+	"github.com/ankacluster/ankacluster/registryapi/content/memory"
 	"github.com/ankacluster/ankacluster/registryapi/server"
 	"github.com/ankacluster/ankacluster/test/fakefault"
 )
@@ -179,8 +180,8 @@ func (m *mac) faults(list ...fakefault.Fault) {
 func newRegistry(t *testing.T) string {
 	t.Helper()
 	cfg := server.DefaultConfig()
-	cfg.Root, cfg.MinFree = t.TempDir(), 0
-	srv, err := server.New(cfg, nil)
+	cfg.Root = t.TempDir()
+	srv, err := server.New(cfg, memory.New(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,26 +10,27 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ankacluster/ankacluster/internal/oci"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 // OpenBlob opens a blob that the repository may serve, for reading. It returns
 // ErrBlobUnknown also when the content is missing or has a wrong size, as a
 // half-copied file has. The caller closes the file.
-func (s *Store) OpenBlob(repo string, d digest.Digest) (*os.File, int64, error) {
-	want, err := s.linkedSize(repo, d)
+func (s *Store) OpenBlob(repo string, d digest.Digest) (content.Blob, int64, error) {
+	want, err := s.BlobSize(repo, d)
 	if err != nil {
 		return nil, 0, err
 	}
 	f, err := open(s.blobPath(d))
 	if err != nil {
 		if notExist(err) {
-			return nil, 0, fmt.Errorf("%w: %s: the link is there but the content is not", ErrBlobUnknown, d)
+			return nil, 0, fmt.Errorf("%w: %s: the link is there but the content is not", content.ErrBlobUnknown, d)
 		}
 		return nil, 0, ioError(err)
 	}
 	info, err := f.Stat()
 	if err == nil && info.Size() != want {
-		err = fmt.Errorf("%w: %s: content has %d of %d bytes", ErrBlobUnknown, d, info.Size(), want)
+		err = fmt.Errorf("%w: %s: content has %d of %d bytes", content.ErrBlobUnknown, d, info.Size(), want)
 	}
 	if err != nil {
 		_ = f.Close()
@@ -68,13 +69,13 @@ func (s *Store) Mount(repo, from string, d digest.Digest) (int64, error) {
 	defer lock.Close()
 	if from == "" {
 		if fileSize(s.blobPath(d)) < 0 { // spares a look at every repository
-			return 0, fmt.Errorf("%w: %s", ErrBlobUnknown, d)
+			return 0, fmt.Errorf("%w: %s", content.ErrBlobUnknown, d)
 		}
 		if from, err = s.anyRepositoryWith(d); err != nil {
 			return 0, err
 		}
 		if from == "" {
-			return 0, fmt.Errorf("%w: %s", ErrBlobUnknown, d)
+			return 0, fmt.Errorf("%w: %s", content.ErrBlobUnknown, d)
 		}
 	}
 	size, err := s.StatBlob(from, d)
@@ -101,7 +102,7 @@ func (s *Store) anyRepositoryWith(d digest.Digest) (string, error) {
 // of the repository names it. The content goes when no repository has it and
 // the collector runs.
 func (s *Store) DeleteBlob(repo string, d digest.Digest) error {
-	if _, err := s.linkedSize(repo, d); err != nil {
+	if _, err := s.BlobSize(repo, d); err != nil {
 		return err
 	}
 	lock, err := s.lockCommit(true) // no manifest may gain a reference meanwhile
@@ -114,7 +115,7 @@ func (s *Store) DeleteBlob(repo string, d digest.Digest) error {
 		return err
 	}
 	if m, ok := used[d]; ok {
-		return fmt.Errorf("%w: blob %s by manifest %s", ErrInUse, d, m)
+		return fmt.Errorf("%w: blob %s by manifest %s", content.ErrInUse, d, m)
 	}
 	_, err = remove(s.linkPath(repo, d))
 	return err
@@ -127,7 +128,7 @@ func (s *Store) linkPath(repo string, d digest.Digest) string {
 // link records that repo may serve d. The caller holds the commit lock.
 func (s *Store) link(repo string, d digest.Digest, size int64) error {
 	path := s.linkPath(repo, d)
-	if have, err := s.linkedSize(repo, d); err == nil && have == size {
+	if have, err := s.BlobSize(repo, d); err == nil && have == size {
 		now := time.Now()
 		if os.Chtimes(path, now, now) == nil {
 			return nil
@@ -136,20 +137,20 @@ func (s *Store) link(repo string, d digest.Digest, size int64) error {
 	return s.writeFile(path, []byte(strconv.FormatInt(size, 10)))
 }
 
-func (s *Store) linkedSize(repo string, d digest.Digest) (int64, error) {
+func (s *Store) BlobSize(repo string, d digest.Digest) (int64, error) {
 	if err := oci.CheckRepository(repo); err != nil {
 		return 0, err
 	}
 	data, err := readFile(s.linkPath(repo, d))
 	if notExist(err) {
-		return 0, fmt.Errorf("%w: %s", ErrBlobUnknown, d)
+		return 0, fmt.Errorf("%w: %s", content.ErrBlobUnknown, d)
 	}
 	if err != nil {
 		return 0, ioError(err)
 	}
 	size, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
 	if err != nil || size < 0 {
-		return 0, fmt.Errorf("%w: %s: its link is damaged", ErrBlobUnknown, d)
+		return 0, fmt.Errorf("%w: %s: its link is damaged", content.ErrBlobUnknown, d)
 	}
 	return size, nil
 }

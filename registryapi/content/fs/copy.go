@@ -19,7 +19,7 @@ func putBuffer(b *[]byte) { buffers.Put(b) }
 // copyFrom adds r to the data file and the hash, and checkpoints now and then.
 // A piece is hashed while the next is received: where the processor has no
 // instructions for it, hashing is the slowest step of all.
-func (u *Upload) copyFrom(r io.Reader) (total int64, err error) {
+func (u *upload) copyFrom(r io.Reader) (total int64, err error) {
 	bufs := [2]*[]byte{getBuffer(), getBuffer()}
 	defer putBuffer(bufs[0])
 	defer putBuffer(bufs[1])

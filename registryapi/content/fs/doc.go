@@ -1,4 +1,4 @@
-// Package fs keeps OCI content on a directory that several servers may
+// Package fs is a content.Store on a directory that several servers may
 // share with nothing else in common.
 //
 //	blobs/<alg>/<2 hex>/<hex>             content; manifests are content too

@@ -10,41 +10,40 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/atomicfile"
 	"github.com/ankacluster/ankacluster/internal/filelock"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
-// Documents are small files that the users of a store keep beside its content: an
-// index, where copying stands. Names are file names. All servers of the store see the
-// same ones.
-type Documents struct {
+// documents are the files of a folder, which may be the root and must not be one of
+// Folders. The folder is made when something is written.
+type documents struct {
 	s   *Store
 	dir string
 }
 
-// Documents returns those of a folder, which may be "" and must not be one of Folders.
-// The folder is made when something is written.
-func (s *Store) Documents(folder ...string) Documents {
-	return Documents{s, filepath.Join(append([]string{s.root}, folder...)...)}
+// Documents implements content.Store.
+func (s *Store) Documents(folder ...string) content.Documents {
+	return documents{s, filepath.Join(append([]string{s.root}, folder...)...)}
 }
 
 // Place says where they are, for people.
-func (d Documents) Place() string { return d.dir }
+func (d documents) Place() string { return d.dir }
 
 // Make makes the folder, which shows whether it can be used.
-func (d Documents) Make() error { return ioError(os.MkdirAll(d.dir, 0o755)) }
+func (d documents) Make() error { return ioError(os.MkdirAll(d.dir, 0o755)) }
 
 // Read returns a document. The error is fs.ErrNotExist when there is none.
-func (d Documents) Read(name string) ([]byte, error) {
+func (d documents) Read(name string) ([]byte, error) {
 	return os.ReadFile(filepath.Join(d.dir, name))
 }
 
 // Write replaces a document as one step that survives a crash.
-func (d Documents) Write(name string, data []byte) error {
+func (d documents) Write(name string, data []byte) error {
 	return d.s.writeFile(filepath.Join(d.dir, name), data)
 }
 
 // WriteSoon is Write without waiting for the disk: after a crash the document may be
 // an older one, none, or torn.
-func (d Documents) WriteSoon(name string, data []byte) error {
+func (d documents) WriteSoon(name string, data []byte) error {
 	if err := d.Make(); err != nil {
 		return err
 	}
@@ -53,7 +52,7 @@ func (d Documents) WriteSoon(name string, data []byte) error {
 }
 
 // Remove removes a document. It is no error when there is none.
-func (d Documents) Remove(name string) error {
+func (d documents) Remove(name string) error {
 	if err := os.Remove(filepath.Join(d.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return ioError(err)
 	}
@@ -61,12 +60,12 @@ func (d Documents) Remove(name string) error {
 }
 
 // Names lists the documents, none when there is no folder.
-func (d Documents) Names() ([]string, error) { return names(d.dir) }
+func (d documents) Names() ([]string, error) { return names(d.dir) }
 
 // Lock waits until no other server of the store holds the lock of that name, and looks
 // each pause. The lock ends with release, or with the process. The error is ctx's when
 // ctx ends first.
-func (d Documents) Lock(ctx context.Context, name string, pause time.Duration) (release func(), err error) {
+func (d documents) Lock(ctx context.Context, name string, pause time.Duration) (release func(), err error) {
 	if err := d.Make(); err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ankacluster/ankacluster/registryapi"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 func TestUploadMovesBetweenServers(t *testing.T) {
@@ -70,8 +71,8 @@ func TestUploadIsHeldByOne(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := b.OpenUpload(ctx, "vm", u.ID()); !errors.Is(err, ErrUploadBusy) {
-		t.Errorf("while it is held: got %v, want %v", err, ErrUploadBusy)
+	if _, err := b.OpenUpload(ctx, "vm", u.ID()); !errors.Is(err, content.ErrUploadBusy) {
+		t.Errorf("while it is held: got %v, want %v", err, content.ErrUploadBusy)
 	}
 	if n, err := b.PurgeUploads(time.Now().Add(time.Hour)); n != 0 || err != nil {
 		t.Errorf("purge while it is held: got %d, %v", n, err)
@@ -82,7 +83,7 @@ func TestUploadIsHeldByOne(t *testing.T) {
 	for _, repo := range []string{"other", "vm"} {
 		v, err := b.OpenUpload(t.Context(), repo, u.ID())
 		if repo == "other" {
-			if !errors.Is(err, ErrUploadUnknown) {
+			if !errors.Is(err, content.ErrUploadUnknown) {
 				t.Errorf("from another repository: got %v", err)
 			}
 			continue
@@ -94,7 +95,7 @@ func TestUploadIsHeldByOne(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := a.OpenUpload(t.Context(), "vm", u.ID()); !errors.Is(err, ErrUploadUnknown) {
+	if _, err := a.OpenUpload(t.Context(), "vm", u.ID()); !errors.Is(err, content.ErrUploadUnknown) {
 		t.Errorf("after cancelling: got %v", err)
 	}
 }
@@ -110,7 +111,7 @@ func TestUploadAfterACrash(t *testing.T) {
 		t.Run(fmt.Sprintf("same boot %t", sameBoot), func(t *testing.T) {
 			t.Parallel()
 			s := openTest(t, t.TempDir())
-			u, err := s.NewUpload("vm", "")
+			u, err := newUpload(s)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -167,7 +168,7 @@ func TestDamagedUploadStateIsUnknown(t *testing.T) {
 		"data shorter": func(d string) error { return os.Truncate(filepath.Join(d, "data"), 1) },
 	} {
 		s := openTest(t, t.TempDir())
-		u, err := s.NewUpload("vm", "")
+		u, err := newUpload(s)
 		if err == nil {
 			_, err = u.Append(strings.NewReader("data"))
 		}
@@ -180,8 +181,8 @@ func TestDamagedUploadStateIsUnknown(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.OpenUpload(t.Context(), "vm", u.ID()); !errors.Is(err, ErrUploadUnknown) {
-			t.Errorf("%s: got %v, want %v", name, err, ErrUploadUnknown)
+		if _, err := s.OpenUpload(t.Context(), "vm", u.ID()); !errors.Is(err, content.ErrUploadUnknown) {
+			t.Errorf("%s: got %v, want %v", name, err, content.ErrUploadUnknown)
 		}
 		if n, err := s.PurgeUploads(time.Now().Add(time.Hour)); n != 1 || err != nil {
 			t.Errorf("%s: purged %d, %v", name, n, err)
@@ -219,7 +220,7 @@ func TestTwoServersPush200Tags(t *testing.T) {
 		}
 		m, err := stores[1].Manifest("vm", tag.Digest)
 		if err == nil {
-			err = stores[1].Complete("vm", m)
+			err = content.Complete(stores[1], "vm", m)
 		}
 		if err != nil {
 			t.Errorf("%s: %v", tag.Name, err)
@@ -244,7 +245,7 @@ func TestRepeatedPushOfATagChangesNothing(t *testing.T) {
 		t.Errorf("got %+v, want %+v", after, before)
 	}
 	mustPush(t, s, "vm", "v1", "other") // overwritten, it is the newest
-	if latest, err := s.Resolve("vm", "latest"); err != nil || latest.Name != "v1" {
+	if latest, err := content.Resolve(s, "vm", "latest"); err != nil || latest.Name != "v1" {
 		t.Errorf("latest: got %+v, %v, want v1", latest, err)
 	}
 }
@@ -268,8 +269,8 @@ func TestJournalTellsWhatChanged(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	a, b := openTest(t, dir), openTest(t, dir)
-	_, start, reset, err := a.Changes(Cursor{}, 100)
-	if err != nil || reset || start.String() != "0" {
+	_, start, reset, err := a.Changes("", 100)
+	if err != nil || reset || start != "0" {
 		t.Fatalf("empty store: got %v, %t, %v", start, reset, err)
 	}
 	mustPush(t, a, "vm", "v1", "one")
@@ -281,12 +282,12 @@ func TestJournalTellsWhatChanged(t *testing.T) {
 	if err := a.DeleteTag("vm", "v1"); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.SetMeta("vm", Meta{Arch: "arm64"}); err != nil {
+	if err := a.SetMeta("vm", content.Meta{Arch: "arm64"}); err != nil {
 		t.Fatal(err)
 	}
 	var kinds []string
 	for { // one at a time, through the cursor's text
-		found, next, reset, err := b.Changes(ParseCursor(cursor.String()), 1)
+		found, next, reset, err := b.Changes(cursor, 1)
 		if err != nil || reset {
 			t.Fatalf("reset %t, %v", reset, err)
 		}
@@ -306,7 +307,7 @@ func TestJournalSurvivesATornLine(t *testing.T) {
 	t.Parallel()
 	s := openTest(t, t.TempDir())
 	mustPush(t, s, "vm", "v1", "one")
-	_, cursor, _, _ := s.Changes(Cursor{}, 1)
+	_, cursor, _, _ := s.Changes("", 1)
 	epoch, segments, err := s.journal.segments()
 	if err != nil {
 		t.Fatal(err)
@@ -336,7 +337,7 @@ func TestJournalCutsSegmentsAndForgetsTheOldest(t *testing.T) {
 	if err := s.journal.append(line); err != nil {
 		t.Fatal(err)
 	}
-	_, first, _, err := s.Changes(Cursor{}, 1)
+	_, first, _, err := s.Changes("", 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -365,7 +366,7 @@ func TestChangesOfADeadProcessAreTold(t *testing.T) {
 	t.Parallel()
 	s := openTest(t, t.TempDir())
 	mustPush(t, s, "vm", "v1", "one")
-	_, cursor, _, _ := s.Changes(Cursor{}, 1)
+	_, cursor, _, _ := s.Changes("", 1)
 	intent := filepath.Join(s.root, "tmp", "intent-dead")
 	if err := os.WriteFile(intent, []byte(`{"kind":"tag_put","repository":"vm","tag":"v9"}`), 0o644); err != nil {
 		t.Fatal(err)
@@ -399,18 +400,18 @@ func TestFloorAndQuotaRefuseBeforeTheDiskIsFull(t *testing.T) {
 	if _, err := pushBlob(s, "vm", make([]byte, 600)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.CheckSpace(401); !errors.Is(err, ErrNoSpace) || !strings.Contains(err.Error(), "quota") {
+	if err := s.CheckSpace(401); !errors.Is(err, content.ErrNoSpace) || !strings.Contains(err.Error(), "quota") {
 		t.Errorf("beyond the quota: got %v", err)
 	}
 	if err := s.CheckSpace(400); err != nil {
 		t.Errorf("at the quota: got %v", err)
 	}
 	free = 800
-	if err := s.CheckSpace(301); !errors.Is(err, ErrNoSpace) || !strings.Contains(err.Error(), "free") {
+	if err := s.CheckSpace(301); !errors.Is(err, content.ErrNoSpace) || !strings.Contains(err.Error(), "free") {
 		t.Errorf("into the floor: got %v", err)
 	}
 	free = 499
-	if _, err := s.NewUpload("vm", ""); !errors.Is(err, ErrNoSpace) {
+	if _, err := newUpload(s); !errors.Is(err, content.ErrNoSpace) {
 		t.Errorf("below the floor: got %v", err)
 	}
 }

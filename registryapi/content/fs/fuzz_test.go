@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ankacluster/ankacluster/internal/oci"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 // inside fails the test when a path leaves the directory.
@@ -70,8 +71,8 @@ func FuzzDigest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		d, err := oci.ParseDigest(text)
 		if err != nil {
-			if !errors.Is(err, ErrDigestInvalid) {
-				t.Errorf("%q: got %v, want %v", text, err, ErrDigestInvalid)
+			if !errors.Is(err, content.ErrDigestInvalid) {
+				t.Errorf("%q: got %v, want %v", text, err, content.ErrDigestInvalid)
 			}
 			return
 		}
@@ -122,7 +123,7 @@ func FuzzManifest(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, mediaType string, raw []byte) {
-		c, err := ParseManifest(mediaType, raw)
+		c, err := content.ParseManifest(mediaType, raw)
 		if err == nil {
 			for _, d := range append(c.Blobs(), c.Manifests...) {
 				if _, err := oci.ParseDigest(d.Digest.String()); err != nil || d.Size < -1 {
@@ -130,7 +131,7 @@ func FuzzManifest(f *testing.F) {
 				}
 			}
 		}
-		m := Manifest{Digest: digest.FromBytes(raw), MediaType: mediaType, Raw: raw}
+		m := content.Manifest{Digest: digest.FromBytes(raw), MediaType: mediaType, Raw: raw}
 		perr := s.PutManifest("vm", m, "t")
 		if perr == nil && err != nil {
 			t.Errorf("stored what cannot be read: %v", err)
@@ -140,10 +141,10 @@ func FuzzManifest(f *testing.F) {
 			if err != nil || !bytes.Equal(back.Raw, raw) {
 				t.Errorf("stored and got back %q, %v", back.Raw, err)
 			}
-			if err := s.Complete("vm", back); err != nil {
+			if err := content.Complete(s, "vm", back); err != nil {
 				t.Errorf("stored though incomplete: %v", err)
 			}
-		} else if !errors.Is(perr, ErrManifestInvalid) && !errors.Is(perr, ErrBlobMissing) {
+		} else if !errors.Is(perr, content.ErrManifestInvalid) && !errors.Is(perr, content.ErrBlobMissing) {
 			t.Errorf("got %v", perr)
 		}
 	})
@@ -154,25 +155,26 @@ func FuzzCursor(f *testing.F) {
 	if _, err := pushImage(s, "vm", "v1", "x"); err != nil {
 		f.Fatal(err)
 	}
-	_, here, _, err := s.Changes(Cursor{}, 10)
+	_, here, _, err := s.Changes("", 10)
 	if err != nil {
 		f.Fatal(err)
 	}
+	epoch := readCursor(here).epoch
 	for _, seed := range []string{
-		"0", "", here.String(), here.epoch + "-1-0", here.epoch + "-1-17", here.epoch + "-1-999999999999", here.epoch + "-2-0", here.epoch + "-0-0",
-		"abc-1-2", "../x-1--5", "a-b-c", "--", here.epoch + "-1-9223372036854775807", here.epoch + "-9223372036854775808-1",
+		"0", "", string(here), epoch + "-1-0", epoch + "-1-17", epoch + "-1-999999999999", epoch + "-2-0", epoch + "-0-0",
+		"abc-1-2", "../x-1--5", "a-b-c", "--", epoch + "-1-9223372036854775807", epoch + "-9223372036854775808-1",
 	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		_, next, _, err := s.Changes(ParseCursor(text), 10)
+		_, next, _, err := s.Changes(content.Cursor(text), 10)
 		if err != nil {
 			t.Errorf("cursor %q: %v", text, err)
 		}
 		// Whoever follows from there hears of the next change, or is told to
 		// compare everything.
-		if back := ParseCursor(next.String()); back != next {
-			t.Errorf("cursor %q: the next is %q and is read as %+v", text, next, back)
+		if back := readCursor(next).cursor(); back != next {
+			t.Errorf("cursor %q: the next is %q and is read as %q", text, next, back)
 		}
 		if next != here {
 			t.Errorf("cursor %q leads to %q, the end is %q", text, next, here)
@@ -185,7 +187,7 @@ func FuzzCursor(f *testing.F) {
 func FuzzUploadState(f *testing.F) {
 	s := openTest(f, f.TempDir())
 	data := []byte("0123456789")
-	u, err := s.NewUpload("vm", digest.SHA256)
+	u, err := newUpload(s)
 	if err == nil {
 		_, err = u.Append(bytes.NewReader(data))
 	}
@@ -208,8 +210,8 @@ func FuzzUploadState(f *testing.F) {
 	f.Add([]byte(`{"repository":"vm","offset":1,"hash":"AA=="}`), data)
 	f.Add([]byte(`{"repository":"vm","algorithm":"sha512","offset":-1}`), []byte{})
 	f.Add([]byte(`null`), data)
-	f.Fuzz(func(t *testing.T, state, content []byte) {
-		u, err := s.NewUpload("vm", digest.SHA256)
+	f.Fuzz(func(t *testing.T, state, data []byte) {
+		u, err := newUpload(s)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -218,25 +220,25 @@ func FuzzUploadState(f *testing.F) {
 		}
 		dir := u.dir
 		defer os.RemoveAll(dir)
-		if err := errors.Join(os.WriteFile(filepath.Join(dir, "state"), state, 0o644), os.WriteFile(filepath.Join(dir, "data"), content, 0o644)); err != nil {
+		if err := errors.Join(os.WriteFile(filepath.Join(dir, "state"), state, 0o644), os.WriteFile(filepath.Join(dir, "data"), data, 0o644)); err != nil {
 			t.Fatal(err)
 		}
 		v, err := s.OpenUpload(t.Context(), "vm", u.ID())
 		if err != nil {
-			if !errors.Is(err, ErrUploadUnknown) {
-				t.Errorf("state %q: got %v, want %v", state, err, ErrUploadUnknown)
+			if !errors.Is(err, content.ErrUploadUnknown) {
+				t.Errorf("state %q: got %v, want %v", state, err, content.ErrUploadUnknown)
 			}
 			return
 		}
-		if v.Offset() < 0 || v.Offset() > int64(len(content)) {
-			t.Errorf("state %q: offset %d of %d bytes", state, v.Offset(), len(content))
+		if v.Offset() < 0 || v.Offset() > int64(len(data)) {
+			t.Errorf("state %q: offset %d of %d bytes", state, v.Offset(), len(data))
 		}
-		d := digest.FromBytes(append(bytes.Clone(content[:v.Offset()]), '!'))
+		d := digest.FromBytes(append(bytes.Clone(data[:v.Offset()]), '!'))
 		if _, err := v.Append(strings.NewReader("!")); err != nil {
 			t.Errorf("state %q: append: %v", state, err)
 		}
 		if err := v.Commit(d); err != nil {
-			if !errors.Is(err, ErrDigestMismatch) {
+			if !errors.Is(err, content.ErrDigestMismatch) {
 				t.Errorf("state %q: commit: %v", state, err)
 			}
 			_ = v.Cancel()

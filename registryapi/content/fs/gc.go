@@ -12,31 +12,8 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ankacluster/ankacluster/internal/oci"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
-
-// CollectOptions says what the collector may remove.
-type CollectOptions struct {
-	// Grace keeps unreferenced content that was pushed, or asked for by a push,
-	// so recently.
-	Grace time.Duration
-	// KeepUntagged keeps manifests without a tag so long; 0 is for ever.
-	KeepUntagged time.Duration
-	// Keep, when set, names content of a repository that others refer to or copy.
-	Keep func(repo string, d digest.Digest) bool
-	// DryRun only counts.
-	DryRun bool
-}
-
-// Collected is what a run removed.
-type Collected struct {
-	Manifests int   `json:"manifests"`
-	Links     int   `json:"links"`
-	Blobs     int   `json:"blobs"`
-	Bytes     int64 `json:"bytes"`
-}
-
-// ErrCollecting: another process is collecting this directory.
-var ErrCollecting = errors.New("another process is collecting this store")
 
 // Collect removes what nothing refers to, while servers go on pushing and
 // pulling. One process at a time does it. Whoever relies on content that has no
@@ -47,14 +24,14 @@ var ErrCollecting = errors.New("another process is collecting this store")
 // What cannot be read at present, or is damaged, is not taken for gone: its
 // repository is left as it is, and named in the error, while the others are
 // collected.
-func (s *Store) Collect(ctx context.Context, opt CollectOptions) (Collected, error) {
-	var done Collected
+func (s *Store) Collect(ctx context.Context, opt content.CollectOptions) (content.Collected, error) {
+	var done content.Collected
 	holder, err := tryLock(filepath.Join(s.root, "locks", "gc"), os.O_CREATE)
 	if err != nil {
 		return done, err
 	}
 	if holder == nil {
-		return done, ErrCollecting
+		return done, content.ErrCollecting
 	}
 	defer holder.Close()
 	now := time.Now()
@@ -78,7 +55,7 @@ func (s *Store) Collect(ctx context.Context, opt CollectOptions) (Collected, err
 	return done, errors.Join(errs...)
 }
 
-func (s *Store) collectRepository(repo string, opt CollectOptions, now time.Time, done *Collected) error {
+func (s *Store) collectRepository(repo string, opt content.CollectOptions, now time.Time, done *content.Collected) error {
 	if opt.KeepUntagged > 0 {
 		n, err := s.dropUntagged(repo, now.Add(-opt.KeepUntagged), opt.DryRun)
 		done.Manifests += n
@@ -112,7 +89,7 @@ func (s *Store) collectRepository(repo string, opt CollectOptions, now time.Time
 
 // collectLink removes a link if it still is old and unused, checked again under
 // the lock: a push may have come since.
-func (s *Store) collectLink(repo string, d digest.Digest, path string, now time.Time, opt CollectOptions) (bool, error) {
+func (s *Store) collectLink(repo string, d digest.Digest, path string, now time.Time, opt content.CollectOptions) (bool, error) {
 	lock, err := s.lockCommit(true)
 	if err != nil {
 		return false, err
@@ -150,7 +127,7 @@ func expired(path string, now time.Time, grace time.Duration) bool {
 }
 
 // collectBlobs removes content without a link in any repository.
-func (s *Store) collectBlobs(ctx context.Context, opt CollectOptions, now time.Time, done *Collected) error {
+func (s *Store) collectBlobs(ctx context.Context, opt content.CollectOptions, now time.Time, done *content.Collected) error {
 	referenced, err := s.referenced(ctx)
 	if err != nil {
 		return err
@@ -174,7 +151,7 @@ func (s *Store) collectBlobs(ctx context.Context, opt CollectOptions, now time.T
 	})
 }
 
-func (s *Store) collectBlob(d digest.Digest, now time.Time, opt CollectOptions) (bool, error) {
+func (s *Store) collectBlob(d digest.Digest, now time.Time, opt content.CollectOptions) (bool, error) {
 	lock, err := s.lockCommit(true)
 	if err != nil {
 		return false, err
@@ -284,7 +261,7 @@ func (s *Store) dropUntagged(repo string, before time.Time, dryRun bool) (int, e
 				continue
 			}
 			err := s.dropManifest(repo, m)
-			if errors.Is(err, ErrInUse) {
+			if errors.Is(err, content.ErrInUse) {
 				continue // tagged or indexed meanwhile
 			}
 			if err != nil {
@@ -300,7 +277,7 @@ func (s *Store) dropUntagged(repo string, before time.Time, dryRun bool) (int, e
 	}
 }
 
-func (s *Store) untagged(repo string, before time.Time) ([]Manifest, error) {
+func (s *Store) untagged(repo string, before time.Time) ([]content.Manifest, error) {
 	tags, damaged, err := s.ReadTags(repo)
 	if err != nil {
 		return nil, err
@@ -320,10 +297,10 @@ func (s *Store) untagged(repo string, before time.Time) ([]Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out []Manifest
+	var out []content.Manifest
 	for _, d := range all {
 		m, err := s.Manifest(repo, d)
-		if err != nil && !errors.Is(err, ErrManifestUnknown) {
+		if err != nil && !errors.Is(err, content.ErrManifestUnknown) {
 			return nil, err
 		}
 		if err != nil || tagged[d] || !fileTime(s.manifestPath(repo, d)).Before(before) {
@@ -333,7 +310,7 @@ func (s *Store) untagged(repo string, before time.Time) ([]Manifest, error) {
 			continue
 		}
 		// A signature lives as long as what it signs.
-		if c, err := ParseManifest(m.MediaType, m.Raw); err == nil && c.Subject != nil && s.manifestKnown(repo, c.Subject.Digest) {
+		if c, err := content.ParseManifest(m.MediaType, m.Raw); err == nil && c.Subject != nil && s.manifestKnown(repo, c.Subject.Digest) {
 			continue
 		}
 		out = append(out, m)
@@ -342,7 +319,7 @@ func (s *Store) untagged(repo string, before time.Time) ([]Manifest, error) {
 }
 
 // removeIfEmpty removes the directories of a repository that has nothing left.
-func (s *Store) removeIfEmpty(repo string, opt CollectOptions) error {
+func (s *Store) removeIfEmpty(repo string, opt content.CollectOptions) error {
 	if opt.DryRun {
 		return nil
 	}

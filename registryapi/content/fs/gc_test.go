@@ -11,6 +11,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 // age makes every file of a store older.
@@ -44,15 +46,15 @@ func TestCollectKeepsWhatIsNeeded(t *testing.T) {
 	signatureOfOld := signatureOf(t, s, "vm", old)
 	child := mustPush(t, s, "vm", "", "child of an index")
 	raw := fmt.Appendf(nil, `{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`, ispec.MediaTypeImageManifest, child.Digest, len(child.Raw))
-	index := Manifest{Digest: digest.FromBytes(raw), MediaType: ispec.MediaTypeImageIndex, Raw: raw}
+	index := content.Manifest{Digest: digest.FromBytes(raw), MediaType: ispec.MediaTypeImageIndex, Raw: raw}
 	if err := s.PutManifest("vm", index, "index"); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.DeleteManifest("vm", child.Digest); !errors.Is(err, ErrInUse) {
+	if err := s.DeleteManifest("vm", child.Digest); !errors.Is(err, content.ErrInUse) {
 		t.Errorf("deleting an index's manifest: got %v", err)
 	}
 	age(t, s, 3*time.Hour)
-	opt := CollectOptions{Grace: time.Hour, KeepUntagged: time.Hour, DryRun: true}
+	opt := content.CollectOptions{Grace: time.Hour, KeepUntagged: time.Hour, DryRun: true}
 	dry, err := s.Collect(t.Context(), opt)
 	if err != nil || dry.Blobs+dry.Links+dry.Manifests == 0 {
 		t.Fatalf("dry run: %+v, %v", dry, err)
@@ -67,12 +69,12 @@ func TestCollectKeepsWhatIsNeeded(t *testing.T) {
 		}
 		age(t, s, 3*time.Hour)
 	}
-	for name, m := range map[string]Manifest{"tagged": tagged, "signature": signature, "index": index, "child": child} {
+	for name, m := range map[string]content.Manifest{"tagged": tagged, "signature": signature, "index": index, "child": child} {
 		if _, err := s.Manifest("vm", m.Digest); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for name, m := range map[string]Manifest{"moved tag's old": old, "its signature": signatureOfOld} {
+	for name, m := range map[string]content.Manifest{"moved tag's old": old, "its signature": signatureOfOld} {
 		if _, err := s.Manifest("vm", m.Digest); err == nil {
 			t.Errorf("%s is still there", name)
 		}
@@ -95,7 +97,7 @@ func TestCollectKeepsWhatIsNeeded(t *testing.T) {
 	}
 }
 
-func signatureOf(t *testing.T, s *Store, repo string, m Manifest) Manifest {
+func signatureOf(t *testing.T, s *Store, repo string, m content.Manifest) content.Manifest {
 	t.Helper()
 	config, err := pushBlob(s, repo, []byte("{}"))
 	if err != nil {
@@ -103,7 +105,7 @@ func signatureOf(t *testing.T, s *Store, repo string, m Manifest) Manifest {
 	}
 	raw := fmt.Appendf(nil, `{"schemaVersion":2,"config":{"mediaType":"sig","digest":%q,"size":2},"layers":[],"subject":{"mediaType":%q,"digest":%q,"size":%d}}`,
 		config, m.MediaType, m.Digest, len(m.Raw))
-	sig := Manifest{Digest: digest.FromBytes(raw), MediaType: ispec.MediaTypeImageManifest, Raw: raw}
+	sig := content.Manifest{Digest: digest.FromBytes(raw), MediaType: ispec.MediaTypeImageManifest, Raw: raw}
 	if err := s.PutManifest(repo, sig); err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +128,7 @@ func TestContentAskedForIsKept(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.Collect(t.Context(), CollectOptions{Grace: time.Hour}); err != nil {
+	if _, err := s.Collect(t.Context(), content.CollectOptions{Grace: time.Hour}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.PutManifest("vm", imageOf(config, layer), "v1"); err != nil {
@@ -142,11 +144,11 @@ func TestOneCollectorAtATime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Collect(t.Context(), CollectOptions{}); !errors.Is(err, ErrCollecting) {
-		t.Errorf("got %v, want %v", err, ErrCollecting)
+	if _, err := s.Collect(t.Context(), content.CollectOptions{}); !errors.Is(err, content.ErrCollecting) {
+		t.Errorf("got %v, want %v", err, content.ErrCollecting)
 	}
 	held.Close()
-	if _, err := s.Collect(t.Context(), CollectOptions{}); err != nil {
+	if _, err := s.Collect(t.Context(), content.CollectOptions{}); err != nil {
 		t.Error(err)
 	}
 }
@@ -160,13 +162,13 @@ func TestCollectBesidePushes(t *testing.T) {
 	for round := range 20 {
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			if _, err := collector.Collect(t.Context(), CollectOptions{Grace: time.Hour, KeepUntagged: time.Hour}); err != nil {
+			if _, err := collector.Collect(t.Context(), content.CollectOptions{Grace: time.Hour, KeepUntagged: time.Hour}); err != nil {
 				t.Errorf("collect: %v", err)
 			}
 		})
 		m := mustPush(t, pusher, "vm", "v1", "the same content")
 		wg.Wait()
-		if err := pusher.Complete("vm", m); err != nil {
+		if err := content.Complete(pusher, "vm", m); err != nil {
 			t.Fatalf("round %d: %v", round, err)
 		}
 		if err := pusher.DeleteManifest("vm", m.Digest); err != nil {

@@ -7,6 +7,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 func openTest(t testing.TB, dir string) *Store {
@@ -31,17 +33,17 @@ func pushBlob(s *Store, repo string, data []byte) (digest.Digest, error) {
 }
 
 // imageOf is a manifest with one layer.
-func imageOf(config, layer []byte) Manifest {
+func imageOf(config, layer []byte) content.Manifest {
 	raw := fmt.Appendf(nil, `{"schemaVersion":2,"config":{"mediaType":"c","digest":%q,"size":%d},"layers":[{"mediaType":"l","digest":%q,"size":%d}]}`,
 		digest.FromBytes(config), len(config), digest.FromBytes(layer), len(layer))
-	return Manifest{Digest: digest.FromBytes(raw), MediaType: ispec.MediaTypeImageManifest, Raw: raw}
+	return content.Manifest{Digest: digest.FromBytes(raw), MediaType: ispec.MediaTypeImageManifest, Raw: raw}
 }
 
-func pushImage(s *Store, repo, tag, content string) (Manifest, error) {
-	config, layer := []byte("{}"), []byte(content)
-	for _, data := range [][]byte{config, layer} {
-		if _, err := pushBlob(s, repo, data); err != nil {
-			return Manifest{}, err
+func pushImage(s *Store, repo, tag, data string) (content.Manifest, error) {
+	config, layer := []byte("{}"), []byte(data)
+	for _, blob := range [][]byte{config, layer} {
+		if _, err := pushBlob(s, repo, blob); err != nil {
+			return content.Manifest{}, err
 		}
 	}
 	m := imageOf(config, layer)
@@ -52,11 +54,18 @@ func pushImage(s *Store, repo, tag, content string) (Manifest, error) {
 	return m, s.PutManifest(repo, m, tags...)
 }
 
-func mustPush(t *testing.T, s *Store, repo, tag, content string) Manifest {
+func mustPush(t *testing.T, s *Store, repo, tag, data string) content.Manifest {
 	t.Helper()
-	m, err := pushImage(s, repo, tag, content)
+	m, err := pushImage(s, repo, tag, data)
 	if err != nil {
 		t.Fatalf("push %s:%s: %v", repo, tag, err)
 	}
 	return m
+}
+
+// newUpload is Store.NewUpload with what only this package sees.
+func newUpload(s *Store) (*upload, error) {
+	u, err := s.NewUpload("vm", digest.SHA256)
+	own, _ := u.(*upload)
+	return own, err
 }

@@ -18,10 +18,8 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/atomicfile"
 	"github.com/ankacluster/ankacluster/registryapi"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
-
-// Change says that something in a repository may be different now.
-type Change = registryapi.Change
 
 // Segments are cut at segmentSize and the newest keepSegments are kept: some
 // hundred thousand changes. Who is further behind compares everything.
@@ -49,14 +47,14 @@ func newJournal(s *Store) *journal {
 // record carries out commit and tells of it. An intent on disk says before what
 // is about to change, so that a process that dies in between leaves a trace
 // that another turns into a record (see settle).
-func (j *journal) record(c Change, commit func() error) error {
+func (j *journal) record(c content.Change, commit func() error) error {
 	c.Time = time.Now()
 	line, err := json.Marshal(c)
 	if err != nil {
 		return err
 	}
 	intent, err := j.intend(line)
-	if err != nil && !(errors.Is(err, ErrNoSpace) && deletes(c.Kind)) {
+	if err != nil && !(errors.Is(err, content.ErrNoSpace) && deletes(c.Kind)) {
 		return err
 	}
 	if err := commit(); err != nil {
@@ -208,47 +206,49 @@ func (j *journal) segments() (string, []int, error) {
 	return epoch, ns, nil
 }
 
-// Cursor is a place in the journal. Its text is opaque to others.
-type Cursor struct {
+// place is a place in the journal; the zero place is before the first epoch.
+type place struct {
 	epoch   string
 	segment int
 	offset  int64
 }
 
-// String returns the text that ParseCursor reads.
-func (c Cursor) String() string {
-	if c.epoch == "" {
+// cursor is the text that readCursor reads.
+func (p place) cursor() content.Cursor {
+	if p.epoch == "" {
 		return "0"
 	}
-	return fmt.Sprintf("%s-%d-%d", c.epoch, c.segment, c.offset)
+	return content.Cursor(fmt.Sprintf("%s-%d-%d", p.epoch, p.segment, p.offset))
 }
 
-// ParseCursor reads a cursor; any text that is none is the zero Cursor, from
-// which Changes asks for a reset.
-func ParseCursor(text string) Cursor {
-	parts := strings.Split(text, "-")
+// readCursor returns the place of a cursor; any text that is none is the zero place,
+// from which Changes asks for a reset.
+func readCursor(c content.Cursor) place {
+	parts := strings.Split(string(c), "-")
 	if len(parts) != 3 {
-		return Cursor{}
+		return place{}
 	}
 	segment, err1 := strconv.Atoi(parts[1])
 	offset, err2 := strconv.ParseInt(parts[2], 10, 64)
 	if err1 != nil || err2 != nil || offset < 0 {
-		return Cursor{}
+		return place{}
 	}
-	return Cursor{parts[0], segment, offset}
+	return place{parts[0], segment, offset}
 }
 
-// Changes returns up to limit changes after the cursor and the cursor after
-// them. reset means that the cursor is no longer known: the caller compares
-// everything and goes on from next, which is the present end.
-func (s *Store) Changes(after Cursor, limit int) (changes []Change, next Cursor, reset bool, err error) {
-	j := s.journal
+// Changes implements content.Journal.
+func (s *Store) Changes(after content.Cursor, limit int) (changes []content.Change, next content.Cursor, reset bool, err error) {
+	changes, at, reset, err := s.journal.read(readCursor(after), limit)
+	return changes, at.cursor(), reset, err
+}
+
+func (j *journal) read(after place, limit int) (changes []content.Change, next place, reset bool, err error) {
 	epoch, segments, err := j.segments()
 	if err != nil {
 		return nil, after, false, err
 	}
 	if epoch == "" {
-		return nil, Cursor{}, false, nil // nothing was ever pushed
+		return nil, place{}, false, nil // nothing was ever pushed
 	}
 	// A place beyond the end was given by a journal that is gone, as after a
 	// restore of the directory from an older copy.
@@ -265,9 +265,9 @@ func (s *Store) Changes(after Cursor, limit int) (changes []Change, next Cursor,
 			continue
 		}
 		if n > next.segment {
-			next = Cursor{epoch, n, 0}
+			next = place{epoch, n, 0}
 		}
-		var more []Change
+		var more []content.Change
 		more, next.offset, err = readChanges(j.path(epoch, n), next.offset, limit-len(changes))
 		changes = append(changes, more...)
 		if err != nil || len(changes) >= limit {
@@ -277,19 +277,19 @@ func (s *Store) Changes(after Cursor, limit int) (changes []Change, next Cursor,
 	return changes, next, false, nil
 }
 
-func (j *journal) end(epoch string, segments []int) (Cursor, error) {
+func (j *journal) end(epoch string, segments []int) (place, error) {
 	if len(segments) == 0 {
-		return Cursor{epoch, 1, 0}, nil
+		return place{epoch, 1, 0}, nil
 	}
 	last := segments[len(segments)-1]
 	data, err := readFile(j.path(epoch, last))
 	if err != nil {
-		return Cursor{}, err
+		return place{}, err
 	}
-	return Cursor{epoch, last, int64(bytes.LastIndexByte(data, '\n') + 1)}, nil
+	return place{epoch, last, int64(bytes.LastIndexByte(data, '\n') + 1)}, nil
 }
 
-func readChanges(path string, offset int64, limit int) ([]Change, int64, error) {
+func readChanges(path string, offset int64, limit int) ([]content.Change, int64, error) {
 	f, err := open(path)
 	if err != nil {
 		return nil, offset, err
@@ -305,13 +305,13 @@ func readChanges(path string, offset int64, limit int) ([]Change, int64, error) 
 		return nil, offset, err
 	}
 	data = data[:n]
-	var changes []Change
+	var changes []content.Change
 	for len(changes) < limit {
 		end := bytes.IndexByte(data, '\n')
 		if end < 0 {
 			break // the rest is being written
 		}
-		var c Change
+		var c content.Change
 		if err := json.Unmarshal(data[:end], &c); err == nil {
 			changes = append(changes, c)
 		}

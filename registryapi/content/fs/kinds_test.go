@@ -9,16 +9,17 @@ import (
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ankacluster/ankacluster/internal/oci"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 // otherKinds are manifests that are accepted and are no plain images; each names
 // the blob d of n bytes.
-func otherKinds(d digest.Digest, n int) map[string]Manifest {
+func otherKinds(d digest.Digest, n int) map[string]content.Manifest {
 	config := digest.FromString("{}")
-	kinds := make(map[string]Manifest)
+	kinds := make(map[string]content.Manifest)
 	add := func(name, mediaType, format string, args ...any) {
 		raw := fmt.Appendf(nil, format, args...)
-		kinds[name] = Manifest{Digest: digest.FromBytes(raw), MediaType: mediaType, Raw: raw}
+		kinds[name] = content.Manifest{Digest: digest.FromBytes(raw), MediaType: mediaType, Raw: raw}
 	}
 	add("artifact", oci.MediaTypeArtifactManifest, `{"mediaType":%q,"artifactType":"application/x-y","blobs":[{"mediaType":"x","digest":%q,"size":%d}]}`,
 		oci.MediaTypeArtifactManifest, d, n)
@@ -38,21 +39,21 @@ func otherKinds(d digest.Digest, n int) map[string]Manifest {
 // by what a manifest of any kind refers to.
 func TestContentOfEveryAcceptedManifestIsKept(t *testing.T) {
 	t.Parallel()
-	content := "content of another kind"
-	d := digest.FromString(content)
-	for name, m := range otherKinds(d, len(content)) {
+	data := "content of another kind"
+	d := digest.FromString(data)
+	for name, m := range otherKinds(d, len(data)) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := openTest(t, t.TempDir())
-			for _, data := range []string{"{}", content} {
-				if _, err := pushBlob(s, "vm", []byte(data)); err != nil {
+			for _, blob := range []string{"{}", data} {
+				if _, err := pushBlob(s, "vm", []byte(blob)); err != nil {
 					t.Fatal(err)
 				}
 			}
 			if err := s.PutManifest("vm", m, "v1"); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.Collect(t.Context(), CollectOptions{}); err != nil {
+			if _, err := s.Collect(t.Context(), content.CollectOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			check := func(s *Store) {
@@ -62,31 +63,31 @@ func TestContentOfEveryAcceptedManifestIsKept(t *testing.T) {
 					t.Fatalf("its content: %v", err)
 				}
 				f.Close()
-				if size != int64(len(content)) {
+				if size != int64(len(data)) {
 					t.Errorf("its content has %d bytes", size)
 				}
-				if err := s.Complete("vm", m); err != nil {
+				if err := content.Complete(s, "vm", m); err != nil {
 					t.Error(err)
 				}
 			}
 			check(s)
-			if err := s.DeleteBlob("vm", d); !errors.Is(err, ErrInUse) {
+			if err := s.DeleteBlob("vm", d); !errors.Is(err, content.ErrInUse) {
 				t.Errorf("delete of its content: got %v, want ErrInUse", err)
 			}
-			c, err := ParseManifest(m.MediaType, m.Raw)
+			c, err := content.ParseManifest(m.MediaType, m.Raw)
 			if err != nil {
 				t.Fatal(err)
 			}
 			sizes := make(map[digest.Digest]int64)
-			if s.Sizes("vm", c, sizes); sizes[d] != int64(len(content)) {
+			if content.Sizes(s, "vm", c, sizes); sizes[d] != int64(len(data)) {
 				t.Errorf("sizes: got %v", sizes)
 			}
 			dir := t.TempDir()
-			if _, err := s.Export(t.Context(), "vm", dir, LayoutOptions{}); err != nil {
+			if _, err := content.Export(t.Context(), s, "vm", dir, content.LayoutOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			other := openTest(t, t.TempDir())
-			if _, err := other.Import(t.Context(), dir, "vm", LayoutOptions{}); err != nil {
+			if _, err := content.Import(t.Context(), other, dir, "vm", content.LayoutOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			check(other)
@@ -100,10 +101,10 @@ func TestIncompleteManifestOfAnotherKindIsRefused(t *testing.T) {
 	s := openTest(t, t.TempDir())
 	kinds := otherKinds(digest.FromString("never pushed"), 12)
 	for _, name := range []string{"artifact", "schema 1", "signed schema 1"} {
-		if err := s.PutManifest("vm", kinds[name], "v1"); !errors.Is(err, ErrBlobMissing) {
+		if err := s.PutManifest("vm", kinds[name], "v1"); !errors.Is(err, content.ErrBlobMissing) {
 			t.Errorf("%s: got %v, want ErrBlobMissing", name, err)
 		}
-		if err := s.Complete("vm", kinds[name]); !errors.Is(err, ErrManifestUnknown) {
+		if err := content.Complete(s, "vm", kinds[name]); !errors.Is(err, content.ErrManifestUnknown) {
 			t.Errorf("%s: got %v, want ErrManifestUnknown", name, err)
 		}
 	}
@@ -115,17 +116,17 @@ func TestIndexIsNoMoreCompleteThanItsManifests(t *testing.T) {
 	s := openTest(t, t.TempDir())
 	child := mustPush(t, s, "vm", "", "layer")
 	raw := fmt.Appendf(nil, `{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`, child.MediaType, child.Digest, len(child.Raw))
-	index := Manifest{Digest: digest.FromBytes(raw), MediaType: ispec.MediaTypeImageIndex, Raw: raw}
+	index := content.Manifest{Digest: digest.FromBytes(raw), MediaType: ispec.MediaTypeImageIndex, Raw: raw}
 	if err := s.PutManifest("vm", index, "v1"); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Complete("vm", index); err != nil {
+	if err := content.Complete(s, "vm", index); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := remove(s.linkPath("vm", digest.FromString("layer"))); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Complete("vm", index); !errors.Is(err, ErrManifestUnknown) {
+	if err := content.Complete(s, "vm", index); !errors.Is(err, content.ErrManifestUnknown) {
 		t.Errorf("got %v, want ErrManifestUnknown", err)
 	}
 	v, err := s.Verify(t.Context(), VerifyOptions{})

@@ -9,45 +9,28 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
-
-// Meta is what a repository's template keeps besides its tags.
-type Meta struct {
-	// ID is the template's id: the VM's UUID when the first push showed one,
-	// else derived from the repository's name. It stays when tags come and go.
-	ID      string    `json:"id"`
-	Created time.Time `json:"created"`
-	Arch    string    `json:"arch,omitempty"` // as set by hand; "" is as pushed
-}
-
-// idNamespace makes ids of repository names: the same name has the same id on
-// every server, now and after a reinstallation.
-var idNamespace = uuid.MustParse("3f0d5f6e-53b0-5f0d-9a41-0c6b0d1d7c55")
-
-// RepositoryID is the id of a repository whose content shows none.
-func RepositoryID(repo string) string {
-	return uuid.NewSHA1(idNamespace, []byte(repo)).String()
-}
 
 func (s *Store) metaPath(repo string) string { return s.repoPath(repo, "meta") }
 
 // Meta returns the repository's meta file; one that is missing or damaged gives
 // the id of the name.
-func (s *Store) Meta(repo string) Meta {
-	var m Meta
+func (s *Store) Meta(repo string) content.Meta {
+	var m content.Meta
 	data, err := readFile(s.metaPath(repo))
 	if err == nil {
 		err = json.Unmarshal(data, &m)
 	}
 	if _, perr := uuid.Parse(m.ID); err != nil || perr != nil {
-		m.ID = RepositoryID(repo)
+		m.ID = content.RepositoryID(repo)
 	}
 	return m
 }
 
 // SetMeta replaces the repository's meta file. Copies between stores use it to
 // keep the id.
-func (s *Store) SetMeta(repo string, m Meta) error {
+func (s *Store) SetMeta(repo string, m content.Meta) error {
 	if err := oci.CheckRepository(repo); err != nil {
 		return err
 	}
@@ -55,26 +38,18 @@ func (s *Store) SetMeta(repo string, m Meta) error {
 	if err != nil {
 		return err
 	}
-	return s.journal.record(Change{Kind: registryapi.MetaPut, Repository: repo}, func() error {
+	return s.journal.record(content.Change{Kind: registryapi.MetaPut, Repository: repo}, func() error {
 		return s.writeFile(s.metaPath(repo), data)
 	})
 }
 
 // ensureMeta gives a repository its id at the first tag. The caller holds the
 // repository's lock.
-func (s *Store) ensureMeta(repo string, m Manifest) error {
+func (s *Store) ensureMeta(repo string, m content.Manifest) error {
 	if _, err := readFile(s.metaPath(repo)); !notExist(err) {
 		return ioError(err)
 	}
-	meta := Meta{ID: RepositoryID(repo), Created: time.Now()}
-	if c, err := ParseManifest(m.MediaType, m.Raw); err == nil && c.Config != nil {
-		if cfg, err := s.ReadConfig(repo, c); err == nil {
-			if id, err := uuid.Parse(cfg.UUID); err == nil {
-				meta.ID = id.String()
-			}
-		}
-	}
-	data, err := json.Marshal(meta)
+	data, err := json.Marshal(content.NewMeta(s, repo, m, time.Now()))
 	if err != nil {
 		return err
 	}
@@ -90,7 +65,7 @@ func (s *Store) DeleteRepository(repo string) error {
 		return err
 	}
 	if !s.RepositoryExists(repo) {
-		return ErrRepositoryUnknown
+		return content.ErrRepositoryUnknown
 	}
 	tags, damaged, err := s.ReadTags(repo)
 	if err != nil {
@@ -108,7 +83,7 @@ func (s *Store) DeleteRepository(repo string) error {
 		return err
 	}
 	if left, err := s.Tags(repo); err == nil && len(left) == 0 {
-		return s.journal.record(Change{Kind: registryapi.RepositoryDeleted, Repository: repo}, func() error {
+		return s.journal.record(content.Change{Kind: registryapi.RepositoryDeleted, Repository: repo}, func() error {
 			_, err := remove(s.metaPath(repo))
 			return err
 		})
@@ -142,7 +117,7 @@ func (s *Store) removeDamaged(repo string, tags []string) error {
 		return err
 	}
 	for _, d := range manifests {
-		if _, err := s.Manifest(repo, d); !errors.Is(err, ErrManifestUnknown) {
+		if _, err := s.Manifest(repo, d); !errors.Is(err, content.ErrManifestUnknown) {
 			continue
 		}
 		if _, err := remove(s.manifestPath(repo, d)); err != nil {

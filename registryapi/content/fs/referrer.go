@@ -8,6 +8,7 @@ import (
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ankacluster/ankacluster/internal/oci"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 func (s *Store) referrerPath(repo string, subject, d digest.Digest) string {
@@ -30,17 +31,11 @@ func (s *Store) Referrers(repo string, d digest.Digest, artifactType string) ([]
 		if err != nil {
 			continue // deleted meanwhile
 		}
-		c, err := ParseManifest(m.MediaType, m.Raw)
+		c, err := content.ParseManifest(m.MediaType, m.Raw)
 		if err != nil {
 			continue
 		}
-		desc := ispec.Descriptor{
-			MediaType: m.MediaType, Digest: ref, Size: int64(len(m.Raw)),
-			ArtifactType: c.ArtifactType, Annotations: c.Annotations,
-		}
-		if desc.ArtifactType == "" && c.Config != nil {
-			desc.ArtifactType = c.Config.MediaType
-		}
+		desc := content.Referrer(m, c)
 		if artifactType == "" || artifactType == desc.ArtifactType {
 			found = append(found, desc)
 		}

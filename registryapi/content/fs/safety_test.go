@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 // unreadable puts something at path that is there and cannot be read, as on a
@@ -55,21 +57,21 @@ func torn(t *testing.T, path string) func() {
 // with the other repositories.
 func TestCollectRemovesNothingWhileSomethingCannotBeRead(t *testing.T) {
 	t.Parallel()
-	content := digest.FromString("content")
-	for name, broken := range map[string]func(s *Store, m Manifest) string{
-		"manifest":          func(s *Store, m Manifest) string { return s.blobPath(m.Digest) },
-		"manifest's record": func(s *Store, m Manifest) string { return s.manifestPath("vm", m.Digest) },
-		"tag":               func(s *Store, m Manifest) string { return s.tagPath("vm", "v1") },
-		"list of tags":      func(s *Store, m Manifest) string { return s.repoPath("vm", "tags") },
-		"list of manifests": func(s *Store, m Manifest) string { return s.repoPath("vm", "manifests") },
-		"list of blobs":     func(s *Store, m Manifest) string { return s.repoPath("vm", "blobs") },
-		"blob's link":       func(s *Store, m Manifest) string { return s.linkPath("vm", content) },
-		"repository":        func(s *Store, m Manifest) string { return s.repoPath("vm") },
-		"list of all":       func(s *Store, m Manifest) string { return filepath.Join(s.root, "repos") },
+	layer := digest.FromString("content")
+	for name, broken := range map[string]func(s *Store, m content.Manifest) string{
+		"manifest":          func(s *Store, m content.Manifest) string { return s.blobPath(m.Digest) },
+		"manifest's record": func(s *Store, m content.Manifest) string { return s.manifestPath("vm", m.Digest) },
+		"tag":               func(s *Store, m content.Manifest) string { return s.tagPath("vm", "v1") },
+		"list of tags":      func(s *Store, m content.Manifest) string { return s.repoPath("vm", "tags") },
+		"list of manifests": func(s *Store, m content.Manifest) string { return s.repoPath("vm", "manifests") },
+		"list of blobs":     func(s *Store, m content.Manifest) string { return s.repoPath("vm", "blobs") },
+		"blob's link":       func(s *Store, m content.Manifest) string { return s.linkPath("vm", layer) },
+		"repository":        func(s *Store, m content.Manifest) string { return s.repoPath("vm") },
+		"list of all":       func(s *Store, m content.Manifest) string { return filepath.Join(s.root, "repos") },
 
-		"tag, torn":               func(s *Store, m Manifest) string { return s.tagPath("vm", "v1") },
-		"manifest, torn":          func(s *Store, m Manifest) string { return s.blobPath(m.Digest) },
-		"manifest's record, torn": func(s *Store, m Manifest) string { return s.manifestPath("vm", m.Digest) },
+		"tag, torn":               func(s *Store, m content.Manifest) string { return s.tagPath("vm", "v1") },
+		"manifest, torn":          func(s *Store, m content.Manifest) string { return s.blobPath(m.Digest) },
+		"manifest's record, torn": func(s *Store, m content.Manifest) string { return s.manifestPath("vm", m.Digest) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -85,13 +87,13 @@ func TestCollectRemovesNothingWhileSomethingCannotBeRead(t *testing.T) {
 			}
 			restore := harm(t, broken(s, m))
 			for range 2 {
-				_, err := s.Collect(t.Context(), CollectOptions{Grace: time.Hour, KeepUntagged: time.Hour})
+				_, err := s.Collect(t.Context(), content.CollectOptions{Grace: time.Hour, KeepUntagged: time.Hour})
 				if err == nil && name != "blob's link" { // that one is not needed to tell
 					t.Error("the collector said nothing")
 				}
 			}
 			restore()
-			got, err := s.Resolve("vm", "v1")
+			got, err := content.Resolve(s, "vm", "v1")
 			if err != nil || got.Digest != m.Digest {
 				t.Fatalf("tag: got %s, %v", got.Digest, err)
 			}
@@ -99,7 +101,7 @@ func TestCollectRemovesNothingWhileSomethingCannotBeRead(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := s.Complete("vm", found); err != nil {
+			if err := content.Complete(s, "vm", found); err != nil {
 				t.Fatal(err)
 			}
 			if name != "list of all" && fileSize(s.linkPath("zz", digest.FromString("garbage"))) >= 0 {
@@ -125,7 +127,7 @@ func TestStoreThatVanishedIsNotEmpty(t *testing.T) {
 	if tags, err := s.Tags("vm"); err == nil {
 		t.Errorf("tags: got %v and no error", tags)
 	}
-	if got, err := s.Collect(t.Context(), CollectOptions{Grace: time.Hour}); err == nil || got != (Collected{}) {
+	if got, err := s.Collect(t.Context(), content.CollectOptions{Grace: time.Hour}); err == nil || got != (content.Collected{}) {
 		t.Errorf("collect: got %+v, %v", got, err)
 	}
 	if fileSize(s.blobPath(digest.FromString("content"))) < 0 {
@@ -142,9 +144,9 @@ func TestUnreadableContentIsNotUnknown(t *testing.T) {
 	layer := digest.FromString("content")
 	unreadable(t, s.linkPath("vm", layer))
 	absent := func(err error) bool {
-		return errors.Is(err, ErrBlobUnknown) || errors.Is(err, ErrManifestUnknown) || errors.Is(err, ErrBlobMissing)
+		return errors.Is(err, content.ErrBlobUnknown) || errors.Is(err, content.ErrManifestUnknown) || errors.Is(err, content.ErrBlobMissing)
 	}
-	if err := s.Complete("vm", m); err == nil || absent(err) {
+	if err := content.Complete(s, "vm", m); err == nil || absent(err) {
 		t.Errorf("complete: got %v", err)
 	}
 	if err := s.PutManifest("vm", m, "v2"); err == nil || absent(err) {
@@ -171,7 +173,7 @@ func TestDamagedRepositoryIsDeleted(t *testing.T) {
 	}
 	age(t, s, 3*time.Hour)
 	for range 2 {
-		if _, err := s.Collect(t.Context(), CollectOptions{Grace: time.Hour}); err != nil {
+		if _, err := s.Collect(t.Context(), content.CollectOptions{Grace: time.Hour}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -188,20 +190,20 @@ func TestDamagedManifestIsDeleted(t *testing.T) {
 	m := mustPush(t, s, "vm", "v2", "two")
 	torn(t, s.blobPath(m.Digest))
 	age(t, s, 3*time.Hour)
-	if _, err := s.Collect(t.Context(), CollectOptions{Grace: time.Hour}); err == nil {
+	if _, err := s.Collect(t.Context(), content.CollectOptions{Grace: time.Hour}); err == nil {
 		t.Fatal("the collector said nothing of a damaged manifest")
 	}
 	if err := s.DeleteManifest("vm", m.Digest); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Resolve("vm", "v2"); !errors.Is(err, ErrTagUnknown) {
+	if _, err := content.Resolve(s, "vm", "v2"); !errors.Is(err, content.ErrTagUnknown) {
 		t.Errorf("its tag: got %v, want that it is gone too", err)
 	}
 	age(t, s, 3*time.Hour)
-	if done, err := s.Collect(t.Context(), CollectOptions{Grace: time.Hour}); err != nil || done.Links != 1 {
+	if done, err := s.Collect(t.Context(), content.CollectOptions{Grace: time.Hour}); err != nil || done.Links != 1 {
 		t.Errorf("collected %+v, %v, want the link of its content", done, err)
 	}
-	if _, err := s.Resolve("vm", "v1"); err != nil {
+	if _, err := content.Resolve(s, "vm", "v1"); err != nil {
 		t.Error(err)
 	}
 }
@@ -213,9 +215,9 @@ func TestFailedFlushLosesWhatItWasToKeep(t *testing.T) {
 	t.Parallel()
 	first, second := []byte("flushed "), []byte("and not flushed")
 	whole := digest.FromBytes(append(bytes.Clone(first), second...))
-	for name, end := range map[string]func(u *Upload) error{
-		"at the end of a request": func(u *Upload) error { return u.Close() },
-		"at the commit":           func(u *Upload) error { return errors.Join(u.Commit(whole), u.Close()) },
+	for name, end := range map[string]func(u content.Upload) error{
+		"at the end of a request": func(u content.Upload) error { return u.Close() },
+		"at the commit":           func(u content.Upload) error { return errors.Join(u.Commit(whole), u.Close()) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -264,7 +266,7 @@ func TestFailedFlushLosesWhatItWasToKeep(t *testing.T) {
 	}
 }
 
-func appendAll(t *testing.T, u *Upload, data []byte) {
+func appendAll(t *testing.T, u content.Upload, data []byte) {
 	t.Helper()
 	if _, err := u.Append(bytes.NewReader(data)); err != nil {
 		t.Fatal(err)
@@ -291,7 +293,7 @@ func TestVerifyPutsAwayOnlyWhatItRead(t *testing.T) {
 	if err != nil || len(v.Damage) != 1 {
 		t.Fatalf("damaged: got %+v, %v", v.Damage, err)
 	}
-	if err := s.Complete("vm", m); err != nil {
+	if err := content.Complete(s, "vm", m); err != nil {
 		t.Errorf("after the push: %v (%+v)", err, v.Damage)
 	}
 }

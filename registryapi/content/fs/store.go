@@ -6,9 +6,12 @@ import (
 	"hash/fnv"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,6 +20,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/atomicfile"
 	"github.com/ankacluster/ankacluster/internal/oci"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 // Store is a directory of content. See the package comment.
@@ -30,8 +34,10 @@ type Store struct {
 	disk     func(dir string) (free, total uint64, err error)
 	sync     func(*os.File) error // of uploads; tests make it fail
 	activeMu sync.Mutex
-	active   map[string]*Upload // uploads this process writes to, by id; guarded by activeMu
+	active   map[string]*upload // uploads this process writes to, by id; guarded by activeMu
 }
+
+var _ content.Store = (*Store)(nil)
 
 // Limits refuse a push before it fills the disk. Zero means no limit.
 type Limits struct {
@@ -41,8 +47,17 @@ type Limits struct {
 	MinFree int64
 }
 
-// Folders are the store's own, below its root; nothing else may keep files there.
-var Folders = []string{"blobs", "repos", "uploads", "journal", "locks", "tmp", "quarantine"}
+// DefaultLimits leave room for the journal, tags and logs, and for a person to act.
+func DefaultLimits() Limits { return Limits{MinFree: 1 << 30} }
+
+// folders are the store's own, below its root; nothing else may keep files there.
+var folders = []string{"blobs", "repos", "uploads", "journal", "locks", "tmp", "quarantine"}
+
+// Reserved reports whether a path below a store's directory is in one of its own folders.
+func Reserved(dir string) bool {
+	first, _, _ := strings.Cut(path.Clean("/" + filepath.ToSlash(dir))[1:], "/")
+	return slices.Contains(folders, first)
+}
 
 // Open opens the store below root and makes its directories. A directory that
 // cannot be written is opened for reading: everything that writes then returns
@@ -52,17 +67,17 @@ func Open(root string, limits Limits) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{root: root, limits: limits, active: make(map[string]*Upload), disk: diskSpace, sync: (*os.File).Sync}
-	for _, d := range Folders {
+	s := &Store{root: root, limits: limits, active: make(map[string]*upload), disk: diskSpace, sync: (*os.File).Sync}
+	for _, d := range folders {
 		err := atomicfile.MakeDir(filepath.Join(root, d))
-		if err != nil && !errors.Is(ioError(err), ErrReadOnly) {
+		if err != nil && !errors.Is(ioError(err), content.ErrReadOnly) {
 			return nil, fmt.Errorf("open store %s: %w", root, err)
 		}
 	}
 	if _, err := os.ReadDir(filepath.Join(root, "repos")); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", root, err)
 	}
-	if s.id, err = s.identify(); err != nil && !errors.Is(err, ErrReadOnly) {
+	if s.id, err = s.identify(); err != nil && !errors.Is(err, content.ErrReadOnly) {
 		return nil, fmt.Errorf("open store %s: %w", root, err)
 	}
 	s.journal = newJournal(s)
@@ -94,8 +109,8 @@ func (s *Store) identify() (string, error) {
 	return string(id), ioError(err)
 }
 
-// Root is the directory of the store.
-func (s *Store) Root() string { return s.root }
+// Place returns the store's directory.
+func (s *Store) Place() string { return s.root }
 
 // Disk returns the free and total bytes of the store's file system.
 func (s *Store) Disk() (free, total uint64, err error) { return s.disk(s.root) }

@@ -1,7 +1,6 @@
 package fs
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,26 +11,15 @@ import (
 
 	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/registryapi"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
-
-// Tag is a name of a manifest. It is one small file, replaced by rename.
-type Tag struct {
-	Name      string        `json:"tag"`
-	Digest    digest.Digest `json:"digest"`
-	MediaType string        `json:"media_type"`
-	Size      int64         `json:"size"` // of the manifest
-	// Order grows with every push to the repository, whichever server took it.
-	// 0 in PutTag means "the next"; a copy between stores keeps the original's.
-	Order  int64     `json:"order"`
-	Pushed time.Time `json:"pushed"`
-}
 
 func (s *Store) tagPath(repo, tag string) string { return s.repoPath(repo, "tags", encodeTag(tag)) }
 
 // PutTag points a tag at a manifest of the repository, which must be there.
 // Putting what is there already changes nothing, so that a push whose answer
 // was lost may be repeated.
-func (s *Store) PutTag(repo string, t Tag) error {
+func (s *Store) PutTag(repo string, t content.Tag) error {
 	if err := oci.CheckTag(t.Name); err != nil {
 		return err
 	}
@@ -68,51 +56,51 @@ func (s *Store) PutTag(repo string, t Tag) error {
 	if err != nil {
 		return err
 	}
-	ch := Change{Kind: registryapi.TagPut, Repository: repo, Tag: t.Name, Digest: t.Digest.String(), Order: t.Order}
+	ch := content.Change{Kind: registryapi.TagPut, Repository: repo, Tag: t.Name, Digest: t.Digest.String(), Order: t.Order}
 	return s.journal.record(ch, func() error { return s.writeFile(s.tagPath(repo, t.Name), data) })
 }
 
 // Tag returns a tag, or ErrTagUnknown. It does not know the alias "latest"; see
 // Resolve.
-func (s *Store) Tag(repo, name string) (Tag, error) {
+func (s *Store) Tag(repo, name string) (content.Tag, error) {
 	if err := oci.CheckRepository(repo); err != nil {
-		return Tag{}, err
+		return content.Tag{}, err
 	}
 	if err := oci.CheckTag(name); err != nil {
-		return Tag{}, err
+		return content.Tag{}, err
 	}
 	t, err := s.readTag(s.tagPath(repo, name))
 	if notExist(err) {
-		return t, fmt.Errorf("%w: %s", ErrTagUnknown, name)
+		return t, fmt.Errorf("%w: %s", content.ErrTagUnknown, name)
 	}
 	return t, err
 }
 
-func (s *Store) readTag(path string) (Tag, error) {
-	var t Tag
+func (s *Store) readTag(path string) (content.Tag, error) {
+	var t content.Tag
 	data, err := readFile(path)
 	if err != nil {
 		return t, ioError(err)
 	}
 	if err := json.Unmarshal(data, &t); err != nil {
-		return t, fmt.Errorf("%w: its file %s is damaged: %v", ErrTagUnknown, path, err)
+		return t, fmt.Errorf("%w: its file %s is damaged: %v", content.ErrTagUnknown, path, err)
 	}
 	if _, err := oci.ParseDigest(t.Digest.String()); err != nil {
-		return t, fmt.Errorf("%w: its file %s is damaged: %v", ErrTagUnknown, path, err)
+		return t, fmt.Errorf("%w: its file %s is damaged: %v", content.ErrTagUnknown, path, err)
 	}
 	return t, oci.CheckTag(t.Name)
 }
 
 // Tags returns the tags of a repository in the order they were pushed, without
 // those whose files are damaged: Verify reports these.
-func (s *Store) Tags(repo string) ([]Tag, error) {
+func (s *Store) Tags(repo string) ([]content.Tag, error) {
 	tags, _, err := s.ReadTags(repo)
 	return tags, err
 }
 
 // ReadTags is Tags that returns the paths of damaged files too. Whoever takes a
 // tag that is not there for deleted looks at them.
-func (s *Store) ReadTags(repo string) (tags []Tag, damaged []string, err error) {
+func (s *Store) ReadTags(repo string) (tags []content.Tag, damaged []string, err error) {
 	if err := oci.CheckRepository(repo); err != nil {
 		return nil, nil, err
 	}
@@ -123,7 +111,7 @@ func (s *Store) ReadTags(repo string) (tags []Tag, damaged []string, err error) 
 	if err != nil {
 		return nil, nil, ioError(err)
 	}
-	tags = make([]Tag, 0, len(files))
+	tags = make([]content.Tag, 0, len(files))
 	for _, f := range files {
 		path := s.repoPath(repo, "tags", f)
 		t, err := s.readTag(path)
@@ -131,33 +119,14 @@ func (s *Store) ReadTags(repo string) (tags []Tag, damaged []string, err error) 
 		case err == nil:
 			tags = append(tags, t)
 		case notExist(err): // removed meanwhile
-		case errors.Is(err, ErrTagUnknown), errors.Is(err, ErrTagInvalid):
+		case errors.Is(err, content.ErrTagUnknown), errors.Is(err, content.ErrTagInvalid):
 			damaged = append(damaged, path)
 		default:
 			return nil, nil, err
 		}
 	}
-	slices.SortFunc(tags, func(a, b Tag) int {
-		return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(a.Name, b.Name))
-	})
+	slices.SortFunc(tags, content.Tag.Compare)
 	return tags, damaged, nil
-}
-
-// LatestTag is an alias of the newest push unless it was pushed itself.
-const LatestTag = "latest"
-
-// Resolve returns a tag, or the newest one for LatestTag where there is no tag
-// of that name. The result keeps the name of the tag it stands for.
-func (s *Store) Resolve(repo, name string) (Tag, error) {
-	t, err := s.Tag(repo, name)
-	if err == nil || name != LatestTag {
-		return t, err
-	}
-	tags, lerr := s.Tags(repo)
-	if lerr != nil || len(tags) == 0 {
-		return t, err
-	}
-	return tags[len(tags)-1], nil
 }
 
 // DeleteTag removes a tag. The manifest stays; see DeleteManifest.
@@ -177,7 +146,7 @@ func (s *Store) deleteTagIf(repo, name string, d digest.Digest) error {
 	}
 	defer lock.unlock()
 	t, err := s.Tag(repo, name)
-	if errors.Is(err, ErrTagUnknown) {
+	if errors.Is(err, content.ErrTagUnknown) {
 		return nil // another server was faster
 	}
 	if err != nil {
@@ -186,7 +155,7 @@ func (s *Store) deleteTagIf(repo, name string, d digest.Digest) error {
 	if d != "" && t.Digest != d {
 		return nil
 	}
-	ch := Change{Kind: registryapi.TagDeleted, Repository: repo, Tag: name, Digest: t.Digest.String()}
+	ch := content.Change{Kind: registryapi.TagDeleted, Repository: repo, Tag: name, Digest: t.Digest.String()}
 	err = s.journal.record(ch, func() error {
 		_, err := remove(s.tagPath(repo, name))
 		return err
@@ -199,32 +168,22 @@ func (s *Store) deleteTagIf(repo, name string, d digest.Digest) error {
 // file system tells; it also changes when files are copied in by other means.
 func (s *Store) TagsChanged(repo string) time.Time { return fileTime(s.repoPath(repo, "tags")) }
 
-// Revert removes a tag and every tag pushed after it, newest first, then the
-// manifests that lost their last tag. The alias "latest" goes with the tag it
-// repeats. A repository without tags left is deleted.
+// Revert implements content.Repositories. Tags go newest first, so that a process that
+// dies in between leaves a shorter history and no gap.
 func (s *Store) Revert(repo, from string) error {
 	tags, err := s.Tags(repo)
 	if err != nil {
 		return err
 	}
-	start := slices.IndexFunc(tags, func(t Tag) bool { return t.Name == from })
-	if start < 0 {
-		return fmt.Errorf("%w: %s", ErrTagUnknown, from)
+	gone, err := content.Reverted(tags, from)
+	if err != nil {
+		return err
 	}
-	if start == 0 {
+	if len(gone) == len(tags) {
 		return s.DeleteRepository(repo)
 	}
-	kept := make(map[digest.Digest]bool)
-	for _, t := range tags[:start] {
-		if t.Name != LatestTag {
-			kept[t.Digest] = true
-		}
-	}
 	dropped := make(map[digest.Digest]bool)
-	for i, t := range slices.Backward(tags) {
-		if i < start && (t.Name != LatestTag || kept[t.Digest]) {
-			continue
-		}
+	for _, t := range gone {
 		if err := s.deleteTagIf(repo, t.Name, ""); err != nil {
 			return err
 		}
@@ -235,7 +194,7 @@ func (s *Store) Revert(repo, from string) error {
 		if err != nil {
 			continue // gone already
 		}
-		if err := s.dropManifest(repo, m); err != nil && !errors.Is(err, ErrInUse) {
+		if err := s.dropManifest(repo, m); err != nil && !errors.Is(err, content.ErrInUse) {
 			return err
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/ankacluster/ankacluster/internal/atomicfile"
 	"github.com/ankacluster/ankacluster/internal/backoff"
 	"github.com/ankacluster/ankacluster/internal/oci"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 // checkpointEvery is how many bytes an upload takes before its offset is made
@@ -23,9 +24,9 @@ import (
 const checkpointEvery = 256 << 20
 
 // Upload is an unfinished blob: data, offset and hash state in a directory that
-// any server may go on with. Whoever has an *Upload holds its lock. It is not
+// any server may go on with. Whoever has an *upload holds its lock. It is not
 // safe for concurrent use.
-type Upload struct {
+type upload struct {
 	s      *Store
 	id     string
 	repo   string
@@ -47,7 +48,7 @@ type Upload struct {
 // NewUpload begins an upload to repo. alg is the hash that its digest is
 // expected in; "" means sha256, and a closing digest of another algorithm costs
 // reading the data once more.
-func (s *Store) NewUpload(repo string, alg digest.Algorithm) (*Upload, error) {
+func (s *Store) NewUpload(repo string, alg digest.Algorithm) (content.Upload, error) {
 	if err := oci.CheckRepository(repo); err != nil {
 		return nil, err
 	}
@@ -63,7 +64,7 @@ func (s *Store) NewUpload(repo string, alg digest.Algorithm) (*Upload, error) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, ioError(err)
 	}
-	u := &Upload{s: s, id: id, repo: repo, dir: dir, sum: sum}
+	u := &upload{s: s, id: id, repo: repo, dir: dir, sum: sum}
 	err = u.open(true)
 	if err == nil {
 		err = u.saveState()
@@ -79,13 +80,13 @@ func (s *Store) NewUpload(repo string, alg digest.Algorithm) (*Upload, error) {
 // asks a request of this process that still writes to it to stop, and waits for
 // the lock until ctx ends; then it returns ErrUploadBusy. ErrUploadUnknown:
 // never begun, finished, cancelled, or of another repository.
-func (s *Store) OpenUpload(ctx context.Context, repo, id string) (*Upload, error) {
+func (s *Store) OpenUpload(ctx context.Context, repo, id string) (content.Upload, error) {
 	if _, err := uuid.Parse(id); err != nil || len(id) != 36 {
-		return nil, fmt.Errorf("%w: %.64q", ErrUploadUnknown, id)
+		return nil, fmt.Errorf("%w: %.64q", content.ErrUploadUnknown, id)
 	}
-	u := &Upload{s: s, id: id, repo: repo, dir: filepath.Join(s.root, "uploads", id)}
+	u := &upload{s: s, id: id, repo: repo, dir: filepath.Join(s.root, "uploads", id)}
 	if !revalidate(u.dir) {
-		return nil, fmt.Errorf("%w: %s", ErrUploadUnknown, id)
+		return nil, fmt.Errorf("%w: %s", content.ErrUploadUnknown, id)
 	}
 	if err := u.waitLock(ctx); err != nil {
 		return nil, err
@@ -96,7 +97,7 @@ func (s *Store) OpenUpload(ctx context.Context, repo, id string) (*Upload, error
 	}
 	st, err := u.loadState()
 	if err == nil && st.Repository != repo {
-		err = fmt.Errorf("%w: %s in repository %s", ErrUploadUnknown, id, repo)
+		err = fmt.Errorf("%w: %s in repository %s", content.ErrUploadUnknown, id, repo)
 	}
 	if err == nil {
 		err = u.recover(st)
@@ -111,11 +112,11 @@ func (s *Store) OpenUpload(ctx context.Context, repo, id string) (*Upload, error
 // lockPace is that of looking whether another server's request has ended.
 var lockPace = backoff.Pace{Min: 5 * time.Millisecond, Max: 250 * time.Millisecond}
 
-func (u *Upload) waitLock(ctx context.Context) error {
+func (u *upload) waitLock(ctx context.Context) error {
 	for tries := 0; ; tries++ {
 		lock, err := tryLockFile(filepath.Join(u.dir, "lock"))
 		if notExist(err) {
-			return fmt.Errorf("%w: %s", ErrUploadUnknown, u.id)
+			return fmt.Errorf("%w: %s", content.ErrUploadUnknown, u.id)
 		}
 		if err != nil {
 			return err
@@ -128,7 +129,7 @@ func (u *Upload) waitLock(ctx context.Context) error {
 		u.overtook = u.overtook || released != nil
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %s", ErrUploadBusy, u.id)
+			return fmt.Errorf("%w: %s", content.ErrUploadBusy, u.id)
 		case <-released:
 		case <-time.After(lockPace.Next(tries)):
 		}
@@ -136,7 +137,7 @@ func (u *Upload) waitLock(ctx context.Context) error {
 }
 
 // open opens the data file; the lock is taken already unless the upload is new.
-func (u *Upload) open(isNew bool) (err error) {
+func (u *upload) open(isNew bool) (err error) {
 	flags := os.O_RDWR
 	if isNew {
 		flags |= os.O_CREATE | os.O_EXCL
@@ -146,25 +147,25 @@ func (u *Upload) open(isNew bool) (err error) {
 	}
 	u.data, err = os.OpenFile(filepath.Join(u.dir, "data"), flags, 0o644)
 	if notExist(err) { // finished while we waited for the lock
-		return fmt.Errorf("%w: %s", ErrUploadUnknown, u.id)
+		return fmt.Errorf("%w: %s", content.ErrUploadUnknown, u.id)
 	}
 	return err
 }
 
 // ID names the upload in OpenUpload.
-func (u *Upload) ID() string { return u.id }
+func (u *upload) ID() string { return u.id }
 
 // Overtook reports whether another request was writing when this one came. Which
 // of the two was sent first nobody knows: a request that was cut may arrive after
 // the one that goes on where it ended.
-func (u *Upload) Overtook() bool { return u.overtook }
+func (u *upload) Overtook() bool { return u.overtook }
 
 // Offset is the number of bytes received.
-func (u *Upload) Offset() int64 { return u.offset }
+func (u *upload) Offset() int64 { return u.offset }
 
 // OnInterrupt sets what makes the current writer stop soon, for example by
 // ending its connection's reads. It may be called from another goroutine.
-func (u *Upload) OnInterrupt(f func()) {
+func (u *upload) OnInterrupt(f func()) {
 	u.s.activeMu.Lock()
 	defer u.s.activeMu.Unlock()
 	u.interrupt, u.released = f, make(chan struct{})
@@ -188,7 +189,7 @@ func (s *Store) interruptWriter(id string) <-chan struct{} {
 
 // Append reads r to its end and adds it to the upload. On an error what was
 // read before it is kept.
-func (u *Upload) Append(r io.Reader) (int64, error) {
+func (u *upload) Append(r io.Reader) (int64, error) {
 	if u.lost {
 		return 0, errLost
 	}
@@ -202,7 +203,7 @@ func (u *Upload) Append(r io.Reader) (int64, error) {
 // Commit verifies the upload against d, makes it durable under that digest and
 // links it to the repository. ErrDigestMismatch leaves the upload as it is; the
 // caller decides between Cancel and another try. After success the upload is gone.
-func (u *Upload) Commit(d digest.Digest) error {
+func (u *upload) Commit(d digest.Digest) error {
 	if u.lost {
 		return errLost
 	}
@@ -235,7 +236,7 @@ func (u *Upload) Commit(d digest.Digest) error {
 	return nil
 }
 
-func (u *Upload) verify(d digest.Digest) error {
+func (u *upload) verify(d digest.Digest) error {
 	got := u.sum.digest()
 	if d.Algorithm() != u.sum.alg {
 		if _, err := u.data.Seek(0, io.SeekStart); err != nil {
@@ -247,13 +248,13 @@ func (u *Upload) verify(d digest.Digest) error {
 		}
 	}
 	if got != d {
-		return fmt.Errorf("%w: %d bytes have %s, not %s", ErrDigestMismatch, u.offset, got, d)
+		return fmt.Errorf("%w: %d bytes have %s, not %s", content.ErrDigestMismatch, u.offset, got, d)
 	}
 	return nil
 }
 
 // Close keeps the upload for later and frees its lock.
-func (u *Upload) Close() error {
+func (u *upload) Close() error {
 	if u.data == nil {
 		return nil // committed or cancelled
 	}
@@ -263,20 +264,20 @@ func (u *Upload) Close() error {
 }
 
 // Cancel removes the upload.
-func (u *Upload) Cancel() error {
+func (u *upload) Cancel() error {
 	u.drop()
 	return nil
 }
 
 // drop removes the upload's directory, with what a crash may have left in it,
 // and frees the lock last, so that a waiter finds either all of it or nothing.
-func (u *Upload) drop() {
+func (u *upload) drop() {
 	_ = os.Remove(filepath.Join(u.dir, "data")) // without it the upload is unknown
 	_ = os.RemoveAll(u.dir)
 	u.release()
 }
 
-func (u *Upload) release() {
+func (u *upload) release() {
 	for _, f := range []*os.File{u.data, u.lock} {
 		if f != nil {
 			_ = f.Close()
@@ -291,31 +292,22 @@ func (u *Upload) release() {
 	}
 }
 
-// UploadInfo tells of an unfinished upload.
-type UploadInfo struct {
-	ID         string
-	Repository string
-	Offset     int64
-	Started    time.Time
-	Updated    time.Time
-}
-
 // Uploads lists the unfinished uploads, as of their last checkpoint.
-func (s *Store) Uploads() ([]UploadInfo, error) {
+func (s *Store) Uploads() ([]content.UploadInfo, error) {
 	ids, err := names(filepath.Join(s.root, "uploads"))
 	if err != nil {
 		return nil, err
 	}
-	var all []UploadInfo
+	var all []content.UploadInfo
 	for _, id := range ids {
 		dir := filepath.Join(s.root, "uploads", id)
-		u := &Upload{s: s, id: id, dir: dir}
+		u := &upload{s: s, id: id, dir: dir}
 		st, err := u.loadState()
 		if err != nil {
 			continue // finished meanwhile, or never begun
 		}
 		updated := fileTime(filepath.Join(dir, "data"))
-		all = append(all, UploadInfo{ID: id, Repository: st.Repository, Offset: st.Offset, Started: st.Started, Updated: updated})
+		all = append(all, content.UploadInfo{ID: id, Repository: st.Repository, Offset: st.Offset, Started: st.Started, Updated: updated})
 	}
 	return all, nil
 }
@@ -350,7 +342,7 @@ func (s *Store) PurgeUploads(before time.Time) (int, error) {
 			_ = lock.Close()
 			continue
 		}
-		u := &Upload{s: s, id: id, dir: dir, lock: lock}
+		u := &upload{s: s, id: id, dir: dir, lock: lock}
 		u.drop()
 		if _, err := os.Stat(dir); err == nil {
 			errs = append(errs, fmt.Errorf("upload %s could not be removed", id))

@@ -18,6 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ankacluster/ankacluster/internal/atomicfile"
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 // runningHash is a hash whose state can be saved.
@@ -33,7 +34,7 @@ func newRunningHash(alg digest.Algorithm) (*runningHash, error) {
 	case digest.SHA512:
 		return &runningHash{digest.SHA512, sha512.New()}, nil
 	}
-	return nil, fmt.Errorf("%w: algorithm %.32q is not supported", ErrDigestInvalid, alg)
+	return nil, fmt.Errorf("%w: algorithm %.32q is not supported", content.ErrDigestInvalid, alg)
 }
 
 func (h *runningHash) digest() digest.Digest { return digest.NewDigest(h.alg, h) }
@@ -59,23 +60,23 @@ type uploadState struct {
 	Boot string `json:"boot,omitempty"`
 }
 
-func (u *Upload) loadState() (uploadState, error) {
+func (u *upload) loadState() (uploadState, error) {
 	var st uploadState
 	data, err := readFile(filepath.Join(u.dir, "state"))
 	if notExist(err) {
-		return st, fmt.Errorf("%w: %s", ErrUploadUnknown, u.id)
+		return st, fmt.Errorf("%w: %s", content.ErrUploadUnknown, u.id)
 	}
 	if err != nil {
 		return st, err
 	}
 	if err := json.Unmarshal(data, &st); err != nil {
-		return st, fmt.Errorf("%w: %s: its state is damaged", ErrUploadUnknown, u.id)
+		return st, fmt.Errorf("%w: %s: its state is damaged", content.ErrUploadUnknown, u.id)
 	}
 	return st, nil
 }
 
 // saveState is called when all of offset is on stable storage.
-func (u *Upload) saveState() error {
+func (u *upload) saveState() error {
 	started := time.Now()
 	if old, err := u.loadState(); err == nil {
 		started = old.Started
@@ -100,7 +101,7 @@ func (u *Upload) saveState() error {
 }
 
 // checkpoint makes the upload so far durable.
-func (u *Upload) checkpoint() error {
+func (u *upload) checkpoint() error {
 	if u.synced == u.offset || u.lost {
 		return nil
 	}
@@ -117,7 +118,7 @@ var errLost = errors.New("the upload could not be written to the disk: it goes o
 // the last time is thrown away: the kernel may have dropped some of it, takes
 // the rest for clean and would report a second flush as done. Whoever opens the
 // upload anew goes on from there.
-func (u *Upload) flush() error {
+func (u *upload) flush() error {
 	err := u.s.sync(u.data)
 	if err != nil {
 		u.lost = true
@@ -130,14 +131,14 @@ func (u *Upload) flush() error {
 
 // recover restores the hash state and takes in or cuts off what was written
 // after it was saved.
-func (u *Upload) recover(st uploadState) error {
+func (u *upload) recover(st uploadState) error {
 	info, err := u.data.Stat()
 	if err != nil {
 		return err
 	}
 	sum, err := newRunningHash(st.Algorithm)
 	if err != nil || st.Offset < 0 || info.Size() < st.Offset || sum.restore(st.Hash) != nil {
-		return fmt.Errorf("%w: %s: its data is damaged", ErrUploadUnknown, u.id)
+		return fmt.Errorf("%w: %s: its data is damaged", content.ErrUploadUnknown, u.id)
 	}
 	u.sum, u.offset, u.synced = sum, st.Offset, st.Offset
 	if _, err := u.data.Seek(st.Offset, io.SeekStart); err != nil {

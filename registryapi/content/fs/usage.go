@@ -3,6 +3,8 @@ package fs
 import (
 	"fmt"
 	"sync/atomic"
+
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 // usage is the sum of all blobs as last counted, plus what was added since by
@@ -25,7 +27,7 @@ func (s *Store) checkSpace(n int64) error {
 			}
 		}
 		if used := s.usage.bytes.Load(); used+n > q || used >= q {
-			return fmt.Errorf("%w: %d bytes stored and %d to come exceed the quota of %d bytes", ErrNoSpace, used, n, q)
+			return fmt.Errorf("%w: %d bytes stored and %d to come exceed the quota of %d bytes", content.ErrNoSpace, used, n, q)
 		}
 	}
 	if s.limits.MinFree <= 0 {
@@ -36,7 +38,7 @@ func (s *Store) checkSpace(n int64) error {
 		return nil // a file system that cannot tell decides for itself
 	}
 	if int64(free)-n < s.limits.MinFree {
-		return fmt.Errorf("%w: %d bytes are free, %d to come must leave %d", ErrNoSpace, free, n, s.limits.MinFree)
+		return fmt.Errorf("%w: %d bytes are free, %d to come must leave %d", content.ErrNoSpace, free, n, s.limits.MinFree)
 	}
 	return nil
 }

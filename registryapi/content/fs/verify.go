@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
 // Damage is something that Verify found.
@@ -222,12 +224,12 @@ func (s *Store) verifyTags(ctx context.Context, v *Verification) error {
 			if notExist(err) {
 				continue
 			}
-			var m Manifest
+			var m content.Manifest
 			if err == nil {
 				m, err = s.Manifest(repo, t.Digest)
 			}
 			if err == nil {
-				err = s.Complete(repo, m)
+				err = content.Complete(s, repo, m)
 			}
 			if err != nil {
 				v.Damage = append(v.Damage, Damage{Repository: repo, Tag: cmpName(t.Name, f), Digest: t.Digest, Problem: err.Error(), Outcome: "left"})

@@ -1,4 +1,4 @@
-package fs
+package content
 
 import (
 	"encoding/json"
@@ -25,11 +25,11 @@ var (
 	containerLayers  = []string{"application/vnd.docker.image.rootfs.", "application/vnd.oci.image.layer."}
 )
 
-// NoVM reports whether a manifest is known to be something else than a VM: a
+// noVM reports whether a manifest is known to be something else than a VM: a
 // container image, a chart, a signature, a bill of materials, or whatever is about
 // another manifest. cfg is its configuration, where it has one. What is not known is
 // a VM: the images of Anka's own format need not look like those that we write.
-func NoVM(c Content, cfg VMConfig) bool {
+func noVM(c Content, cfg VMConfig) bool {
 	if c.Subject != nil {
 		return true
 	}
@@ -73,12 +73,13 @@ func hasAnyPrefix(s string, prefixes []string) bool {
 	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(s, p) })
 }
 
-// NoVM is NoVM of a manifest of this store. An index is no VM when it has children
-// and each of them that is there is none.
-func (s *Store) NoVM(repo string, c Content) bool {
+// NoVM reports whether a manifest of the repository is known to be something else
+// than a VM. An index is no VM when it has children and each of them that is there is
+// none.
+func NoVM(s Reader, repo string, c Content) bool {
 	if len(c.Manifests) == 0 {
-		cfg, _ := s.ReadConfig(repo, c) // without one, the types have to do
-		return NoVM(c, cfg)
+		cfg, _ := ReadConfig(s, repo, c) // without one, the types have to do
+		return noVM(c, cfg)
 	}
 	there := 0
 	for _, d := range c.Manifests {
@@ -87,7 +88,7 @@ func (s *Store) NoVM(repo string, c Content) bool {
 			continue
 		}
 		child, err := ParseManifest(m.MediaType, m.Raw)
-		if err != nil || len(child.Manifests) > 0 || !s.NoVM(repo, child) {
+		if err != nil || len(child.Manifests) > 0 || !NoVM(s, repo, child) {
 			return false
 		}
 		there++

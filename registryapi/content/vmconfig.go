@@ -1,4 +1,4 @@
-package fs
+package content
 
 import (
 	"encoding/json"
@@ -30,7 +30,7 @@ type VMConfig struct {
 }
 
 // ReadConfig reads the config blob of a manifest as JSON; YAML is converted.
-func (s *Store) ReadConfig(repo string, c Content) (VMConfig, error) {
+func ReadConfig(s Blobs, repo string, c Content) (VMConfig, error) {
 	var cfg VMConfig
 	if c.Config == nil || c.Config.Size > maxConfig {
 		return cfg, fmt.Errorf("%w: no configuration of a VM", ErrManifestInvalid)

@@ -1,4 +1,4 @@
-package fs
+package content
 
 import (
 	"cmp"
@@ -35,7 +35,7 @@ type LayoutOptions struct {
 
 // copying is an export or import under way.
 type copying struct {
-	s           *Store
+	s           Store
 	ctx         context.Context // of the one call that it is
 	dir, repo   string
 	progress    func(done, total int64)
@@ -63,13 +63,13 @@ func (c *copying) expect(blobs []ispec.Descriptor) {
 // Export writes a repository's tags as an OCI image layout to dir, which must
 // not have one yet, and returns their names. index.json comes last, so that a
 // layout with one is complete.
-func (s *Store) Export(ctx context.Context, repo, dir string, opt LayoutOptions) ([]string, error) {
-	tags, err := s.selectTags(repo, opt.Tags)
+func Export(ctx context.Context, s Store, repo, dir string, opt LayoutOptions) ([]string, error) {
+	tags, err := selectTags(s, repo, opt.Tags)
 	if err != nil {
 		return nil, err
 	}
 	indexPath := filepath.Join(dir, ispec.ImageIndexFile)
-	if _, err := os.Stat(indexPath); !notExist(err) {
+	if _, err := os.Stat(indexPath); !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s has an image layout already", dir)
 	}
 	c := &copying{s: s, ctx: ctx, dir: dir, repo: repo, progress: opt.Progress, left: make(map[digest.Digest]bool)}
@@ -104,7 +104,7 @@ func (s *Store) Export(ctx context.Context, repo, dir string, opt LayoutOptions)
 }
 
 // selectTags returns the tags named, or all.
-func (s *Store) selectTags(repo string, only []string) ([]Tag, error) {
+func selectTags(s Tags, repo string, only []string) ([]Tag, error) {
 	tags, err := s.Tags(repo)
 	if err != nil {
 		return nil, err
@@ -142,11 +142,11 @@ func (c *copying) expectManifest(d digest.Digest) error {
 		return err
 	}
 	// Damage is found before anything is written.
-	if err := c.s.Complete(c.repo, m); err != nil {
+	if err := Complete(c.s, c.repo, m); err != nil {
 		return err
 	}
-	c.expect(c.s.BlobsOf(c.repo, content))
-	for _, child := range c.s.manifestsOf(c.repo, content) {
+	c.expect(BlobsOf(c.s, c.repo, content))
+	for _, child := range manifestsOf(c.s, c.repo, content) {
 		if err := c.expectManifest(child.Digest); err != nil {
 			return err
 		}
@@ -159,7 +159,7 @@ func (c *copying) exportManifest(d digest.Digest) (ispec.Descriptor, error) {
 	if err != nil {
 		return ispec.Descriptor{}, err
 	}
-	for _, b := range c.s.BlobsOf(c.repo, content) {
+	for _, b := range BlobsOf(c.s, c.repo, content) {
 		if !c.left[b.Digest] { // of another tag too, and written
 			continue
 		}
@@ -174,7 +174,7 @@ func (c *copying) exportManifest(d digest.Digest) (ispec.Descriptor, error) {
 		}
 		delete(c.left, b.Digest)
 	}
-	for _, child := range c.s.manifestsOf(c.repo, content) {
+	for _, child := range manifestsOf(c.s, c.repo, content) {
 		if _, err := c.exportManifest(child.Digest); err != nil {
 			return ispec.Descriptor{}, err
 		}
@@ -193,8 +193,8 @@ func layoutBlob(dir string, d digest.Digest) string {
 // copyStep is how much is copied between two looks at the context.
 const copyStep = 64 << 20
 
-// copyOut copies a file, by reference where the file system can.
-func (c *copying) copyOut(path string, from *os.File) error {
+// copyOut copies content, of a file by reference where the file system can.
+func (c *copying) copyOut(path string, from io.Reader) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
@@ -216,7 +216,7 @@ func (c *copying) copyOut(path string, from *os.File) error {
 
 // Import puts an OCI image layout into a repository: blobs, then manifests,
 // then the tags that index.json names. It returns the tags.
-func (s *Store) Import(ctx context.Context, dir, repo string, opt LayoutOptions) ([]string, error) {
+func Import(ctx context.Context, s Store, dir, repo string, opt LayoutOptions) ([]string, error) {
 	if err := oci.CheckRepository(repo); err != nil {
 		return nil, err
 	}

@@ -1,15 +1,16 @@
-package fs
+package content
 
 import (
 	"bytes"
 	"fmt"
+	"io"
 
 	"github.com/opencontainers/go-digest"
 )
 
 // PutBlob stores small content under its digest, so that the repository may
 // serve it. Content that is there already is kept from the collector.
-func (s *Store) PutBlob(repo string, d digest.Digest, data []byte) error {
+func PutBlob(s Store, repo string, d digest.Digest, data []byte) error {
 	if size, err := s.StatBlob(repo, d); err == nil && size == int64(len(data)) {
 		return nil
 	}
@@ -26,16 +27,19 @@ func (s *Store) PutBlob(repo string, d digest.Digest, data []byte) error {
 	return err
 }
 
-// ReadContent returns all of a blob that the repository may serve, verified. It
+// ReadBlob returns all of a blob that the repository may serve, verified. It
 // is for small ones.
-func (s *Store) ReadContent(repo string, d digest.Digest) ([]byte, error) {
-	f, _, err := s.OpenBlob(repo, d)
+func ReadBlob(s Blobs, repo string, d digest.Digest) ([]byte, error) {
+	f, size, err := s.OpenBlob(repo, d)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := readAll(f)
-	if err == nil && d.Algorithm().FromBytes(data) != d {
+	data := make([]byte, size)
+	if _, err := io.ReadFull(f, data); err != nil {
+		return nil, err
+	}
+	if d.Algorithm().FromBytes(data) != d {
 		err = fmt.Errorf("%w: %s: its content is damaged", ErrBlobUnknown, d)
 	}
 	return data, err

@@ -1,4 +1,4 @@
-package fs
+package content
 
 import (
 	"encoding/json"
@@ -46,7 +46,7 @@ func TestWhatIsNoVM(t *testing.T) {
 		if tc.subject {
 			c.Subject = &ispec.Descriptor{}
 		}
-		if got := NoVM(c, VMConfig{JSON: json.RawMessage(tc.json)}); got != tc.noVM {
+		if got := noVM(c, VMConfig{JSON: json.RawMessage(tc.json)}); got != tc.noVM {
 			t.Errorf("%s: got %t, want %t", tc.name, got, tc.noVM)
 		}
 	}
