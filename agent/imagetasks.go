@@ -33,9 +33,8 @@ func (i *imageTasks) distribute(ctx context.Context, r Record) {
 	}
 }
 
-// remove removes all tags of a template from the node. The cloud
-// asked for it by name, so it goes however it came; a VM that has the
-// template's id but runs is no image and stays.
+// remove removes all tags of a template that the cloud pulled from the node. A VM that
+// has the template's id but runs is no image and stays.
 func (i *imageTasks) remove(ctx context.Context, r Record) {
 	err := i.images.RemoveTemplate(ctx, r.Task.Remove.TemplateID)
 	switch {

@@ -54,7 +54,8 @@ func TestBadRequestsEmptyNoCache(t *testing.T) {
 		{"clone fails", "clone", errors.New("bad image"), 1, 9e11, 4},
 		{"registry does not answer, and there is room", "pull", errors.New("connection refused"), 6, 9e11, 3},
 		{"pull fails for unknown reasons, and there is little room", "pull", errors.New("pull failed"), 6, 1e9, 0},
-		{"disk is full", "start", fmt.Errorf("start: %w", hypervisor.ErrDiskFull), 2, 9e11, 1},
+		{"disk is full", "start", fmt.Errorf("start: %w", hypervisor.ErrDiskFull), 2, 9e11, 3},
+		{"disk that is asked for does not fit", "modify", fmt.Errorf("modify: %w", hypervisor.ErrDiskFull), 1, 9e11, 4},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
@@ -96,6 +97,84 @@ func TestBadRequestsEmptyNoCache(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What fits on no way is given back, and evicts nothing.
+func TestImageThatDoesNotFitEmptiesNoCache(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s := newStage(t)
+		s.up()
+		defer s.down()
+		s.cached(3)
+		s.cloud.start("i1", func(st *controllerapi.StartTask) { st.Template.Size = 5e12 })
+		s.until("the start is given back", func() bool { return s.cloud.get("i1").returned > 0 })
+		if n := len(s.agent.status.images.Pulled()); n != 3 {
+			t.Errorf("%d images are left of 3", n)
+		}
+		if msg := s.cloud.get("i1").message; !strings.Contains(msg, "images that are not in use") {
+			t.Errorf("message: %q", msg)
+		}
+	})
+}
+
+// A template whose pushed configuration has the id of a VM of the Mac's owner is not
+// pulled over it, and its failure does not remove it.
+func TestTemplateWithTheIDOfAnOwnersVM(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s := newStage(t)
+		s.runtime.vms = append(s.runtime.vms, hypervisor.VM{UUID: string(demoTemplate.ID), Name: "mine", Status: hypervisor.Stopped})
+		s.up()
+		defer s.down()
+		s.cloud.start("i1", nil)
+		s.until("the start is given back", func() bool { return s.cloud.get("i1").returned > 0 })
+		if msg := s.cloud.get("i1").message; !strings.Contains(msg, "mine") {
+			t.Errorf("message: %q", msg)
+		}
+		if s.runtime.peek("mine") == nil || s.runtime.pulled() != 0 {
+			t.Errorf("the owner's VM is %v, after %d pulls", s.runtime.peek("mine"), s.runtime.pulled())
+		}
+	})
+}
+
+// The cloud removes what it pulled: an image, or a VM, that the Mac's owner has stays,
+// whatever its id.
+func TestRemoveTakesOnlyWhatTheCloudPulled(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s := newStage(t)
+		s.runtime.vms = append(s.runtime.vms, hypervisor.VM{UUID: "owners", Name: "mine", Status: hypervisor.Stopped},
+			hypervisor.VM{UUID: "tpl-c0", Name: "c0", Tag: "by-hand", Status: hypervisor.Stopped})
+		s.up()
+		defer s.down()
+		s.cached(1)
+		remove := func(id controllerapi.TaskID, template controllerapi.TemplateID) (end controllerapi.ReportRequest) {
+			s.cloud.do(func() {
+				s.cloud.others = append(s.cloud.others, controllerapi.Task{ID: id, Kind: controllerapi.TaskRemove, Remove: &controllerapi.RemoveTask{TemplateID: template}})
+			})
+			s.until("the removal has ended", func() bool { end = s.cloud.outcome(id); return end.Phase != "" })
+			return end
+		}
+		if end := remove("r1", "owners"); end.Phase != controllerapi.PhaseFailed || !strings.Contains(end.Message, "not pulled by the cloud") {
+			t.Errorf("the owner's VM: %s, %q", end.Phase, end.Message)
+		}
+		if end := remove("r2", "tpl-c0"); end.Phase != controllerapi.PhaseDone {
+			t.Errorf("the cloud's image: %s, %q", end.Phase, end.Message)
+		}
+		if end := remove("r3", "tpl-c0"); end.Phase != controllerapi.PhaseFailed {
+			t.Errorf("what is left of it: %s, %q", end.Phase, end.Message)
+		}
+		if end := remove("r4", "never-here"); end.Phase != controllerapi.PhaseDone {
+			t.Errorf("what is not there: %s, %q", end.Phase, end.Message)
+		}
+		s.runtime.mu.Lock()
+		defer s.runtime.mu.Unlock()
+		var left []string
+		for _, vm := range s.runtime.vms {
+			left = append(left, vm.UUID+":"+vm.Tag)
+		}
+		if !slices.Equal(left, []string{"owners:", "tpl-c0:by-hand"}) {
+			t.Errorf("left: %v", left)
+		}
+	})
 }
 
 // D13: a Mac whose system refuses VMs although none runs takes no starts, says

@@ -97,7 +97,7 @@ func taskCancelled(ctx context.Context) bool {
 // isNodeSpecific reports whether another node may have more luck.
 func isNodeSpecific(err error) bool {
 	return errors.Is(err, hypervisor.ErrTooMany) || errors.Is(err, hypervisor.ErrLicense) ||
-		errors.Is(err, hypervisor.ErrMissing) || errors.Is(err, hypervisor.ErrForeign) || errors.Is(err, images.ErrNoSpace) ||
+		errors.Is(err, hypervisor.ErrMissing) || errors.Is(err, hypervisor.ErrForeign) || errors.Is(err, images.ErrNoSpace) || errors.Is(err, images.ErrIDTaken) ||
 		errors.Is(err, hypervisor.ErrOutdated) || errors.Is(err, hypervisor.ErrKeychain)
 }
 
@@ -140,7 +140,9 @@ func (s *starter) bringUp(ctx context.Context, r *Record, p *progress) (hypervis
 		case try > s.cfg.OptimizationThreshold:
 			return vm, nil, fmt.Errorf("start failed %d times: %w", try, err)
 		case try == s.cfg.OptimizationThreshold:
-			s.images.Clean(ctx, s.images.RoomFor(err), "starts keep failing")
+			if !errors.Is(err, errOptions) { // what cannot be set takes no room
+				s.images.MakeRoomFor(ctx, err, r.Task.Start.Template.Size)
+			}
 		}
 		if !backoff.Sleep(ctx, wait) {
 			return vm, nil, context.Cause(ctx)
@@ -205,7 +207,7 @@ func (s *starter) prepare(ctx context.Context, r *Record, p *progress) (hypervis
 		return vm, err
 	}
 	if err := s.runtime.Configure(ctx, r.VMUUID, opts); err != nil {
-		return vm, err
+		return vm, fmt.Errorf("%w: %w", errOptions, err)
 	}
 	p.set(controllerapi.StageStarting, 0)
 	grow := opts.DiskSize != "" && !opts.SkipResize
@@ -272,6 +274,9 @@ func (s *starter) nameVM(ctx context.Context, r *Record) (string, error) {
 	}
 	return name, nil
 }
+
+// errOptions: the VM cannot be made what the request asks for.
+var errOptions = errors.New("set the VM's options")
 
 // errBadRequest: no node can do what the request asks for.
 var errBadRequest = errors.New("the request cannot be fulfilled")

@@ -154,40 +154,41 @@ func (i *Cache) Reports(vms []hypervisor.VM) []controllerapi.NodeImage {
 	return reports
 }
 
-// RemoveTemplate removes all tags of a template.
+// RemoveTemplate removes all tags of a template that the cloud pulled. What came by
+// another way is somebody else's, and an error if there is nothing besides.
 func (i *Cache) RemoveTemplate(ctx context.Context, id controllerapi.TemplateID) error {
 	vms, err := i.cfg.Runtime.List(ctx)
 	if err != nil {
 		return err
 	}
 	template := hypervisor.Image{ID: string(id)}
+	var pulled []Image
 	for _, c := range i.ledger.list() {
 		if c.ID == id {
 			template.Name, template.Repository = c.Name, c.Repository
+			pulled = append(pulled, c)
 		}
 	}
 	for _, vm := range vms {
-		if !template.Has(vm) {
-			continue
-		}
-		if vm.Status == hypervisor.Running {
+		switch {
+		case !template.Has(vm):
+		case vm.Status == hypervisor.Running:
 			return fmt.Errorf("%s runs as a VM and is not removed", vm.Name)
-		}
-		if i.cfg.Instance(vm.Name) {
+		case i.cfg.Instance(vm.Name):
 			return fmt.Errorf("%s is an instance's VM, not a template", vm.Name)
+		case len(pulled) == 0:
+			return fmt.Errorf("%s was not pulled by the cloud and is not removed; remove it on the node", vm.Name)
 		}
-		if err := i.cfg.Runtime.RemoveImage(ctx, template); err != nil {
+	}
+	for _, c := range pulled {
+		if err := i.cfg.Runtime.RemoveImage(ctx, c.image()); err != nil {
 			return err
 		}
-		break
-	}
-	return i.ledger.change(func(m map[key]Image) {
-		for k := range m {
-			if k.id == id {
-				delete(m, k)
-			}
+		if err := i.ledger.drop(c.key()); err != nil {
+			return err
 		}
-	})
+	}
+	return nil
 }
 
 // Prefix is what stands before the template's name in its repository.

@@ -34,7 +34,8 @@ func evict(images []Image, inUse func(key) bool, free, need, reserve uint64) []I
 var ErrNoSpace = errors.New("not enough disk space")
 
 // makeRoom removes images until a pull of so many bytes leaves the reserve free.
-// It fails when not even the pull itself would fit.
+// It fails when not even the pull itself would fit, and removes no image if that
+// shows before.
 func (i *Cache) makeRoom(ctx context.Context, need uint64) error {
 	size := i.cfg.Host.Facts().DiskSize
 	free := i.cfg.Host.Load().FreeDiskSpace
@@ -42,6 +43,17 @@ func (i *Cache) makeRoom(ctx context.Context, need uint64) error {
 		return nil // nothing is known of the disk
 	}
 	want := need + i.cfg.Reserve(size)
+	if free+i.evictable() < need {
+		if cleaner, ok := i.cfg.Runtime.(hypervisor.Cleaner); ok {
+			if err := cleaner.FreeCache(ctx); err != nil {
+				i.cfg.Fail(ctx, "free the hypervisor's cache", err)
+			}
+			free = i.awaitFree(ctx, need, freeWait)
+		}
+		if evictable := i.evictable(); free+evictable < need {
+			return fmt.Errorf("%w: the image needs %d MB, %d MB are free and images that are not in use take %d MB", ErrNoSpace, need>>20, free>>20, evictable>>20)
+		}
+	}
 	for free < want {
 		chosen := evict(i.ledger.list(), i.ledger.held, free, need, i.cfg.Reserve(size))
 		removed := i.removeImages(ctx, chosen, "to keep the disk's reserve")
@@ -82,6 +94,16 @@ func (i *Cache) awaitFree(ctx context.Context, want uint64, limit time.Duration)
 	}
 }
 
+// evictable is how many bytes the images take that no start holds.
+func (i *Cache) evictable() (sum uint64) {
+	for _, c := range i.ledger.list() {
+		if !i.ledger.held(c.key()) {
+			sum += c.Size
+		}
+	}
+	return sum
+}
+
 func sizeOf(images []Image) (sum uint64) {
 	for _, c := range images {
 		sum += c.Size
@@ -98,26 +120,32 @@ type pullError struct {
 func (e *pullError) Error() string { return e.err.Error() }
 func (e *pullError) Unwrap() error { return e.err }
 
-// RoomFor returns how many bytes should be free before the next try of a start
-// that failed with err, and 0 for failures that no room cures: the images on the
-// node are worth hours of pulls.
-func (i *Cache) RoomFor(err error) uint64 {
-	disk := i.cfg.Host.Facts().DiskSize
+// MakeRoomFor removes images before the next try of a start that failed with err, if
+// room may cure it: the images on the node are worth hours of pulls, so that no start
+// costs more of them than an image of the size of its own needs. size is that of its
+// image.
+func (i *Cache) MakeRoomFor(ctx context.Context, err error, size uint64) {
+	reserve, free := i.cfg.Reserve(i.cfg.Host.Facts().DiskSize), i.cfg.Host.Load().FreeDiskSpace
+	var target uint64
 	var pull *pullError
 	switch {
-	case errors.Is(err, hypervisor.ErrDiskFull):
-		return disk // the hypervisor knows better than the figure of free space
 	case errors.As(err, &pull):
-		// Why it failed is not known. It may have needed room for the image twice,
-		// as it came and as it is kept.
-		return i.cfg.Reserve(disk) + 2*pull.size
+		// Unless it was told, why it failed is not known. It may have needed room for
+		// the image twice, as it came and as it is kept.
+		target = reserve + 2*pull.size
+	case errors.Is(err, hypervisor.ErrDiskFull):
+		target = reserve + size
+	default:
+		return
 	}
-	return 0
-}
-
-// Clean removes images that are not in use until so much is free.
-func (i *Cache) Clean(ctx context.Context, target uint64, why string) {
-	i.removeImages(ctx, evict(i.ledger.list(), i.ledger.held, i.cfg.Host.Load().FreeDiskSpace, 0, target), why)
+	if errors.Is(err, hypervisor.ErrDiskFull) {
+		// The hypervisor knows better than the figure of free space.
+		target = max(target, free+max(size, 1))
+	}
+	if free+i.evictable() < target {
+		return // it would not fit all the same
+	}
+	i.removeImages(ctx, evict(i.ledger.list(), i.ledger.held, free, 0, target), "starts keep failing")
 }
 
 // removeImages removes images that no start holds, and returns how many.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -82,6 +83,9 @@ func (i *Cache) pullImage(ctx context.Context, img hypervisor.Image, ref control
 			return fmt.Errorf("remove the incomplete image %s:%s: %w", img.Name, img.Tag, err)
 		}
 	}
+	if err := i.idIsFree(ctx, img, ref.ID); err != nil {
+		return err
+	}
 	from := hypervisor.Source{
 		URL: i.cfg.Registry.URL(), Prefix: Prefix(ref),
 		Moved: func() int64 { return i.cfg.Registry.Moved(ref.Repository) },
@@ -127,6 +131,28 @@ func (i *Cache) pullImage(ctx context.Context, img hypervisor.Image, ref control
 		i.cfg.Fail(cleanCtx, "image ledger", dropErr)
 	}
 	return err
+}
+
+// ErrIDTaken: something on the node that no pull of the cloud's brought has the
+// template's id, which a pushed configuration chose. Another node may have the id free.
+var ErrIDTaken = errors.New("the template's id is that of a VM on this node")
+
+// idIsFree returns ErrIDTaken if the pull would replace, or its failure remove, a VM
+// that somebody made on this Mac.
+func (i *Cache) idIsFree(ctx context.Context, img hypervisor.Image, id controllerapi.TemplateID) error {
+	if slices.ContainsFunc(i.ledger.list(), func(c Image) bool { return c.ID == id }) {
+		return nil
+	}
+	vms, err := i.cfg.Runtime.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, vm := range vms {
+		if img.Has(vm) && vm.Tag == "" {
+			return fmt.Errorf("%w: %s", ErrIDTaken, vm.Name)
+		}
+	}
+	return nil
 }
 
 // downloadSize finds a size that the cloud did not give: from the manifest, or else
