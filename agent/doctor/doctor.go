@@ -53,6 +53,9 @@ type Config struct {
 	HypervisorName string // anka or tart
 	Hypervisor     hypervisor.Runtime
 
+	// Programs are those that root runs.
+	Programs []string
+
 	// AgentPID is the process that holds the agent's lock, 0 for none.
 	AgentPID int
 	// Service is what the service manager says of the agent, nil when no
@@ -110,7 +113,7 @@ func Run(ctx context.Context, cfg Config) []Finding {
 	if cfg.Client == nil {
 		cfg.Client = &http.Client{}
 	}
-	host := inParallel(ctx, cfg, checkRoot, checkState, checkDisk, checkHypervisor, checkAgents, checkRivals, checkMac)
+	host := inParallel(ctx, cfg, checkRoot, checkState, checkDisk, checkHypervisor, checkPrograms, checkAgents, checkRivals, checkMac)
 
 	probes := make([]controllerProbe, len(cfg.Controllers))
 	var wg sync.WaitGroup

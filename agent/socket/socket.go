@@ -11,11 +11,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/agent/state"
+	"github.com/ankacluster/ankacluster/internal/ownership"
 	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
@@ -66,19 +68,18 @@ func listen(path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
+	if err := ownership.Folder(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
 	// A killed agent leaves its socket behind; the lock shows that it is gone.
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		l.Close()
-		return nil, err
-	}
-	return l, nil
+	// Changed after it was bound, it would be open for a moment, and what is at the
+	// path then may be another file. Meanwhile no file of ours is made too open.
+	before := syscall.Umask(0o077)
+	defer syscall.Umask(before)
+	return net.Listen("unix", path)
 }
 
 // attend returns when the socket has gone, or ctx has ended.

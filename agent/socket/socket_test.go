@@ -10,6 +10,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/internal/access"
+	"github.com/ankacluster/ankacluster/internal/ownership"
 	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
@@ -86,5 +87,33 @@ func TestA20RemovedSocketAndLockAreMadeAgain(t *testing.T) {
 	look <- time.Now()
 	if err := <-ended; !errors.Is(err, state.ErrRunning) {
 		t.Errorf("the first agent ended with %v, want %v", err, state.ErrRunning)
+	}
+}
+
+// From when it is bound a socket is its owner's alone, and it is bound in no folder
+// where somebody else may put another in its place.
+func TestSocketIsItsOwnersAlone(t *testing.T) {
+	base, err := os.MkdirTemp("", "own")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(base) })
+	path := filepath.Join(base, "run", "s.sock")
+	l, err := listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, p := range []string{path, filepath.Dir(path)} {
+		if info, err := os.Stat(p); err != nil || info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s: mode %v, %v", p, info.Mode(), err)
+		}
+	}
+	open := filepath.Join(base, "open")
+	if err := errors.Join(os.Mkdir(open, 0o700), os.Chmod(open, 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := listen(filepath.Join(open, "s.sock")); !errors.Is(err, ownership.ErrShared) {
+		t.Errorf("in a folder that all may write: %v, %v", l, err)
 	}
 }

@@ -107,6 +107,9 @@ func doctorConfig(c *cli.Context) (doctor.Config, error) {
 		Client:  &http.Client{Transport: plain},
 		Timeout: c.Duration("timeout"), EUID: os.Geteuid(),
 	}
+	if thisHost.euid == 0 && !c.Bool("force-no-sudo") {
+		cfg.Programs = asRoot(joined)
+	}
 	var status agent.Status
 	askCtx, cancel := context.WithTimeout(c.Context, c.Duration("timeout"))
 	defer cancel()

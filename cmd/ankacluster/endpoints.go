@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/agent/socket"
 	"github.com/ankacluster/ankacluster/balancer"
+	"github.com/ankacluster/ankacluster/internal/ownership"
 	"github.com/ankacluster/ankacluster/internal/termstyle"
 )
 
@@ -104,7 +106,14 @@ func askEndpoints(c *cli.Context) (poolMap, error) {
 // askProxies asks the sockets that this user's proxies left; those of proxies
 // that were killed do not answer and are passed over.
 func askProxies(ctx context.Context) poolMap {
-	sockets, _ := filepath.Glob(filepath.Join(proxySocketDir(), "*.sock")) // the pattern is well formed
+	var sockets []string
+	for _, dir := range proxySocketDirs() {
+		if _, err := os.Lstat(dir); err != nil || ownership.MakePrivateDir(dir) != nil {
+			continue // there is none, or somebody else may answer there
+		}
+		found, _ := filepath.Glob(filepath.Join(dir, "*.sock")) // the pattern is well formed
+		sockets = append(sockets, found...)
+	}
 	all := make(poolMap)
 	for _, path := range sockets {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)

@@ -53,6 +53,9 @@ func joinAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := refuseShared(cfg); err != nil {
+		return err
+	}
 	if err := onlyAgent(cfg, dir); err != nil {
 		return err
 	}

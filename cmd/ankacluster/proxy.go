@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -25,6 +26,7 @@ import (
 	"github.com/ankacluster/ankacluster/internal/logging"
 	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/internal/ownaddr"
+	"github.com/ankacluster/ankacluster/internal/ownership"
 	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
@@ -81,7 +83,11 @@ func runProxy(c *cli.Context) error {
 	}
 	path := c.String("status-socket")
 	if path == "" {
-		path = filepath.Join(proxySocketDir(), strconv.Itoa(os.Getpid())+".sock")
+		dir := proxySocketDirs()[0]
+		if err := ownership.MakePrivateDir(dir); err != nil {
+			return hintf(fmt.Errorf("no place for the status socket: %w", err), "or name another one with --status-socket PATH")
+		}
+		path = filepath.Join(dir, strconv.Itoa(os.Getpid())+".sock")
 	}
 	return pr.run(c.Context, path)
 }
@@ -92,9 +98,18 @@ func verifyDigestsFlag() *cli.BoolFlag {
 		Usage: "hash each download, and break it off before its end if it is not what its digest names"}
 }
 
-// proxySocketDir holds the status sockets of this user's proxies.
-func proxySocketDir() string {
-	return filepath.Join(os.TempDir(), "ankacluster-proxy-"+strconv.Itoa(os.Getuid()))
+// proxySocketDirs hold the status sockets of this user's proxies: new ones are made in
+// the first. In the last, which others could have made, are those of older versions.
+func proxySocketDirs() []string {
+	shared := filepath.Join(os.TempDir(), "ankacluster-proxy-"+strconv.Itoa(os.Getuid()))
+	own := os.Getenv("XDG_RUNTIME_DIR")
+	if os.Geteuid() == 0 {
+		own = "/var/run"
+	}
+	if own == "" || ownership.Folder(own) != nil {
+		return []string{shared}
+	}
+	return []string{filepath.Join(own, "ankacluster-proxy"), shared}
 }
 
 // proxyProcess is what one `ankacluster proxy` runs.

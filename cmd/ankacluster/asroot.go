@@ -1,0 +1,66 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/ankacluster/ankacluster/agent/state"
+	"github.com/ankacluster/ankacluster/internal/ownership"
+	"github.com/ankacluster/ankacluster/internal/selfpath"
+)
+
+// asRoot lists the programs that the agent of root runs as root: itself, and the
+// hypervisor's command unless that is run as another user.
+func asRoot(cfg state.Config) []string {
+	var programs []string
+	if self, err := selfpath.Program(); err == nil {
+		programs = append(programs, self)
+	}
+	path := cfg.AnkaPath
+	if cfg.Runtime == state.RuntimeTart {
+		path = cfg.TartPath
+	}
+	if cfg.Runtime == state.RuntimeTart && cfg.TartUser != "" && cfg.TartUser != "root" {
+		return programs
+	}
+	if err := findCommand(&path); err == nil {
+		programs = append(programs, path)
+	}
+	return programs
+}
+
+// refuseShared refuses to let root run what somebody else may replace: any program of
+// that user, a CI job's too, would be root at the next heartbeat.
+func refuseShared(cfg state.Config) error {
+	if thisHost.euid != 0 {
+		return nil
+	}
+	for i, path := range asRoot(cfg) {
+		err := ownership.OnlyRoot(path)
+		if !errors.Is(err, ownership.ErrShared) {
+			continue // or it is not there, which others tell
+		}
+		err = fmt.Errorf("cannot join: root would run %s, and %w", path, err)
+		if i == 0 {
+			return hintf(err, "install it where only root may write, and join with that one: sudo install -m 755 %s %s; sudo %s join ...", quoted(path), rootsPrograms(), rootsPrograms()+"ankacluster")
+		}
+		env := ankaPathEnv
+		if cfg.Runtime == state.RuntimeTart {
+			env = tartPathEnv
+		}
+		if real, linkErr := filepath.EvalSymlinks(path); linkErr == nil && real != path && ownership.OnlyRoot(real) == nil {
+			return hintf(err, "name it by its own path: sudo %s=%s ankacluster join ...", env, quoted(real))
+		}
+		return hintf(err, "let only root write there (sudo chown root ..., sudo chmod go-w ...), or name a copy with %s=/path/to/%s", env, cfg.Runtime)
+	}
+	return nil
+}
+
+// rootsPrograms is a folder that belongs to root on this system.
+func rootsPrograms() string {
+	if thisHost.goos == "darwin" {
+		return "/Library/PrivilegedHelperTools/"
+	}
+	return "/usr/local/sbin/"
+}
