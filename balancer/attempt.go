@@ -14,26 +14,27 @@ import (
 
 // attempt is one request to one endpoint.
 type attempt struct {
-	p      *pass
-	ep     *endpoint
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	req    http.Request // the caller's, addressed to the endpoint
-	url    url.URL      // the request's
-	sent   time.Time
-	ended  time.Time
-	answer alarm       // rings when the answer is late
-	dial   *alarm      // rings when the connection is; nil where that does not matter
-	rang   atomic.Bool // answer rang
-	late   atomic.Bool // the delay passed without an answer
-	over   atomic.Bool // the attempt has ended, or was given up: only one of the two
-	conn   atomic.Bool // a connection was handed to the request
-	reused atomic.Bool // and it had carried others; noted where it matters
-	fresh  bool        // its connection was made for it, or nearly so
-	raw    *handover   // the connection of a download, when it can be taken over
-	body   *lentBody   // what it sends; nil without a body
-	read   readBody    // the answer's, when its length is known
-	ahead  atomic.Pointer[aheadBody]
+	p         *pass
+	ep        *endpoint
+	ctx       context.Context
+	cancel    context.CancelCauseFunc
+	admission admission
+	req       http.Request // the caller's, addressed to the endpoint
+	url       url.URL      // the request's
+	sent      time.Time
+	ended     time.Time
+	answer    alarm       // rings when the answer is late
+	dial      *alarm      // rings when the connection is; nil where that does not matter
+	rang      atomic.Bool // answer rang
+	late      atomic.Bool // the delay passed without an answer
+	over      atomic.Bool // the attempt has ended, or was given up: only one of the two
+	conn      atomic.Bool // a connection was handed to the request
+	reused    atomic.Bool // and it had carried others; noted where it matters
+	fresh     bool        // its connection was made for it, or nearly so
+	raw       *handover   // the connection of a download, when it can be taken over
+	body      *lentBody   // what it sends; nil without a body
+	read      readBody    // the answer's, when its length is known
+	ahead     atomic.Pointer[aheadBody]
 
 	reading  atomic.Bool           // the rest of an answer of known length is waited for
 	got      atomic.Int64          // when something of it came last, nano
@@ -48,7 +49,7 @@ func (a *attempt) try() (*http.Response, error) {
 	r := a.request()
 	a.ep.began(a.sent, p.wait > 0)
 	if p.wait > 0 {
-		a.ep.hold(a)
+		a.ep.hold(a, &a.over)
 	}
 	a.answer = alarm{at: a.sent.Add(p.delay), attempt: a, ring: (*attempt).onLate}
 	p.b.alarms.add(&a.answer)
@@ -328,6 +329,13 @@ func (a *attempt) outcome(resp *http.Response, err error) outcome {
 func (a *attempt) giveUp(cause error) {
 	if !a.over.Swap(true) {
 		a.cancel(cause)
+	}
+}
+
+// moveOn gives up a request that waits at an endpoint which is out, if it may be repeated.
+func (a *attempt) moveOn() {
+	if a.p.repeatable {
+		a.giveUp(errMovedOn)
 	}
 }
 

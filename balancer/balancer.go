@@ -12,7 +12,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/ankacluster/ankacluster/balancer/clock"
 	"github.com/ankacluster/ankacluster/balancer/health"
 )
 
@@ -160,9 +159,8 @@ func (b *Balancer) nothingToTry(snap *snapshot) error {
 func (b *Balancer) stateOfAll() []AttemptError {
 	var all []AttemptError
 	for _, ep := range b.snap.Load().all {
-		ep.mu.Lock()
-		why := string(ep.health.State) + ": " + ep.health.Why()
-		ep.mu.Unlock()
+		h, _ := ep.record()
+		why := string(h.State) + ": " + h.Why()
 		all = append(all, AttemptError{ep.name, errors.New(why)})
 	}
 	return all
@@ -188,17 +186,17 @@ func (b *Balancer) record(a *attempt, o outcome, resp *http.Response, err error,
 		}
 		b.succeeded(a, resp, now)
 	case outcomeBusy, outcomeGateway:
-		b.refused(ep, a.p.route, statusError(resp.StatusCode), now)
+		b.refused(a, statusError(resp.StatusCode), now)
 	case outcomeUnsent, outcomeBroken:
-		b.transportFailed(ep, err, now)
+		b.transportFailed(ep, &a.admission, err, now)
 		b.compareFailure(a, err, now)
 	case outcomeLocal, outcomeCut:
-		b.localFault(ep, err, now)
+		b.localFault(ep, &a.admission, err, now)
 	case outcomeDoubt:
-		ep.uncounted(now)
+		ep.uncounted(&a.admission, now)
 		b.compareAnswer(a, oddAnswer(o, resp), now)
 	case outcomeGone, outcomeDropped:
-		ep.uncounted(now)
+		ep.uncounted(&a.admission, now)
 		if a.late.Load() && !longPoll {
 			ep.unanswered(now)
 			b.compareFailure(a, errUnanswered, now)
@@ -208,7 +206,7 @@ func (b *Balancer) record(a *attempt, o outcome, resp *http.Response, err error,
 
 // good counts a good answer.
 func (b *Balancer) good(a *attempt, now time.Time) {
-	if a.ep.succeeded(a.sent, now, a.late.Load(), a.p.wait > 0) {
+	if a.ep.succeeded(&a.admission, a.sent, now, a.late.Load(), a.p.wait > 0) {
 		b.republish(now) // wakes the requests that wait for it
 	}
 	b.charge(a.p.route.refusals.well(a.ep, now, b.cfg.Breaker.Window), now)
@@ -230,19 +228,20 @@ func (b *Balancer) succeeded(a *attempt, resp *http.Response, now time.Time) {
 
 // refused counts an answer of 429, 502, 503 or 504. A peer's good answer to the same
 // kind of request makes it a failure of the endpoint.
-func (b *Balancer) refused(ep *endpoint, r *route, err error, now time.Time) {
+func (b *Balancer) refused(a *attempt, err error, now time.Time) {
+	ep, r := a.ep, a.p.route
 	r.refusals.add(ep, err, b.snap.Load().usable, now)
 	if b.blameless(ep, r) {
-		ep.uncounted(now)
+		ep.uncounted(&a.admission, now)
 		return
 	}
-	ep.refused(now, err)
+	ep.refused(&a.admission, now, err)
 	b.lookAgain(ep)
 }
 
 // failed counts a failure of real traffic and ejects on the breaker's word.
-func (b *Balancer) failed(ep *endpoint, err error, now time.Time) {
-	if !ep.failed(now, err) {
+func (b *Balancer) failed(ep *endpoint, by *admission, err error, now time.Time) {
+	if !ep.failed(by, now, err) {
 		b.lookAgain(ep)
 		return
 	}
@@ -262,26 +261,26 @@ func (b *Balancer) tripped(ep *endpoint, err error, now time.Time) {
 
 // transportFailed is failed for errors of the connection, which may be this
 // machine's fault.
-func (b *Balancer) transportFailed(ep *endpoint, err error, now time.Time) {
+func (b *Balancer) transportFailed(ep *endpoint, by *admission, err error, now time.Time) {
 	if isUnreachable(err) && !b.anyAnswerSince(ep, ep.unreachableSince(now)) {
-		b.localFault(ep, err, now)
+		b.localFault(ep, by, err, now)
 		return
 	}
-	b.failed(ep, err, now)
+	b.failed(ep, by, err, now)
 }
 
 // transferFailed is a failure in the middle of an answer. It is reported when
 // it happens: wrapping a whole transfer in the breaker would let its result
 // fall out of the breaker's window.
-func (b *Balancer) transferFailed(ep *endpoint, err error, now time.Time) {
+func (b *Balancer) transferFailed(ep *endpoint, by *admission, err error, now time.Time) {
 	ep.transferred(err)
-	b.transportFailed(ep, err, now)
+	b.transportFailed(ep, by, err, now)
 }
 
 // late judges an endpoint whose answer is missing.
 func (b *Balancer) late(a *attempt, now time.Time) {
 	ep := a.ep
-	timing := ep.markLate(a)
+	timing := ep.markLate(a, &a.over, a.sent)
 	snap := b.snap.Load()
 	var peers []health.Punctuality
 	for _, peer := range snap.usable {
@@ -297,9 +296,7 @@ func (b *Balancer) late(a *attempt, now time.Time) {
 }
 
 func (b *Balancer) noLongerPending(a *attempt) {
-	a.ep.mu.Lock()
-	delete(a.ep.pending, a)
-	a.ep.mu.Unlock()
+	a.ep.release(a)
 }
 
 // eject takes an endpoint out for what real traffic met. The last usable one
@@ -318,16 +315,7 @@ func (b *Balancer) eject(ep *endpoint, reason string, answers bool, now time.Tim
 // of requests that wait at an endpoint that went out.
 func (b *Balancer) transition(ep *endpoint, now time.Time, step func(health.Record) (health.Record, bool)) {
 	b.mu.Lock()
-	ep.mu.Lock()
-	before := ep.health
-	after, changed := step(before)
-	ep.health = after
-	var waiting []*attempt
-	if changed {
-		ep.enteredLocked(before, after, now)
-		waiting = ep.pendingLocked()
-	}
-	ep.mu.Unlock()
+	before, after, changed, waiting := ep.transition(now, step)
 	if !changed {
 		b.mu.Unlock()
 		return
@@ -345,56 +333,10 @@ func (b *Balancer) transition(ep *endpoint, now time.Time, step func(health.Reco
 	b.wakeProber()
 }
 
-// enteredLocked adapts what belongs to a state to the state entered.
-func (ep *endpoint) enteredLocked(before, after health.Record, now time.Time) {
-	switch {
-	case after.Usable():
-		ep.failRun.Store(0)
-		ep.refusals.Store(0)
-		ep.lateRun.Store(0)
-		ep.transferFails.Store(0)
-		ep.timing = health.Punctuality{}
-		ep.recent = tally{}
-		ep.stay.Add(1)
-		ep.sample.Store(nil)
-		ep.resetBreakerLocked()
-		ep.ramp.Store(0)
-		if !after.Ramp.IsZero() && ep.cfg.SlowStart > 0 {
-			ep.ramp.Store(clock.Nano(after.Ramp))
-		}
-	case before.Usable():
-		ep.ramp.Store(0)
-		ep.outSince.Store(clock.Nano(now))
-		if after.State == Draining {
-			break // nothing went wrong
-		}
-		if ep.opens < 16 {
-			ep.opens++
-		}
-		ep.ejections++
-		ep.openAt = now
-		ep.tripLocked()
-		// The next probe was set at the pace of an endpoint that is well.
-		if soon := clock.At(ep.probed.Load()).Add(ep.cfg.Probe.Down); ep.probe.Due.After(soon) {
-			ep.probe.Due = soon
-		}
-	}
-}
-
-func (ep *endpoint) pendingLocked() []*attempt {
-	waiting := make([]*attempt, 0, len(ep.pending))
-	for a := range ep.pending {
-		waiting = append(waiting, a)
-	}
-	return waiting
-}
-
 // moveOn lets late requests go to another endpoint, if they may.
-func moveOn(waiting []*attempt) {
-	for _, a := range waiting {
-		if a.p.repeatable {
-			a.giveUp(errMovedOn)
-		}
+func moveOn(waiting []waiter) {
+	for _, w := range waiting {
+		w.moveOn()
 	}
 }
 
@@ -405,18 +347,14 @@ const comeBackGrace = 300 * time.Millisecond
 
 // comeBack moves the requests that still wait, at the endpoint that is back or
 // at others that are out, to where they are answered.
-func (b *Balancer) comeBack(ep *endpoint, waiting []*attempt) {
+func (b *Balancer) comeBack(ep *endpoint, waiting []waiter) {
 	if len(waiting) > 0 {
 		time.AfterFunc(comeBackGrace, func() { moveOn(waiting) })
 	}
 	for _, other := range b.snap.Load().resort {
-		if other == ep {
-			continue
+		if other != ep {
+			moveOn(other.waitersOf())
 		}
-		other.mu.Lock()
-		stuck := other.pendingLocked()
-		other.mu.Unlock()
-		moveOn(stuck)
 	}
 }
 
@@ -443,9 +381,7 @@ func (b *Balancer) publishLocked(now time.Time) {
 		if ep == nil {
 			continue
 		}
-		ep.mu.Lock()
-		h, failAt := ep.health, ep.failAt
-		ep.mu.Unlock()
+		h, failAt := ep.record()
 		snap.all = append(snap.all, ep)
 		switch {
 		case h.Usable():

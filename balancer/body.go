@@ -202,7 +202,7 @@ func (w *watchedBody) finish(err error) {
 			b := w.a.p.b
 			w.a.p.route.unended.add(w.a.ep, err, b.snap.Load().usable, time.Now())
 		case err != nil && !gone:
-			w.a.p.b.transferFailed(w.a.ep, err, time.Now())
+			w.a.p.b.transferFailed(w.a.ep, &w.a.admission, err, time.Now())
 		}
 		w.a.cancel(nil)
 		if !errors.Is(err, io.EOF) {

@@ -7,11 +7,10 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/sony/gobreaker/v2"
 
 	"github.com/ankacluster/ankacluster/test/faultnet"
 )
@@ -36,14 +35,15 @@ func TestBreakerOpensBelowTheSuccessRate(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			cfg := DefaultConfig()
 			u, _ := url.Parse("http://a")
-			ep := newEndpoint(&cfg, u, nil, time.Now())
+			ep := newEndpoint(cfg.endpoint(), u, nil, time.Now())
 			opened := false
 			for _, ok := range test.row {
 				time.Sleep(test.gap)
+				by, _ := ep.breaker.admit()
 				if now := time.Now(); ok {
-					ep.succeeded(now, now, false, false)
+					ep.succeeded(&by, now, now, false, false)
 				} else {
-					opened = ep.failed(now, statusError(http.StatusServiceUnavailable)) || opened
+					opened = ep.failed(&by, now, statusError(http.StatusServiceUnavailable)) || opened
 				}
 			}
 			if opened != test.want {
@@ -172,26 +172,33 @@ func TestT2RequestsLeaveTheHalfOpenSlotAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := DefaultConfig()
 		u, _ := ParseEndpoint("http://a")
-		ep := newEndpoint(&cfg, u, nil, time.Now())
-		ep.tripLocked()
-		time.Sleep(ep.openFor + 1)
-		for range 2 * tellAfter {
-			ep.succeeded(time.Now(), time.Now(), false, false)
-			time.Sleep(tellEvery)
-		}
+		ep := newEndpoint(cfg.endpoint(), u, nil, time.Now())
+		ep.breaker.condemn(errCondemned)
+		time.Sleep(ep.breaker.openFor + 1)
 		for range 2 * cfg.Breaker.Consecutive {
-			if ep.failed(time.Now(), errTripped) {
+			by, admitted := ep.breaker.admit()
+			if admitted {
+				t.Fatal("a request was admitted by a breaker that is half-open")
+			}
+			ep.succeeded(&by, time.Now(), time.Now(), false, false)
+			if ep.failed(&by, time.Now(), statusError(http.StatusServiceUnavailable)) {
 				t.Fatal("a request opened a breaker that was not closed")
 			}
 		}
-		if s := ep.breaker.State(); s != gobreaker.StateHalfOpen {
+		if s, _ := ep.breaker.state(); s != "half-open" {
 			t.Fatalf("after requests good and bad the breaker is %s, want half-open", s)
 		}
-		done, err := ep.breaker.Allow()
-		if err != nil {
-			t.Fatalf("the slot is not there for the probe: %v", err)
+		done := ep.breaker.decide()
+		if done == nil {
+			t.Fatal("the slot is not there for the probe")
+		}
+		if ep.breaker.decide() != nil {
+			t.Fatal("the slot is there twice")
 		}
 		done(nil)
+		if s, _ := ep.breaker.state(); s != "closed" {
+			t.Fatalf("after the probe passed the breaker is %s, want closed", s)
+		}
 	})
 }
 
@@ -276,6 +283,67 @@ func TestT2CallersThatLeaveOrPanicHoldNothing(t *testing.T) {
 			if e.URL != "http://a" && e.Failures > 0 {
 				t.Errorf("%s is blamed for %d failures", e.URL, e.Failures)
 			}
+		}
+	})
+}
+
+// Requests that say nothing about their endpoint, however many, are neither good nor bad
+// for its breaker; each of the others counts once.
+func TestBreakerExcludesWhatSaysNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := DefaultConfig()
+		u, _ := ParseEndpoint("http://a")
+		ep := newEndpoint(cfg.endpoint(), u, nil, time.Now())
+		for i := range 4 * cfg.Breaker.MinSamples {
+			by, _ := ep.breaker.admit()
+			switch i % 4 {
+			case 0:
+				ep.metLocalFault(&by, syscall.EMFILE, time.Now())
+				by.tell(syscall.EMFILE) // it is told by now
+			case 1:
+				ep.refused(&by, time.Now(), statusError(http.StatusServiceUnavailable))
+			default:
+				ep.uncounted(&by, time.Now())
+			}
+		}
+		if s, _ := ep.breaker.state(); s != "closed" {
+			t.Fatalf("the breaker is %s, want closed", s)
+		}
+		opened := 0
+		for range cfg.Breaker.Consecutive {
+			by, _ := ep.breaker.admit()
+			if ep.failed(&by, time.Now(), syscall.ECONNRESET) {
+				opened++
+			}
+		}
+		if opened != 1 {
+			t.Errorf("%d failures in a row opened it %d times, want once", cfg.Breaker.Consecutive, opened)
+		}
+	})
+}
+
+// A request that was about to be sent to an endpoint when its breaker opened goes to
+// another one, though its view of the pool is of before.
+func TestRequestIsNotSentPastAnOpenBreaker(t *testing.T) {
+	inWorld(t, DefaultConfig(), three, func(w *world) {
+		w.ask("GET", "/x", time.Second)
+		req, _ := http.NewRequest(http.MethodGet, "http://pool/x", nil)
+		p := w.b.newPass(req)
+		var b *endpoint
+		for _, ep := range p.snap.usable {
+			if ep.name == "http://b" {
+				b = ep
+			}
+		}
+		before, _ := w.fakes["b"].counts()
+		w.b.eject(b, "late", true, time.Now())
+		resp, err := p.run(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if after, _ := w.fakes["b"].counts(); after != before {
+			t.Error("the request was sent to an endpoint that is out")
 		}
 	})
 }

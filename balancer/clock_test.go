@@ -28,10 +28,9 @@ func TestTimeOfDaySetBack(t *testing.T) {
 	cfg := DefaultConfig()
 	u, _ := url.Parse("http://a")
 	now := time.Now()
-	ep := newEndpoint(&cfg, u, nil, now)
-	ep.succeeded(now, now, false, false)
-	ep.minute.at(now).sent++
-	ep.failed(now, errTripped)
+	ep := newEndpoint(cfg.endpoint(), u, nil, now)
+	ep.succeeded(nil, now, now, false, false)
+	ep.failed(nil, now, statusError(503))
 	if !ep.mayTry(now) || ep.mayTry(now) {
 		t.Fatal("an endpoint that is out may be tried once")
 	}
@@ -45,7 +44,7 @@ func TestTimeOfDaySetBack(t *testing.T) {
 	if health.StandsIn(health.Record{State: Healthy}, ep.lastGood.Load(), false, time.Second, later) {
 		t.Error("an answer long ago stands in for a probe")
 	}
-	if sent, _, _ := ep.minute.totals(later); sent == 0 {
+	if sent, _, _ := ep.counters.minute.totals(later); sent == 0 {
 		t.Error("the last minute's requests are forgotten")
 	}
 }

@@ -117,21 +117,6 @@ type Config struct {
 	OnTransition func(Transition)
 }
 
-// BreakerConfig says when failures of real traffic take an endpoint out.
-type BreakerConfig struct {
-	// Consecutive failures open the breaker, and so does a success rate below
-	// SuccessRate over Window with at least MinSamples.
-	Consecutive uint32
-	SuccessRate float64
-	Window      time.Duration
-	MinSamples  uint32
-	// OpenFor is the first open time; it doubles with each opening up to
-	// OpenMax and is forgotten after a healthy time as long as itself.
-	OpenFor time.Duration
-	OpenMax time.Duration
-	Jitter  float64
-}
-
 // RetryConfig bounds and paces repeats.
 type RetryConfig struct {
 	// Share of requests, and Reserve repeats a second on top, over Window.
@@ -184,20 +169,12 @@ type CacheConfig struct {
 // DefaultConfig returns the defaults for control calls.
 func DefaultConfig() Config {
 	return Config{
-		Name:   "endpoints",
-		Class:  Control,
-		Policy: RoundRobin,
-		Probe:  health.DefaultProbe(),
-		Breaker: BreakerConfig{
-			Consecutive: 5, // Finagle failure accrual
-			SuccessRate: 0.8,
-			Window:      30 * time.Second,
-			MinSamples:  5,
-			OpenFor:     5 * time.Second,
-			OpenMax:     300 * time.Second,
-			Jitter:      0.1,
-		},
-		Slow: health.DefaultSlow(),
+		Name:    "endpoints",
+		Class:   Control,
+		Policy:  RoundRobin,
+		Probe:   health.DefaultProbe(),
+		Breaker: defaultBreaker(),
+		Slow:    health.DefaultSlow(),
 		Retry: RetryConfig{
 			Share:         0.2,
 			Reserve:       10,
@@ -247,6 +224,14 @@ func BlobConfig() Config {
 	cfg.NotFoundAsksNext = true
 	cfg.VerifyDigests = runtime.GOOS != "linux"
 	return cfg
+}
+
+// endpoint is the part that endpoints need.
+func (c Config) endpoint() endpointConfig {
+	return endpointConfig{
+		Breaker: c.Breaker, SlowStart: c.SlowStart, SlowStartFrom: c.SlowStartFrom,
+		TrialInterval: c.Retry.TrialInterval, ProbeInterval: c.Probe.Down,
+	}
 }
 
 // Validate reports every broken rule at once.

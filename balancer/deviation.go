@@ -39,10 +39,6 @@ type answers struct {
 
 // Limits of deviations.
 const (
-	// Answers count whole for deviationsFade, or until one endpoint has so many; then
-	// half, a quarter, … A fault of a tenth must show soon after a long time of health.
-	deviationsFade = 30 * time.Second
-	deviationsMost = 400
 	// suspectAt is how many odd answers raise a suspicion. Peers need as many good ones.
 	suspectAt = 3
 	// suspectBelow and deviantBelow are the chance that callers' own mistakes have come
@@ -68,7 +64,7 @@ const (
 func (d *deviations) add(ep *endpoint, why error, now time.Time) {
 	a := d.of(ep)
 	times := fades(d.faded, now)
-	if times == 0 && a != nil && a.all >= deviationsMost {
+	if times == 0 && a != nil && a.all >= fadeMost {
 		times = 1
 	}
 	for range times {
@@ -94,10 +90,6 @@ func (d *deviations) add(ep *endpoint, why error, now time.Time) {
 	a.run++
 	a.last = why
 }
-
-// fades is how often counts that were halved at last are to be halved at now. After ten
-// times nothing is left of deviationsMost.
-func fades(last, now time.Time) int { return int(min(now.Sub(last)/deviationsFade, 10)) }
 
 func (d *deviations) of(ep *endpoint) *answers {
 	for i := range d.by {
@@ -298,43 +290,9 @@ func (b *Balancer) compareFailure(a *attempt, err error, now time.Time) {
 	b.ejectDeviant(ep, fmt.Sprintf("%d of %d requests failed, of its peers' %d of %d, last: %s", own.bad, own.all, peers.bad, peers.all, short(err)), now)
 }
 
-// tally is the number of recent requests and of those that failed. It is not safe for
-// concurrent use.
-type tally struct {
-	all, bad int
-	faded    time.Time // when they were halved last
-}
-
-func (t *tally) add(bad bool, now time.Time) {
-	times := fades(t.faded, now)
-	if times == 0 && t.all >= deviationsMost {
-		times = 1
-	}
-	if times > 0 {
-		t.all, t.bad, t.faded = t.all>>times, t.bad>>times, now
-	}
-	t.all++
-	if bad {
-		t.bad++
-	}
-}
-
-func (ep *endpoint) tallied() tally {
-	ep.mu.Lock()
-	defer ep.mu.Unlock()
-	return ep.recent
-}
-
 // errUnanswered: the endpoint had not answered when another one had, or the caller had
 // waited for long enough.
 var errUnanswered = errors.New("no answer when it was due")
-
-// unanswered counts a request that was late and got no answer.
-func (ep *endpoint) unanswered(now time.Time) {
-	ep.mu.Lock()
-	ep.recent.add(true, now)
-	ep.mu.Unlock()
-}
 
 // ejectDeviant takes out an endpoint whose probes pass, and will: it comes back when
 // the breaker's open time is over, which doubles.

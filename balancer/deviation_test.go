@@ -262,7 +262,7 @@ func TestDeviationsFade(t *testing.T) {
 	if d.judge(ep, usable) == fits || d.judge(peer, usable) != fits {
 		t.Fatalf("got %d and %d, want the first alone to be suspected", d.judge(ep, usable), d.judge(peer, usable))
 	}
-	d.add(peer, nil, now.Add(4*deviationsFade)) // nothing was asked meanwhile
+	d.add(peer, nil, now.Add(4*fadeAfter)) // nothing was asked meanwhile
 	if d.judge(ep, usable) != fits || len(d.by) != 1 {
 		t.Errorf("got %d of %v after two minutes, want it forgotten", d.judge(ep, usable), d.by)
 	}

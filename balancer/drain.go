@@ -86,9 +86,7 @@ func (b *Balancer) SetDrained(since map[string]time.Time) {
 	for name, at := range since {
 		b.drained[name] = at
 		if ep := b.eps[name]; ep != nil {
-			ep.mu.Lock()
-			ep.health, _ = ep.health.Drain(drainedByHand, at)
-			ep.mu.Unlock()
+			ep.drain(drainedByHand, at)
 		}
 	}
 	b.publishLocked(time.Now())

@@ -5,19 +5,13 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-
-	"github.com/ankacluster/ankacluster/balancer/clock"
 )
 
 // localFault notes a network error that is, or may be, this machine's own. When
 // every endpoint met one within the window, the condition is raised; it clears
 // itself with the first good answer.
-func (b *Balancer) localFault(ep *endpoint, err error, now time.Time) {
-	ep.mu.Lock()
-	ep.localAt = now
-	ep.lastErr = err.Error()
-	ep.mu.Unlock()
-	ep.uncounted(now)
+func (b *Balancer) localFault(ep *endpoint, by *admission, err error, now time.Time) {
+	ep.metLocalFault(by, err, now)
 	b.mu.Lock()
 	raised := b.local == "" && b.allLocalLocked(now)
 	if raised {
@@ -32,10 +26,7 @@ func (b *Balancer) localFault(ep *endpoint, err error, now time.Time) {
 
 func (b *Balancer) allLocalLocked(now time.Time) bool {
 	for _, ep := range b.snap.Load().all {
-		ep.mu.Lock()
-		recent := now.Sub(ep.localAt) <= b.cfg.LocalFaultWindow && ep.lastAlive() < clock.Nano(ep.localAt)
-		ep.mu.Unlock()
-		if !recent {
+		if !ep.localWithin(b.cfg.LocalFaultWindow, now) {
 			return false
 		}
 	}
@@ -48,19 +39,8 @@ func (b *Balancer) probeFault(ep *endpoint, err error, now time.Time) bool {
 	if !isLocal(err) && !(isUnreachable(err) && !b.anyAnswerSince(ep, ep.unreachableSince(now))) {
 		return false
 	}
-	b.localFault(ep, err, now)
+	b.localFault(ep, new(admission), err, now)
 	return true
-}
-
-// unreachableSince is when the endpoint began to be unreachable. Only a peer
-// that answers after that shows that it is the endpoint's own trouble.
-func (ep *endpoint) unreachableSince(now time.Time) time.Time {
-	ep.mu.Lock()
-	defer ep.mu.Unlock()
-	if clock.Nano(ep.localSince) <= ep.lastAlive() || ep.localSince.IsZero() {
-		ep.localSince = now
-	}
-	return ep.localSince
 }
 
 func (b *Balancer) localAtAll() bool { return b.hasLocal.Load() }

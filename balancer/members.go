@@ -3,7 +3,6 @@ package balancer
 import (
 	"errors"
 	"fmt"
-	"math"
 	"net/url"
 	"slices"
 	"strings"
@@ -161,15 +160,13 @@ func (b *Balancer) applyLocked(now time.Time) (removed []*endpoint) {
 		ep := b.eps[name]
 		if ep == nil {
 			u, _ := url.Parse(name) // parsed before
-			ep = newEndpoint(&b.cfg, u, newTransport(&b.cfg, u.Hostname()), now)
+			ep = newEndpoint(b.cfg.endpoint(), u, newTransport(&b.cfg, u.Hostname()), now)
 			if since, ok := b.drained[name]; ok {
-				ep.health, _ = ep.health.Drain(drainedByHand, since)
+				ep.drain(drainedByHand, since)
 			}
 			b.eps[name] = ep
 		}
-		ep.mu.Lock()
-		ep.origins = b.members.originsOf(name)
-		ep.mu.Unlock()
+		ep.setOrigins(b.members.originsOf(name))
 	}
 	b.leaving = append(b.leaving, removed...)
 	b.publishLocked(now)
@@ -192,7 +189,7 @@ func (b *Balancer) sweep() {
 	b.mu.Unlock()
 	var busy []*endpoint
 	for _, ep := range leaving {
-		if ep.inFlight.Load()+ep.waiting.Load()+ep.transfers.Load() > 0 {
+		if !ep.idle() {
 			busy = append(busy, ep)
 		}
 		ep.transport.CloseIdleConnections()
@@ -227,7 +224,7 @@ func (b *Balancer) SetWeight(endpoint string, weight float64) error {
 	if !(weight > 0 && weight <= 1) {
 		return fmt.Errorf("weight %g of %s must be above 0 and at most 1; drain an endpoint to take it out", weight, ep.name)
 	}
-	ep.share.Store(math.Float64bits(weight))
+	ep.setWeight(weight)
 	b.republish(time.Now())
 	return nil
 }

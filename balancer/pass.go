@@ -79,7 +79,7 @@ func (p *pass) run(first *endpoint) (*http.Response, error) {
 		p.b.secondOpinionCame(p.doubt, p, p.resp, time.Now())
 	}
 	if p.atFault != nil {
-		p.b.failed(p.atFault, p.doubted, time.Now())
+		p.b.failed(p.atFault, nil, p.doubted, time.Now())
 	}
 	return p.resp, p.err
 }
@@ -104,10 +104,18 @@ func (p *pass) await() {
 // left. Several workers may run: the caller's, and one per hedge.
 func (p *pass) work(ep *endpoint, now time.Time) {
 	for ep != nil {
+		by, admitted := ep.breaker.admit()
+		if !admitted {
+			if next := p.insteadOf(ep, now); next != nil {
+				ep = next
+				continue
+			}
+		}
 		a := p.begin(ep, now)
 		if a == nil {
 			break
 		}
+		a.admission = by
 		resp, err := a.try()
 		now = a.ended
 		ep = p.end(a, resp, err)
@@ -117,6 +125,20 @@ func (p *pass) work(ep *endpoint, now time.Time) {
 	if p.workers--; p.workers == 0 && !p.settled && p.wake != nil {
 		p.giveUpLocked()
 	}
+}
+
+// insteadOf is the endpoint to try in place of one whose breaker has opened since the
+// pool was looked at. It is nil when there is none, and when the pool still uses ep: the
+// last endpoint gets requests whatever its breaker says, as all do when the pool has
+// failed open, and the breaker does not count them.
+func (p *pass) insteadOf(ep *endpoint, now time.Time) *endpoint {
+	snap := p.b.snap.Load()
+	if snap.failedOpen || contains(snap.usable, ep) {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.nextLocked(now)
 }
 
 // begin enters an attempt at ep, or returns nil when the pass is settled.
@@ -213,6 +235,7 @@ func (p *pass) othersSayTheSameLocked() bool {
 func (p *pass) endQuiet(a *attempt) *endpoint {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	a.admission.tell(errUncounted)
 	p.leaveLocked(a)
 	if p.settled {
 		return nil

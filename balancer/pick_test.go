@@ -12,7 +12,7 @@ func TestPartOfAShareIsExact(t *testing.T) {
 	for _, weight := range []float64{0.1, 0.25, 0.5, 0.99} {
 		snap := poolOf(3)
 		snap.uneven = true
-		snap.all[1].share.Store(math.Float64bits(weight))
+		snap.all[1].setWeight(weight)
 		taken := make(map[*endpoint]float64)
 		const turns = 30000
 		for turn := range uint64(turns) {

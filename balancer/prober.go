@@ -2,13 +2,12 @@ package balancer
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/sony/gobreaker/v2"
 
 	"github.com/ankacluster/ankacluster/balancer/clock"
 	"github.com/ankacluster/ankacluster/balancer/health"
@@ -60,14 +59,7 @@ func (p *pass) copied(now time.Time) *sample {
 func (b *Balancer) lookAgain(ep *endpoint) {
 	now := time.Now()
 	soon := now.Add(b.cfg.Probe.Fast / 10)
-	ep.mu.Lock()
-	sooner := ep.probe.Due.After(soon) && ep.health.Usable()
-	if sooner {
-		ep.probe.Due = soon
-		ep.probe.Skipped = true // real traffic is no reason to leave it out
-	}
-	ep.mu.Unlock()
-	if sooner {
+	if ep.lookAt(soon) {
 		b.wakeProber()
 	}
 }
@@ -141,10 +133,7 @@ func (p *prober) probeIfDue(ctx context.Context, ep *endpoint, now time.Time) ti
 	ep.probed.Store(clock.Nano(now))
 	ep.probe.Round++
 	round := ep.probe.Round
-	var report func(error)
-	if ep.breaker.State() == gobreaker.StateHalfOpen {
-		report, _ = ep.breaker.Allow() // nil when another probe holds the slot
-	}
+	report := ep.breaker.decide()
 	p.probes.Go(func() { p.probe(ctx, ep, round, report) })
 	return ep.probe.Due
 }
@@ -160,7 +149,7 @@ func (p *prober) probe(ctx context.Context, ep *endpoint, round uint64, report f
 			report(err)
 		}
 	}
-	defer func() { settle(errTripped) }() // a panic must not keep the slot
+	defer func() { settle(errNoProbe) }() // also a panic gives the slot back
 	var stretch time.Duration
 	var err error
 	began := time.Now()
@@ -177,7 +166,7 @@ func (p *prober) probe(ctx context.Context, ep *endpoint, round uint64, report f
 	}
 	if e.Ready == health.Pass {
 		ep.lastProbe.Store(clock.Nano(now))
-		if b.needsProof(ep) {
+		if ep.needsProof() {
 			e.Proof = b.askProof(ctx, ep)
 		}
 	}
@@ -219,24 +208,8 @@ func (p *prober) apply(ep *endpoint, round uint64, stretch time.Duration, e heal
 	}
 }
 
-// foundReady notes a pass, and says whether an answer that tells nothing is to be
-// taken for one: a server without readiness can only show that it answers again.
-// One that was ready before must say that it is.
-func (ep *endpoint) foundReady(v health.Verdict) bool {
-	ep.mu.Lock()
-	defer ep.mu.Unlock()
-	ep.everReady = ep.everReady || v == health.Pass
-	out := ep.health.State == Down || ep.health.State == Ejected
-	return v == health.Nothing && out && !ep.everReady
-}
-
-// needsProof: readiness was good all the time that the endpoint is out, so it
-// does not tell whether it works again.
-func (b *Balancer) needsProof(ep *endpoint) bool {
-	ep.mu.Lock()
-	defer ep.mu.Unlock()
-	return ep.health.State == Ejected && !ep.health.Spoke
-}
+// errNoProbe is the outcome of a deciding probe that did not pass.
+var errNoProbe = errors.New("the deciding probe did not pass")
 
 // askReady sends the readiness request.
 func (b *Balancer) askReady(ctx context.Context, ep *endpoint, halfOpen bool) (health.Verdict, time.Duration, error) {
@@ -262,20 +235,6 @@ func (b *Balancer) askReady(ctx context.Context, ep *endpoint, halfOpen bool) (h
 		ep.identified(resp.Header.Get(b.cfg.Probe.Identity))
 	}
 	return health.JudgeReadiness(resp.StatusCode, halfOpen), health.AskedStretch(resp.Header), statusError(resp.StatusCode)
-}
-
-// maxIdentity bounds the name that a server gives itself.
-const maxIdentity = 128
-
-// identified notes the name that a server gives itself.
-func (ep *endpoint) identified(name string) {
-	if len(name) > maxIdentity {
-		return
-	}
-	ep.mu.Lock()
-	defer ep.mu.Unlock()
-	ep.several = ep.several || ep.server != "" && name != ep.server
-	ep.server = name
 }
 
 // askProof sends a copy of a recent harmless request, if there is one, and
@@ -342,19 +301,9 @@ func (b *Balancer) anyAnswerSince(ep *endpoint, since time.Time) bool {
 func (b *Balancer) tick(now time.Time) (running bool) {
 	republish := false
 	for _, ep := range b.snap.Load().all {
-		ep.mu.Lock()
-		if h := ep.health; h.State == Healthy {
-			if ep.opens > 0 && now.Sub(h.Since) > ep.openFor {
-				ep.opens = 0
-				ep.resetBreakerLocked()
-			}
-			if ep.ramp.Load() != 0 && health.RampWeight(h.Ramp, b.cfg.SlowStart, b.cfg.SlowStartFrom, now) >= 1 {
-				ep.ramp.Store(0)
-				republish = true
-			}
-		}
-		running = running || ep.health.State != Healthy || ep.opens > 0 || ep.ramp.Load() != 0
-		ep.mu.Unlock()
+		whole, goesOn := ep.tick(now)
+		republish = republish || whole
+		running = running || goesOn
 	}
 	b.sweep()
 	b.mu.Lock()

@@ -89,3 +89,68 @@ func (m *minute) totals(now time.Time) (sent, good, failed uint64) {
 	}
 	return sent, good, failed
 }
+
+// Counts that fade are whole for fadeAfter, or until there are fadeMost; then half, a
+// quarter, … A fault of a tenth must show soon after a long time of health.
+const (
+	fadeAfter = 30 * time.Second
+	fadeMost  = 400
+)
+
+// fades is how often counts that were halved at last are to be halved at now. After ten
+// times nothing is left of fadeMost.
+func fades(last, now time.Time) int { return int(min(now.Sub(last)/fadeAfter, 10)) }
+
+// tally is the number of recent requests and of those that failed. It is not safe for
+// concurrent use.
+type tally struct {
+	all, bad int
+	faded    time.Time // when they were halved last
+}
+
+func (t *tally) add(bad bool, now time.Time) {
+	times := fades(t.faded, now)
+	if times == 0 && t.all >= fadeMost {
+		times = 1
+	}
+	if times > 0 {
+		t.all, t.bad, t.faded = t.all>>times, t.bad>>times, now
+	}
+	t.all++
+	if bad {
+		t.bad++
+	}
+}
+
+// counters are what people read of an endpoint. They are not safe for concurrent use. The
+// zero value is empty.
+type counters struct {
+	latency histogram
+	minute  minute
+	lastErr string
+	failAt  time.Time // of the last failure
+
+	requests, failures, late, ejections uint64
+}
+
+// sent counts a request that says nothing about the endpoint.
+func (c *counters) sent(now time.Time) {
+	c.minute.at(now).sent++
+	c.requests++
+}
+
+func (c *counters) good(now time.Time) {
+	slot := c.minute.at(now)
+	slot.sent++
+	slot.good++
+	c.requests++
+}
+
+func (c *counters) bad(now time.Time, err error) {
+	slot := c.minute.at(now)
+	slot.sent++
+	slot.failed++
+	c.requests++
+	c.failures++
+	c.lastErr, c.failAt = err.Error(), now
+}

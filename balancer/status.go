@@ -3,8 +3,6 @@ package balancer
 import (
 	"math"
 	"time"
-
-	"github.com/sony/gobreaker/v2"
 )
 
 // Status is what a balancer knows of its pool, for people and for programs.
@@ -120,27 +118,24 @@ func (b *Balancer) Endpoints() []string {
 func (ep *endpoint) status(cfg Config, snap *snapshot, now time.Time) (EndpointStatus, uint64) {
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
-	sent, good, failed := ep.minute.totals(now)
+	sent, good, failed := ep.counters.minute.totals(now)
 	s := EndpointStatus{
-		URL: ep.name, Origins: append([]Origin{}, ep.origins...),
+		URL: ep.name, Origins: append([]Origin{}, ep.identity.origins...),
 		State: ep.health.State, Since: ep.health.Since, Reason: ep.health.Why(),
 		Eligible: ep.health.Usable() || (snap.failedOpen && ep.health.State != Draining),
 		Weight:   ep.weight(),
 		InFlight: ep.inFlight.Load(), LongPolls: ep.waiting.Load(), Transfers: ep.transfers.Load(),
-		SuccessRate: 1, Requests: ep.requests, Failures: ep.failures, Late: ep.lateTotal, Ejections: ep.ejections,
-		LatencyP50: milliseconds(ep.latency.quantile(0.5)), LatencyP95: milliseconds(ep.latency.quantile(0.95)),
-		FailuresInRow: ep.badRun(), LastError: ep.lastErr,
-		Breaker: ep.breaker.State().String(), NextProbe: ep.probe.Due,
+		SuccessRate: 1, Requests: ep.counters.requests, Failures: ep.counters.failures, Late: ep.counters.late, Ejections: ep.counters.ejections,
+		LatencyP50: milliseconds(ep.counters.latency.quantile(0.5)), LatencyP95: milliseconds(ep.counters.latency.quantile(0.95)),
+		FailuresInRow: ep.badRun(), LastError: ep.counters.lastErr,
+		NextProbe: ep.probe.Due,
 	}
-	if !ep.several {
-		s.Server = ep.server
+	if !ep.identity.several {
+		s.Server = ep.identity.server
 	}
+	s.Breaker, s.BreakerUntil = ep.breaker.state()
 	if good+failed > 0 {
 		s.SuccessRate = float64(good) / float64(good+failed)
-	}
-	if ep.breaker.State() == gobreaker.StateOpen {
-		until := ep.openAt.Add(ep.openFor)
-		s.BreakerUntil = &until
 	}
 	return s, sent
 }

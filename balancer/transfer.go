@@ -418,9 +418,6 @@ func (p *pace) add(n int, began, now time.Time) bool {
 	return true
 }
 
-// rateMemory is how long a peer's rate is worth comparing with.
-const rateMemory = 10 * time.Minute
-
 // crawls records a second's rate and says whether the transfer has been several
 // times slower than the best peer for long enough to be moved.
 func (b *Balancer) crawls(ep *endpoint, p *pace) bool {
@@ -429,19 +426,12 @@ func (b *Balancer) crawls(ep *endpoint, p *pace) bool {
 		p.slowSince = time.Time{}
 		return false
 	}
-	ep.mu.Lock()
-	ep.rate, ep.rateAt = p.rate, now
-	ep.mu.Unlock()
+	ep.setRate(p.rate, now)
 	best := 0.0
 	for _, peer := range b.snap.Load().usable {
-		if peer == ep {
-			continue
+		if peer != ep {
+			best = max(best, peer.recentRate(now))
 		}
-		peer.mu.Lock()
-		if now.Sub(peer.rateAt) < rateMemory {
-			best = max(best, peer.rate)
-		}
-		peer.mu.Unlock()
 	}
 	if best <= p.rate*b.cfg.Stall.CrawlFactor {
 		p.slowSince = time.Time{}

@@ -63,7 +63,7 @@ func (a *attempt) ending(size int64, announced bool, now time.Time) {
 	r.habit.ended(size, announced)
 	for _, c := range r.unended.well(a.ep, now, a.p.b.cfg.Breaker.Window) {
 		for range c.n {
-			a.p.b.transferFailed(c.ep, c.err, now)
+			a.p.b.transferFailed(c.ep, nil, c.err, now)
 		}
 	}
 }
@@ -168,18 +168,4 @@ func (o *openBody) bark() {
 func (o *openBody) Close() error {
 	o.watchdog.Stop()
 	return o.watchedBody.Close()
-}
-
-// owe notes that a reader waits for a document that the endpoint has begun.
-func (ep *endpoint) owe(now time.Time) {
-	if ep.owes.Add(1) == 1 {
-		ep.owedSince.Store(clock.Nano(now))
-	}
-}
-
-func (ep *endpoint) paid(n int, now time.Time) {
-	ep.owes.Add(-1)
-	if n > 0 {
-		ep.owedSince.Store(clock.Nano(now))
-	}
 }

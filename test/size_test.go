@@ -63,7 +63,6 @@ var largeStructs = map[string]exception{
 	"registryapi/cluster.Cluster":      {29, toBeDivided},
 	"balancer.Balancer":                {28, toBeDivided},
 	"balancer.attempt":                 {27, toBeDivided},
-	"balancer.endpoint":                {56, toBeDivided},
 	"balancer.pass":                    {39, toBeDivided},
 	"balancer.transfer":                {18, toBeDivided},
 }
