@@ -19,7 +19,7 @@ func poolOf(n int) *snapshot {
 	snap := &snapshot{}
 	for i := range n {
 		u, _ := url.Parse(fmt.Sprintf("http://10.0.0.%d", i))
-		ep := newEndpoint(cfg.endpoint(), u, nil, time.Now())
+		ep := newEndpoint(cfg.endpoint(), u, time.Now())
 		snap.all = append(snap.all, ep)
 		snap.usable = append(snap.usable, ep)
 	}

@@ -1,7 +1,6 @@
 package balancer
 
 import (
-	"net/url"
 	"testing"
 	"time"
 	"unsafe"
@@ -25,16 +24,14 @@ func setBack(t *testing.T, at time.Time, d time.Duration) time.Time {
 // What an endpoint is due for, and what is known of it, follows how much time
 // has passed, and not the time of day.
 func TestTimeOfDaySetBack(t *testing.T) {
-	cfg := DefaultConfig()
-	u, _ := url.Parse("http://a")
 	now := time.Now()
-	ep := newEndpoint(cfg.endpoint(), u, nil, now)
+	ep := someEndpoint()
 	ep.succeeded(nil, now, now, false, false)
 	ep.failed(nil, now, statusError(503))
 	if !ep.mayTry(now) || ep.mayTry(now) {
 		t.Fatal("an endpoint that is out may be tried once")
 	}
-	later := setBack(t, now.Add(cfg.Retry.TrialInterval), time.Hour)
+	later := setBack(t, now.Add(ep.cfg.TrialInterval), time.Hour)
 	if !ep.mayTry(later) {
 		t.Errorf("the next trial is due in %s, want now", ep.trialDue().Sub(later))
 	}

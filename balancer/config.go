@@ -231,7 +231,20 @@ func (c Config) endpoint() endpointConfig {
 	return endpointConfig{
 		Breaker: c.Breaker, SlowStart: c.SlowStart, SlowStartFrom: c.SlowStartFrom,
 		TrialInterval: c.Retry.TrialInterval, ProbeInterval: c.Probe.Down,
+		Transport: c.transport(),
 	}
+}
+
+func (c Config) transport() transportConfig {
+	t := transportConfig{
+		ConnectTimeout: c.ConnectTimeout, TLSHandshakeTimeout: c.TLSHandshakeTimeout, ConnectRace: c.ConnectRace,
+		MaxIdleConns: c.MaxIdleConns, IdleTimeout: c.IdleTimeout,
+		TLS: c.TLS, TLSFor: c.TLSFor, DialContext: c.DialContext, Resolve: c.Resolve,
+	}
+	if c.Class == Blob {
+		t.Wrap = seizable
+	}
+	return t
 }
 
 // Validate reports every broken rule at once.

@@ -21,6 +21,8 @@ type endpointConfig struct {
 	// ProbeInterval that of the probes of one that has just gone out.
 	TrialInterval time.Duration
 	ProbeInterval time.Duration
+
+	Transport transportConfig
 }
 
 // endpoint is one server of the pool. Its parts have one job each. Those above mu are
@@ -46,12 +48,13 @@ type endpoint struct {
 	compared compared
 }
 
-func newEndpoint(cfg endpointConfig, u *url.URL, transport *http.Transport, now time.Time) *endpoint {
+// newEndpoint returns an endpoint that is not heard from yet.
+func newEndpoint(cfg endpointConfig, u *url.URL, now time.Time) *endpoint {
 	ep := &endpoint{
 		cfg:       cfg,
 		name:      u.String(),
 		url:       u,
-		transport: transport,
+		transport: newTransport(&cfg.Transport, u.Hostname()),
 		health:    health.Record{State: health.Unknown, Since: now, Reason: "new"},
 	}
 	ep.share.init(cfg.SlowStart, cfg.SlowStartFrom)

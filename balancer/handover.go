@@ -28,6 +28,14 @@ type handover struct {
 	taken atomic.Bool // and was: closing is the taker's
 }
 
+// seizable is conn as one that can be taken from the transport, if it is of TCP.
+func seizable(conn net.Conn) net.Conn {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		return &handover{TCPConn: tcp}
+	}
+	return conn
+}
+
 var errHandedOver = errors.New("connection handed over")
 
 func (h *handover) Read(p []byte) (int, error) {

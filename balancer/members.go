@@ -5,20 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
-)
-
-// Origin says where an address came from.
-type Origin string
-
-const (
-	// OriginJoin: given by a person; kept for ever as the last resort.
-	OriginJoin Origin = "join"
-	// OriginLearned: announced by the cloud.
-	OriginLearned Origin = "learned"
-	// OriginCached: announced by the cloud before the last restart.
-	OriginCached Origin = "cached"
 )
 
 // members is the address list by origin, each in its own order.
@@ -47,35 +34,6 @@ func (m members) originsOf(name string) []Origin {
 	return out
 }
 
-// ParseEndpoint checks an endpoint's address and brings it into its one
-// spelling: http or https, a host, a lower-case name, no query, no slash at the
-// end.
-func ParseEndpoint(raw string) (*url.URL, error) {
-	if !strings.Contains(raw, "://") {
-		return nil, fmt.Errorf("endpoint %q must begin with http:// or https://", raw)
-	}
-	u, err := url.Parse(strings.TrimSpace(raw))
-	if err != nil {
-		return nil, fmt.Errorf("endpoint %q: %w", raw, err)
-	}
-	u.Scheme, u.Host = strings.ToLower(u.Scheme), strings.ToLower(u.Host)
-	switch {
-	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, fmt.Errorf("endpoint %q must begin with http:// or https://", raw)
-	case u.Hostname() == "":
-		return nil, fmt.Errorf("endpoint %q has no host", raw)
-	case u.RawQuery != "" || u.Fragment != "":
-		return nil, fmt.Errorf("endpoint %q must not have a query or a fragment", raw)
-	case u.User != nil:
-		return nil, fmt.Errorf("endpoint %q must not hold a user or password", u.Redacted())
-	}
-	if u.Port() == "80" && u.Scheme == "http" || u.Port() == "443" && u.Scheme == "https" {
-		u.Host = strings.TrimSuffix(u.Host, ":"+u.Port())
-	}
-	u.Path = strings.TrimSuffix(u.Path, "/")
-	return u, nil
-}
-
 // SetMembers replaces the addresses of one origin. The pool is the union of all
 // origins; changes closer than the debounce time are applied together. A
 // learned list without an address is refused with ErrEmptyList, and one bad
@@ -92,7 +50,7 @@ func (b *Balancer) SetMembers(origin Origin, urls []string) error {
 	var names []string
 	var errs []error
 	for _, raw := range urls {
-		u, err := ParseEndpoint(raw)
+		u, err := parseAddress(raw)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -160,7 +118,7 @@ func (b *Balancer) applyLocked(now time.Time) (removed []*endpoint) {
 		ep := b.eps[name]
 		if ep == nil {
 			u, _ := url.Parse(name) // parsed before
-			ep = newEndpoint(b.cfg.endpoint(), u, newTransport(&b.cfg, u.Hostname()), now)
+			ep = newEndpoint(b.cfg.endpoint(), u, now)
 			if since, ok := b.drained[name]; ok {
 				ep.drain(drainedByHand, since)
 			}
@@ -201,7 +159,7 @@ func (b *Balancer) sweep() {
 
 // member finds an endpoint by any spelling of its URL.
 func (b *Balancer) member(name string) (*endpoint, error) {
-	u, err := ParseEndpoint(name)
+	u, err := parseAddress(name)
 	if err != nil {
 		return nil, err
 	}

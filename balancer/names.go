@@ -1,6 +1,10 @@
 package balancer
 
-import "github.com/ankacluster/ankacluster/balancer/health"
+import (
+	"net/url"
+
+	"github.com/ankacluster/ankacluster/balancer/health"
+)
 
 // Names of the rooms below that users of a pool meet.
 type (
@@ -24,3 +28,7 @@ const (
 	Down     = health.Down
 	Draining = health.Draining
 )
+
+// ParseEndpoint checks an endpoint's address and brings it into its one spelling: http or
+// https, a host, a lower-case name, no query, no slash at the end.
+func ParseEndpoint(raw string) (*url.URL, error) { return parseAddress(raw) }

@@ -13,15 +13,6 @@ import (
 	"github.com/ankacluster/ankacluster/balancer/health"
 )
 
-// sample is a recent request that can be copied without harm: reading, small,
-// answered well. A copy of it tells whether an endpoint that was taken out with
-// good readiness works again; user traffic never has to find out.
-type sample struct {
-	req  *http.Request
-	at   time.Time
-	took time.Duration
-}
-
 // sampleFor is how long a sample is good for: what it asks for may be gone then.
 const sampleFor = 10 * time.Second
 

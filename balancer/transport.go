@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"time"
@@ -11,9 +12,29 @@ import (
 // on a connection which is dead without a sign ends then, if nothing ends it sooner.
 const unackedTime = 15 * time.Second
 
+// transportConfig is how the endpoints of a pool are connected to.
+type transportConfig struct {
+	// ConnectTimeout bounds one TCP handshake, TLSHandshakeTimeout the TLS handshake after
+	// it; ConnectRace is how long to wait before the next address of a name is tried.
+	ConnectTimeout      time.Duration
+	TLSHandshakeTimeout time.Duration
+	ConnectRace         time.Duration
+	// MaxIdleConns is the number of idle connections kept, IdleTimeout how long one is.
+	MaxIdleConns int
+	IdleTimeout  time.Duration
+	// TLS is used for https; TLSFor, if set, makes it for the endpoint's host name.
+	TLS    *tls.Config
+	TLSFor func(host string) *tls.Config
+	// DialContext replaces the dialer, Resolve the lookup of names.
+	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
+	Resolve     func(ctx context.Context, host string) ([]string, error)
+	// Wrap, if set, has the last word on a connection.
+	Wrap func(net.Conn) net.Conn
+}
+
 // newTransport returns the connections of one endpoint. Each endpoint has its
 // own, so that removing one closes its idle connections and no other's.
-func newTransport(cfg *Config, host string) *http.Transport {
+func newTransport(cfg *transportConfig, host string) *http.Transport {
 	conf := cfg.TLS.Clone() // the transport writes to it, and there is one per endpoint
 	if cfg.TLSFor != nil {
 		conf = cfg.TLSFor(host)
@@ -41,8 +62,8 @@ func newTransport(cfg *Config, host string) *http.Transport {
 			if err != nil {
 				return nil, &dialError{err}
 			}
-			if tcp, ok := conn.(*net.TCPConn); ok && cfg.Class == Blob {
-				return &handover{TCPConn: tcp}, nil
+			if cfg.Wrap != nil {
+				conn = cfg.Wrap(conn)
 			}
 			return conn, nil
 		},
