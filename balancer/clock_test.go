@@ -38,7 +38,7 @@ func TestTimeOfDaySetBack(t *testing.T) {
 	if ep.lastAlive() >= clock.Nano(later) {
 		t.Error("an answer from before counts as one from after")
 	}
-	if health.StandsIn(health.Record{State: Healthy}, ep.lastGood.Load(), false, time.Second, later) {
+	if health.StandsIn(health.Record{State: health.Healthy}, ep.lastGood.Load(), false, time.Second, later) {
 		t.Error("an answer long ago stands in for a probe")
 	}
 	if sent, _, _ := ep.counters.minute.totals(later); sent == 0 {

@@ -100,33 +100,13 @@ func (p *prober) run(ctx context.Context) {
 // probeIfDue starts a round of probing when it is time, and returns when the
 // next is.
 func (p *prober) probeIfDue(ctx context.Context, ep *endpoint, now time.Time) time.Time {
-	b := p.b
-	ep.mu.Lock()
-	defer ep.mu.Unlock()
-	if now.Before(ep.probe.Due) {
-		return ep.probe.Due
+	due, round := ep.dueProbe(p.b.cfg.Probe, p.b.cfg.Rhythm, now)
+	if round == 0 {
+		return due
 	}
-	interval := health.Interval(b.cfg.Probe, ep.health, ep.probe.Stretch, now)
-	switch {
-	case ep.health.Usable() && !ep.health.InTransition():
-		ep.probe.Due = b.cfg.Rhythm.Next(now, interval, b.cfg.Probe.Jitter)
-	case interval == b.cfg.Probe.Down:
-		ep.probe.Due = now.Add(health.Jittered(interval, min(b.cfg.Probe.Jitter, 0.1))) // more would break the bound on attempts
-	default:
-		ep.probe.Due = now.Add(health.Jittered(interval, b.cfg.Probe.Jitter))
-	}
-	interval = ep.probe.Due.Sub(now)
-	if health.StandsIn(ep.health, ep.lastGood.Load(), ep.probe.Skipped, interval, now) {
-		ep.probe.Skipped = true
-		return ep.probe.Due
-	}
-	ep.probe.Skipped = false
-	ep.probed.Store(clock.Nano(now))
-	ep.probe.Round++
-	round := ep.probe.Round
 	report := ep.breaker.decide()
 	p.probes.Go(func() { p.probe(ctx, ep, round, report) })
-	return ep.probe.Due
+	return due
 }
 
 // probe asks one endpoint and applies what it says.
@@ -176,20 +156,7 @@ func (p *prober) apply(ep *endpoint, round uint64, stretch time.Duration, e heal
 	b := p.b
 	now := time.Now()
 	e.Alone = len(b.snap.Load().usable) == 0
-	ep.mu.Lock()
-	stale := ep.probe.Late(round, e.Ready)
-	sooner := false
-	if !stale {
-		ep.probe.Stretch = stretch
-		if e.Ready == health.Pass && ep.health.State != Healthy && !e.Alone {
-			ep.probe.Due = now.Add(b.cfg.Probe.Fast / 10) // the second pass decides
-			sooner = true
-		}
-		if soon := now.Add(health.Jittered(b.cfg.Probe.Fast, b.cfg.Probe.Jitter)); e.Ready == health.Fail && ep.health.Usable() && ep.probe.Due.After(soon) {
-			ep.probe.Due, sooner = soon, true // it was set at the pace of one that is well
-		}
-	}
-	ep.mu.Unlock()
+	stale, sooner := ep.probeCame(b.cfg.Probe, round, stretch, e, now)
 	if stale {
 		return
 	}
