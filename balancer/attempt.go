@@ -10,15 +10,17 @@ import (
 	"net/url"
 	"sync/atomic"
 	"time"
+
+	"github.com/ankacluster/ankacluster/balancer/endpoint"
 )
 
 // attempt is one request to one endpoint.
 type attempt struct {
 	p         *pass
-	ep        *endpoint
+	ep        *endpoint.Endpoint
 	ctx       context.Context
 	cancel    context.CancelCauseFunc
-	admission admission
+	admission endpoint.Admission
 	req       http.Request // the caller's, addressed to the endpoint
 	url       url.URL      // the request's
 	sent      time.Time
@@ -47,9 +49,9 @@ type attempt struct {
 func (a *attempt) try() (*http.Response, error) {
 	p := a.p
 	r := a.request()
-	a.ep.began(a.sent, p.wait > 0)
+	a.ep.Began(a.sent, p.wait > 0)
 	if p.wait > 0 {
-		a.ep.hold(a, &a.over)
+		a.ep.Hold(a, &a.over)
 	}
 	a.answer = alarm{at: a.sent.Add(p.delay), attempt: a, ring: (*attempt).onLate}
 	p.b.alarms.add(&a.answer)
@@ -57,7 +59,7 @@ func (a *attempt) try() (*http.Response, error) {
 		a.dial = &alarm{at: a.sent.Add(p.b.cfg.ConnectRace), attempt: a, ring: (*attempt).onSlowConnect}
 		p.b.alarms.add(a.dial)
 	}
-	resp, err := a.ep.transport.RoundTrip(r)
+	resp, err := a.ep.Transport.RoundTrip(r)
 	a.odd = err == nil && p.suspects(a, resp)
 	switch {
 	case err != nil || !p.repeatable:
@@ -82,7 +84,7 @@ func (a *attempt) try() (*http.Response, error) {
 		p.b.alarms.remove(silence)
 	}
 	a.ended = time.Now()
-	a.ep.ended(a.ended, p.wait > 0)
+	a.ep.Ended(a.ended, p.wait > 0)
 	if resp != nil {
 		a.wrap(resp)
 	} else if err != nil {
@@ -128,7 +130,7 @@ func (a *attempt) distrusts(info httptrace.GotConnInfo) bool {
 	if c, ok := info.Conn.(*tls.Conn); ok && c.ConnectionState().NegotiatedProtocol == "h2" {
 		return false // the transport pings it
 	}
-	a.ep.transport.CloseIdleConnections() // the others have been quiet for longer
+	a.ep.Transport.CloseIdleConnections() // the others have been quiet for longer
 	return true
 }
 
@@ -159,7 +161,7 @@ func (a *attempt) racesToConnect() bool {
 	if a.p.repeatable {
 		return a.p.b.cfg.Class == Blob
 	}
-	return a.ep.url.Scheme == "http"
+	return a.ep.URL.Scheme == "http"
 }
 
 // onSlowConnect runs when an attempt has no connection after the race delay.
@@ -194,11 +196,11 @@ func (a *attempt) request() *http.Request {
 		})
 	}
 	if p.b.cfg.Class == Blob {
-		ctx = context.WithValue(ctx, servedKey{}, a.ep.name)
+		ctx = context.WithValue(ctx, servedKey{}, a.ep.Name)
 	}
 	r := &a.req
 	*r = *p.req.WithContext(ctx)
-	a.url = addressed(p.req.URL, a.ep.url)
+	a.url = addressed(p.req.URL, a.ep.URL)
 	r.URL = &a.url
 	r.Host = "" // the pool's name means nothing to the endpoint
 	if p.body != nil {
@@ -265,7 +267,7 @@ func (a *attempt) onLate() {
 	case p.b.cfg.Class == Blob && p.repeatable && (p.hasNext(now) || a.reused.Load()):
 		if a.reused.Load() {
 			p.stalled.Store(true)
-			a.ep.dropIdle(now) // the next pass may be here again
+			a.ep.DropIdle(now) // the next pass may be here again
 		}
 		a.giveUp(errStalled) // a large transfer is moved, not doubled
 	}
@@ -332,8 +334,8 @@ func (a *attempt) giveUp(cause error) {
 	}
 }
 
-// moveOn gives up a request that waits at an endpoint which is out, if it may be repeated.
-func (a *attempt) moveOn() {
+// MoveOn gives up a request that waits at an endpoint which is out, if it may be repeated.
+func (a *attempt) MoveOn() {
 	if a.p.repeatable {
 		a.giveUp(errMovedOn)
 	}

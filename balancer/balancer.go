@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/ankacluster/ankacluster/balancer/endpoint"
 	"github.com/ankacluster/ankacluster/balancer/health"
 )
 
@@ -32,18 +33,18 @@ type Balancer struct {
 	budget    *budget
 	routes    [routeCount]route
 	alarms    alarms
-	sample    atomic.Pointer[sample] // a recent harmless request, for proving recovery
-	hasLocal  atomic.Bool            // local is set
-	reread    chan struct{}          // capacity 1: "look at the endpoints again now"
-	learned   chan struct{}          // capacity 1: "the learned list is newer than the cache"
+	sample    atomic.Pointer[endpoint.Sample] // a recent harmless request, for proving recovery
+	hasLocal  atomic.Bool                     // local is set
+	reread    chan struct{}                   // capacity 1: "look at the endpoints again now"
+	learned   chan struct{}                   // capacity 1: "the learned list is newer than the cache"
 
 	mu      sync.Mutex // guards all below; taken before an endpoint's mu
 	members members
-	eps     map[string]*endpoint
+	eps     map[string]*endpoint.Endpoint
 	running bool
 	applied time.Time
 	pending bool                 // a member list waits for the debounce
-	leaving []*endpoint          // removed, with requests still running
+	leaving []*endpoint.Endpoint // removed, with requests still running
 	drained map[string]time.Time // by hand, since when; members or not
 	local   string
 	localAt time.Time
@@ -68,7 +69,7 @@ func New(cfg Config, log *zap.Logger) (*Balancer, error) {
 		reread:    make(chan struct{}, 1),
 		learned:   make(chan struct{}, 1),
 		returning: make(chan struct{}, cfg.ReturnAtOnce),
-		eps:       make(map[string]*endpoint),
+		eps:       make(map[string]*endpoint.Endpoint),
 		members:   members{},
 		drained:   make(map[string]time.Time),
 	}
@@ -91,7 +92,7 @@ func (b *Balancer) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // roundTrip makes a pass that begins at first, or at the endpoint picked if
 // that is nil.
-func (b *Balancer) roundTrip(req *http.Request, first *endpoint) (*http.Response, error) {
+func (b *Balancer) roundTrip(req *http.Request, first *endpoint.Endpoint) (*http.Response, error) {
 	p := b.newPass(req)
 	resp, err := p.run(first)
 	p.body.leaveTo(p.answered)
@@ -130,10 +131,10 @@ func (b *Balancer) routeOf(req *http.Request) *route {
 
 // firstOf picks the endpoint for the first attempt, nil when nothing can be
 // tried now.
-func (b *Balancer) firstOf(p *pass, now time.Time) *endpoint {
+func (b *Balancer) firstOf(p *pass, now time.Time) *endpoint.Endpoint {
 	if name, ok := p.req.Context().Value(preferKey{}).(string); ok {
 		for _, ep := range p.snap.usable {
-			if ep.name == name && !contains(p.tried, ep) {
+			if ep.Name == name && !contains(p.tried, ep) {
 				p.preferred = true
 				return ep
 			}
@@ -159,9 +160,9 @@ func (b *Balancer) nothingToTry(snap *snapshot) error {
 func (b *Balancer) stateOfAll() []AttemptError {
 	var all []AttemptError
 	for _, ep := range b.snap.Load().all {
-		h, _ := ep.record()
+		h, _ := ep.Record()
 		why := string(h.State) + ": " + h.Why()
-		all = append(all, AttemptError{ep.name, errors.New(why)})
+		all = append(all, AttemptError{ep.Name, errors.New(why)})
 	}
 	return all
 }
@@ -186,19 +187,19 @@ func (b *Balancer) record(a *attempt, o outcome, resp *http.Response, err error,
 		}
 		b.succeeded(a, resp, now)
 	case outcomeBusy, outcomeGateway:
-		b.refused(a, statusError(resp.StatusCode), now)
+		b.refused(a, endpoint.StatusError(resp.StatusCode), now)
 	case outcomeUnsent, outcomeBroken:
 		b.transportFailed(ep, &a.admission, err, now)
 		b.compareFailure(a, err, now)
 	case outcomeLocal, outcomeCut:
 		b.localFault(ep, &a.admission, err, now)
 	case outcomeDoubt:
-		ep.uncounted(&a.admission, now)
+		ep.Uncounted(&a.admission, now)
 		b.compareAnswer(a, oddAnswer(o, resp), now)
 	case outcomeGone, outcomeDropped:
-		ep.uncounted(&a.admission, now)
+		ep.Uncounted(&a.admission, now)
 		if a.late.Load() && !longPoll {
-			ep.unanswered(now)
+			ep.Unanswered(now)
 			b.compareFailure(a, errUnanswered, now)
 		}
 	}
@@ -206,7 +207,7 @@ func (b *Balancer) record(a *attempt, o outcome, resp *http.Response, err error,
 
 // good counts a good answer.
 func (b *Balancer) good(a *attempt, now time.Time) {
-	if a.ep.succeeded(&a.admission, a.sent, now, a.late.Load(), a.p.wait > 0) {
+	if a.ep.Succeeded(&a.admission, a.sent, now, a.late.Load(), a.p.wait > 0) {
 		b.republish(now) // wakes the requests that wait for it
 	}
 	b.charge(a.p.route.refusals.well(a.ep, now, b.cfg.Breaker.Window), now)
@@ -232,16 +233,16 @@ func (b *Balancer) refused(a *attempt, err error, now time.Time) {
 	ep, r := a.ep, a.p.route
 	r.refusals.add(ep, err, b.snap.Load().usable, now)
 	if b.blameless(ep, r) {
-		ep.uncounted(&a.admission, now)
+		ep.Uncounted(&a.admission, now)
 		return
 	}
-	ep.refused(&a.admission, now, err)
+	ep.Refused(&a.admission, now, err)
 	b.lookAgain(ep)
 }
 
 // failed counts a failure of real traffic and ejects on the breaker's word.
-func (b *Balancer) failed(ep *endpoint, by *admission, err error, now time.Time) {
-	if !ep.failed(by, now, err) {
+func (b *Balancer) failed(ep *endpoint.Endpoint, by *endpoint.Admission, err error, now time.Time) {
+	if !ep.Failed(by, now, err) {
 		b.lookAgain(ep)
 		return
 	}
@@ -249,20 +250,20 @@ func (b *Balancer) failed(ep *endpoint, by *admission, err error, now time.Time)
 }
 
 // tripped ejects an endpoint whose breaker has opened.
-func (b *Balancer) tripped(ep *endpoint, err error, now time.Time) {
-	run := ep.failRun.Load()
-	reason := fmt.Sprintf("%d consecutive failures, last: %s", run, short(err))
+func (b *Balancer) tripped(ep *endpoint.Endpoint, err error, now time.Time) {
+	run := ep.FailRun.Load()
+	reason := fmt.Sprintf("%d consecutive failures, last: %s", run, endpoint.Short(err))
 	if run < int32(b.cfg.Breaker.Consecutive) {
-		reason = fmt.Sprintf("success rate below %g%%, last: %s", b.cfg.Breaker.SuccessRate*100, short(err))
+		reason = fmt.Sprintf("success rate below %g%%, last: %s", b.cfg.Breaker.SuccessRate*100, endpoint.Short(err))
 	}
-	var status statusError
+	var status endpoint.StatusError
 	b.eject(ep, reason, errors.As(err, &status), now)
 }
 
 // transportFailed is failed for errors of the connection, which may be this
 // machine's fault.
-func (b *Balancer) transportFailed(ep *endpoint, by *admission, err error, now time.Time) {
-	if isUnreachable(err) && !b.anyAnswerSince(ep, ep.unreachableSince(now)) {
+func (b *Balancer) transportFailed(ep *endpoint.Endpoint, by *endpoint.Admission, err error, now time.Time) {
+	if endpoint.IsUnreachable(err) && !b.anyAnswerSince(ep, ep.UnreachableSince(now)) {
 		b.localFault(ep, by, err, now)
 		return
 	}
@@ -272,20 +273,20 @@ func (b *Balancer) transportFailed(ep *endpoint, by *admission, err error, now t
 // transferFailed is a failure in the middle of an answer. It is reported when
 // it happens: wrapping a whole transfer in the breaker would let its result
 // fall out of the breaker's window.
-func (b *Balancer) transferFailed(ep *endpoint, by *admission, err error, now time.Time) {
-	ep.transferred(err)
+func (b *Balancer) transferFailed(ep *endpoint.Endpoint, by *endpoint.Admission, err error, now time.Time) {
+	ep.Transferred(err)
 	b.transportFailed(ep, by, err, now)
 }
 
 // late judges an endpoint whose answer is missing.
 func (b *Balancer) late(a *attempt, now time.Time) {
 	ep := a.ep
-	timing := ep.markLate(a, &a.over, a.sent)
+	timing := ep.MarkLate(a, &a.over, a.sent)
 	snap := b.snap.Load()
 	var peers []health.Punctuality
 	for _, peer := range snap.usable {
 		if peer != ep {
-			peers = append(peers, peer.punctuality())
+			peers = append(peers, peer.Punctuality())
 		}
 	}
 	if health.TooLate(b.cfg.Slow, timing, peers) {
@@ -296,13 +297,13 @@ func (b *Balancer) late(a *attempt, now time.Time) {
 }
 
 func (b *Balancer) noLongerPending(a *attempt) {
-	a.ep.release(a)
+	a.ep.Release(a)
 }
 
 // eject takes an endpoint out for what real traffic met. The last usable one
 // stays as long as it gives answers, even bad or late ones: there is nothing
 // better.
-func (b *Balancer) eject(ep *endpoint, reason string, answers bool, now time.Time) {
+func (b *Balancer) eject(ep *endpoint.Endpoint, reason string, answers bool, now time.Time) {
 	b.transition(ep, now, func(h health.Record) (health.Record, bool) {
 		if usable := b.snap.Load().usable; answers && len(usable) == 1 && usable[0] == ep {
 			return h, false
@@ -313,9 +314,9 @@ func (b *Balancer) eject(ep *endpoint, reason string, answers bool, now time.Tim
 
 // transition applies a change of health, publishes a new snapshot, and lets go
 // of requests that wait at an endpoint that went out.
-func (b *Balancer) transition(ep *endpoint, now time.Time, step func(health.Record) (health.Record, bool)) {
+func (b *Balancer) transition(ep *endpoint.Endpoint, now time.Time, step func(health.Record) (health.Record, bool)) {
 	b.mu.Lock()
-	before, after, changed, waiting := ep.transition(now, step)
+	before, after, changed, waiting := ep.Transition(now, step)
 	if !changed {
 		b.mu.Unlock()
 		return
@@ -329,14 +330,14 @@ func (b *Balancer) transition(ep *endpoint, now time.Time, step func(health.Reco
 	} else {
 		moveOn(waiting)
 	}
-	b.announce(Transition{Pool: b.cfg.Name, Endpoint: ep.name, From: before.State, To: after.State, Reason: after.Reason, At: now}, failedOpen)
+	b.announce(Transition{Pool: b.cfg.Name, Endpoint: ep.Name, From: before.State, To: after.State, Reason: after.Reason, At: now}, failedOpen)
 	b.wakeProber()
 }
 
 // moveOn lets late requests go to another endpoint, if they may.
-func moveOn(waiting []waiter) {
+func moveOn(waiting []endpoint.Waiter) {
 	for _, w := range waiting {
-		w.moveOn()
+		w.MoveOn()
 	}
 }
 
@@ -347,13 +348,13 @@ const comeBackGrace = 300 * time.Millisecond
 
 // comeBack moves the requests that still wait, at the endpoint that is back or
 // at others that are out, to where they are answered.
-func (b *Balancer) comeBack(ep *endpoint, waiting []waiter) {
+func (b *Balancer) comeBack(ep *endpoint.Endpoint, waiting []endpoint.Waiter) {
 	if len(waiting) > 0 {
 		time.AfterFunc(comeBackGrace, func() { moveOn(waiting) })
 	}
 	for _, other := range b.snap.Load().resort {
 		if other != ep {
-			moveOn(other.waitersOf())
+			moveOn(other.WaitersOf())
 		}
 	}
 }
@@ -375,24 +376,24 @@ func (b *Balancer) republish(now time.Time) {
 // publishLocked builds the snapshot that requests pick from.
 func (b *Balancer) publishLocked(now time.Time) {
 	snap := &snapshot{least: b.cfg.Policy == LeastInFlight, replaced: make(chan struct{})}
-	fails := make(map[*endpoint]time.Time)
+	fails := make(map[*endpoint.Endpoint]time.Time)
 	for _, name := range b.members.order() {
 		ep := b.eps[name]
 		if ep == nil {
 			continue
 		}
-		h, failAt := ep.record()
+		h, failAt := ep.Record()
 		snap.all = append(snap.all, ep)
 		switch {
 		case h.Usable():
 			snap.usable = append(snap.usable, ep)
-			snap.uneven = snap.uneven || ep.weight() < 1
+			snap.uneven = snap.uneven || ep.Weight() < 1
 		case h.State != Draining:
 			fails[ep] = failAt
 			snap.resort = append(snap.resort, ep)
 		}
 	}
-	slices.SortStableFunc(snap.resort, func(x, y *endpoint) int { return fails[x].Compare(fails[y]) })
+	slices.SortStableFunc(snap.resort, func(x, y *endpoint.Endpoint) int { return fails[x].Compare(fails[y]) })
 	known := len(snap.usable) + len(snap.resort)
 	snap.failedOpen = known > 0 && float64(len(snap.usable)) < b.cfg.FailOpenBelow*float64(known)
 	close(b.snap.Swap(snap).replaced)
@@ -419,6 +420,6 @@ func (b *Balancer) Run(ctx context.Context) error {
 
 func (b *Balancer) closeIdle() {
 	for _, ep := range b.snap.Load().all {
-		ep.transport.CloseIdleConnections()
+		ep.Transport.CloseIdleConnections()
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/ankacluster/ankacluster/balancer/endpoint"
 )
 
 // poolOf builds a snapshot of n healthy endpoints.
@@ -19,7 +21,7 @@ func poolOf(n int) *snapshot {
 	snap := &snapshot{}
 	for i := range n {
 		u, _ := url.Parse(fmt.Sprintf("http://10.0.0.%d", i))
-		ep := newEndpoint(cfg.endpoint(), u, time.Now())
+		ep := endpoint.New(cfg.endpoint(), u, time.Now())
 		snap.all = append(snap.all, ep)
 		snap.usable = append(snap.usable, ep)
 	}

@@ -150,14 +150,14 @@ func (a *attempt) wrap(resp *http.Response) {
 	case *readBody:
 		a.cancel(nil)
 	case io.ReadWriteCloser: // an upgraded connection
-		a.ep.transfers.Add(1)
+		a.ep.Transfers.Add(1)
 		resp.Body = &upgradedBody{watchedBody{ReadCloser: body, a: a}, body}
 	default:
 		if body == nil || body == http.NoBody {
 			a.cancel(nil)
 			return
 		}
-		a.ep.transfers.Add(1)
+		a.ep.Transfers.Add(1)
 		resp.Body = &watchedBody{ReadCloser: body, a: a}
 	}
 }
@@ -186,7 +186,7 @@ func (w *watchedBody) Close() error {
 
 func (w *watchedBody) finish(err error) {
 	w.once.Do(func() {
-		w.a.ep.transfers.Add(-1)
+		w.a.ep.Transfers.Add(-1)
 		cause := context.Cause(w.a.ctx)
 		if errors.Is(cause, errStalled) || errors.Is(cause, errCrawling) || errors.Is(cause, errSilent) {
 			err, cause = cause, nil
@@ -194,7 +194,7 @@ func (w *watchedBody) finish(err error) {
 		gone := w.a.p.req.Context().Err() != nil || cause != nil
 		switch {
 		case errors.Is(err, io.EOF):
-			w.a.ep.transferred(nil)
+			w.a.ep.Transferred(nil)
 			if w.provisional {
 				w.a.p.b.good(w.a, time.Now())
 			}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ankacluster/ankacluster/balancer/endpoint"
 	"github.com/ankacluster/ankacluster/test/faultnet"
 )
 
@@ -217,9 +218,9 @@ func TestRequestIsNotSentPastAnOpenBreaker(t *testing.T) {
 		w.ask("GET", "/x", time.Second)
 		req, _ := http.NewRequest(http.MethodGet, "http://pool/x", nil)
 		p := w.b.newPass(req)
-		var b *endpoint
+		var b *endpoint.Endpoint
 		for _, ep := range p.snap.usable {
-			if ep.name == "http://b" {
+			if ep.Name == "http://b" {
 				b = ep
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/ankacluster/ankacluster/balancer/endpoint"
 	"github.com/ankacluster/ankacluster/balancer/health"
 )
 
@@ -173,7 +174,7 @@ func DefaultConfig() Config {
 		Class:   Control,
 		Policy:  RoundRobin,
 		Probe:   health.DefaultProbe(),
-		Breaker: defaultBreaker(),
+		Breaker: endpoint.DefaultBreaker(),
 		Slow:    health.DefaultSlow(),
 		Retry: RetryConfig{
 			Share:         0.2,
@@ -227,16 +228,16 @@ func BlobConfig() Config {
 }
 
 // endpoint is the part that endpoints need.
-func (c Config) endpoint() endpointConfig {
-	return endpointConfig{
+func (c Config) endpoint() endpoint.Config {
+	return endpoint.Config{
 		Breaker: c.Breaker, SlowStart: c.SlowStart, SlowStartFrom: c.SlowStartFrom,
 		TrialInterval: c.Retry.TrialInterval, ProbeInterval: c.Probe.Down,
 		Transport: c.transport(),
 	}
 }
 
-func (c Config) transport() transportConfig {
-	t := transportConfig{
+func (c Config) transport() endpoint.TransportConfig {
+	t := endpoint.TransportConfig{
 		ConnectTimeout: c.ConnectTimeout, TLSHandshakeTimeout: c.TLSHandshakeTimeout, ConnectRace: c.ConnectRace,
 		MaxIdleConns: c.MaxIdleConns, IdleTimeout: c.IdleTimeout,
 		TLS: c.TLS, TLSFor: c.TLSFor, DialContext: c.DialContext, Resolve: c.Resolve,

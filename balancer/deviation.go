@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/balancer/clock"
+	"github.com/ankacluster/ankacluster/balancer/endpoint"
 	"github.com/ankacluster/ankacluster/balancer/health"
 )
 
@@ -28,7 +29,7 @@ type deviations struct {
 
 // answers are those of one endpoint.
 type answers struct {
-	ep      *endpoint
+	ep      *endpoint.Endpoint
 	stay    uint32 // of ep in the pool; a new one begins without a record
 	all     int
 	odd     int   // those that are errors
@@ -61,10 +62,10 @@ const (
 )
 
 // add counts an answer, odd when why is not nil.
-func (d *deviations) add(ep *endpoint, why error, now time.Time) {
+func (d *deviations) add(ep *endpoint.Endpoint, why error, now time.Time) {
 	a := d.of(ep)
-	times := fades(d.faded, now)
-	if times == 0 && a != nil && a.all >= fadeMost {
+	times := endpoint.Fades(d.faded, now)
+	if times == 0 && a != nil && a.all >= endpoint.FadeMost {
 		times = 1
 	}
 	for range times {
@@ -78,7 +79,7 @@ func (d *deviations) add(ep *endpoint, why error, now time.Time) {
 		d.by = append(d.by, answers{ep: ep})
 		a = &d.by[len(d.by)-1]
 	}
-	if stay := ep.stay.Load(); a.stay != stay {
+	if stay := ep.Stay.Load(); a.stay != stay {
 		*a = answers{ep: ep, stay: stay}
 	}
 	a.all++
@@ -91,7 +92,7 @@ func (d *deviations) add(ep *endpoint, why error, now time.Time) {
 	a.last = why
 }
 
-func (d *deviations) of(ep *endpoint) *answers {
+func (d *deviations) of(ep *endpoint.Endpoint) *answers {
 	for i := range d.by {
 		if d.by[i].ep == ep {
 			return &d.by[i]
@@ -113,7 +114,7 @@ func (d *deviations) fade() {
 }
 
 // judge compares an endpoint with its peers, of which usable holds all.
-func (d *deviations) judge(ep *endpoint, usable []*endpoint) fit {
+func (d *deviations) judge(ep *endpoint.Endpoint, usable []*endpoint.Endpoint) fit {
 	own := d.of(ep)
 	if own == nil || own.odd < suspectAt || own.run < suspectAt && few(own.odd, own.all) {
 		return fits
@@ -180,7 +181,7 @@ func logChoose(n, k int) float64 {
 // own (trouble).
 func oddAnswer(o outcome, resp *http.Response) error {
 	if resp != nil && resp.StatusCode >= http.StatusBadRequest && (o == outcomeGood || o == outcomeDoubt) {
-		return statusError(resp.StatusCode)
+		return endpoint.StatusError(resp.StatusCode)
 	}
 	return nil
 }
@@ -232,11 +233,11 @@ func (p *pass) suspects(a *attempt, resp *http.Response) bool {
 
 // reason is what people read of a deviant.
 func (a answers) reason(p *pass) string {
-	return fmt.Sprintf("%d of %d requests like %s went wrong, last: %s; its peers' did not", a.odd, a.all, p.kind(), short(a.last))
+	return fmt.Sprintf("%d of %d requests like %s went wrong, last: %s; its peers' did not", a.odd, a.all, p.kind(), endpoint.Short(a.last))
 }
 
 // secondOpinionCame notes whether a peer confirms an odd answer of ep.
-func (b *Balancer) secondOpinionCame(ep *endpoint, p *pass, peers *http.Response, now time.Time) {
+func (b *Balancer) secondOpinionCame(ep *endpoint.Endpoint, p *pass, peers *http.Response, now time.Time) {
 	r := p.route
 	r.mu.Lock()
 	a := r.answers.of(ep)
@@ -252,7 +253,7 @@ func (b *Balancer) secondOpinionCame(ep *endpoint, p *pass, peers *http.Response
 	switch {
 	case f != deviant:
 	case p.provable():
-		ep.sample.Store(p.copied(now))
+		ep.Sample.Store(p.copied(now))
 		b.eject(ep, own.reason(p), true, now)
 	default:
 		b.ejectDeviant(ep, own.reason(p), now)
@@ -272,22 +273,22 @@ func (b *Balancer) scatter() {
 // sooner that it is over.
 func (b *Balancer) compareFailure(a *attempt, err error, now time.Time) {
 	ep := a.ep
-	if before := ep.lastBad.Swap(clock.Nano(now)); ep.lastGood.Load() <= before || isUnreachable(err) {
+	if before := ep.LastBad.Swap(clock.Nano(now)); ep.LastGood.Load() <= before || endpoint.IsUnreachable(err) {
 		return
 	}
 	b.compareAnswer(a, err, now)
-	own := ep.tallied()
-	var peers tally
+	own := ep.Tallied()
+	var peers endpoint.Tally
 	for _, peer := range b.snap.Load().usable {
 		if peer != ep {
-			t := peer.tallied()
-			peers.all, peers.bad = peers.all+t.all, peers.bad+t.bad
+			t := peer.Tallied()
+			peers.All, peers.Bad = peers.All+t.All, peers.Bad+t.Bad
 		}
 	}
-	if peers.all-peers.bad < suspectAt || few(own.bad, own.all) || compare(own.bad, own.all, peers.bad, peers.all) != deviant {
+	if peers.All-peers.Bad < suspectAt || few(own.Bad, own.All) || compare(own.Bad, own.All, peers.Bad, peers.All) != deviant {
 		return
 	}
-	b.ejectDeviant(ep, fmt.Sprintf("%d of %d requests failed, of its peers' %d of %d, last: %s", own.bad, own.all, peers.bad, peers.all, short(err)), now)
+	b.ejectDeviant(ep, fmt.Sprintf("%d of %d requests failed, of its peers' %d of %d, last: %s", own.Bad, own.All, peers.Bad, peers.All, endpoint.Short(err)), now)
 }
 
 // errUnanswered: the endpoint had not answered when another one had, or the caller had
@@ -296,7 +297,7 @@ var errUnanswered = errors.New("no answer when it was due")
 
 // ejectDeviant takes out an endpoint whose probes pass, and will: it comes back when
 // the breaker's open time is over, which doubles.
-func (b *Balancer) ejectDeviant(ep *endpoint, reason string, now time.Time) {
+func (b *Balancer) ejectDeviant(ep *endpoint.Endpoint, reason string, now time.Time) {
 	b.transition(ep, now, func(h health.Record) (health.Record, bool) {
 		if usable := b.snap.Load().usable; len(usable) == 1 && usable[0] == ep {
 			return h, false

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/ankacluster/ankacluster/balancer/endpoint"
 )
 
 // One of three endpoints alone answers differently, while its probes pass and most of
@@ -251,18 +253,18 @@ func TestExampleOfARouteIsPlain(t *testing.T) {
 
 func TestDeviationsFade(t *testing.T) {
 	var d deviations
-	ep, peer := new(endpoint), new(endpoint) // both in their first stay
+	ep, peer := new(endpoint.Endpoint), new(endpoint.Endpoint) // both in their first stay
 	now := time.Now()
 	d.add(ep, errors.New("odd"), now)
 	for range 9 {
 		d.add(ep, errors.New("odd"), now)
 		d.add(peer, nil, now)
 	}
-	usable := []*endpoint{ep, peer}
+	usable := []*endpoint.Endpoint{ep, peer}
 	if d.judge(ep, usable) == fits || d.judge(peer, usable) != fits {
 		t.Fatalf("got %d and %d, want the first alone to be suspected", d.judge(ep, usable), d.judge(peer, usable))
 	}
-	d.add(peer, nil, now.Add(4*fadeAfter)) // nothing was asked meanwhile
+	d.add(peer, nil, now.Add(4*endpoint.FadeAfter)) // nothing was asked meanwhile
 	if d.judge(ep, usable) != fits || len(d.by) != 1 {
 		t.Errorf("got %d of %v after two minutes, want it forgotten", d.judge(ep, usable), d.by)
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ankacluster/ankacluster/balancer/endpoint"
 	"github.com/ankacluster/ankacluster/balancer/health"
 )
 
@@ -27,13 +28,13 @@ func (b *Balancer) Drain(url string, force bool) error {
 	}
 	now := time.Now()
 	b.transition(ep, now, func(h health.Record) (health.Record, bool) {
-		others := func(other *endpoint) bool { return other != ep }
+		others := func(other *endpoint.Endpoint) bool { return other != ep }
 		if !force && h.State != Draining && !slices.ContainsFunc(b.snap.Load().usable, others) {
-			err = fmt.Errorf("%s: %s: %w", b.cfg.Name, ep.name, ErrLastUsable)
+			err = fmt.Errorf("%s: %s: %w", b.cfg.Name, ep.Name, ErrLastUsable)
 			return h, false
 		}
-		if _, before := b.drained[ep.name]; !before {
-			b.drained[ep.name] = now
+		if _, before := b.drained[ep.Name]; !before {
+			b.drained[ep.Name] = now
 		}
 		return h.Drain(drainedByHand, now)
 	})
@@ -49,7 +50,7 @@ func (b *Balancer) Undrain(url string) error {
 	}
 	now := time.Now()
 	b.transition(ep, now, func(h health.Record) (health.Record, bool) {
-		delete(b.drained, ep.name)
+		delete(b.drained, ep.Name)
 		return h.Undrain(now)
 	})
 	b.lookAgain(ep)
@@ -86,7 +87,7 @@ func (b *Balancer) SetDrained(since map[string]time.Time) {
 	for name, at := range since {
 		b.drained[name] = at
 		if ep := b.eps[name]; ep != nil {
-			ep.drain(drainedByHand, at)
+			ep.Drain(drainedByHand, at)
 		}
 	}
 	b.publishLocked(time.Now())

@@ -3,6 +3,8 @@ package balancer
 import (
 	"testing"
 	"time"
+
+	"github.com/ankacluster/ankacluster/balancer/endpoint"
 )
 
 // FuzzPick holds what picking promises whatever state the pool is in: a usable
@@ -14,11 +16,11 @@ func FuzzPick(f *testing.F) {
 	f.Fuzz(func(t *testing.T, n uint8, out, trouble, triedBits uint16, turn uint64, careful bool) {
 		all := poolOf(int(n%12) + 1)
 		snap := &snapshot{all: all.all, failedOpen: true}
-		var tried []*endpoint
+		var tried []*endpoint.Endpoint
 		trusted := 0
 		for i, ep := range all.all {
 			if trouble>>i&1 == 1 {
-				ep.failRun.Store(1)
+				ep.FailRun.Store(1)
 			}
 			if out>>i&1 == 1 {
 				snap.resort = append(snap.resort, ep)
@@ -39,7 +41,7 @@ func FuzzPick(f *testing.F) {
 			if (ep == nil) != (len(snap.usable) == 0) || ep != nil && !contains(snap.usable, ep) {
 				t.Fatalf("first of %d usable: %v", len(snap.usable), ep)
 			}
-			if careful && trusted > 0 && !ep.trusted(w.now) {
+			if careful && trusted > 0 && !ep.Trusted(w.now) {
 				t.Fatal("a careful request went to an endpoint in trouble")
 			}
 		}

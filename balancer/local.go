@@ -5,13 +5,15 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/balancer/endpoint"
 )
 
 // localFault notes a network error that is, or may be, this machine's own. When
 // every endpoint met one within the window, the condition is raised; it clears
 // itself with the first good answer.
-func (b *Balancer) localFault(ep *endpoint, by *admission, err error, now time.Time) {
-	ep.metLocalFault(by, err, now)
+func (b *Balancer) localFault(ep *endpoint.Endpoint, by *endpoint.Admission, err error, now time.Time) {
+	ep.MetLocalFault(by, err, now)
 	b.mu.Lock()
 	raised := b.local == "" && b.allLocalLocked(now)
 	if raised {
@@ -26,7 +28,7 @@ func (b *Balancer) localFault(ep *endpoint, by *admission, err error, now time.T
 
 func (b *Balancer) allLocalLocked(now time.Time) bool {
 	for _, ep := range b.snap.Load().all {
-		if !ep.localWithin(b.cfg.LocalFaultWindow, now) {
+		if !ep.LocalWithin(b.cfg.LocalFaultWindow, now) {
 			return false
 		}
 	}
@@ -35,11 +37,11 @@ func (b *Balancer) allLocalLocked(now time.Time) bool {
 
 // probeFault says that a probe's error is this machine's fault and not the
 // endpoint's.
-func (b *Balancer) probeFault(ep *endpoint, err error, now time.Time) bool {
-	if !isLocal(err) && !(isUnreachable(err) && !b.anyAnswerSince(ep, ep.unreachableSince(now))) {
+func (b *Balancer) probeFault(ep *endpoint.Endpoint, err error, now time.Time) bool {
+	if !endpoint.IsLocal(err) && !(endpoint.IsUnreachable(err) && !b.anyAnswerSince(ep, ep.UnreachableSince(now))) {
 		return false
 	}
-	b.localFault(ep, new(admission), err, now)
+	b.localFault(ep, new(endpoint.Admission), err, now)
 	return true
 }
 
@@ -64,7 +66,7 @@ func localMessage(err error) string {
 // it every private address is "no route to host".
 func localMessageFor(goos string, err error) string {
 	msg := "local network: " + err.Error()
-	if goos == "darwin" && isUnreachable(err) {
+	if goos == "darwin" && endpoint.IsUnreachable(err) {
 		msg += "; on macOS 15 and later allow it under System Settings > Privacy & Security > Local Network"
 	}
 	return msg

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"slices"
 	"time"
+
+	"github.com/ankacluster/ankacluster/balancer/endpoint"
 )
 
 // members is the address list by origin, each in its own order.
@@ -50,7 +52,7 @@ func (b *Balancer) SetMembers(origin Origin, urls []string) error {
 	var names []string
 	var errs []error
 	for _, raw := range urls {
-		u, err := parseAddress(raw)
+		u, err := endpoint.Parse(raw)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -81,7 +83,7 @@ func (b *Balancer) setMembers(origin Origin, names []string, now time.Time) {
 		default:
 		}
 	}
-	var removed []*endpoint
+	var removed []*endpoint.Endpoint
 	if first || !b.running || now.Sub(b.applied) >= b.cfg.Debounce {
 		removed = b.applyLocked(now)
 	} else {
@@ -95,7 +97,7 @@ func (b *Balancer) setMembers(origin Origin, names []string, now time.Time) {
 // applyMembers applies a list that waited for the debounce.
 func (b *Balancer) applyMembers(now time.Time) {
 	b.mu.Lock()
-	var removed []*endpoint
+	var removed []*endpoint.Endpoint
 	if b.pending && now.Sub(b.applied) >= b.cfg.Debounce {
 		removed = b.applyLocked(now)
 	}
@@ -105,7 +107,7 @@ func (b *Balancer) applyMembers(now time.Time) {
 
 // applyLocked makes and removes endpoints. A removed endpoint's running
 // requests go on; the caller closes its idle connections.
-func (b *Balancer) applyLocked(now time.Time) (removed []*endpoint) {
+func (b *Balancer) applyLocked(now time.Time) (removed []*endpoint.Endpoint) {
 	b.pending, b.applied = false, now
 	names := b.members.order()
 	for name, ep := range b.eps {
@@ -118,13 +120,13 @@ func (b *Balancer) applyLocked(now time.Time) (removed []*endpoint) {
 		ep := b.eps[name]
 		if ep == nil {
 			u, _ := url.Parse(name) // parsed before
-			ep = newEndpoint(b.cfg.endpoint(), u, now)
+			ep = endpoint.New(b.cfg.endpoint(), u, now)
 			if since, ok := b.drained[name]; ok {
-				ep.drain(drainedByHand, since)
+				ep.Drain(drainedByHand, since)
 			}
 			b.eps[name] = ep
 		}
-		ep.setOrigins(b.members.originsOf(name))
+		ep.SetOrigins(b.members.originsOf(name))
 	}
 	b.leaving = append(b.leaving, removed...)
 	b.publishLocked(now)
@@ -133,9 +135,9 @@ func (b *Balancer) applyLocked(now time.Time) (removed []*endpoint) {
 
 // release closes the idle connections of removed endpoints at once. Those of
 // running requests become idle later; tick comes back for them.
-func release(removed []*endpoint) {
+func release(removed []*endpoint.Endpoint) {
 	for _, ep := range removed {
-		ep.transport.CloseIdleConnections()
+		ep.Transport.CloseIdleConnections()
 	}
 }
 
@@ -145,12 +147,12 @@ func (b *Balancer) sweep() {
 	leaving := b.leaving
 	b.leaving = nil
 	b.mu.Unlock()
-	var busy []*endpoint
+	var busy []*endpoint.Endpoint
 	for _, ep := range leaving {
-		if !ep.idle() {
+		if !ep.Idle() {
 			busy = append(busy, ep)
 		}
-		ep.transport.CloseIdleConnections()
+		ep.Transport.CloseIdleConnections()
 	}
 	b.mu.Lock()
 	b.leaving = append(b.leaving, busy...)
@@ -158,8 +160,8 @@ func (b *Balancer) sweep() {
 }
 
 // member finds an endpoint by any spelling of its URL.
-func (b *Balancer) member(name string) (*endpoint, error) {
-	u, err := parseAddress(name)
+func (b *Balancer) member(name string) (*endpoint.Endpoint, error) {
+	u, err := endpoint.Parse(name)
 	if err != nil {
 		return nil, err
 	}
@@ -180,9 +182,9 @@ func (b *Balancer) SetWeight(endpoint string, weight float64) error {
 		return err
 	}
 	if !(weight > 0 && weight <= 1) {
-		return fmt.Errorf("weight %g of %s must be above 0 and at most 1; drain an endpoint to take it out", weight, ep.name)
+		return fmt.Errorf("weight %g of %s must be above 0 and at most 1; drain an endpoint to take it out", weight, ep.Name)
 	}
-	ep.setWeight(weight)
+	ep.SetWeight(weight)
 	b.republish(time.Now())
 	return nil
 }

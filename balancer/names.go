@@ -3,11 +3,18 @@ package balancer
 import (
 	"net/url"
 
+	"github.com/ankacluster/ankacluster/balancer/endpoint"
 	"github.com/ankacluster/ankacluster/balancer/health"
 )
 
 // Names of the rooms below that users of a pool meet.
 type (
+	// Origin says where an address came from.
+	Origin = endpoint.Origin
+	// EndpointStatus is one endpoint's part of Status.
+	EndpointStatus = endpoint.Status
+	// BreakerConfig says when failures of real traffic take an endpoint out.
+	BreakerConfig = endpoint.BreakerConfig
 	// State is what the balancer believes about an endpoint.
 	State = health.State
 	// Transition is one change of an endpoint's state.
@@ -18,6 +25,13 @@ type (
 	SlowConfig = health.SlowConfig
 	// Rhythm is when endpoints that are well are probed.
 	Rhythm = health.Rhythm
+)
+
+// The origins of an address.
+const (
+	OriginJoin    = endpoint.OriginJoin
+	OriginLearned = endpoint.OriginLearned
+	OriginCached  = endpoint.OriginCached
 )
 
 // The states of an endpoint.
@@ -31,4 +45,4 @@ const (
 
 // ParseEndpoint checks an endpoint's address and brings it into its one spelling: http or
 // https, a host, a lower-case name, no query, no slash at the end.
-func ParseEndpoint(raw string) (*url.URL, error) { return parseAddress(raw) }
+func ParseEndpoint(raw string) (*url.URL, error) { return endpoint.Parse(raw) }

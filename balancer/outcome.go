@@ -3,6 +3,8 @@ package balancer
 import (
 	"errors"
 	"net/http"
+
+	"github.com/ankacluster/ankacluster/balancer/endpoint"
 )
 
 // outcome is what one attempt came to.
@@ -41,9 +43,9 @@ func classify(f facts) outcome {
 		return outcomeDropped
 	case f.caller != nil || errors.Is(f.err, ErrBody):
 		return outcomeGone
-	case isLocal(f.err) && (f.unsent || isDial(f.err) && !f.resent):
+	case endpoint.IsLocal(f.err) && (f.unsent || isDial(f.err) && !f.resent):
 		return outcomeLocal
-	case isLocal(f.err):
+	case endpoint.IsLocal(f.err):
 		return outcomeCut
 	case f.unsent || isDial(f.err) && !f.resent:
 		return outcomeUnsent
@@ -64,7 +66,7 @@ func classifyStatus(code int) outcome {
 }
 
 func isDial(err error) bool {
-	var dial *dialError
+	var dial *endpoint.DialError
 	return errors.As(err, &dial)
 }
 

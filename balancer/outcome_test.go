@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ankacluster/ankacluster/balancer/endpoint"
 	"github.com/ankacluster/ankacluster/test/faultnet"
 )
 
@@ -34,11 +35,11 @@ func TestWhatAnAttemptComesTo(t *testing.T) {
 		{"504", facts{status: 504}, outcomeGateway, moveBudget, stay},
 		{"500", facts{status: 500}, outcomeDoubt, moveBudget, stay},
 		{"507", facts{status: 507}, outcomeDoubt, moveBudget, stay},
-		{"refused", facts{err: &dialError{syscall.ECONNREFUSED}}, outcomeUnsent, moveFree, moveFree},
-		{"refused when net/http sent it again", facts{err: &dialError{syscall.ECONNREFUSED}, resent: true}, outcomeBroken, moveBudget, stay},
+		{"refused", facts{err: &endpoint.DialError{Err: syscall.ECONNREFUSED}}, outcomeUnsent, moveFree, moveFree},
+		{"refused when net/http sent it again", facts{err: &endpoint.DialError{Err: syscall.ECONNREFUSED}, resent: true}, outcomeBroken, moveBudget, stay},
 		{"no connection was given", facts{err: reset, unsent: true}, outcomeUnsent, moveFree, moveFree},
 		{"reset", facts{err: reset}, outcomeBroken, moveBudget, stay},
-		{"no file descriptor", facts{err: &dialError{syscall.EMFILE}}, outcomeLocal, moveFree, moveFree},
+		{"no file descriptor", facts{err: &endpoint.DialError{Err: syscall.EMFILE}}, outcomeLocal, moveFree, moveFree},
 		{"no network, no connection", facts{err: syscall.ENETUNREACH, unsent: true}, outcomeLocal, moveFree, moveFree},
 
 		{"no network after it was sent", facts{err: syscall.ENETUNREACH}, outcomeCut, moveBudget, stay},

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/ankacluster/ankacluster/balancer/endpoint"
 )
 
 // pass is one request on its way over the endpoints: every usable endpoint at
@@ -40,29 +42,29 @@ type pass struct {
 	resp     *http.Response
 	err      error
 	answered *attempt // gave resp
-	tried    []*endpoint
-	fresh    *endpoint // gets the request on a connection of its own
+	tried    []*endpoint.Endpoint
+	fresh    *endpoint.Endpoint // gets the request on a connection of its own
 	running  []*attempt
 	workers  int
-	wake     chan struct{}  // closed when settled, made by the waiting caller
-	held     *http.Response // the last answer that is not good
-	heldBy   *attempt       // whose it is
-	reached  bool           // an attempt may have reached a server
-	once     bool           // its body could be sent only once
-	doubt    *endpoint      // answered 500, oddly or without an end: another opinion is asked for
-	doubted  error          // what it did
-	odd      bool           // it gave an error that may be the caller's own
-	atFault  *endpoint      // did so where another succeeded
+	wake     chan struct{}      // closed when settled, made by the waiting caller
+	held     *http.Response     // the last answer that is not good
+	heldBy   *attempt           // whose it is
+	reached  bool               // an attempt may have reached a server
+	once     bool               // its body could be sent only once
+	doubt    *endpoint.Endpoint // answered 500, oddly or without an end: another opinion is asked for
+	doubted  error              // what it did
+	odd      bool               // it gave an error that may be the caller's own
+	atFault  *endpoint.Endpoint // did so where another succeeded
 	errs     []AttemptError
 
 	// What most passes need is part of the pass, to be allocated with it.
-	triedSpace   [2]*endpoint
+	triedSpace   [2]*endpoint.Endpoint
 	runningSpace [2]*attempt
 	firstAttempt attempt
 }
 
 // run makes the pass.
-func (p *pass) run(first *endpoint) (*http.Response, error) {
+func (p *pass) run(first *endpoint.Endpoint) (*http.Response, error) {
 	now := time.Now()
 	p.b.budget.request(now)
 	if first == nil {
@@ -102,9 +104,9 @@ func (p *pass) await() {
 
 // work tries endpoints one after the other until the pass is settled or none is
 // left. Several workers may run: the caller's, and one per hedge.
-func (p *pass) work(ep *endpoint, now time.Time) {
+func (p *pass) work(ep *endpoint.Endpoint, now time.Time) {
 	for ep != nil {
-		by, admitted := ep.breaker.admit()
+		by, admitted := ep.Breaker.Admit()
 		if !admitted {
 			if next := p.insteadOf(ep, now); next != nil {
 				ep = next
@@ -131,7 +133,7 @@ func (p *pass) work(ep *endpoint, now time.Time) {
 // pool was looked at. It is nil when there is none, and when the pool still uses ep: the
 // last endpoint gets requests whatever its breaker says, as all do when the pool has
 // failed open, and the breaker does not count them.
-func (p *pass) insteadOf(ep *endpoint, now time.Time) *endpoint {
+func (p *pass) insteadOf(ep *endpoint.Endpoint, now time.Time) *endpoint.Endpoint {
 	snap := p.b.snap.Load()
 	if snap.failedOpen || contains(snap.usable, ep) {
 		return nil
@@ -142,7 +144,7 @@ func (p *pass) insteadOf(ep *endpoint, now time.Time) *endpoint {
 }
 
 // begin enters an attempt at ep, or returns nil when the pass is settled.
-func (p *pass) begin(ep *endpoint, now time.Time) *attempt {
+func (p *pass) begin(ep *endpoint.Endpoint, now time.Time) *attempt {
 	a := &p.firstAttempt
 	if a.p != nil { // taken: all others begin after the first
 		a = new(attempt)
@@ -162,7 +164,7 @@ func (p *pass) begin(ep *endpoint, now time.Time) *attempt {
 
 // end leaves the attempt and returns the next endpoint to try, nil when there
 // is none or the pass is settled.
-func (p *pass) end(a *attempt, resp *http.Response, err error) *endpoint {
+func (p *pass) end(a *attempt, resp *http.Response, err error) *endpoint.Endpoint {
 	now := a.ended
 	if errors.Is(context.Cause(a.ctx), errQuiet) {
 		return p.endQuiet(a)
@@ -217,7 +219,7 @@ func (p *pass) end(a *attempt, resp *http.Response, err error) *endpoint {
 	}
 	if m == moveBudget && !p.b.budget.take(now) {
 		p.untryLocked(next)
-		p.errs = append(p.errs, AttemptError{next.name, ErrBudget})
+		p.errs = append(p.errs, AttemptError{next.Name, ErrBudget})
 		return nil
 	}
 	p.b.retries.Add(1)
@@ -232,10 +234,10 @@ func (p *pass) othersSayTheSameLocked() bool {
 
 // endQuiet leaves an attempt whose connection could not be trusted, and was sent
 // nothing: the endpoint is tried again at once on a new one.
-func (p *pass) endQuiet(a *attempt) *endpoint {
+func (p *pass) endQuiet(a *attempt) *endpoint.Endpoint {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	a.admission.tell(errUncounted)
+	a.admission.Tell(endpoint.ErrUncounted)
 	p.leaveLocked(a)
 	if p.settled {
 		return nil
@@ -309,7 +311,7 @@ func (p *pass) noteLocked(a *attempt, resp *http.Response, err error) {
 		resp.Body.Close() // not acceptable: nothing to fall back on
 	}
 	if err == nil {
-		err = statusError(resp.StatusCode)
+		err = endpoint.StatusError(resp.StatusCode)
 		if p.held != nil {
 			p.held.Body.Close()
 		}
@@ -322,7 +324,7 @@ func (p *pass) noteLocked(a *attempt, resp *http.Response, err error) {
 			p.odd = a.odd && !a.oversize
 		}
 	}
-	p.errs = append(p.errs, AttemptError{a.ep.name, err})
+	p.errs = append(p.errs, AttemptError{a.ep.Name, err})
 }
 
 func (p *pass) settleLocked(resp *http.Response, err error) {
@@ -363,7 +365,7 @@ func (p *pass) giveUpLocked() {
 
 var errNoAnswer = errors.New("no endpoint answered")
 
-func (p *pass) nextLocked(now time.Time) *endpoint {
+func (p *pass) nextLocked(now time.Time) *endpoint.Endpoint {
 	ep := p.snap.next(p.turn+1, want{now: now}, p.tried)
 	if ep == nil {
 		// The pool may have changed since the pass began.
@@ -388,7 +390,7 @@ func (p *pass) hasNext(now time.Time) bool {
 	return ep != nil
 }
 
-func (p *pass) untryLocked(ep *endpoint) {
+func (p *pass) untryLocked(ep *endpoint.Endpoint) {
 	if n := len(p.tried); n > 0 && p.tried[n-1] == ep {
 		p.tried = p.tried[:n-1]
 	}
@@ -408,7 +410,7 @@ func (p *pass) hedge(a *attempt, now time.Time, unsent bool) bool {
 	return true
 }
 
-func (p *pass) hedgeTo(a *attempt, now time.Time, unsent bool) *endpoint {
+func (p *pass) hedgeTo(a *attempt, now time.Time, unsent bool) *endpoint.Endpoint {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.settled || p.workers == 0 || !p.body.reusable(unsent) {
@@ -417,7 +419,7 @@ func (p *pass) hedgeTo(a *attempt, now time.Time, unsent bool) *endpoint {
 	ep := p.nextLocked(now)
 	if ep == nil && p.alone && p.fresh == nil && a.reused.Load() {
 		ep, p.fresh = a.ep, a.ep
-		ep.dropIdle(now)
+		ep.DropIdle(now)
 	}
 	if ep == nil {
 		return nil

@@ -14,6 +14,8 @@ import (
 
 	"github.com/hashicorp/go-retryablehttp"
 	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/balancer/endpoint"
 )
 
 // passes repeats whole passes over the pool with go-retryablehttp. The first
@@ -258,7 +260,7 @@ func (b *Balancer) mustWait() bool { return b.snap.Load().allRefuse(b.cfg.Breake
 // ends. While all are out, or refuse whatever they are asked, it hands the right
 // to try one to a single request at a time, and returns that endpoint; thousands
 // of others go on waiting without any work. first is nil for a download.
-func (b *Balancer) waitUsable(ctx context.Context, first *firstPass) *endpoint {
+func (b *Balancer) waitUsable(ctx context.Context, first *firstPass) *endpoint.Endpoint {
 	b.waiting.Add(1)
 	defer b.waiting.Add(-1)
 	for {
@@ -271,12 +273,12 @@ func (b *Balancer) waitUsable(ctx context.Context, first *firstPass) *endpoint {
 			return nil
 		}
 		due := now.Add(b.cfg.Retry.TrialInterval)
-		for _, eps := range [][]*endpoint{snap.usable, snap.resort} {
+		for _, eps := range [][]*endpoint.Endpoint{snap.usable, snap.resort} {
 			for _, ep := range eps {
-				if ep.mayTry(now) {
+				if ep.MayTry(now) {
 					return ep
 				}
-				if at := ep.trialDue(); at.Before(due) {
+				if at := ep.TrialDue(); at.Before(due) {
 					due = at
 				}
 			}

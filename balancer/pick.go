@@ -4,18 +4,20 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/ankacluster/ankacluster/balancer/endpoint"
 )
 
 // snapshot is an immutable view of the pool. Its lists never change; what an
 // endpoint knows of itself (weight, trouble) is read from its atomics.
 type snapshot struct {
 	// all are the members in a stable order.
-	all []*endpoint
+	all []*endpoint.Endpoint
 	// usable are those that may be chosen, in the same order.
-	usable []*endpoint
+	usable []*endpoint.Endpoint
 	// resort are the others, the least recently failed first: they are tried
 	// after the usable ones when the pool has failed open.
-	resort []*endpoint
+	resort []*endpoint.Endpoint
 	// failedOpen: fewer than the configured part of all is usable.
 	failedOpen bool
 	// least: the policy is LeastInFlight.
@@ -30,7 +32,7 @@ type snapshot struct {
 // many failures in a row, if it were not the last.
 func (s *snapshot) allRefuse(failures uint32) bool {
 	for _, ep := range s.usable {
-		if ep.badRun() < int32(failures) {
+		if ep.BadRun() < int32(failures) {
 			return false
 		}
 	}
@@ -47,7 +49,7 @@ type want struct {
 
 // first picks the endpoint for a request's first attempt; turn is the pool's
 // request number. It returns nil when nothing is usable. It does not allocate.
-func (s *snapshot) first(turn uint64, w want) *endpoint {
+func (s *snapshot) first(turn uint64, w want) *endpoint.Endpoint {
 	n := uint32(len(s.usable))
 	if n == 0 {
 		return nil
@@ -68,13 +70,13 @@ func (s *snapshot) first(turn uint64, w want) *endpoint {
 
 // careful passes over endpoints with any sign of trouble while there is one
 // without.
-func (s *snapshot) careful(ep *endpoint, turn uint64, now time.Time) *endpoint {
-	if ep.trusted(now) {
+func (s *snapshot) careful(ep *endpoint.Endpoint, turn uint64, now time.Time) *endpoint.Endpoint {
+	if ep.Trusted(now) {
 		return ep
 	}
 	n := uint64(len(s.usable))
 	for i := uint64(1); i < n; i++ {
-		if other := s.usable[(turn+i)%n]; other.trusted(now) {
+		if other := s.usable[(turn+i)%n]; other.Trusted(now) {
 			return other
 		}
 	}
@@ -82,13 +84,13 @@ func (s *snapshot) careful(ep *endpoint, turn uint64, now time.Time) *endpoint {
 }
 
 // leastInFlight breaks ties in turn, so that idle endpoints share evenly.
-func (s *snapshot) leastInFlight(turn uint64) *endpoint {
+func (s *snapshot) leastInFlight(turn uint64) *endpoint.Endpoint {
 	n := uint64(len(s.usable))
 	best := s.usable[turn%n]
-	least := best.inFlight.Load()
+	least := best.InFlight.Load()
 	for i := uint64(1); i < n && least > 0; i++ {
 		ep := s.usable[(turn+i)%n]
-		if load := ep.inFlight.Load(); load < least {
+		if load := ep.InFlight.Load(); load < least {
 			best, least = ep, load
 		}
 	}
@@ -97,8 +99,8 @@ func (s *snapshot) leastInFlight(turn uint64) *endpoint {
 
 // yield lets an endpoint with less than a full weight pass turns on, to a random
 // other one: the next in line would otherwise get a double share.
-func (s *snapshot) yield(ep *endpoint) *endpoint {
-	if ep.takesTurn(ep.weight()) {
+func (s *snapshot) yield(ep *endpoint.Endpoint) *endpoint.Endpoint {
+	if ep.TakesTurn(ep.Weight()) {
 		return ep
 	}
 	n := len(s.usable) - 1 // the others
@@ -107,7 +109,7 @@ func (s *snapshot) yield(ep *endpoint) *endpoint {
 	at := slices.Index(s.usable, ep)
 	for i := range n {
 		other := s.usable[(at+1+(start+i)%n)%len(s.usable)]
-		if weight := other.weight(); weight > most {
+		if weight := other.Weight(); weight > most {
 			best, most = other, weight
 		}
 	}
@@ -116,15 +118,15 @@ func (s *snapshot) yield(ep *endpoint) *endpoint {
 
 // next picks an endpoint that tried does not hold: a usable one while there is,
 // then, if the pool has failed open, one of the resort whose trial is due.
-func (s *snapshot) next(turn uint64, w want, tried []*endpoint) *endpoint {
-	var fallback *endpoint
+func (s *snapshot) next(turn uint64, w want, tried []*endpoint.Endpoint) *endpoint.Endpoint {
+	var fallback *endpoint.Endpoint
 	n := uint64(len(s.usable))
 	for i := range n {
 		ep := s.usable[(turn+i)%n]
 		if contains(tried, ep) {
 			continue
 		}
-		if ep.trusted(w.now) {
+		if ep.Trusted(w.now) {
 			return ep
 		}
 		if fallback == nil {
@@ -135,14 +137,14 @@ func (s *snapshot) next(turn uint64, w want, tried []*endpoint) *endpoint {
 		return fallback
 	}
 	for _, ep := range s.resort {
-		if !contains(tried, ep) && ep.mayTry(w.now) {
+		if !contains(tried, ep) && ep.MayTry(w.now) {
 			return ep
 		}
 	}
 	return nil
 }
 
-func contains(eps []*endpoint, ep *endpoint) bool {
+func contains(eps []*endpoint.Endpoint, ep *endpoint.Endpoint) bool {
 	for _, e := range eps {
 		if e == ep {
 			return true

@@ -4,6 +4,8 @@ import (
 	"math"
 	"testing"
 	"time"
+
+	"github.com/ankacluster/ankacluster/balancer/endpoint"
 )
 
 // An endpoint that takes a part of its share takes just that, and the others
@@ -12,8 +14,8 @@ func TestPartOfAShareIsExact(t *testing.T) {
 	for _, weight := range []float64{0.1, 0.25, 0.5, 0.99} {
 		snap := poolOf(3)
 		snap.uneven = true
-		snap.all[1].setWeight(weight)
-		taken := make(map[*endpoint]float64)
+		snap.all[1].SetWeight(weight)
+		taken := make(map[*endpoint.Endpoint]float64)
 		const turns = 30000
 		for turn := range uint64(turns) {
 			taken[snap.first(turn, want{now: time.Now()})]++

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/balancer/clock"
+	"github.com/ankacluster/ankacluster/balancer/endpoint"
 	"github.com/ankacluster/ankacluster/balancer/health"
 )
 
@@ -26,11 +27,11 @@ func (b *Balancer) keepSample(a *attempt, resp *http.Response, now time.Time) {
 	if _, small := resp.Body.(*readBody); !small && resp.Body != http.NoBody {
 		return
 	}
-	if old := b.sample.Load(); old != nil && now.Sub(old.at) < sampleEvery {
+	if old := b.sample.Load(); old != nil && now.Sub(old.At) < sampleEvery {
 		return
 	}
 	s := a.p.copied(now)
-	s.took = now.Sub(a.sent)
+	s.Took = now.Sub(a.sent)
 	b.sample.Store(s)
 }
 
@@ -40,17 +41,17 @@ func (p *pass) provable() bool {
 }
 
 // copied is the request as a sample.
-func (p *pass) copied(now time.Time) *sample {
+func (p *pass) copied(now time.Time) *endpoint.Sample {
 	copied := p.req.Clone(context.WithoutCancel(context.Background()))
 	copied.Body, copied.GetBody = nil, nil
-	return &sample{req: copied, at: now}
+	return &endpoint.Sample{Req: copied, At: now}
 }
 
 // lookAgain has an endpoint probed now.
-func (b *Balancer) lookAgain(ep *endpoint) {
+func (b *Balancer) lookAgain(ep *endpoint.Endpoint) {
 	now := time.Now()
 	soon := now.Add(b.cfg.Probe.Fast / 10)
-	if ep.lookAt(soon) {
+	if ep.LookAt(soon) {
 		b.wakeProber()
 	}
 }
@@ -99,18 +100,18 @@ func (p *prober) run(ctx context.Context) {
 
 // probeIfDue starts a round of probing when it is time, and returns when the
 // next is.
-func (p *prober) probeIfDue(ctx context.Context, ep *endpoint, now time.Time) time.Time {
-	due, round := ep.dueProbe(p.b.cfg.Probe, p.b.cfg.Rhythm, now)
+func (p *prober) probeIfDue(ctx context.Context, ep *endpoint.Endpoint, now time.Time) time.Time {
+	due, round := ep.DueProbe(p.b.cfg.Probe, p.b.cfg.Rhythm, now)
 	if round == 0 {
 		return due
 	}
-	report := ep.breaker.decide()
+	report := ep.Breaker.Decide()
 	p.probes.Go(func() { p.probe(ctx, ep, round, report) })
 	return due
 }
 
 // probe asks one endpoint and applies what it says.
-func (p *prober) probe(ctx context.Context, ep *endpoint, round uint64, report func(error)) {
+func (p *prober) probe(ctx context.Context, ep *endpoint.Endpoint, round uint64, report func(error)) {
 	b := p.b
 	var e health.Evidence
 	reported := false
@@ -126,22 +127,22 @@ func (p *prober) probe(ctx context.Context, ep *endpoint, round uint64, report f
 	began := time.Now()
 	e.Ready, stretch, err = b.askReady(ctx, ep, report != nil)
 	if e.Ready != health.Pass {
-		e.Reason = short(err)
+		e.Reason = endpoint.Short(err)
 	}
 	if ctx.Err() != nil {
 		return
 	}
 	now := time.Now()
-	if ep.foundReady(e.Ready) {
+	if ep.FoundReady(e.Ready) {
 		e.Ready = health.Pass
 	}
 	if e.Ready == health.Pass {
-		ep.lastProbe.Store(clock.Nano(now))
-		if ep.needsProof() {
+		ep.LastProbe.Store(clock.Nano(now))
+		if ep.NeedsProof() {
 			e.Proof = b.askProof(ctx, ep)
 		}
 	}
-	if e.Ready == health.Fail && (b.probeFault(ep, err, now) || isTimeout(err) && b.excused(ep, began)) {
+	if e.Ready == health.Fail && (b.probeFault(ep, err, now) || endpoint.IsTimeout(err) && b.excused(ep, began)) {
 		e.Ready, e.Reason = health.Nothing, ""
 	}
 	good := e.Ready == health.Pass && e.Proof != health.Fail
@@ -152,11 +153,11 @@ func (p *prober) probe(ctx context.Context, ep *endpoint, round uint64, report f
 	p.apply(ep, round, stretch, e)
 }
 
-func (p *prober) apply(ep *endpoint, round uint64, stretch time.Duration, e health.Evidence) {
+func (p *prober) apply(ep *endpoint.Endpoint, round uint64, stretch time.Duration, e health.Evidence) {
 	b := p.b
 	now := time.Now()
 	e.Alone = len(b.snap.Load().usable) == 0
-	stale, sooner := ep.probeCame(b.cfg.Probe, round, stretch, e, now)
+	stale, sooner := ep.ProbeCame(b.cfg.Probe, round, stretch, e, now)
 	if stale {
 		return
 	}
@@ -170,17 +171,17 @@ func (p *prober) apply(ep *endpoint, round uint64, stretch time.Duration, e heal
 var errNoProbe = errors.New("the deciding probe did not pass")
 
 // askReady sends the readiness request.
-func (b *Balancer) askReady(ctx context.Context, ep *endpoint, halfOpen bool) (health.Verdict, time.Duration, error) {
+func (b *Balancer) askReady(ctx context.Context, ep *endpoint.Endpoint, halfOpen bool) (health.Verdict, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Probe.Timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(ep.name, "/")+b.cfg.Probe.Path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(ep.Name, "/")+b.cfg.Probe.Path, nil)
 	if err != nil {
 		return health.Nothing, 0, err
 	}
 	for k, v := range b.cfg.Probe.Header {
 		req.Header.Set(k, v)
 	}
-	resp, err := ep.transport.RoundTrip(req)
+	resp, err := ep.Transport.RoundTrip(req)
 	if err != nil {
 		return health.Fail, 0, err
 	}
@@ -190,28 +191,28 @@ func (b *Balancer) askReady(ctx context.Context, ep *endpoint, halfOpen bool) (h
 		return health.Fail, 0, err
 	}
 	if resp.StatusCode == http.StatusOK && b.cfg.Probe.Identity != "" {
-		ep.identified(resp.Header.Get(b.cfg.Probe.Identity))
+		ep.Identified(resp.Header.Get(b.cfg.Probe.Identity))
 	}
-	return health.JudgeReadiness(resp.StatusCode, halfOpen), health.AskedStretch(resp.Header), statusError(resp.StatusCode)
+	return health.JudgeReadiness(resp.StatusCode, halfOpen), health.AskedStretch(resp.Header), endpoint.StatusError(resp.StatusCode)
 }
 
 // askProof sends a copy of a recent harmless request, if there is one, and
 // compares the answer with what the peers gave.
-func (b *Balancer) askProof(ctx context.Context, ep *endpoint) health.Verdict {
+func (b *Balancer) askProof(ctx context.Context, ep *endpoint.Endpoint) health.Verdict {
 	s := b.sample.Load()
-	if own := ep.sample.Load(); own != nil && time.Since(own.at) <= sampleFor {
+	if own := ep.Sample.Load(); own != nil && time.Since(own.At) <= sampleFor {
 		s = own
 	}
-	if s == nil || time.Since(s.at) > sampleFor {
+	if s == nil || time.Since(s.At) > sampleFor {
 		return health.Nothing
 	}
-	limit := max(2*b.cfg.Hedge.Min, 4*s.took)
+	limit := max(2*b.cfg.Hedge.Min, 4*s.Took)
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	req := s.req.WithContext(ctx)
-	at := addressed(s.req.URL, ep.url)
+	req := s.Req.WithContext(ctx)
+	at := addressed(s.Req.URL, ep.URL)
 	req.URL, req.Host = &at, ""
-	resp, err := ep.transport.RoundTrip(req)
+	resp, err := ep.Transport.RoundTrip(req)
 	if err != nil {
 		return health.Fail
 	}
@@ -228,8 +229,8 @@ func (b *Balancer) askProof(ctx context.Context, ep *endpoint) health.Verdict {
 // endpoint: real requests were answered there meanwhile, or nobody answered
 // anything meanwhile, which is this machine's or the network's doing. Peers are
 // then asked as well, so that the next probe can be compared with theirs.
-func (b *Balancer) excused(ep *endpoint, began time.Time) bool {
-	if ep.lastGood.Load() >= clock.Nano(began) {
+func (b *Balancer) excused(ep *endpoint.Endpoint, began time.Time) bool {
+	if ep.LastGood.Load() >= clock.Nano(began) {
 		return true
 	}
 	if b.anyAnswerSince(ep, began) {
@@ -245,9 +246,9 @@ func (b *Balancer) excused(ep *endpoint, began time.Time) bool {
 }
 
 // anyAnswerSince says that another endpoint gave a good answer since a time.
-func (b *Balancer) anyAnswerSince(ep *endpoint, since time.Time) bool {
+func (b *Balancer) anyAnswerSince(ep *endpoint.Endpoint, since time.Time) bool {
 	for _, peer := range b.snap.Load().all {
-		if peer != ep && peer.lastAlive() >= clock.Nano(since) {
+		if peer != ep && peer.LastAlive() >= clock.Nano(since) {
 			return true
 		}
 	}
@@ -259,7 +260,7 @@ func (b *Balancer) anyAnswerSince(ep *endpoint, since time.Time) bool {
 func (b *Balancer) tick(now time.Time) (running bool) {
 	republish := false
 	for _, ep := range b.snap.Load().all {
-		whole, goesOn := ep.tick(now)
+		whole, goesOn := ep.Tick(now)
 		republish = republish || whole
 		running = running || goesOn
 	}

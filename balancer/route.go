@@ -4,6 +4,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/ankacluster/ankacluster/balancer/endpoint"
 )
 
 // route is what the pool knows of one kind of request: how long its answers
@@ -16,7 +18,7 @@ type route struct {
 	habit    habit
 
 	mu        sync.Mutex
-	latency   *histogram // nil without a sample
+	latency   *endpoint.Histogram // nil without a sample
 	answers   deviations
 	unsettled int // samples since delay was computed
 }
@@ -80,12 +82,12 @@ func (r *route) observe(cfg HedgeConfig, d time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.latency == nil {
-		r.latency = new(histogram)
+		r.latency = new(endpoint.Histogram)
 	}
-	r.latency.add(d)
-	if r.unsettled++; r.latency.n >= minSamples && (r.unsettled >= minSamples || r.delay.Load() == 0) {
+	r.latency.Add(d)
+	if r.unsettled++; r.latency.N >= minSamples && (r.unsettled >= minSamples || r.delay.Load() == 0) {
 		r.unsettled = 0
-		r.delay.Store(int64(hedgeDelay(cfg, r.latency.quantile(0.95), r.latency.quantile(0.5))))
+		r.delay.Store(int64(hedgeDelay(cfg, r.latency.Quantile(0.95), r.latency.Quantile(0.5))))
 	}
 }
 
@@ -100,7 +102,7 @@ func (b *Balancer) isRoutesOwn(r *route) bool {
 		return false
 	}
 	for _, ep := range usable {
-		if ep.lastGood.Load() > since {
+		if ep.LastGood.Load() > since {
 			return true
 		}
 	}
@@ -109,9 +111,9 @@ func (b *Balancer) isRoutesOwn(r *route) bool {
 
 // blameless reports whether an endpoint's refusal of this kind of request tells nothing of
 // the endpoint: all refuse it, and this one has answered others well since.
-func (b *Balancer) blameless(ep *endpoint, r *route) bool {
+func (b *Balancer) blameless(ep *endpoint.Endpoint, r *route) bool {
 	since := r.refusals.ofAll(b.snap.Load().usable)
-	return since != 0 && ep.lastGood.Load() > since
+	return since != 0 && ep.LastGood.Load() > since
 }
 
 // hedgeDelay is the 95th percentile, at least the least delay, and at most a

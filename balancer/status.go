@@ -42,7 +42,7 @@ func (b *Balancer) Status() Status {
 	var total uint64
 	sent := make([]uint64, len(snap.all))
 	for i, ep := range snap.all {
-		es, n := ep.status(snap.failedOpen, now)
+		es, n := ep.Status(snap.failedOpen, now)
 		s.Endpoints = append(s.Endpoints, es)
 		sent[i] = n
 		total += n
@@ -59,7 +59,7 @@ func (b *Balancer) Status() Status {
 // the start.
 func (b *Balancer) EverAnswered() bool {
 	for _, ep := range b.snap.Load().all {
-		if ep.lastAlive() > 0 {
+		if ep.LastAlive() > 0 {
 			return true
 		}
 	}
@@ -71,7 +71,7 @@ func (b *Balancer) Endpoints() []string {
 	snap := b.snap.Load()
 	names := make([]string, 0, len(snap.usable))
 	for _, ep := range snap.usable {
-		names = append(names, ep.name)
+		names = append(names, ep.Name)
 	}
 	return names
 }

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/balancer/clock"
+	"github.com/ankacluster/ankacluster/balancer/endpoint"
 )
 
 // transfer is the body of an answer of known length. One that can be continued
@@ -183,7 +184,7 @@ func (t *transfer) took(p []byte, err error) (int, error) {
 	if t.off == t.end {
 		if t.sum != nil && hex.EncodeToString(t.sum.Sum(nil)) != t.digest {
 			t.failed = fmt.Errorf("%s: %w", t.req.URL.Path, ErrDigest)
-			t.b.log.Error("download has a wrong digest", zap.String("path", t.req.URL.Path), zap.String("endpoint", t.cur.a.ep.name))
+			t.b.log.Error("download has a wrong digest", zap.String("path", t.req.URL.Path), zap.String("endpoint", t.cur.a.ep.Name))
 			t.leave(nil)
 			return 0, t.failed
 		}
@@ -207,7 +208,7 @@ func (t *transfer) readCurrent(p []byte) (int, error) {
 	began := time.Now()
 	owed := t.total <= documentMax
 	if owed {
-		a.ep.owe(began)
+		a.ep.Owe(began)
 	}
 	t.watch(a)
 	n, err := t.cur.ReadCloser.Read(p)
@@ -215,7 +216,7 @@ func (t *transfer) readCurrent(p []byte) (int, error) {
 	t.watchdog.Stop()
 	now := time.Now()
 	if owed {
-		a.ep.paid(n, now)
+		a.ep.Paid(n, now)
 	}
 	if t.pace.add(n, began, now) && t.b.crawls(a.ep, &t.pace) {
 		a.cancel(errCrawling)
@@ -278,7 +279,7 @@ func (t *transfer) leave(err error) {
 	}
 	cur.Close()
 	if err != nil {
-		t.b.log.Info("download interrupted", zap.String("endpoint", cur.a.ep.name), zap.String("path", t.req.URL.Path),
+		t.b.log.Info("download interrupted", zap.String("endpoint", cur.a.ep.Name), zap.String("path", t.req.URL.Path),
 			zap.Int64("offset", t.off), zap.Int64("size", t.total), zap.Error(err))
 	}
 	t.pace = pace{left: cur.a.ep}
@@ -292,7 +293,7 @@ func (t *transfer) leave(err error) {
 func (t *transfer) resume() error {
 	ctx := t.req.Context()
 	giveUp := time.Now().Add(t.b.cfg.Retry.MaxElapsed)
-	var first *endpoint
+	var first *endpoint.Endpoint
 	for round := 0; ; round++ {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -307,7 +308,7 @@ func (t *transfer) resume() error {
 			if body, ok := resp.Body.(*watchedBody); ok {
 				t.cur = body
 				t.b.resumes.Add(1)
-				t.b.log.Info("download continued", zap.String("endpoint", body.a.ep.name), zap.String("path", t.req.URL.Path), zap.Int64("offset", t.off))
+				t.b.log.Info("download continued", zap.String("endpoint", body.a.ep.Name), zap.String("path", t.req.URL.Path), zap.Int64("offset", t.off))
 				return nil
 			}
 			resp.Body.Close()
@@ -390,7 +391,7 @@ func (t *transfer) Close() error {
 // pace measures how fast an endpoint gives, second by second, counting only the
 // time spent waiting for it.
 type pace struct {
-	left *endpoint // the endpoint that was given up last
+	left *endpoint.Endpoint // the endpoint that was given up last
 
 	since     time.Time // start of the running second
 	bytes     int64
@@ -420,17 +421,17 @@ func (p *pace) add(n int, began, now time.Time) bool {
 
 // crawls records a second's rate and says whether the transfer has been several
 // times slower than the best peer for long enough to be moved.
-func (b *Balancer) crawls(ep *endpoint, p *pace) bool {
+func (b *Balancer) crawls(ep *endpoint.Endpoint, p *pace) bool {
 	now := p.since
 	if p.rate == 0 {
 		p.slowSince = time.Time{}
 		return false
 	}
-	ep.setRate(p.rate, now)
+	ep.SetRate(p.rate, now)
 	best := 0.0
 	for _, peer := range b.snap.Load().usable {
 		if peer != ep {
-			best = max(best, peer.recentRate(now))
+			best = max(best, peer.RecentRate(now))
 		}
 	}
 	if best <= p.rate*b.cfg.Stall.CrawlFactor {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/balancer/clock"
+	"github.com/ankacluster/ankacluster/balancer/endpoint"
 )
 
 // trouble is what one kind of request met at some endpoints. Whether that is an
@@ -21,13 +22,13 @@ type trouble struct {
 
 // charge is what an endpoint has to answer for.
 type charge struct {
-	ep  *endpoint
+	ep  *endpoint.Endpoint
 	n   int // failures that no peer has proven to be its own yet
 	err error
 }
 
 // add notes a failure of ep.
-func (t *trouble) add(ep *endpoint, err error, usable []*endpoint, now time.Time) {
+func (t *trouble) add(ep *endpoint.Endpoint, err error, usable []*endpoint.Endpoint, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.since.Load() == 0 {
@@ -48,7 +49,7 @@ func (t *trouble) add(ep *endpoint, err error, usable []*endpoint, now time.Time
 	}
 }
 
-func (t *trouble) ofLocked(ep *endpoint) *charge {
+func (t *trouble) ofLocked(ep *endpoint.Endpoint) *charge {
 	for i := range t.met {
 		if t.met[i].ep == ep {
 			return &t.met[i]
@@ -57,7 +58,7 @@ func (t *trouble) ofLocked(ep *endpoint) *charge {
 	return nil
 }
 
-func (t *trouble) coversLocked(usable []*endpoint) bool {
+func (t *trouble) coversLocked(usable []*endpoint.Endpoint) bool {
 	for _, ep := range usable {
 		if t.ofLocked(ep) == nil {
 			return false
@@ -67,7 +68,7 @@ func (t *trouble) coversLocked(usable []*endpoint) bool {
 }
 
 // well notes that ep did well, and returns what its peers are to be charged with.
-func (t *trouble) well(ep *endpoint, now time.Time, window time.Duration) []charge {
+func (t *trouble) well(ep *endpoint.Endpoint, now time.Time, window time.Duration) []charge {
 	if t.since.Load() == 0 {
 		return nil
 	}
@@ -87,7 +88,7 @@ func (t *trouble) well(ep *endpoint, now time.Time, window time.Duration) []char
 
 // ofAll is since when every usable endpoint has been in this trouble; 0 when one has
 // not.
-func (t *trouble) ofAll(usable []*endpoint) int64 {
+func (t *trouble) ofAll(usable []*endpoint.Endpoint) int64 {
 	since := t.since.Load()
 	if since == 0 {
 		return 0
@@ -103,7 +104,7 @@ func (t *trouble) ofAll(usable []*endpoint) int64 {
 // charge counts what peers have proven to be an endpoint's own failures.
 func (b *Balancer) charge(due []charge, now time.Time) {
 	for _, c := range due {
-		if c.ep.charged(c.n, c.err) {
+		if c.ep.Charged(c.n, c.err) {
 			b.tripped(c.ep, c.err, now)
 		}
 	}

@@ -113,7 +113,7 @@ func (o *openBody) Read(p []byte) (int, error) {
 	began := time.Now()
 	ep, habit := o.a.ep, &o.a.p.route.habit
 	if o.owed {
-		ep.owe(began)
+		ep.Owe(began)
 	}
 	o.watch(began)
 	n, err := o.ReadCloser.Read(p)
@@ -121,7 +121,7 @@ func (o *openBody) Read(p []byte) (int, error) {
 	o.watchdog.Stop()
 	now := time.Now()
 	if o.owed {
-		ep.paid(n, now)
+		ep.Paid(n, now)
 	}
 	if n > 0 && now.Sub(began) > o.limit {
 		habit.streamed() // it was silent, and went on

@@ -1,4 +1,4 @@
-package balancer
+package endpoint
 
 import (
 	"context"
@@ -12,8 +12,8 @@ import (
 // on a connection which is dead without a sign ends then, if nothing ends it sooner.
 const unackedTime = 15 * time.Second
 
-// transportConfig is how the endpoints of a pool are connected to.
-type transportConfig struct {
+// TransportConfig is how the endpoints of a pool are connected to.
+type TransportConfig struct {
 	// ConnectTimeout bounds one TCP handshake, TLSHandshakeTimeout the TLS handshake after
 	// it; ConnectRace is how long to wait before the next address of a name is tried.
 	ConnectTimeout      time.Duration
@@ -34,7 +34,7 @@ type transportConfig struct {
 
 // newTransport returns the connections of one endpoint. Each endpoint has its
 // own, so that removing one closes its idle connections and no other's.
-func newTransport(cfg *transportConfig, host string) *http.Transport {
+func newTransport(cfg *TransportConfig, host string) *http.Transport {
 	conf := cfg.TLS.Clone() // the transport writes to it, and there is one per endpoint
 	if cfg.TLSFor != nil {
 		conf = cfg.TLSFor(host)
@@ -60,7 +60,7 @@ func newTransport(cfg *transportConfig, host string) *http.Transport {
 			defer cancel()
 			conn, err := names.connect(ctx, network, addr)
 			if err != nil {
-				return nil, &dialError{err}
+				return nil, &DialError{Err: err}
 			}
 			if cfg.Wrap != nil {
 				conn = cfg.Wrap(conn)

@@ -1,4 +1,4 @@
-package balancer
+package endpoint
 
 import (
 	"math"
@@ -22,11 +22,12 @@ type share struct {
 
 func (s *share) init(length time.Duration, from float64) {
 	s.length, s.from = length, from
-	s.setWeight(1)
+	s.SetWeight(1)
 	s.credit.Store(rand.Int64N(wholeTurn)) // many clients do not begin a ramp in step
 }
 
-func (s *share) setWeight(weight float64) { s.set.Store(math.Float64bits(weight)) }
+// SetWeight sets a person's part of the weight.
+func (s *share) SetWeight(weight float64) { s.set.Store(math.Float64bits(weight)) }
 
 // begin starts a slow start; the zero time ends it.
 func (s *share) begin(at time.Time) {
@@ -46,8 +47,8 @@ func (s *share) wholeAgain(now time.Time) bool {
 	return s.ramp.CompareAndSwap(start, 0)
 }
 
-// weight is the part of a fair share that the endpoint takes now.
-func (s *share) weight() float64 {
+// Weight is the part of a fair share that the endpoint takes now.
+func (s *share) Weight() float64 {
 	set := math.Float64frombits(s.set.Load())
 	start := s.ramp.Load()
 	if start == 0 {
@@ -59,10 +60,10 @@ func (s *share) weight() float64 {
 // wholeTurn is the credit that one turn costs.
 const wholeTurn = 1 << 20
 
-// takesTurn reports whether an endpoint of this weight takes the turn that came to
+// TakesTurn reports whether an endpoint of this weight takes the turn that came to
 // it. Each turn earns it its weight: chance would give a share as small as the
 // ramp's first one now twice and now half of what it is.
-func (s *share) takesTurn(weight float64) bool {
+func (s *share) TakesTurn(weight float64) bool {
 	if weight >= 1 {
 		return true
 	}

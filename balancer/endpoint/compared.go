@@ -1,4 +1,4 @@
-package balancer
+package endpoint
 
 import (
 	"time"
@@ -11,7 +11,7 @@ import (
 // concurrent use. The zero value is empty.
 type compared struct {
 	timing health.Punctuality
-	recent tally
+	recent Tally
 	rate   float64   // bytes per second of recent transfers
 	rateAt time.Time // when it was measured
 
@@ -22,30 +22,32 @@ type compared struct {
 // reset forgets what speaks against an endpoint that comes back.
 func (c *compared) reset() {
 	c.timing = health.Punctuality{}
-	c.recent = tally{}
+	c.recent = Tally{}
 }
 
-func (ep *endpoint) punctuality() health.Punctuality {
+// Punctuality is how late its answers are.
+func (ep *Endpoint) Punctuality() health.Punctuality {
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
 	return ep.compared.timing
 }
 
-func (ep *endpoint) tallied() tally {
+// Tallied is how many of its recent requests failed.
+func (ep *Endpoint) Tallied() Tally {
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
 	return ep.compared.recent
 }
 
-// unanswered counts a request that was late and got no answer.
-func (ep *endpoint) unanswered(now time.Time) {
+// Unanswered counts a request that was late and got no answer.
+func (ep *Endpoint) Unanswered(now time.Time) {
 	ep.mu.Lock()
 	ep.compared.recent.add(true, now)
 	ep.mu.Unlock()
 }
 
-// setRate notes how fast a transfer was for a second.
-func (ep *endpoint) setRate(rate float64, now time.Time) {
+// SetRate notes how fast a transfer was for a second.
+func (ep *Endpoint) SetRate(rate float64, now time.Time) {
 	ep.mu.Lock()
 	ep.compared.rate, ep.compared.rateAt = rate, now
 	ep.mu.Unlock()
@@ -54,8 +56,8 @@ func (ep *endpoint) setRate(rate float64, now time.Time) {
 // rateMemory is how long a peer's rate is worth comparing with.
 const rateMemory = 10 * time.Minute
 
-// recentRate is the rate of the newest transfer, 0 when that is too long ago.
-func (ep *endpoint) recentRate(now time.Time) float64 {
+// RecentRate is the rate of the newest transfer, 0 when that is too long ago.
+func (ep *Endpoint) RecentRate(now time.Time) float64 {
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
 	if now.Sub(ep.compared.rateAt) >= rateMemory {
@@ -64,30 +66,30 @@ func (ep *endpoint) recentRate(now time.Time) float64 {
 	return ep.compared.rate
 }
 
-// metLocalFault notes a network error that may be this machine's own.
-func (ep *endpoint) metLocalFault(by *admission, err error, now time.Time) {
+// MetLocalFault notes a network error that may be this machine's own.
+func (ep *Endpoint) MetLocalFault(by *Admission, err error, now time.Time) {
 	ep.mu.Lock()
 	ep.compared.localAt = now
 	ep.counters.lastErr = err.Error()
 	ep.mu.Unlock()
-	ep.uncounted(by, now)
+	ep.Uncounted(by, now)
 }
 
-// localWithin reports whether such an error is the newest thing met, within a time.
-func (ep *endpoint) localWithin(window time.Duration, now time.Time) bool {
+// LocalWithin reports whether such an error is the newest thing met, within a time.
+func (ep *Endpoint) LocalWithin(window time.Duration, now time.Time) bool {
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
 	at := ep.compared.localAt
-	return now.Sub(at) <= window && ep.lastAlive() < clock.Nano(at)
+	return now.Sub(at) <= window && ep.LastAlive() < clock.Nano(at)
 }
 
-// unreachableSince is when the endpoint began to be unreachable. Only a peer
+// UnreachableSince is when the endpoint began to be unreachable. Only a peer
 // that answers after that shows that it is the endpoint's own trouble.
-func (ep *endpoint) unreachableSince(now time.Time) time.Time {
+func (ep *Endpoint) UnreachableSince(now time.Time) time.Time {
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
 	c := &ep.compared
-	if clock.Nano(c.localSince) <= ep.lastAlive() || c.localSince.IsZero() {
+	if clock.Nano(c.localSince) <= ep.LastAlive() || c.localSince.IsZero() {
 		c.localSince = now
 	}
 	return c.localSince

@@ -1,4 +1,4 @@
-package balancer
+package endpoint
 
 import (
 	"math/bits"
@@ -7,11 +7,11 @@ import (
 	"github.com/ankacluster/ankacluster/balancer/clock"
 )
 
-// histogram holds durations in buckets a quarter of a power of two wide, and
+// Histogram holds durations in buckets a quarter of a power of two wide, and
 // forgets by halving, so that old answers fade as new ones come. It is not safe
 // for concurrent use. The zero value is empty.
-type histogram struct {
-	n       uint32
+type Histogram struct {
+	N       uint32
 	buckets [128]uint32
 }
 
@@ -21,7 +21,7 @@ const histogramLimit = 1024
 func bucketOf(d time.Duration) int {
 	us := uint64(max(d/time.Microsecond, 4))
 	e := bits.Len64(us) - 3 // us>>e is 4 to 7
-	return min(e*4+int(us>>e)-4, len(histogram{}.buckets)-1)
+	return min(e*4+int(us>>e)-4, len(Histogram{}.buckets)-1)
 }
 
 // bucketTop is the upper bound of bucket i.
@@ -29,24 +29,25 @@ func bucketTop(i int) time.Duration {
 	return time.Duration((uint64(i%4)+5)<<(i/4)) * time.Microsecond
 }
 
-func (h *histogram) add(d time.Duration) {
+// Add counts a duration.
+func (h *Histogram) Add(d time.Duration) {
 	h.buckets[bucketOf(d)]++
-	if h.n++; h.n < histogramLimit {
+	if h.N++; h.N < histogramLimit {
 		return
 	}
-	h.n = 0
+	h.N = 0
 	for i := range h.buckets {
 		h.buckets[i] /= 2
-		h.n += h.buckets[i]
+		h.N += h.buckets[i]
 	}
 }
 
-// quantile returns an upper bound of the q-th quantile, 0 when empty.
-func (h *histogram) quantile(q float64) time.Duration {
-	if h.n == 0 {
+// Quantile returns an upper bound of the q-th quantile, 0 when empty.
+func (h *Histogram) Quantile(q float64) time.Duration {
+	if h.N == 0 {
 		return 0
 	}
-	rank := uint32(q * float64(h.n))
+	rank := uint32(q * float64(h.N))
 	var seen uint32
 	for i, c := range h.buckets {
 		if seen += c; seen > rank {
@@ -93,39 +94,39 @@ func (m *minute) totals(now time.Time) (sent, good, failed uint64) {
 // Counts that fade are whole for fadeAfter, or until there are fadeMost; then half, a
 // quarter, … A fault of a tenth must show soon after a long time of health.
 const (
-	fadeAfter = 30 * time.Second
-	fadeMost  = 400
+	FadeAfter = 30 * time.Second
+	FadeMost  = 400
 )
 
-// fades is how often counts that were halved at last are to be halved at now. After ten
+// Fades is how often counts that were halved at last are to be halved at now. After ten
 // times nothing is left of fadeMost.
-func fades(last, now time.Time) int { return int(min(now.Sub(last)/fadeAfter, 10)) }
+func Fades(last, now time.Time) int { return int(min(now.Sub(last)/FadeAfter, 10)) }
 
-// tally is the number of recent requests and of those that failed. It is not safe for
+// Tally is the number of recent requests and of those that failed. It is not safe for
 // concurrent use.
-type tally struct {
-	all, bad int
+type Tally struct {
+	All, Bad int
 	faded    time.Time // when they were halved last
 }
 
-func (t *tally) add(bad bool, now time.Time) {
-	times := fades(t.faded, now)
-	if times == 0 && t.all >= fadeMost {
+func (t *Tally) add(bad bool, now time.Time) {
+	times := Fades(t.faded, now)
+	if times == 0 && t.All >= FadeMost {
 		times = 1
 	}
 	if times > 0 {
-		t.all, t.bad, t.faded = t.all>>times, t.bad>>times, now
+		t.All, t.Bad, t.faded = t.All>>times, t.Bad>>times, now
 	}
-	t.all++
+	t.All++
 	if bad {
-		t.bad++
+		t.Bad++
 	}
 }
 
 // counters are what people read of an endpoint. They are not safe for concurrent use. The
 // zero value is empty.
 type counters struct {
-	latency histogram
+	latency Histogram
 	minute  minute
 	lastErr string
 	failAt  time.Time // of the last failure

@@ -1,4 +1,4 @@
-package balancer
+package endpoint
 
 import (
 	"time"
@@ -7,9 +7,9 @@ import (
 	"github.com/ankacluster/ankacluster/balancer/health"
 )
 
-// dueProbe returns when the endpoint is to be probed next, and the number of the round
+// DueProbe returns when the endpoint is to be probed next, and the number of the round
 // that begins now; 0 when none does.
-func (ep *endpoint) dueProbe(cfg health.ProbeConfig, rhythm *health.Rhythm, now time.Time) (due time.Time, round uint64) {
+func (ep *Endpoint) DueProbe(cfg health.ProbeConfig, rhythm *health.Rhythm, now time.Time) (due time.Time, round uint64) {
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
 	s := &ep.probe
@@ -26,7 +26,7 @@ func (ep *endpoint) dueProbe(cfg health.ProbeConfig, rhythm *health.Rhythm, now 
 		s.Due = now.Add(health.Jittered(interval, cfg.Jitter))
 	}
 	interval = s.Due.Sub(now)
-	if health.StandsIn(ep.health, ep.lastGood.Load(), s.Skipped, interval, now) {
+	if health.StandsIn(ep.health, ep.LastGood.Load(), s.Skipped, interval, now) {
 		s.Skipped = true
 		return s.Due, 0
 	}
@@ -36,9 +36,9 @@ func (ep *endpoint) dueProbe(cfg health.ProbeConfig, rhythm *health.Rhythm, now 
 	return s.Due, s.Round
 }
 
-// probeCame notes what a round of probing found. It reports whether a newer round has
+// ProbeCame notes what a round of probing found. It reports whether a newer round has
 // ended otherwise, and whether the next one is due sooner than it was.
-func (ep *endpoint) probeCame(cfg health.ProbeConfig, round uint64, stretch time.Duration, e health.Evidence, now time.Time) (stale, sooner bool) {
+func (ep *Endpoint) ProbeCame(cfg health.ProbeConfig, round uint64, stretch time.Duration, e health.Evidence, now time.Time) (stale, sooner bool) {
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
 	if ep.probe.Late(round, e.Ready) {

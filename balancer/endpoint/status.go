@@ -1,4 +1,4 @@
-package balancer
+package endpoint
 
 import (
 	"math"
@@ -7,9 +7,9 @@ import (
 	"github.com/ankacluster/ankacluster/balancer/health"
 )
 
-// EndpointStatus is one endpoint's part of Status. Durations are in
+// Status is one endpoint's part of Status. Durations are in
 // milliseconds.
-type EndpointStatus struct {
+type Status struct {
 	URL string `json:"url"`
 	// Server is the name that the server gives itself in its readiness answer. Two
 	// endpoints with the same one are two addresses of one server; "" is not known, or
@@ -46,27 +46,27 @@ type EndpointStatus struct {
 	NextProbe    time.Time  `json:"next_probe"`
 }
 
-// status is what there is to say of the endpoint, and how many requests it was sent in the
+// Status is what there is to say of the endpoint, and how many requests it was sent in the
 // last minute.
-func (ep *endpoint) status(failedOpen bool, now time.Time) (EndpointStatus, uint64) {
+func (ep *Endpoint) Status(failedOpen bool, now time.Time) (Status, uint64) {
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
 	sent, good, failed := ep.counters.minute.totals(now)
-	s := EndpointStatus{
-		URL: ep.name, Origins: append([]Origin{}, ep.identity.origins...),
+	s := Status{
+		URL: ep.Name, Origins: append([]Origin{}, ep.identity.origins...),
 		State: ep.health.State, Since: ep.health.Since, Reason: ep.health.Why(),
 		Eligible: ep.health.Usable() || (failedOpen && ep.health.State != health.Draining),
-		Weight:   ep.weight(),
-		InFlight: ep.inFlight.Load(), LongPolls: ep.waiting.Load(), Transfers: ep.transfers.Load(),
+		Weight:   ep.Weight(),
+		InFlight: ep.InFlight.Load(), LongPolls: ep.waiting.Load(), Transfers: ep.Transfers.Load(),
 		SuccessRate: 1, Requests: ep.counters.requests, Failures: ep.counters.failures, Late: ep.counters.late, Ejections: ep.counters.ejections,
-		LatencyP50: milliseconds(ep.counters.latency.quantile(0.5)), LatencyP95: milliseconds(ep.counters.latency.quantile(0.95)),
-		FailuresInRow: ep.badRun(), LastError: ep.counters.lastErr,
+		LatencyP50: milliseconds(ep.counters.latency.Quantile(0.5)), LatencyP95: milliseconds(ep.counters.latency.Quantile(0.95)),
+		FailuresInRow: ep.BadRun(), LastError: ep.counters.lastErr,
 		NextProbe: ep.probe.Due,
 	}
 	if !ep.identity.several {
 		s.Server = ep.identity.server
 	}
-	s.Breaker, s.BreakerUntil = ep.breaker.state()
+	s.Breaker, s.BreakerUntil = ep.Breaker.state()
 	if good+failed > 0 {
 		s.SuccessRate = float64(good) / float64(good+failed)
 	}

@@ -1,4 +1,4 @@
-package balancer
+package endpoint
 
 import (
 	"testing"
@@ -26,19 +26,19 @@ func setBack(t *testing.T, at time.Time, d time.Duration) time.Time {
 func TestTimeOfDaySetBack(t *testing.T) {
 	now := time.Now()
 	ep := someEndpoint()
-	ep.succeeded(nil, now, now, false, false)
-	ep.failed(nil, now, statusError(503))
-	if !ep.mayTry(now) || ep.mayTry(now) {
+	ep.Succeeded(nil, now, now, false, false)
+	ep.Failed(nil, now, StatusError(503))
+	if !ep.MayTry(now) || ep.MayTry(now) {
 		t.Fatal("an endpoint that is out may be tried once")
 	}
 	later := setBack(t, now.Add(ep.cfg.TrialInterval), time.Hour)
-	if !ep.mayTry(later) {
-		t.Errorf("the next trial is due in %s, want now", ep.trialDue().Sub(later))
+	if !ep.MayTry(later) {
+		t.Errorf("the next trial is due in %s, want now", ep.TrialDue().Sub(later))
 	}
-	if ep.lastAlive() >= clock.Nano(later) {
+	if ep.LastAlive() >= clock.Nano(later) {
 		t.Error("an answer from before counts as one from after")
 	}
-	if health.StandsIn(health.Record{State: health.Healthy}, ep.lastGood.Load(), false, time.Second, later) {
+	if health.StandsIn(health.Record{State: health.Healthy}, ep.LastGood.Load(), false, time.Second, later) {
 		t.Error("an answer long ago stands in for a probe")
 	}
 	if sent, _, _ := ep.counters.minute.totals(later); sent == 0 {

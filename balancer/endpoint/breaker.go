@@ -1,4 +1,4 @@
-package balancer
+package endpoint
 
 import (
 	"errors"
@@ -25,8 +25,8 @@ type BreakerConfig struct {
 	Jitter  float64
 }
 
-// defaultBreaker returns the breaker of a pool of a few servers.
-func defaultBreaker() BreakerConfig {
+// DefaultBreaker returns the breaker of a pool of a few servers.
+func DefaultBreaker() BreakerConfig {
 	return BreakerConfig{
 		Consecutive: 5, // Finagle failure accrual
 		SuccessRate: 0.8,
@@ -38,9 +38,9 @@ func defaultBreaker() BreakerConfig {
 	}
 }
 
-// errUncounted is the outcome of a request that says nothing about its endpoint: this
+// ErrUncounted is the outcome of a request that says nothing about its endpoint: this
 // machine's own fault, a caller that left, an answer that may be the caller's fault.
-var errUncounted = errors.New("says nothing about the endpoint")
+var ErrUncounted = errors.New("says nothing about the endpoint")
 
 // breaker takes an endpoint out by how the requests to it end. gobreaker counts them and
 // keeps the open time; this is what a pool adds to it: failures in a row however far
@@ -59,12 +59,12 @@ type breaker struct {
 	openAt  time.Time // when it opened last
 }
 
-// admission is a request's part in the breaker's count, until its outcome is told. The
+// Admission is a request's part in the breaker's count, until its outcome is told. The
 // zero value is that of a request which the breaker did not admit.
-type admission struct{ done func(error) }
+type Admission struct{ done func(error) }
 
-// tell tells the breaker the outcome. Only the first counts; a may be nil.
-func (a *admission) tell(err error) {
+// Tell tells the breaker the outcome. Only the first counts; a may be nil.
+func (a *Admission) Tell(err error) {
 	if a == nil || a.done == nil {
 		return
 	}
@@ -92,7 +92,7 @@ func (br *breaker) reset() {
 		BucketPeriod:  br.cfg.Window / 10, // rolling: a fixed window forgets everything at its edge
 		Timeout:       open,
 		ReadyToTrip:   br.readyToTrip,
-		IsExcluded:    func(err error) bool { return errors.Is(err, errUncounted) },
+		IsExcluded:    func(err error) bool { return errors.Is(err, ErrUncounted) },
 		OnStateChange: br.changed,
 	}))
 }
@@ -121,18 +121,18 @@ func (br *breaker) changed(_ string, from, to gobreaker.State) {
 	}
 }
 
-// admit asks whether a request may be sent. The slot of a half-open breaker is left to
+// Admit asks whether a request may be sent. The slot of a half-open breaker is left to
 // the prober.
-func (br *breaker) admit() (admission, bool) {
+func (br *breaker) Admit() (Admission, bool) {
 	if br.refuses.Load() {
-		return admission{}, false
+		return Admission{}, false
 	}
 	done, err := br.cb.Load().Allow()
-	return admission{done}, err == nil
+	return Admission{done}, err == nil
 }
 
-// decide takes the one slot of a half-open breaker; nil when there is none to take.
-func (br *breaker) decide() (done func(error)) {
+// Decide takes the one slot of a half-open breaker; nil when there is none to take.
+func (br *breaker) Decide() (done func(error)) {
 	if cb := br.cb.Load(); cb.State() == gobreaker.StateHalfOpen {
 		done, _ = cb.Allow()
 	}
@@ -142,15 +142,15 @@ func (br *breaker) decide() (done func(error)) {
 // failed tells the breaker of a failure, by a request's admission or, once that is told,
 // as an event of its own: a transfer breaks long after it was admitted, and gobreaker
 // drops an outcome whose window has passed. It reports whether the breaker is open now.
-func (br *breaker) failed(by *admission, err error) (open bool) {
+func (br *breaker) failed(by *Admission, err error) (open bool) {
 	if by == nil || by.done == nil {
-		admitted, ok := br.admit()
+		admitted, ok := br.Admit()
 		if !ok {
 			return false
 		}
 		by = &admitted
 	}
-	by.tell(err)
+	by.Tell(err)
 	return br.refuses.Load()
 }
 

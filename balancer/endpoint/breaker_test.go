@@ -1,4 +1,4 @@
-package balancer
+package endpoint
 
 import (
 	"net/http"
@@ -10,10 +10,10 @@ import (
 )
 
 // someEndpoint returns an endpoint with the defaults of a pool.
-func someEndpoint() *endpoint {
+func someEndpoint() *Endpoint {
 	u, _ := url.Parse("http://a")
-	return newEndpoint(endpointConfig{
-		Breaker: defaultBreaker(), SlowStart: 30 * time.Second, SlowStartFrom: 0.1,
+	return New(Config{
+		Breaker: DefaultBreaker(), SlowStart: 30 * time.Second, SlowStartFrom: 0.1,
 		TrialInterval: 1800 * time.Millisecond, ProbeInterval: 400 * time.Millisecond,
 	}, u, time.Now())
 }
@@ -40,11 +40,11 @@ func TestBreakerOpensBelowTheSuccessRate(t *testing.T) {
 			opened := false
 			for _, ok := range test.row {
 				time.Sleep(test.gap)
-				by, _ := ep.breaker.admit()
+				by, _ := ep.Breaker.Admit()
 				if now := time.Now(); ok {
-					ep.succeeded(&by, now, now, false, false)
+					ep.Succeeded(&by, now, now, false, false)
 				} else {
-					opened = ep.failed(&by, now, statusError(http.StatusServiceUnavailable)) || opened
+					opened = ep.Failed(&by, now, StatusError(http.StatusServiceUnavailable)) || opened
 				}
 			}
 			if opened != test.want {
@@ -58,31 +58,31 @@ func TestBreakerOpensBelowTheSuccessRate(t *testing.T) {
 // they come to neither takes the half-open slot nor decides in its place.
 func TestT2RequestsLeaveTheHalfOpenSlotAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg, ep := defaultBreaker(), someEndpoint()
-		ep.breaker.condemn(errCondemned)
-		time.Sleep(ep.breaker.openFor + 1)
+		cfg, ep := DefaultBreaker(), someEndpoint()
+		ep.Breaker.condemn(errCondemned)
+		time.Sleep(ep.Breaker.openFor + 1)
 		for range 2 * cfg.Consecutive {
-			by, admitted := ep.breaker.admit()
+			by, admitted := ep.Breaker.Admit()
 			if admitted {
 				t.Fatal("a request was admitted by a breaker that is half-open")
 			}
-			ep.succeeded(&by, time.Now(), time.Now(), false, false)
-			if ep.failed(&by, time.Now(), statusError(http.StatusServiceUnavailable)) {
+			ep.Succeeded(&by, time.Now(), time.Now(), false, false)
+			if ep.Failed(&by, time.Now(), StatusError(http.StatusServiceUnavailable)) {
 				t.Fatal("a request opened a breaker that was not closed")
 			}
 		}
-		if s, _ := ep.breaker.state(); s != "half-open" {
+		if s, _ := ep.Breaker.state(); s != "half-open" {
 			t.Fatalf("after requests good and bad the breaker is %s, want half-open", s)
 		}
-		done := ep.breaker.decide()
+		done := ep.Breaker.Decide()
 		if done == nil {
 			t.Fatal("the slot is not there for the probe")
 		}
-		if ep.breaker.decide() != nil {
+		if ep.Breaker.Decide() != nil {
 			t.Fatal("the slot is there twice")
 		}
 		done(nil)
-		if s, _ := ep.breaker.state(); s != "closed" {
+		if s, _ := ep.Breaker.state(); s != "closed" {
 			t.Fatalf("after the probe passed the breaker is %s, want closed", s)
 		}
 	})
@@ -92,26 +92,26 @@ func TestT2RequestsLeaveTheHalfOpenSlotAlone(t *testing.T) {
 // for its breaker; each of the others counts once.
 func TestBreakerExcludesWhatSaysNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg, ep := defaultBreaker(), someEndpoint()
+		cfg, ep := DefaultBreaker(), someEndpoint()
 		for i := range 4 * cfg.MinSamples {
-			by, _ := ep.breaker.admit()
+			by, _ := ep.Breaker.Admit()
 			switch i % 4 {
 			case 0:
-				ep.metLocalFault(&by, syscall.EMFILE, time.Now())
-				by.tell(syscall.EMFILE) // it is told by now
+				ep.MetLocalFault(&by, syscall.EMFILE, time.Now())
+				by.Tell(syscall.EMFILE) // it is told by now
 			case 1:
-				ep.refused(&by, time.Now(), statusError(http.StatusServiceUnavailable))
+				ep.Refused(&by, time.Now(), StatusError(http.StatusServiceUnavailable))
 			default:
-				ep.uncounted(&by, time.Now())
+				ep.Uncounted(&by, time.Now())
 			}
 		}
-		if s, _ := ep.breaker.state(); s != "closed" {
+		if s, _ := ep.Breaker.state(); s != "closed" {
 			t.Fatalf("the breaker is %s, want closed", s)
 		}
 		opened := 0
 		for range cfg.Consecutive {
-			by, _ := ep.breaker.admit()
-			if ep.failed(&by, time.Now(), syscall.ECONNRESET) {
+			by, _ := ep.Breaker.Admit()
+			if ep.Failed(&by, time.Now(), syscall.ECONNRESET) {
 				opened++
 			}
 		}

@@ -1,6 +1,6 @@
 //go:build !linux && !darwin
 
-package balancer
+package endpoint
 
 import (
 	"syscall"

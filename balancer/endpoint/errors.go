@@ -1,4 +1,4 @@
-package balancer
+package endpoint
 
 import (
 	"context"
@@ -8,16 +8,20 @@ import (
 	"syscall"
 )
 
-// dialError marks an error of connecting: the request was surely not sent.
-type dialError struct{ err error }
+// DialError marks an error of connecting: the request was surely not sent.
+type DialError struct{ Err error }
 
-func (e *dialError) Error() string { return e.err.Error() }
-func (e *dialError) Unwrap() error { return e.err }
+// Error is the text of what went wrong.
+func (e *DialError) Error() string { return e.Err.Error() }
 
-// statusError is an answer that counts as a failure.
-type statusError int
+// Unwrap is what went wrong.
+func (e *DialError) Unwrap() error { return e.Err }
 
-func (e statusError) Error() string { return fmt.Sprintf("answered %d", int(e)) }
+// StatusError is an answer that counts as a failure.
+type StatusError int
+
+// Error names the status.
+func (e StatusError) Error() string { return fmt.Sprintf("answered %d", int(e)) }
 
 // localErrnos are errors of this machine: no file descriptors, no buffers, no
 // network interface, no free port, no route.
@@ -26,8 +30,8 @@ var localErrnos = []syscall.Errno{
 	syscall.EADDRNOTAVAIL, syscall.ENETUNREACH, syscall.ENOTDIR, syscall.EACCES, syscall.EPERM,
 }
 
-// isLocal says that err is this machine's own fault, whatever the others say.
-func isLocal(err error) bool {
+// IsLocal reports whether err is this machine's own fault, whatever the others say.
+func IsLocal(err error) bool {
 	for _, errno := range localErrnos {
 		if errors.Is(err, errno) {
 			return true
@@ -36,15 +40,15 @@ func isLocal(err error) bool {
 	return false
 }
 
-// isUnreachable says that err is either this machine's fault or the endpoint's:
+// IsUnreachable reports whether err is either this machine's fault or the endpoint's:
 // which one, only the other endpoints can tell. macOS answers EHOSTUNREACH when
 // the Local Network permission is missing.
-func isUnreachable(err error) bool {
+func IsUnreachable(err error) bool {
 	return errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.EHOSTDOWN)
 }
 
-// short is err as a person wants to read it in one line.
-func short(err error) string {
+// Short is err as a person wants to read it in one line.
+func Short(err error) string {
 	switch {
 	case err == nil:
 		return ""
@@ -52,13 +56,14 @@ func short(err error) string {
 		return "connection refused"
 	case errors.Is(err, syscall.ECONNRESET):
 		return "connection reset"
-	case isTimeout(err):
+	case IsTimeout(err):
 		return "timeout"
 	}
 	return err.Error()
 }
 
-func isTimeout(err error) bool {
+// IsTimeout reports whether err is that something took too long.
+func IsTimeout(err error) bool {
 	var netErr net.Error
 	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &netErr) && netErr.Timeout()
 }

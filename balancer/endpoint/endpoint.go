@@ -1,4 +1,8 @@
-package balancer
+// Package endpoint is one server of a pool: its address, its connections, what it has under
+// way, and what was seen of it. An Endpoint keeps records, admits requests by its breaker
+// and decides when it is probed; it does not choose among endpoints and sends nothing by
+// itself.
+package endpoint
 
 import (
 	"net/http"
@@ -11,8 +15,8 @@ import (
 	"github.com/ankacluster/ankacluster/balancer/health"
 )
 
-// endpointConfig is what the endpoints of a pool have in common.
-type endpointConfig struct {
+// Config is what the endpoints of a pool have in common.
+type Config struct {
 	Breaker BreakerConfig
 	// SlowStart is how long a returned endpoint's share grows from SlowStartFrom.
 	SlowStart     time.Duration
@@ -22,23 +26,23 @@ type endpointConfig struct {
 	TrialInterval time.Duration
 	ProbeInterval time.Duration
 
-	Transport transportConfig
+	Transport TransportConfig
 }
 
-// endpoint is one server of the pool. Its parts have one job each. Those above mu are
+// Endpoint is one server of the pool. Its parts have one job each. Those above mu are
 // read without a lock, as requests pick an endpoint; mu is held for memory operations
 // only.
-type endpoint struct {
-	cfg       endpointConfig
-	name      string // canonical URL, the key of the member list
-	url       *url.URL
-	transport *http.Transport
+type Endpoint struct {
+	cfg       Config
+	Name      string // canonical URL, the key of the member list
+	URL       *url.URL
+	Transport *http.Transport
 
 	load
 	share
 	streaks
 	trials
-	breaker breaker
+	Breaker breaker
 
 	mu       sync.Mutex // guards all below
 	health   health.Record
@@ -48,18 +52,18 @@ type endpoint struct {
 	compared compared
 }
 
-// newEndpoint returns an endpoint that is not heard from yet.
-func newEndpoint(cfg endpointConfig, u *url.URL, now time.Time) *endpoint {
-	ep := &endpoint{
+// New returns an endpoint that is not heard from yet.
+func New(cfg Config, u *url.URL, now time.Time) *Endpoint {
+	ep := &Endpoint{
 		cfg:       cfg,
-		name:      u.String(),
-		url:       u,
-		transport: newTransport(&cfg.Transport, u.Hostname()),
+		Name:      u.String(),
+		URL:       u,
+		Transport: newTransport(&cfg.Transport, u.Hostname()),
 		health:    health.Record{State: health.Unknown, Since: now, Reason: "new"},
 	}
 	ep.share.init(cfg.SlowStart, cfg.SlowStartFrom)
-	ep.breaker.cfg, ep.breaker.inRow = cfg.Breaker, ep.streaks.inRow
-	ep.breaker.reset()
+	ep.Breaker.cfg, ep.Breaker.inRow = cfg.Breaker, ep.streaks.inRow
+	ep.Breaker.reset()
 	return ep
 }
 
@@ -74,8 +78,8 @@ type identity struct {
 // maxIdentity bounds the name that a server gives itself.
 const maxIdentity = 128
 
-// identified notes the name that a server gives itself.
-func (ep *endpoint) identified(name string) {
+// Identified notes the name that a server gives itself.
+func (ep *Endpoint) Identified(name string) {
 	if len(name) > maxIdentity {
 		return
 	}
@@ -86,10 +90,10 @@ func (ep *endpoint) identified(name string) {
 	id.server = name
 }
 
-// foundReady notes a pass, and says whether an answer that tells nothing is to be
+// FoundReady notes a pass, and says whether an answer that tells nothing is to be
 // taken for one: a server without readiness can only show that it answers again.
 // One that was ready before must say that it is.
-func (ep *endpoint) foundReady(v health.Verdict) bool {
+func (ep *Endpoint) FoundReady(v health.Verdict) bool {
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
 	ep.identity.everReady = ep.identity.everReady || v == health.Pass
@@ -97,31 +101,31 @@ func (ep *endpoint) foundReady(v health.Verdict) bool {
 	return v == health.Nothing && out && !ep.identity.everReady
 }
 
-// needsProof: readiness was good all the time that the endpoint is out, so it
+// NeedsProof: readiness was good all the time that the endpoint is out, so it
 // does not tell whether it works again.
-func (ep *endpoint) needsProof() bool {
+func (ep *Endpoint) NeedsProof() bool {
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
 	return ep.health.State == health.Ejected && !ep.health.Spoke
 }
 
-// setOrigins notes which lists name the endpoint.
-func (ep *endpoint) setOrigins(origins []Origin) {
+// SetOrigins notes which lists name the endpoint.
+func (ep *Endpoint) SetOrigins(origins []Origin) {
 	ep.mu.Lock()
 	ep.identity.origins = origins
 	ep.mu.Unlock()
 }
 
-// record returns the endpoint's health, and when a request failed last.
-func (ep *endpoint) record() (h health.Record, failedAt time.Time) {
+// Record returns the endpoint's health, and when a request failed last.
+func (ep *Endpoint) Record() (h health.Record, failedAt time.Time) {
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
 	return ep.health, ep.counters.failAt
 }
 
-// transition applies a change of health. It returns the record before and after, and the
+// Transition applies a change of health. It returns the record before and after, and the
 // requests that wait for an answer.
-func (ep *endpoint) transition(now time.Time, step func(health.Record) (health.Record, bool)) (before, after health.Record, changed bool, waiting []waiter) {
+func (ep *Endpoint) Transition(now time.Time, step func(health.Record) (health.Record, bool)) (before, after health.Record, changed bool, waiting []Waiter) {
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
 	before = ep.health
@@ -129,25 +133,25 @@ func (ep *endpoint) transition(now time.Time, step func(health.Record) (health.R
 	ep.health = after
 	if changed {
 		ep.enteredLocked(before, after, now)
-		waiting = ep.load.waitersOf()
+		waiting = ep.load.WaitersOf()
 	}
 	return before, after, changed, waiting
 }
 
-// drain has the endpoint drained since a time before it could be asked anything.
-func (ep *endpoint) drain(reason string, since time.Time) {
-	ep.transition(since, func(h health.Record) (health.Record, bool) { return h.Drain(reason, since) })
+// Drain has the endpoint drained since a time before it could be asked anything.
+func (ep *Endpoint) Drain(reason string, since time.Time) {
+	ep.Transition(since, func(h health.Record) (health.Record, bool) { return h.Drain(reason, since) })
 }
 
 // enteredLocked adapts what belongs to a state to the state entered.
-func (ep *endpoint) enteredLocked(before, after health.Record, now time.Time) {
+func (ep *Endpoint) enteredLocked(before, after health.Record, now time.Time) {
 	switch {
 	case after.Usable():
 		ep.streaks.reset()
 		ep.compared.reset()
-		ep.stay.Add(1)
-		ep.sample.Store(nil)
-		ep.breaker.reset()
+		ep.Stay.Add(1)
+		ep.Sample.Store(nil)
+		ep.Breaker.reset()
 		ep.share.begin(after.Ramp)
 	case before.Usable():
 		ep.share.begin(time.Time{})
@@ -156,8 +160,8 @@ func (ep *endpoint) enteredLocked(before, after health.Record, now time.Time) {
 			break // nothing went wrong
 		}
 		ep.counters.ejections++
-		if after.State == health.Ejected && !ep.breaker.refuses.Load() {
-			ep.breaker.condemn(errCondemned)
+		if after.State == health.Ejected && !ep.Breaker.refuses.Load() {
+			ep.Breaker.condemn(errCondemned)
 		}
 		// The next probe was set at the pace of an endpoint that is well.
 		if soon := clock.At(ep.probed.Load()).Add(ep.cfg.ProbeInterval); ep.probe.Due.After(soon) {
@@ -166,31 +170,31 @@ func (ep *endpoint) enteredLocked(before, after health.Record, now time.Time) {
 	}
 }
 
-// tick moves what changes by time alone. It reports whether the endpoint's share has
+// Tick moves what changes by time alone. It reports whether the endpoint's share has
 // become a whole one, and whether anything is left that will change.
-func (ep *endpoint) tick(now time.Time) (whole, running bool) {
-	h, _ := ep.record()
+func (ep *Endpoint) Tick(now time.Time) (whole, running bool) {
+	h, _ := ep.Record()
 	if h.State == health.Healthy {
-		running = ep.breaker.forget(now.Sub(h.Since))
+		running = ep.Breaker.forget(now.Sub(h.Since))
 		whole = ep.wholeAgain(now)
 	}
 	return whole, running || h.State != health.Healthy || ep.ramp.Load() != 0
 }
 
-// trusted says that nothing at all speaks against the endpoint.
-func (ep *endpoint) trusted(now time.Time) bool {
-	return ep.badRun() == 0 && ep.lateRun.Load() == 0 && ep.ramp.Load() == 0 && ep.load.answers(now)
+// Trusted says that nothing at all speaks against the endpoint.
+func (ep *Endpoint) Trusted(now time.Time) bool {
+	return ep.BadRun() == 0 && ep.lateRun.Load() == 0 && ep.ramp.Load() == 0 && ep.load.answers(now)
 }
 
-// mayTry hands out the right to try an endpoint that is out: without limit
+// MayTry hands out the right to try an endpoint that is out: without limit
 // while its last answer was good, else at the trial pace, and never close to a
 // probe.
-func (ep *endpoint) mayTry(now time.Time) bool {
-	if ep.badRun() == 0 && ep.lastGood.Load() > ep.outSince.Load() {
+func (ep *Endpoint) MayTry(now time.Time) bool {
+	if ep.BadRun() == 0 && ep.LastGood.Load() > ep.outSince.Load() {
 		return true // real requests succeed, whatever its probes say
 	}
 	due := ep.trial.Load()
-	if now.Before(ep.trialDue()) || !ep.trial.CompareAndSwap(due, clock.Nano(now)+int64(ep.cfg.TrialInterval)) {
+	if now.Before(ep.TrialDue()) || !ep.trial.CompareAndSwap(due, clock.Nano(now)+int64(ep.cfg.TrialInterval)) {
 		return false
 	}
 	ep.mu.Lock()
@@ -206,18 +210,18 @@ type trials struct {
 	trial    atomic.Int64           // when a request may next try it, nano
 	probed   atomic.Int64           // when it was last probed, nano
 	outSince atomic.Int64           // when it went out last, nano
-	stay     atomic.Uint32          // grows each time it comes back
-	sample   atomic.Pointer[sample] // a request that it got wrong and a peer did not; nil without one
+	Stay     atomic.Uint32          // grows each time it comes back
+	Sample   atomic.Pointer[Sample] // a request that it got wrong and a peer did not; nil without one
 }
 
-// trialDue is when a request may next try an endpoint that is out.
-func (ep *endpoint) trialDue() time.Time {
+// TrialDue is when a request may next try an endpoint that is out.
+func (ep *Endpoint) TrialDue() time.Time {
 	apart := int64(ep.cfg.ProbeInterval) * 85 / 100
 	return clock.At(max(ep.trial.Load(), ep.probed.Load()+apart))
 }
 
-// lookAt has the endpoint probed at a time, if that is sooner and it is in use.
-func (ep *endpoint) lookAt(soon time.Time) (sooner bool) {
+// LookAt has the endpoint probed at a time, if that is sooner and it is in use.
+func (ep *Endpoint) LookAt(soon time.Time) (sooner bool) {
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
 	if !ep.probe.Due.After(soon) || !ep.health.Usable() {

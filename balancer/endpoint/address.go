@@ -1,4 +1,4 @@
-package balancer
+package endpoint
 
 import (
 	"fmt"
@@ -20,10 +20,10 @@ const (
 	OriginCached Origin = "cached"
 )
 
-// parseAddress checks an endpoint's address and brings it into its one
+// Parse checks an endpoint's address and brings it into its one
 // spelling: http or https, a host, a lower-case name, no query, no slash at the
 // end.
-func parseAddress(raw string) (*url.URL, error) {
+func Parse(raw string) (*url.URL, error) {
 	if !strings.Contains(raw, "://") {
 		return nil, fmt.Errorf("endpoint %q must begin with http:// or https://", raw)
 	}
@@ -49,11 +49,11 @@ func parseAddress(raw string) (*url.URL, error) {
 	return u, nil
 }
 
-// sample is a recent request that can be copied without harm: reading, small,
+// Sample is a recent request that can be copied without harm: reading, small,
 // answered well. A copy of it tells whether an endpoint that was taken out with
 // good readiness works again; user traffic never has to find out.
-type sample struct {
-	req  *http.Request
-	at   time.Time
-	took time.Duration
+type Sample struct {
+	Req  *http.Request
+	At   time.Time
+	Took time.Duration
 }
