@@ -127,3 +127,28 @@ func TestLengthsOfFieldsAreNumbers(t *testing.T) {
 		t.Errorf("%d lengths: %v", count, err)
 	}
 }
+
+// TestServersAreMadeInOnePlace: internal/serve bounds what clients hold of a server,
+// and gives handlers a request whose body they may replace.
+func TestServersAreMadeInOnePlace(t *testing.T) {
+	err := eachProductFile(func(file string, parsed *ast.File) {
+		if strings.HasPrefix(file, "internal/serve/") || strings.HasPrefix(file, "balancer/drill/") {
+			return
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			lit, ok := n.(*ast.CompositeLit)
+			if !ok {
+				return true
+			}
+			if of, ok := lit.Type.(*ast.SelectorExpr); ok && of.Sel.Name == "Server" {
+				if pkg, _ := of.X.(*ast.Ident); pkg != nil && pkg.Name == "http" {
+					t.Errorf("%s makes an http.Server; servers are made by serve.New", file)
+				}
+			}
+			return true
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

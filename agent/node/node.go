@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"runtime"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -165,5 +164,5 @@ func caffeinate() string {
 }
 
 func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
-	return serve.Run(ctx, &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}, l, serve.Drain{})
+	return serve.Run(ctx, serve.New(serve.Options{Handler: h}), l, serve.Drain{})
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/ankacluster/ankacluster/balancer/proxy"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/oci"
+	"github.com/ankacluster/ankacluster/internal/serve"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
@@ -241,7 +242,7 @@ func (p *registryProxy) counting(next http.Handler) http.Handler {
 		if asked := oci.Of(r); asked.Repo != "" {
 			c := p.counter(asked.Repo)
 			w = &countingWriter{w, c}
-			r.Body = &countingBody{r.Body, c}
+			r = serve.WithBody(r, &countingBody{r.Body, c})
 		}
 		next.ServeHTTP(w, r)
 	}))

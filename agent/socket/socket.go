@@ -18,6 +18,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/internal/ownership"
+	serving "github.com/ankacluster/ankacluster/internal/serve"
 	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
@@ -42,7 +43,7 @@ func serve(ctx context.Context, path string, lock *state.Lock, routes []wire.Rou
 		if err != nil {
 			return fmt.Errorf("status socket: %w", err)
 		}
-		srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+		srv, l := serving.New(serving.Options{Handler: mux}), serving.Listen(l)
 		served := make(chan error, 1) // one result, so that the goroutine never waits
 		go func() { served <- srv.Serve(l) }()
 		err = attend(ctx, path, lock, look, served)

@@ -28,11 +28,6 @@ func (s *Server) Run(ctx context.Context) error {
 	if log == nil {
 		log = zap.NewNop()
 	}
-	srv := &http.Server{
-		Handler:           s.Handler,
-		ReadHeaderTimeout: 10 * time.Second, // bodies take as long as they take
-		IdleTimeout:       2 * time.Minute,
-		ErrorLog:          zap.NewStdLog(log.Named("http")),
-	}
+	srv := serve.New(serve.Options{Handler: s.Handler, Idle: 2 * time.Minute, ErrorLog: zap.NewStdLog(log.Named("http"))})
 	return serve.Run(ctx, srv, s.Listener, serve.Drain{Grace: cmp.Or(s.Grace, 10*time.Second)})
 }

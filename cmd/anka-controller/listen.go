@@ -38,6 +38,7 @@ func newListener(flag, addr string, tc *tls.Config, log *zap.Logger) (*listener,
 	if err != nil {
 		return nil, wire.ListenError(flag, addr, err)
 	}
+	l = serve.Listen(l)
 	if tc != nil {
 		tc.NextProtos = []string{"h2", "http/1.1"}
 		l = tls.NewListener(l, tc)
@@ -49,16 +50,14 @@ func newListener(flag, addr string, tc *tls.Config, log *zap.Logger) (*listener,
 func listenOn(flag string, l net.Listener, log *zap.Logger) *listener {
 	ln := &listener{flag: flag, net: l}
 	ln.lot = wire.NewLot(l.Addr(), idleTimeout, ln.leaving.Load)
-	ln.http = &http.Server{
+	ln.http = serve.New(serve.Options{
 		Handler: wire.CloseWhen(ln.leaving.Load, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			(*ln.handler.Load()).ServeHTTP(w, r)
 		})),
-		// No limit on a whole request: pushes and long polls take as long as they take.
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       idleTimeout,
-		ConnContext:       ln.lot.ConnContext,
-		ErrorLog:          zap.NewStdLog(log.Named("http").WithOptions(zap.IncreaseLevel(zap.WarnLevel))),
-	}
+		Idle:        idleTimeout,
+		ConnContext: ln.lot.ConnContext,
+		ErrorLog:    zap.NewStdLog(log.Named("http").WithOptions(zap.IncreaseLevel(zap.WarnLevel))),
+	})
 	ln.set(starting())
 	return ln
 }

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"strconv"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -82,8 +81,7 @@ func serveMetrics(ctx context.Context, addr string, h http.Handler) error {
 	if err != nil {
 		return fmt.Errorf("metrics: %w; a controller on this host may have the port: choose another one with --metrics-port", wire.ListenError("ANKA_METRICS_PORT (--metrics-port)", addr, err))
 	}
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
-	if err := httpserve.Run(ctx, srv, ln, httpserve.Drain{}); err != nil {
+	if err := httpserve.Run(ctx, httpserve.New(httpserve.Options{Handler: h}), ln, httpserve.Drain{}); err != nil {
 		return fmt.Errorf("metrics: %w", err)
 	}
 	return nil

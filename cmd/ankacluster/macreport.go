@@ -22,6 +22,7 @@ import (
 	"github.com/ankacluster/ankacluster/agent/macreport"
 	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/internal/readiness"
+	"github.com/ankacluster/ankacluster/internal/serve"
 	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
@@ -338,7 +339,7 @@ func reportRegistry(ctx context.Context) (url string, requests func() []byte, do
 		r.Out.URL.Scheme, r.Out.URL.Host = "http", behind
 		r.Out.Host = r.In.Host // locations name the address that was asked
 	}}
-	h := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h := serve.New(serve.Options{HeaderTime: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		fmt.Fprintf(&log, "%s %s\n", r.Method, r.URL.RequestURI())
 		for _, h := range []string{"Accept", "Content-Type", "Content-Length", "Content-Range", "Range", "Expect", "User-Agent", "Transfer-Encoding"} {
@@ -348,7 +349,7 @@ func reportRegistry(ctx context.Context) (url string, requests func() []byte, do
 		}
 		mu.Unlock()
 		forward.ServeHTTP(w, r)
-	})}
+	})})
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = h.Serve(l) }) // until done closes it
 	requests = func() []byte {

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ankacluster/ankacluster/internal/serve"
 	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
@@ -230,6 +231,7 @@ func startAnswerer(listen string, tc *tls.Config, self Host, hosts []Host) (*ans
 	if err != nil {
 		return nil, fmt.Errorf("--etcd-listen-peer: %w", err)
 	}
+	l = serve.Listen(l)
 	if tc != nil {
 		l = tls.NewListener(l, tc)
 	}
@@ -238,7 +240,7 @@ func startAnswerer(listen string, tc *tls.Config, self Host, hosts []Host) (*ans
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(introduction{Empty: true, Self: self.peerAddr(), Hosts: sortedNames(hosts)})
 	})
-	a := &answerer{srv: &http.Server{Handler: mux, ReadHeaderTimeout: probeTimeout}, done: make(chan struct{})}
+	a := &answerer{srv: serve.New(serve.Options{Handler: mux, HeaderTime: probeTimeout}), done: make(chan struct{})}
 	go func() {
 		defer close(a.done)
 		_ = a.srv.Serve(l)

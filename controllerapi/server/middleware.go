@@ -8,11 +8,12 @@ import (
 	"fmt"
 	"net/http"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
 	"github.com/ankacluster/ankacluster/internal/wire"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 )
 
 // outermost stands around every call, public ones too.
@@ -47,7 +48,7 @@ func (s *Server) agent(h wire.HandlerFunc) http.Handler {
 // key it has its effect once, and every repeat is given the first answer.
 func (s *Server) write(h wire.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		key, request, err := wire.Idempotency(r)
+		key, request, r, err := wire.Idempotency(r)
 		if err != nil {
 			s.api.WriteError(w, r, err)
 			return

@@ -1,7 +1,8 @@
-// Package serve runs an HTTP server until a context ends, and then until its
+// Package serve makes the HTTP servers of ours, so that what clients may hold of them
+// has a bound, and runs one until a context ends, and then until its
 // requests have ended.
 //
-//	err := serve.Run(ctx, &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}, listener, serve.Drain{Grace: 10 * time.Second})
+//	err := serve.Run(ctx, serve.New(serve.Options{Handler: h}), listener, serve.Drain{Grace: 10 * time.Second})
 package serve
 
 import (
@@ -26,10 +27,11 @@ type Drain struct {
 	Grace time.Duration
 }
 
-// Run serves on l, with TLS if srv has a TLSConfig, until ctx ends. Nil means that
+// Run serves on l, which it bounds with Listen, with TLS if srv has a TLSConfig, until ctx ends. Nil means that
 // it stopped as asked, and that all requests had ended, unless there is no Grace.
 // Where they had not the error is ErrCut.
 func Run(ctx context.Context, srv *http.Server, l net.Listener, d Drain) error {
+	l = Listen(l)
 	served := make(chan error, 1) // one result, whether or not it is waited for
 	go func() {
 		if srv.TLSConfig != nil {

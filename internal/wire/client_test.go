@@ -126,7 +126,7 @@ func TestIdempotencyKeysBelongToTheirCallers(t *testing.T) {
 	keyOf := func(p access.Principal, body string) (string, string) {
 		r := httptest.NewRequestWithContext(access.With(t.Context(), p), http.MethodPost, "/api/v1/vm?a=b", strings.NewReader(body))
 		r.Header.Set(IdempotencyHeader, "k")
-		key, request, err := Idempotency(r)
+		key, request, r, err := Idempotency(r)
 		if again, _ := io.ReadAll(r.Body); err != nil || string(again) != body {
 			t.Errorf("body %q after it was read: %v", again, err)
 		}
@@ -142,11 +142,11 @@ func TestIdempotencyKeysBelongToTheirCallers(t *testing.T) {
 		t.Errorf("asked for %q and %q", asked, adaAsked)
 	}
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil)
-	if key, request, err := Idempotency(r); key != "" || request != nil || err != nil {
+	if key, request, _, err := Idempotency(r); key != "" || request != nil || err != nil {
 		t.Errorf("without a key: %q %q %v", key, request, err)
 	}
 	r.Header.Set(IdempotencyHeader, strings.Repeat("k", MaxIdempotencyKey+1))
-	if _, _, err := Idempotency(r); !errors.Is(err, CodeBadRequest) {
+	if _, _, _, err := Idempotency(r); !errors.Is(err, CodeBadRequest) {
 		t.Errorf("a long key: %v", err)
 	}
 }

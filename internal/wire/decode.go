@@ -72,7 +72,7 @@ func readBody(r *http.Request, limit int64) (data []byte, release func(), err er
 		return nil, release, tooLarge
 	}
 	// What is said to come counts as little until it comes.
-	data = make([]byte, 0, min(max(r.ContentLength+1, 512), smallBody))
+	data = make([]byte, 0, min(max(r.ContentLength+1, 512), firstRead))
 	for {
 		n, err := r.Body.Read(data[len(data):cap(data)])
 		data = data[:len(data)+n]

@@ -44,7 +44,8 @@ var Body = Limits{Bytes: MaxBody, Values: MaxValues}
 // often.
 const (
 	smallBody   = 64 << 10
-	maxBuffered = 256 << 20
+	firstRead   = 4 << 10
+	maxBuffered = 128 << 20
 )
 
 var (

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/ankacluster/ankacluster/internal/serve"
 )
 
 // Lot is where connections stay whose requests wait for long. net/http keeps some
@@ -19,7 +21,7 @@ import (
 // the connection goes back to the server, which takes it from the Lot as from any other net.Listener:
 //
 //	lot := wire.NewLot(l.Addr(), idle, leaving)
-//	srv := &http.Server{Handler: h, ConnContext: lot.ConnContext}
+//	srv := serve.New(serve.Options{Handler: h, ConnContext: lot.ConnContext})
 //	go srv.Serve(l)
 //	go srv.Serve(lot)
 //
@@ -40,7 +42,7 @@ type Lot struct {
 // parked is a connection in a Lot, from Park until the next request or its end.
 type parked struct {
 	lot      *Lot
-	conn     *net.TCPConn
+	conn     net.Conn
 	cancel   context.CancelFunc
 	answered chan struct{} // closed when the answer is sent, or will not be
 	keep     bool          // valid once answered: the connection can take a request
@@ -127,8 +129,7 @@ func ParkAfter(h http.Handler) http.Handler {
 		}
 		answer := &parkedWriter{header: w.Header()}
 		body := &watchedBody{ReadCloser: r.Body}
-		r.Body = body
-		h.ServeHTTP(answer, r)
+		h.ServeHTTP(answer, serve.WithBody(r, body))
 		p := &parked{lot: lot, cancel: func() {}, answered: make(chan struct{})}
 		if !body.ended || !lot.enter(p, w) {
 			answer.copyTo(w)
@@ -306,13 +307,16 @@ func (w *parkedWriter) send(conn io.Writer, stay bool) error {
 
 // resumed is a connection that was parked, with what was read of its next request.
 type resumed struct {
-	*net.TCPConn
+	net.Conn
 	ahead []byte
 }
 
+// NetConn returns the connection as it was before.
+func (c *resumed) NetConn() net.Conn { return c.Conn }
+
 func (c *resumed) Read(p []byte) (int, error) {
 	if len(c.ahead) == 0 {
-		return c.TCPConn.Read(p)
+		return c.Conn.Read(p)
 	}
 	n := copy(p, c.ahead)
 	c.ahead = c.ahead[n:]
@@ -320,12 +324,16 @@ func (c *resumed) Read(p []byte) (int, error) {
 }
 
 // tcpConn returns the TCP connection that c is, or nil.
-func tcpConn(c net.Conn) *net.TCPConn {
-	switch c := c.(type) {
+func tcpConn(c net.Conn) net.Conn {
+	switch own := c.(type) {
 	case *net.TCPConn:
-		return c
+		return own
 	case *resumed:
-		return c.TCPConn
+		return own.Conn
+	case *serve.Conn:
+		if _, ok := own.Conn.(*net.TCPConn); ok {
+			return own
+		}
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/internal/oci"
+	"github.com/ankacluster/ankacluster/internal/serve"
 	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
@@ -21,7 +22,6 @@ func (s *Server) observe(next http.Handler) http.Handler {
 		call := callOf(r)
 		ow := &observedWriter{ResponseWriter: w}
 		body := &countedBody{ReadCloser: r.Body}
-		r.Body = body
 		s.metrics.inFlight.Inc()
 		defer func() {
 			took := time.Since(start)
@@ -37,7 +37,7 @@ func (s *Server) observe(next http.Handler) http.Handler {
 					zap.String("remote", r.RemoteAddr), zap.String("user_agent", r.UserAgent()), zap.String("request_id", wire.RequestID(r.Context())))
 			}
 		}()
-		next.ServeHTTP(ow, r)
+		next.ServeHTTP(ow, serve.WithBody(r, body))
 	})
 }
 

@@ -123,15 +123,10 @@ func (s *Server) draining() bool {
 }
 
 func (s *Server) serve(ctx context.Context, ln net.Listener) error {
-	srv := &http.Server{
-		Handler:   wire.CloseWhen(s.draining, s.handler),
-		TLSConfig: s.cfg.TLS,
-		// Neither reads nor writes have a total limit: blobs of 100 GB are
-		// ordinary. Handlers set deadlines on progress.
-		ReadHeaderTimeout: 20 * time.Second,
-		IdleTimeout:       3 * time.Minute,
-		ErrorLog:          zap.NewStdLog(s.log.Named("http")),
-	}
+	srv := serve.New(serve.Options{
+		Handler: wire.CloseWhen(s.draining, s.handler), TLS: s.cfg.TLS, HeaderTime: 20 * time.Second,
+		ErrorLog: zap.NewStdLog(s.log.Named("http")),
+	})
 	s.log.Info("registry listens", zap.Stringer("addr", ln.Addr()), zap.String("root", s.store.Place()), zap.Bool("tls", s.cfg.TLS != nil))
 	err := serve.Run(ctx, srv, ln, serve.Drain{
 		Begin: func() {
