@@ -90,6 +90,10 @@ func serveNode(ctx context.Context, dir state.Dir, lock *state.Lock, cfg state.C
 	if err != nil {
 		return err
 	}
+	drains, err := pools.drains(dir)
+	if err != nil {
+		log.Error("servers that were drained are used again", zap.Error(err))
+	}
 	proxy, err := newRegistryProxy(pools)
 	if err != nil {
 		return err
@@ -134,7 +138,7 @@ func serveNode(ctx context.Context, dir state.Dir, lock *state.Lock, cfg state.C
 	g.Go(func() error { return shipper.Run(around) })
 	g.Go(func() error { return serveHTTP(around, metrics, promhttp.HandlerFor(reg, promhttp.HandlerOpts{})) })
 	g.Go(func() error {
-		return socket.Serve(around, dir.Socket(), lock, socketRoutes(status, func() any { return pools.status() }))
+		return socket.Serve(around, dir.Socket(), lock, socketRoutes(status, func() any { return pools.status() }, drains))
 	})
 	g.Go(func() error { confirmUpgrade(around, dir, a, log); return nil })
 	g.Go(func() error {
@@ -148,11 +152,10 @@ func serveNode(ctx context.Context, dir state.Dir, lock *state.Lock, cfg state.C
 }
 
 // socketRoutes is what the agent's status socket answers.
-func socketRoutes(status, endpoints func() any) []wire.Route {
-	return []wire.Route{
-		{Pattern: "GET /status", Permission: access.Owner, Handler: socket.Answer(status)},
-		{Pattern: "GET /endpoints", Permission: access.Owner, Handler: socket.Answer(endpoints)},
-	}
+func socketRoutes(status, endpoints func() any, drains *Drains) []wire.Route {
+	return append(drains.Routes(),
+		wire.Route{Pattern: "GET /status", Permission: access.Owner, Handler: socket.Answer(status)},
+		wire.Route{Pattern: "GET /endpoints", Permission: access.Owner, Handler: socket.Answer(endpoints)})
 }
 
 // caffeinate is the command that keeps a Mac awake, "" on other systems.

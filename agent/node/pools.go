@@ -171,6 +171,17 @@ func (p *Pools) status() PoolStatus {
 	return PoolStatus{Controllers: p.controllers.Status(), Registries: p.registries.Status(), Blobs: p.blobs.Status()}
 }
 
+// drains drains what a person had drained before, and returns what takes further
+// orders. An error means that the former is not known.
+func (p *Pools) drains(dir state.Dir) (*Drains, error) {
+	since, err := dir.Drained()
+	pools := map[string]*balancer.Balancer{"controllers": p.controllers, "registries": p.registries, "blobs": p.blobs}
+	for _, b := range pools {
+		b.SetDrained(since)
+	}
+	return NewDrains(pools, dir.SaveDrained), err
+}
+
 type PoolStatus struct {
 	Controllers balancer.Status `json:"controllers"`
 	Registries  balancer.Status `json:"registries"`

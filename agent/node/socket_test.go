@@ -14,7 +14,7 @@ import (
 
 func TestEveryRouteOfTheSocketIsItsOwners(t *testing.T) {
 	t.Parallel()
-	routes := socketRoutes(func() any { return "status" }, func() any { return "endpoints" })
+	routes := socketRoutes(func() any { return "status" }, func() any { return "endpoints" }, NewDrains(nil, nil))
 	admitted := 0
 	for i, r := range routes {
 		if r.Permission != access.Owner {

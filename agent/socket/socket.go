@@ -107,20 +107,34 @@ func attend(ctx context.Context, path string, lock *state.Lock, look <-chan time
 // Ask asks the agent that listens on a socket. The error is ErrNotRunning
 // when none does.
 func Ask[T any](ctx context.Context, path, route string, answer *T) error {
-	client := wire.Client{Base: "http://agent", Server: "agent", Plain: true, HTTP: &http.Client{Transport: &http.Transport{
+	return call(ctx, path, true, wire.Request{Method: http.MethodGet, Path: route}, answer)
+}
+
+// Tell has the agent that listens on a socket do what body says. The error holds the
+// code with which the agent refuses, and is ErrNotRunning when none listens.
+func Tell[T any](ctx context.Context, path, route string, body any, answer *T) error {
+	return call(ctx, path, false, wire.Request{Method: http.MethodPost, Path: route, Body: body}, answer)
+}
+
+// call makes a call, whose answer has an envelope unless it is plain.
+func call[T any](ctx context.Context, path string, plain bool, req wire.Request, answer *T) error {
+	client := wire.Client{Base: "http://agent", Server: "agent", Plain: plain, HTTP: &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", path)
 		},
 	}}}
-	got, err := wire.Call[T](ctx, &client, wire.Request{Method: http.MethodGet, Path: route})
+	got, err := wire.Call[T](ctx, &client, req)
 	if err == nil {
 		*answer = got
 		return nil
 	}
 	if refused, ok := wire.Answered(err, client.Server); ok && refused.Status != http.StatusOK {
-		return fmt.Errorf("the agent does not know %s: it is of another version", route)
+		if plain || errors.Is(refused, wire.CodeForeign) { // no such call
+			return fmt.Errorf("the agent does not know %s: it is of another version", req.Path)
+		}
+		return &wire.Error{Status: refused.Status, Code: refused.Code, Message: refused.Message}
 	}
 	if errors.Is(err, os.ErrPermission) {
 		return fmt.Errorf("the agent's socket %s belongs to another user: use sudo", path)

@@ -24,6 +24,7 @@ import (
 //	node.json      the node's identity; outlives disjoin and reinstall
 //	join.json      Config as join was given it; its absence means "not joined"
 //	cluster.json   the servers that the cloud announced last
+//	drained.json   the servers that a person has drained, and since when
 //	images.json    which images the agent pulled, and when each was last used
 //	journal/       one file for each task that is not over
 //	run/           lock, socket, notes of commands that run, output of VMs that are processes
@@ -146,6 +147,29 @@ func (d Dir) Cluster() controllerapi.Cluster {
 // SaveCluster stores the announced servers.
 func (d Dir) SaveCluster(c controllerapi.Cluster) error { return WriteJSON(d.ClusterFile(), c) }
 
+func (d Dir) drainedFile() string { return d.path("drained.json") }
+
+// Drained returns the servers that a person has drained, by their URLs, and since when.
+func (d Dir) Drained() (map[string]time.Time, error) {
+	var since map[string]time.Time
+	err := ReadJSON(d.drainedFile(), &since)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return since, err
+}
+
+// SaveDrained stores the servers that a person has drained.
+func (d Dir) SaveDrained(since map[string]time.Time) error {
+	if len(since) == 0 {
+		if err := os.Remove(d.drainedFile()); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	return WriteJSON(d.drainedFile(), since)
+}
+
 // Session returns the id of the agent's last session, "" when there was none.
 func (d Dir) Session() string {
 	data, err := os.ReadFile(d.path("run", "session"))
@@ -165,7 +189,7 @@ func (d Dir) SaveSession(session string) error {
 // of images: they stay on the node, and a later join shall know them as ours.
 func (d Dir) Forget() error {
 	var errs []error
-	for _, name := range []string{"join.json", "cluster.json", "journal", "run"} {
+	for _, name := range []string{"join.json", "cluster.json", "drained.json", "journal", "run"} {
 		errs = append(errs, os.RemoveAll(d.path(name)))
 	}
 	return errors.Join(errs...)

@@ -30,6 +30,7 @@ func endpointsCommand() *cli.Command {
 		Name:  "endpoints",
 		Usage: "show the servers that the agent or the proxy balances over, and why one is left out",
 		UsageText: `ankacluster endpoints [--why] [--watch] [--json]
+ankacluster endpoints drain|undrain URL
 
 Asks the agent of this node, or else the proxies that run as this user.
 
@@ -40,13 +41,14 @@ Example: sudo ankacluster endpoints --why`,
 			&cli.BoolFlag{Name: "json", Aliases: []string{"j", "machine-readable"}, Usage: "print JSON", DisableDefaultText: true},
 			&cli.StringFlag{Name: "socket", Usage: "ask the process behind this status socket `PATH`"},
 		),
-		Action: runEndpoints,
+		Subcommands: []*cli.Command{drainCommand(), undrainCommand()},
+		Action:      runEndpoints,
 	}
 }
 
 func runEndpoints(c *cli.Context) error {
-	if c.NArg() > 0 {
-		return usagef("unexpected argument %q", c.Args().First())
+	if name := c.Args().First(); name != "" {
+		return unknownCommand("ankacluster endpoints", name, c.Command.Subcommands)
 	}
 	show := func(out io.Writer) error {
 		pools, err := askEndpoints(c)
@@ -97,23 +99,20 @@ func askEndpoints(c *cli.Context) (poolMap, error) {
 		return pools, nil
 	}
 	if errors.Is(agentErr, socket.ErrNotRunning) {
-		return nil, hintf(errors.New("neither an agent nor a proxy is running here"),
-			"join this node with ankacluster join, or start ankacluster proxy; for a proxy of another user, name its --socket")
+		return nil, noneRuns()
 	}
 	return nil, agentErr
+}
+
+func noneRuns() error {
+	return hintf(errors.New("neither an agent nor a proxy is running here"),
+		"join this node with ankacluster join, or start ankacluster proxy; for a proxy of another user, name its --socket")
 }
 
 // askProxies asks the sockets that this user's proxies left; those of proxies
 // that were killed do not answer and are passed over.
 func askProxies(ctx context.Context) poolMap {
-	var sockets []string
-	for _, dir := range proxySocketDirs() {
-		if _, err := os.Lstat(dir); err != nil || ownership.MakePrivateDir(dir) != nil {
-			continue // there is none, or somebody else may answer there
-		}
-		found, _ := filepath.Glob(filepath.Join(dir, "*.sock")) // the pattern is well formed
-		sockets = append(sockets, found...)
-	}
+	sockets := proxySockets()
 	all := make(poolMap)
 	for _, path := range sockets {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -131,6 +130,17 @@ func askProxies(ctx context.Context) poolMap {
 		}
 	}
 	return all
+}
+
+func proxySockets() (sockets []string) {
+	for _, dir := range proxySocketDirs() {
+		if _, err := os.Lstat(dir); err != nil || ownership.MakePrivateDir(dir) != nil {
+			continue // there is none, or somebody else may answer there
+		}
+		found, _ := filepath.Glob(filepath.Join(dir, "*.sock")) // the pattern is well formed
+		sockets = append(sockets, found...)
+	}
+	return sockets
 }
 
 func printEndpoints(out io.Writer, pools poolMap, why bool, now time.Time) error {
@@ -229,7 +239,7 @@ func indented(w io.Writer, l termstyle.Look, text string) {
 
 func stateLevel(e balancer.EndpointStatus) termstyle.Level {
 	switch {
-	case e.State == balancer.Healthy && e.Weight < 1:
+	case e.State == balancer.Healthy && e.Weight < 1, e.State == balancer.Draining:
 		return termstyle.Warn
 	case e.State == balancer.Healthy:
 		return termstyle.Good
@@ -285,6 +295,8 @@ func poolNote(s balancer.Status) string {
 		return "this machine's network: " + s.LocalFault
 	case s.FailedOpen && s.Usable == 0:
 		return "FAILED OPEN: none is well, so all are tried"
+	case s.Usable == 0 && len(s.Endpoints) > 0 && !slices.ContainsFunc(s.Endpoints, func(e balancer.EndpointStatus) bool { return e.Eligible }):
+		return "ALL ARE DRAINED: requests fail"
 	case s.FailedOpen:
 		return "FAILED OPEN: few are well, so the others are tried after them"
 	}
@@ -293,6 +305,9 @@ func poolNote(s balancer.Status) string {
 
 // stateWord is as short as `ejected for 12s, next probe in 3.0s`.
 func stateWord(e balancer.EndpointStatus, now time.Time) string {
+	if e.State == balancer.Draining {
+		return "drained by hand since " + moment(e.Since, now)
+	}
 	word := fmt.Sprintf("%s for %s", e.State, brief(now.Sub(e.Since)))
 	switch {
 	case e.State == balancer.Healthy && e.Weight < 1:
@@ -301,6 +316,15 @@ func stateWord(e balancer.EndpointStatus, now time.Time) string {
 		word += ", next probe in " + tenths(e.NextProbe.Sub(now))
 	}
 	return word
+}
+
+// moment is a time of the day, with the day when that is another one.
+func moment(t, now time.Time) string {
+	layout := "2006-01-02 15:04"
+	if t, now = t.Local(), now.Local(); t.YearDay() == now.YearDay() && now.Sub(t) < 24*time.Hour {
+		layout = "15:04:05"
+	}
+	return t.Format(layout)
 }
 
 func origins(e balancer.EndpointStatus) string {

@@ -17,6 +17,7 @@ import (
 
 	"go.uber.org/zap/zaptest"
 
+	"github.com/ankacluster/ankacluster/agent/node"
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/internal/termstyle"
 )
@@ -175,6 +176,82 @@ func TestFailedOpenPoolTellsWhy(t *testing.T) {
 				t.Errorf("no %q in\n%s", want, got)
 			}
 		}
+	}
+}
+
+// A person drains a server of a proxy, which forgets that when it ends. Not parallel:
+// cli keeps its help flag in a global.
+func TestServerOfAProxyIsDrained(t *testing.T) {
+	var servers []string
+	for range 2 {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {}))
+		defer s.Close()
+		servers = append(servers, s.URL)
+	}
+	pr := &proxyProcess{log: zaptest.NewLogger(t), pools: make(map[string]*balancer.Balancer)}
+	if err := pr.controllers(servers, "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(t.TempDir(), "s")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- pr.run(ctx, socket) }()
+	defer func() { cancel(); <-done }()
+	endpoints := func(args ...string) (string, int) {
+		var out bytes.Buffer
+		code := run(t.Context(), append(append([]string{"ankacluster", "endpoints"}, args...), "--socket", socket), &out, &out)
+		return out.String(), code
+	}
+	for code := 1; code != 0; {
+		_, code = endpoints()
+	}
+	for _, step := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"drain " + servers[1], 0, servers[1] + " is drained: no new request goes there; none is under way\ncontrollers: 1 of 2 usable\n" +
+			"it stays so until the process ends, or you type:\n  ankacluster endpoints undrain --socket " + socket + " " + servers[1] + "\n"},
+		{"drain " + servers[0], 1, "no other endpoint of the pool is usable"},
+		{"drain http://127.0.0.1:9", 1, "is none of the servers here: http"},
+		{"drain --json " + servers[1], 0, `"outlasts_restart": false`},
+		{"", 0, "drained by hand since "},
+		{"undrain " + servers[1], 0, servers[1] + " is used again, with a share that grows\ncontrollers: 2 of 2 usable\n"},
+	} {
+		if got, code := endpoints(strings.Fields(step.args)...); code != step.code || !strings.Contains(got, step.want) {
+			t.Errorf("%s: exit %d, want %d and\n%s\ngot\n%s", step.args, code, step.code, step.want, got)
+		}
+	}
+}
+
+func TestWhatADrainCameToIsTold(t *testing.T) {
+	now := time.Now()
+	one := balancer.EndpointStatus{URL: "http://a:1", Server: "one", State: balancer.Draining, Since: now, InFlight: 1, LongPolls: 1}
+	other := balancer.EndpointStatus{URL: "http://a.example:1", Server: "one", State: balancer.Healthy, Weight: 1, Eligible: true}
+	down := one
+	down.State, down.Reason = balancer.Down, "drain ended, and its probes fail"
+	pool := func(usable int, es ...balancer.EndpointStatus) map[string]balancer.Status {
+		return map[string]balancer.Status{"controllers": {Usable: usable, Endpoints: es}}
+	}
+	for _, tt := range []struct {
+		a    node.DrainAnswer
+		want string
+	}{
+		{node.DrainAnswer{Drained: true, OutlastsRestart: true, Pools: pool(1, one, other)}, "http://a:1 is drained: no new request goes there; 2 requests under way may end\n" +
+			"the same server is still used at its other address: drain http://a.example:1 as\nwell\ncontrollers: 1 of 1 usable, at 2 addresses\n" +
+			"it stays so, also when the agent restarts, until you type:\n  undrain it\n"},
+		{node.DrainAnswer{Drained: true, Pools: pool(0, one)}, "controllers: 0 of 1 usable; ALL ARE DRAINED: requests fail\n"},
+		{node.DrainAnswer{Pools: pool(1, other, down)}, "http://a:1 is not drained any more, and is used once its checks pass: drain\nended, and its probes fail\n"},
+		{node.DrainAnswer{}, "http://a:1 is not drained any more; it is no server of this node now\n"},
+	} {
+		tt.a.URL = "http://a:1"
+		var out bytes.Buffer
+		if err := printDrain(&out, tt.a, "undrain it"); err != nil || !strings.Contains(out.String(), tt.want) {
+			t.Errorf("no\n%s\nin\n%s", tt.want, out.String())
+		}
+	}
+	if got := moment(now.Add(-25*time.Hour), now); len(got) != len("2006-01-02 15:04") {
+		t.Errorf("yesterday is %q", got)
 	}
 }
 

@@ -233,9 +233,8 @@ func (p *proxyProcess) run(ctx context.Context, path string) error {
 	}
 	g.Go(func() error {
 		defer os.Remove(path)
-		err := socket.Serve(serveCtx, path, nil, []wire.Route{
-			{Pattern: "GET /endpoints", Permission: access.Owner, Handler: socket.Answer(func() any { return p.status() })},
-		})
+		err := socket.Serve(serveCtx, path, nil, append(node.NewDrains(p.pools, nil).Routes(),
+			wire.Route{Pattern: "GET /endpoints", Permission: access.Owner, Handler: socket.Answer(func() any { return p.status() })}))
 		if err != nil {
 			// Requests matter more than being looked at.
 			p.log.Warn("status not served", zap.Error(err))
