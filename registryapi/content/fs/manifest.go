@@ -122,8 +122,11 @@ func (s *Store) Manifest(repo string, d digest.Digest) (content.Manifest, error)
 	return content.Manifest{Digest: d, MediaType: rec.MediaType, Raw: raw, Pushed: rec.Pushed}, nil
 }
 
-// Manifests returns the digests of all manifests of a repository.
+// Manifests implements content.Manifests.
 func (s *Store) Manifests(repo string) ([]digest.Digest, error) {
+	if err := oci.CheckRepository(repo); err != nil {
+		return nil, err
+	}
 	return s.digestsBelow(s.repoPath(repo, "manifests"))
 }
 
