@@ -28,29 +28,30 @@ func TestOCIConformance(t *testing.T) {
 	for _, version := range []string{"1.1", "dev"} {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
-			g := newRegistry(t, testConfig(t.TempDir()))
-			results := t.TempDir()
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-			defer cancel()
-			cmd := exec.CommandContext(ctx, bin)
-			cmd.Dir = results
-			cmd.Env = append(os.Environ(),
-				"OCI_VERSION="+version, "OCI_TLS=disabled", "OCI_RESULTS_DIR="+results,
-				"OCI_REGISTRY="+strings.TrimPrefix(g.http.URL, "http://"),
-				"OCI_REPO1=conformance/one", "OCI_REPO2=conformance/two",
-				// What the suite leaves to the registry's choice and this one has.
-				"OCI_API_BLOBS_DIGEST_HEADER=true", "OCI_API_MANIFESTS_DIGEST_HEADER=true",
-				"OCI_API_BLOBS_UPLOAD_CANCEL=true", "OCI_API_MANIFESTS_TAG_PARAM=true")
-			out, err := cmd.CombinedOutput()
-			t.Logf("%s", summary(string(out)))
-			if err != nil {
-				t.Errorf("conformance: %v", err)
-			}
-			junit, err := os.ReadFile(filepath.Join(results, "junit.xml"))
-			if err != nil {
-				t.Fatalf("no results: %v\n%s", err, out)
-			}
-			checkConformance(t, string(junit))
+			eachStore(t, func(t *testing.T, g *registry) {
+				results := t.TempDir()
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+				defer cancel()
+				cmd := exec.CommandContext(ctx, bin)
+				cmd.Dir = results
+				cmd.Env = append(os.Environ(),
+					"OCI_VERSION="+version, "OCI_TLS=disabled", "OCI_RESULTS_DIR="+results,
+					"OCI_REGISTRY="+strings.TrimPrefix(g.http.URL, "http://"),
+					"OCI_REPO1=conformance/one", "OCI_REPO2=conformance/two",
+					// What the suite leaves to the registry's choice and this one has.
+					"OCI_API_BLOBS_DIGEST_HEADER=true", "OCI_API_MANIFESTS_DIGEST_HEADER=true",
+					"OCI_API_BLOBS_UPLOAD_CANCEL=true", "OCI_API_MANIFESTS_TAG_PARAM=true")
+				out, err := cmd.CombinedOutput()
+				t.Logf("%s", summary(string(out)))
+				if err != nil {
+					t.Errorf("conformance: %v", err)
+				}
+				junit, err := os.ReadFile(filepath.Join(results, "junit.xml"))
+				if err != nil {
+					t.Fatalf("no results: %v\n%s", err, out)
+				}
+				checkConformance(t, string(junit))
+			})
 		})
 	}
 }

@@ -22,145 +22,149 @@ import (
 
 func TestMalformedRequestsNameTheSpecificationsError(t *testing.T) {
 	t.Parallel()
-	g := newRegistry(t, testConfig(t.TempDir()))
-	g.pushVM("team/vm", "v1", vmUUID, map[string][]byte{"a.ank": []byte("layer")})
-	blob := "/v2/team/vm/blobs/" + digest.FromString("layer").String()
-	absent := digest.FromString("absent").String()
-	missing := fmt.Sprintf(`{"schemaVersion":2,"config":{"digest":%q,"size":6},"layers":[]}`, absent)
-	wrongSize := fmt.Sprintf(`{"schemaVersion":2,"config":{"digest":%q,"size":6},"layers":[]}`, digest.FromString("layer"))
-	tests := []struct {
-		method, path, body string
-		status             int
-		code               string
-	}{
-		{"GET", "/v2/team/vm/blobs/sha256:abc", "", 400, "DIGEST_INVALID"},
-		{"GET", "/v2/team/vm/blobs/sha256:" + strings.Repeat("A", 64), "", 400, "DIGEST_INVALID"},
-		{"GET", "/v2/team/vm/blobs/md5:" + strings.Repeat("a", 32), "", 400, "DIGEST_INVALID"},
-		{"GET", "/v2/team/vm/blobs/nodigest", "", 400, "DIGEST_INVALID"},
-		{"GET", "/v2/team/vm/blobs/" + absent, "", 404, "BLOB_UNKNOWN"},
-		{"GET", "/v2/other/blobs/" + digest.FromString("layer").String(), "", 404, "BLOB_UNKNOWN"},
-		{"DELETE", blob, "", 405, "UNSUPPORTED"}, // a manifest names it
-		{"GET", "/v2/Team/vm/blobs/" + absent, "", 400, "NAME_INVALID"},
-		{"GET", "/v2/a//b/tags/list", "", 400, "NAME_INVALID"},
-		{"GET", "/v2/../../etc/tags/list", "", 400, "NAME_INVALID"},
-		{"GET", "/v2/%2e%2e/%2e%2e/tags/list", "", 400, "NAME_INVALID"},
-		{"GET", "/v2/" + strings.Repeat("a", 251) + "/tags/list", "", 400, "NAME_INVALID"},
-		{"GET", "/v2/none/tags/list", "", 404, "NAME_UNKNOWN"},
-		{"GET", "/v2/team/vm/tags/list?n=x", "", 400, "PAGINATION_NUMBER_INVALID"},
-		{"GET", "/v2/team/vm/manifests/none", "", 404, "MANIFEST_UNKNOWN"},
-		{"GET", "/v2/team/vm/manifests/..", "", 404, "MANIFEST_UNKNOWN"},
-		{"GET", "/v2/team/vm/manifests/sha256:abc", "", 400, "DIGEST_INVALID"},
-		{"PUT", "/v2/team/vm/manifests/-x", missing, 400, "MANIFEST_INVALID"},
-		{"PUT", "/v2/team/vm/manifests/v2", missing, 400, "MANIFEST_BLOB_UNKNOWN"},
-		{"PUT", "/v2/team/vm/manifests/v2", wrongSize, 400, "MANIFEST_INVALID"},
-		{"PUT", "/v2/team/vm/manifests/v2", "not json", 400, "MANIFEST_INVALID"},
-		{"PUT", "/v2/team/vm/manifests/v2", `{"config":{"digest":"../../x","size":1}}`, 400, "MANIFEST_INVALID"},
-		{"PUT", "/v2/team/vm/manifests/v2", strings.Repeat(" ", 4<<20+1), 413, "SIZE_INVALID"},
-		{"PUT", "/v2/team/vm/manifests/" + absent, `{"config":null}`, 400, "DIGEST_INVALID"},
-		{"POST", "/v2/team/vm/blobs/uploads/?digest=sha256:1", "x", 400, "DIGEST_INVALID"},
-		{"POST", "/v2/team/vm/blobs/uploads/?digest-algorithm=md5", "", 400, "DIGEST_INVALID"},
-		{"POST", "/v2/team/vm/blobs/uploads/?digest=" + absent, "not it", 400, "DIGEST_INVALID"},
-		{"PATCH", "/v2/team/vm/blobs/uploads/" + vmUUID, "x", 404, "BLOB_UPLOAD_UNKNOWN"},
-		{"PATCH", "/v2/team/vm/blobs/uploads/..", "x", 404, "BLOB_UPLOAD_UNKNOWN"},
-		{"PUT", "/v2/team/vm/blobs/uploads/" + vmUUID, "x", 400, "DIGEST_INVALID"},
-		{"PUT", "/v2/team/vm/blobs/uploads/" + vmUUID + "?digest=" + absent, "", 404, "BLOB_UPLOAD_UNKNOWN"},
-		{"DELETE", "/v2/team/vm/blobs/uploads/" + vmUUID, "", 404, "BLOB_UPLOAD_UNKNOWN"},
-		{"POST", "/v2/team/vm/manifests/v1", "", 405, "UNSUPPORTED"},
-		{"GET", "/v2/team/vm/elsewhere/x", "", 404, "NAME_UNKNOWN"},
-	}
-	for _, tt := range tests {
-		name := tt.method + " " + tt.path
-		req, err := http.NewRequest(tt.method, g.http.URL, strings.NewReader(tt.body))
-		if err != nil {
-			t.Fatal(err)
+	eachStore(t, func(t *testing.T, g *registry) {
+		g.pushVM("team/vm", "v1", vmUUID, map[string][]byte{"a.ank": []byte("layer")})
+		blob := "/v2/team/vm/blobs/" + digest.FromString("layer").String()
+		absent := digest.FromString("absent").String()
+		missing := fmt.Sprintf(`{"schemaVersion":2,"config":{"digest":%q,"size":6},"layers":[]}`, absent)
+		wrongSize := fmt.Sprintf(`{"schemaVersion":2,"config":{"digest":%q,"size":6},"layers":[]}`, digest.FromString("layer"))
+		tests := []struct {
+			method, path, body string
+			status             int
+			code               string
+		}{
+			{"GET", "/v2/team/vm/blobs/sha256:abc", "", 400, "DIGEST_INVALID"},
+			{"GET", "/v2/team/vm/blobs/sha256:" + strings.Repeat("A", 64), "", 400, "DIGEST_INVALID"},
+			{"GET", "/v2/team/vm/blobs/md5:" + strings.Repeat("a", 32), "", 400, "DIGEST_INVALID"},
+			{"GET", "/v2/team/vm/blobs/nodigest", "", 400, "DIGEST_INVALID"},
+			{"GET", "/v2/team/vm/blobs/" + absent, "", 404, "BLOB_UNKNOWN"},
+			{"GET", "/v2/other/blobs/" + digest.FromString("layer").String(), "", 404, "BLOB_UNKNOWN"},
+			{"DELETE", blob, "", 405, "UNSUPPORTED"}, // a manifest names it
+			{"GET", "/v2/Team/vm/blobs/" + absent, "", 400, "NAME_INVALID"},
+			{"GET", "/v2/a//b/tags/list", "", 400, "NAME_INVALID"},
+			{"GET", "/v2/../../etc/tags/list", "", 400, "NAME_INVALID"},
+			{"GET", "/v2/%2e%2e/%2e%2e/tags/list", "", 400, "NAME_INVALID"},
+			{"GET", "/v2/" + strings.Repeat("a", 251) + "/tags/list", "", 400, "NAME_INVALID"},
+			{"GET", "/v2/none/tags/list", "", 404, "NAME_UNKNOWN"},
+			{"GET", "/v2/team/vm/tags/list?n=x", "", 400, "PAGINATION_NUMBER_INVALID"},
+			{"GET", "/v2/team/vm/manifests/none", "", 404, "MANIFEST_UNKNOWN"},
+			{"GET", "/v2/team/vm/manifests/..", "", 404, "MANIFEST_UNKNOWN"},
+			{"GET", "/v2/team/vm/manifests/sha256:abc", "", 400, "DIGEST_INVALID"},
+			{"PUT", "/v2/team/vm/manifests/-x", missing, 400, "MANIFEST_INVALID"},
+			{"PUT", "/v2/team/vm/manifests/v2", missing, 400, "MANIFEST_BLOB_UNKNOWN"},
+			{"PUT", "/v2/team/vm/manifests/v2", wrongSize, 400, "MANIFEST_INVALID"},
+			{"PUT", "/v2/team/vm/manifests/v2", "not json", 400, "MANIFEST_INVALID"},
+			{"PUT", "/v2/team/vm/manifests/v2", `{"config":{"digest":"../../x","size":1}}`, 400, "MANIFEST_INVALID"},
+			{"PUT", "/v2/team/vm/manifests/v2", strings.Repeat(" ", 4<<20+1), 413, "SIZE_INVALID"},
+			{"PUT", "/v2/team/vm/manifests/" + absent, `{"config":null}`, 400, "DIGEST_INVALID"},
+			{"POST", "/v2/team/vm/blobs/uploads/?digest=sha256:1", "x", 400, "DIGEST_INVALID"},
+			{"POST", "/v2/team/vm/blobs/uploads/?digest-algorithm=md5", "", 400, "DIGEST_INVALID"},
+			{"POST", "/v2/team/vm/blobs/uploads/?digest=" + absent, "not it", 400, "DIGEST_INVALID"},
+			{"PATCH", "/v2/team/vm/blobs/uploads/" + vmUUID, "x", 404, "BLOB_UPLOAD_UNKNOWN"},
+			{"PATCH", "/v2/team/vm/blobs/uploads/..", "x", 404, "BLOB_UPLOAD_UNKNOWN"},
+			{"PUT", "/v2/team/vm/blobs/uploads/" + vmUUID, "x", 400, "DIGEST_INVALID"},
+			{"PUT", "/v2/team/vm/blobs/uploads/" + vmUUID + "?digest=" + absent, "", 404, "BLOB_UPLOAD_UNKNOWN"},
+			{"DELETE", "/v2/team/vm/blobs/uploads/" + vmUUID, "", 404, "BLOB_UPLOAD_UNKNOWN"},
+			{"POST", "/v2/team/vm/manifests/v1", "", 405, "UNSUPPORTED"},
+			{"GET", "/v2/team/vm/elsewhere/x", "", 404, "NAME_UNKNOWN"},
 		}
-		path, query, _ := strings.Cut(tt.path, "?")
-		req.URL.Opaque, req.URL.RawQuery = path, query // as written: no cleaning on our side
-		resp, err := g.http.Client().Do(req)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
+		for _, tt := range tests {
+			name := tt.method + " " + tt.path
+			req, err := http.NewRequest(tt.method, g.http.URL, strings.NewReader(tt.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			path, query, _ := strings.Cut(tt.path, "?")
+			req.URL.Opaque, req.URL.RawQuery = path, query // as written: no cleaning on our side
+			resp, err := g.http.Client().Do(req)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			body, _ := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if resp.StatusCode != tt.status || !strings.Contains(string(body), `"`+tt.code+`"`) {
+				t.Errorf("%.120s: got %d %s, want %d %s", name, resp.StatusCode, body, tt.status, tt.code)
+			}
 		}
-		body, _ := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if resp.StatusCode != tt.status || !strings.Contains(string(body), `"`+tt.code+`"`) {
-			t.Errorf("%.120s: got %d %s, want %d %s", name, resp.StatusCode, body, tt.status, tt.code)
+		// Nothing visible has changed.
+		if a := g.want(200, "GET", "/v2/team/vm/tags/list", nil); string(a.body) != `{"name":"team/vm","tags":["v1"]}` {
+			t.Errorf("tags: got %s", a.body)
 		}
-	}
-	// Nothing visible has changed.
-	if a := g.want(200, "GET", "/v2/team/vm/tags/list", nil); string(a.body) != `{"name":"team/vm","tags":["v1"]}` {
-		t.Errorf("tags: got %s", a.body)
-	}
-	if a := g.want(200, "GET", "/v2/_catalog", nil); string(a.body) != `{"repositories":["team/vm"]}` {
-		t.Errorf("catalog: got %s", a.body)
-	}
+		if a := g.want(200, "GET", "/v2/_catalog", nil); string(a.body) != `{"repositories":["team/vm"]}` {
+			t.Errorf("catalog: got %s", a.body)
+		}
+	})
 }
 
 func TestRangesOfABlob(t *testing.T) {
 	t.Parallel()
-	g := newRegistry(t, testConfig(t.TempDir()))
-	data := []byte("0123456789")
-	g.pushBlob("vm", data)
-	path := "/v2/vm/blobs/" + digest.FromBytes(data).String()
-	for _, tt := range []struct {
-		spec   string
-		status int
-		want   string
-	}{
-		{"bytes=0-0", 206, "0"}, {"bytes=3-5", 206, "345"}, {"bytes=8-", 206, "89"}, {"bytes=-3", 206, "789"},
-		{"bytes=5-100", 206, "56789"}, {"bytes=10-", 416, ""}, {"bytes=5-4", 416, ""}, {"bytes=x", 416, ""},
-		{"lines=1-2", 200, "0123456789"}, {"bytes=0-9", 206, "0123456789"},
-	} {
-		a := g.do("GET", path, nil, "Range", tt.spec)
-		if a.status != tt.status || tt.status == 206 && string(a.body) != tt.want {
-			t.Errorf("%s: got %d %q, want %d %q", tt.spec, a.status, a.body, tt.status, tt.want)
+	eachStore(t, func(t *testing.T, g *registry) {
+		data := []byte("0123456789")
+		g.pushBlob("vm", data)
+		path := "/v2/vm/blobs/" + digest.FromBytes(data).String()
+		for _, tt := range []struct {
+			spec   string
+			status int
+			want   string
+		}{
+			{"bytes=0-0", 206, "0"}, {"bytes=3-5", 206, "345"}, {"bytes=8-", 206, "89"}, {"bytes=-3", 206, "789"},
+			{"bytes=5-100", 206, "56789"}, {"bytes=10-", 416, ""}, {"bytes=5-4", 416, ""}, {"bytes=x", 416, ""},
+			{"lines=1-2", 200, "0123456789"}, {"bytes=0-9", 206, "0123456789"},
+		} {
+			a := g.do("GET", path, nil, "Range", tt.spec)
+			if a.status != tt.status || tt.status == 206 && string(a.body) != tt.want {
+				t.Errorf("%s: got %d %q, want %d %q", tt.spec, a.status, a.body, tt.status, tt.want)
+			}
 		}
-	}
+	})
 }
 
 func TestSmallestUploads(t *testing.T) {
 	t.Parallel()
-	g := newRegistry(t, testConfig(t.TempDir()))
-	for _, content := range []string{"", "x"} {
-		for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
-			d := alg.FromString(content)
-			loc := g.want(202, "POST", "/v2/vm/blobs/uploads/", nil).header.Get("Location")
-			if content != "" {
-				a := g.want(202, "PATCH", loc, strings.NewReader(content))
-				if a.header.Get("Upload-Offset") != "1" {
-					t.Errorf("one byte: got offset %q", a.header.Get("Upload-Offset"))
+	eachStore(t, func(t *testing.T, g *registry) {
+		for _, content := range []string{"", "x"} {
+			for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
+				d := alg.FromString(content)
+				loc := g.want(202, "POST", "/v2/vm/blobs/uploads/", nil).header.Get("Location")
+				if content != "" {
+					a := g.want(202, "PATCH", loc, strings.NewReader(content))
+					if a.header.Get("Upload-Offset") != "1" {
+						t.Errorf("one byte: got offset %q", a.header.Get("Upload-Offset"))
+					}
+				}
+				g.want(201, "PUT", loc+"?digest="+d.String(), nil)
+				if a := g.want(200, "GET", "/v2/vm/blobs/"+d.String(), nil); string(a.body) != content {
+					t.Errorf("%s: got %q, want %q", d, a.body, content)
 				}
 			}
-			g.want(201, "PUT", loc+"?digest="+d.String(), nil)
-			if a := g.want(200, "GET", "/v2/vm/blobs/"+d.String(), nil); string(a.body) != content {
-				t.Errorf("%s: got %q, want %q", d, a.body, content)
-			}
 		}
-	}
+	})
 }
 
 // A closing PUT that is cut in its body keeps what arrived; the client asks
 // where it was and goes on.
 func TestInterruptedClosingPutResumes(t *testing.T) {
 	t.Parallel()
-	g := newRegistry(t, testConfig(t.TempDir()))
-	data := bytes.Repeat([]byte("0123456789"), 50_000)
-	d := digest.FromBytes(data).String()
-	loc := g.want(202, "POST", "/v2/vm/blobs/uploads/", nil).header.Get("Location")
-	half := len(data) / 2
-	req, err := http.NewRequest("PUT", g.http.URL+loc+"?digest="+d, io.MultiReader(bytes.NewReader(data[:half]), brokenReader{}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.ContentLength = int64(len(data))
-	if resp, err := g.http.Client().Do(req); err == nil {
-		resp.Body.Close()
-		t.Fatalf("a broken body was answered %d", resp.StatusCode)
-	}
-	g.want(404, "GET", "/v2/vm/blobs/"+d, nil)
-	if got := g.finish(loc, data); got > half {
-		t.Errorf("the upload was at %d, at most %d were sent", got, half)
-	}
-	g.want(200, "GET", "/v2/vm/blobs/"+d, nil)
+	eachStore(t, func(t *testing.T, g *registry) {
+		data := bytes.Repeat([]byte("0123456789"), 50_000)
+		d := digest.FromBytes(data).String()
+		loc := g.want(202, "POST", "/v2/vm/blobs/uploads/", nil).header.Get("Location")
+		half := len(data) / 2
+		req, err := http.NewRequest("PUT", g.http.URL+loc+"?digest="+d, io.MultiReader(bytes.NewReader(data[:half]), brokenReader{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.ContentLength = int64(len(data))
+		if resp, err := g.http.Client().Do(req); err == nil {
+			resp.Body.Close()
+			t.Fatalf("a broken body was answered %d", resp.StatusCode)
+		}
+		g.want(404, "GET", "/v2/vm/blobs/"+d, nil)
+		if got := g.finish(loc, data); got > half {
+			t.Errorf("the upload was at %d, at most %d were sent", got, half)
+		}
+		g.want(200, "GET", "/v2/vm/blobs/"+d, nil)
+	})
 }
 
 // finish closes an upload with what it lacks of data, and returns where it was.
@@ -321,13 +325,14 @@ func atoi(t testing.TB, s string) (n int) {
 
 func TestMountAcrossRepositories(t *testing.T) {
 	t.Parallel()
-	g := newRegistry(t, testConfig(t.TempDir()))
-	data := []byte("shared layer")
-	d := g.pushBlob("one", data).Digest.String()
-	g.want(201, "POST", "/v2/two/blobs/uploads/?mount="+d+"&from=one", nil)
-	g.want(200, "GET", "/v2/two/blobs/"+d, nil)
-	g.want(202, "POST", "/v2/three/blobs/uploads/?mount="+d+"&from=empty", nil) // the client uploads it
-	g.want(404, "GET", "/v2/three/blobs/"+d, nil)
+	eachStore(t, func(t *testing.T, g *registry) {
+		data := []byte("shared layer")
+		d := g.pushBlob("one", data).Digest.String()
+		g.want(201, "POST", "/v2/two/blobs/uploads/?mount="+d+"&from=one", nil)
+		g.want(200, "GET", "/v2/two/blobs/"+d, nil)
+		g.want(202, "POST", "/v2/three/blobs/uploads/?mount="+d+"&from=empty", nil) // the client uploads it
+		g.want(404, "GET", "/v2/three/blobs/"+d, nil)
+	})
 }
 
 // Requirement R9: a file half copied by other means than a push is not served,

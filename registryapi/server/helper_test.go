@@ -16,6 +16,7 @@ import (
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/content"
 	"github.com/ankacluster/ankacluster/registryapi/content/fs"
+	"github.com/ankacluster/ankacluster/registryapi/content/memory"
 )
 
 // registry is a served Server and the calls of a client that tests make.
@@ -45,6 +46,21 @@ func openStore(t testing.TB, root string) *fs.Store {
 		t.Fatal(err)
 	}
 	return store
+}
+
+// eachStore runs a test on registries of a directory and of memory: what the APIs
+// promise, they promise on any store.
+func eachStore(t *testing.T, test func(t *testing.T, g *registry)) {
+	for name, open := range map[string]func(t testing.TB, root string) content.Store{
+		"fs":     func(t testing.TB, root string) content.Store { return openStore(t, root) },
+		"memory": func(testing.TB, string) content.Store { return memory.New() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := testConfig(t.TempDir())
+			test(t, newRegistryOn(t, cfg, open(t, cfg.Root)))
+		})
+	}
 }
 
 func newRegistryOn(t testing.TB, cfg Config, store content.Store) *registry {

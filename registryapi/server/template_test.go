@@ -21,6 +21,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/content"
+	"github.com/ankacluster/ankacluster/registryapi/content/memory"
 )
 
 func (g *registry) template(id string) registryapi.Template {
@@ -45,72 +46,75 @@ func tagNames(t registryapi.Template) string {
 
 func TestSizesCountEachFileOnce(t *testing.T) {
 	t.Parallel()
-	g := newRegistry(t, testConfig(t.TempDir()))
-	base, one, two := bytes.Repeat([]byte("b"), 1000), bytes.Repeat([]byte("1"), 100), bytes.Repeat([]byte("2"), 10)
-	g.pushVM("vm", "v1", vmUUID, map[string][]byte{"a.ank": base, "b.ank": one, "copy.ank": one})
-	g.pushVM("vm", "v2", vmUUID, map[string][]byte{"a.ank": base, "b.ank": two, "s.sav": nil})
-	config := uint64(len(fmt.Sprintf(`{"name":"VM of vm","uuid":%q,"ram":"2G"}`, vmUUID)))
-	got := g.template(vmUUID)
-	if want := 1110 + config; got.Size != want {
-		t.Errorf("template: got %d bytes, want %d", got.Size, want)
-	}
-	if want := 1100 + config; got.Versions[0].Size != want {
-		t.Errorf("v1: got %d bytes, want %d", got.Versions[0].Size, want)
-	}
-	if v := got.Versions[1]; v.StateFile != "s.sav" || len(v.StateFiles) != 1 || len(v.Images) != 2 {
-		t.Errorf("v2: got %+v", v)
-	}
+	eachStore(t, func(t *testing.T, g *registry) {
+		base, one, two := bytes.Repeat([]byte("b"), 1000), bytes.Repeat([]byte("1"), 100), bytes.Repeat([]byte("2"), 10)
+		g.pushVM("vm", "v1", vmUUID, map[string][]byte{"a.ank": base, "b.ank": one, "copy.ank": one})
+		g.pushVM("vm", "v2", vmUUID, map[string][]byte{"a.ank": base, "b.ank": two, "s.sav": nil})
+		config := uint64(len(fmt.Sprintf(`{"name":"VM of vm","uuid":%q,"ram":"2G"}`, vmUUID)))
+		got := g.template(vmUUID)
+		if want := 1110 + config; got.Size != want {
+			t.Errorf("template: got %d bytes, want %d", got.Size, want)
+		}
+		if want := 1100 + config; got.Versions[0].Size != want {
+			t.Errorf("v1: got %d bytes, want %d", got.Versions[0].Size, want)
+		}
+		if v := got.Versions[1]; v.StateFile != "s.sav" || len(v.StateFiles) != 1 || len(v.Images) != 2 {
+			t.Errorf("v2: got %+v", v)
+		}
+	})
 }
 
 func TestLatestIsAnAliasOfTheNewestPush(t *testing.T) {
 	t.Parallel()
-	g := newRegistry(t, testConfig(t.TempDir()))
-	d1 := g.pushVM("vm", "v1", vmUUID, map[string][]byte{"a.ank": []byte("1")})
-	pulls := func(want digest.Digest) {
-		t.Helper()
-		if a := g.want(200, "HEAD", "/v2/vm/manifests/latest", nil); a.header.Get("Docker-Content-Digest") != want.String() {
-			t.Errorf("latest: got %s, want %s", a.header.Get("Docker-Content-Digest"), want)
+	eachStore(t, func(t *testing.T, g *registry) {
+		d1 := g.pushVM("vm", "v1", vmUUID, map[string][]byte{"a.ank": []byte("1")})
+		pulls := func(want digest.Digest) {
+			t.Helper()
+			if a := g.want(200, "HEAD", "/v2/vm/manifests/latest", nil); a.header.Get("Docker-Content-Digest") != want.String() {
+				t.Errorf("latest: got %s, want %s", a.header.Get("Docker-Content-Digest"), want)
+			}
 		}
-	}
-	pulls(d1)
-	d2 := g.pushVM("vm", "v2", vmUUID, map[string][]byte{"a.ank": []byte("2")})
-	pulls(d2)
-	// A client that pushes the alias itself makes no version of its own ...
-	v1 := g.want(200, "GET", "/v2/vm/manifests/v1", nil)
-	g.want(201, "PUT", "/v2/vm/manifests/latest", bytes.NewReader(v1.body), "Content-Type", v1.header.Get("Content-Type"))
-	pulls(d1)
-	if got := tagNames(g.template(vmUUID)); got != "0=v1 1=v2" {
-		t.Errorf("versions: got %s", got)
-	}
-	// ... unless nothing else has its content.
-	g.pushVM("vm", "latest", vmUUID, map[string][]byte{"a.ank": []byte("3")})
-	if got := tagNames(g.template(vmUUID)); got != "0=v1 1=v2 2=latest" {
-		t.Errorf("versions: got %s", got)
-	}
+		pulls(d1)
+		d2 := g.pushVM("vm", "v2", vmUUID, map[string][]byte{"a.ank": []byte("2")})
+		pulls(d2)
+		// A client that pushes the alias itself makes no version of its own ...
+		v1 := g.want(200, "GET", "/v2/vm/manifests/v1", nil)
+		g.want(201, "PUT", "/v2/vm/manifests/latest", bytes.NewReader(v1.body), "Content-Type", v1.header.Get("Content-Type"))
+		pulls(d1)
+		if got := tagNames(g.template(vmUUID)); got != "0=v1 1=v2" {
+			t.Errorf("versions: got %s", got)
+		}
+		// ... unless nothing else has its content.
+		g.pushVM("vm", "latest", vmUUID, map[string][]byte{"a.ank": []byte("3")})
+		if got := tagNames(g.template(vmUUID)); got != "0=v1 1=v2 2=latest" {
+			t.Errorf("versions: got %s", got)
+		}
+	})
 }
 
 // Requirement R7 and the tag grammar: what is pushed is found, whether '+' is
 // sent raw or escaped.
 func TestR7TagsOfAllShapes(t *testing.T) {
 	t.Parallel()
-	g := newRegistry(t, testConfig(t.TempDir()))
-	tags := []string{"vanilla+port-forward-22+brew-git", "os:deps:8G-RAM", "A", "a", "x_y.z-1", strings.Repeat("T", 128)}
-	for i, tag := range tags {
-		g.pushVM("vm", tag, vmUUID, map[string][]byte{"a.ank": {byte(i)}})
-	}
-	if got := g.template(vmUUID); len(got.Versions) != len(tags) {
-		t.Fatalf("got %s", tagNames(got))
-	}
-	for _, tag := range tags {
-		g.want(200, "GET", "/v2/vm/manifests/"+tag, nil)
-		g.want(200, "GET", "/v2/vm/manifests/"+url.PathEscape(tag), nil)
-		for _, query := range []string{tag, url.QueryEscape(tag)} {
-			a := g.want(200, "GET", "/registry/vm/info?id="+vmUUID+"&tag="+query, nil)
-			if !bytes.Contains(a.body, []byte(`"status":"OK"`)) {
-				t.Errorf("info of %s: got %s", query, a.body)
+	eachStore(t, func(t *testing.T, g *registry) {
+		tags := []string{"vanilla+port-forward-22+brew-git", "os:deps:8G-RAM", "A", "a", "x_y.z-1", strings.Repeat("T", 128)}
+		for i, tag := range tags {
+			g.pushVM("vm", tag, vmUUID, map[string][]byte{"a.ank": {byte(i)}})
+		}
+		if got := g.template(vmUUID); len(got.Versions) != len(tags) {
+			t.Fatalf("got %s", tagNames(got))
+		}
+		for _, tag := range tags {
+			g.want(200, "GET", "/v2/vm/manifests/"+tag, nil)
+			g.want(200, "GET", "/v2/vm/manifests/"+url.PathEscape(tag), nil)
+			for _, query := range []string{tag, url.QueryEscape(tag)} {
+				a := g.want(200, "GET", "/registry/vm/info?id="+vmUUID+"&tag="+query, nil)
+				if !bytes.Contains(a.body, []byte(`"status":"OK"`)) {
+					t.Errorf("info of %s: got %s", query, a.body)
+				}
 			}
 		}
-	}
+	})
 }
 
 func TestRevertRemovesTheTagAndEveryLaterOne(t *testing.T) {
@@ -305,42 +309,44 @@ func TestServersOfOneDirectoryAgree(t *testing.T) {
 
 func TestTemplateIDs(t *testing.T) {
 	t.Parallel()
-	g := newRegistry(t, testConfig(t.TempDir()))
-	g.pushVM("first", "v1", vmUUID, map[string][]byte{"a.ank": []byte("1")})
-	g.pushVM("first", "v2", strings.Replace(vmUUID, "c", "d", 1), map[string][]byte{"a.ank": []byte("2")})
-	g.pushVM("copy", "v1", vmUUID, map[string][]byte{"a.ank": []byte("1")})
-	g.pushVM("plain", "v1", "no uuid", map[string][]byte{"a.ank": []byte("1")})
-	want := map[string]string{"first": vmUUID, "copy": content.RepositoryID("copy"), "plain": content.RepositoryID("plain")}
-	all, err := g.client().Templates(t.Context())
-	if err != nil || len(all) != len(want) {
-		t.Fatalf("got %+v, %v", all, err)
-	}
-	for _, tmpl := range all {
-		if tmpl.ID != want[tmpl.Repository] {
-			t.Errorf("%s: got id %s, want %s", tmpl.Repository, tmpl.ID, want[tmpl.Repository])
+	eachStore(t, func(t *testing.T, g *registry) {
+		g.pushVM("first", "v1", vmUUID, map[string][]byte{"a.ank": []byte("1")})
+		g.pushVM("first", "v2", strings.Replace(vmUUID, "c", "d", 1), map[string][]byte{"a.ank": []byte("2")})
+		g.pushVM("copy", "v1", vmUUID, map[string][]byte{"a.ank": []byte("1")})
+		g.pushVM("plain", "v1", "no uuid", map[string][]byte{"a.ank": []byte("1")})
+		want := map[string]string{"first": vmUUID, "copy": content.RepositoryID("copy"), "plain": content.RepositoryID("plain")}
+		all, err := g.client().Templates(t.Context())
+		if err != nil || len(all) != len(want) {
+			t.Fatalf("got %+v, %v", all, err)
 		}
-	}
+		for _, tmpl := range all {
+			if tmpl.ID != want[tmpl.Repository] {
+				t.Errorf("%s: got id %s, want %s", tmpl.Repository, tmpl.ID, want[tmpl.Repository])
+			}
+		}
+	})
 }
 
 func TestArchIsSetAndKept(t *testing.T) {
 	t.Parallel()
-	g := newRegistry(t, testConfig(t.TempDir()))
-	g.pushVM("vm", "v1", vmUUID, map[string][]byte{"a.ank": []byte("1")})
-	if got := g.template(vmUUID).Arch; got != "" {
-		t.Errorf("got %q, want none: clients know arm64 and amd64 alone", got)
-	}
-	g.want(200, "PUT", "/registry/vm/arch", strings.NewReader(`{"id":"`+vmUUID+`","arch":"arm64"}`))
-	g.want(400, "PUT", "/registry/vm/arch", strings.NewReader(`{"id":"`+vmUUID+`","arch":"m68k"}`))
-	g.pushVM("vm", "v2", vmUUID, map[string][]byte{"a.ank": []byte("2")})
-	if got := g.template(vmUUID).Arch; got != "arm64" {
-		t.Errorf("got %q, want arm64", got)
-	}
+	eachStore(t, func(t *testing.T, g *registry) {
+		g.pushVM("vm", "v1", vmUUID, map[string][]byte{"a.ank": []byte("1")})
+		if got := g.template(vmUUID).Arch; got != "" {
+			t.Errorf("got %q, want none: clients know arm64 and amd64 alone", got)
+		}
+		g.want(200, "PUT", "/registry/vm/arch", strings.NewReader(`{"id":"`+vmUUID+`","arch":"arm64"}`))
+		g.want(400, "PUT", "/registry/vm/arch", strings.NewReader(`{"id":"`+vmUUID+`","arch":"m68k"}`))
+		g.pushVM("vm", "v2", vmUUID, map[string][]byte{"a.ank": []byte("2")})
+		if got := g.template(vmUUID).Arch; got != "arm64" {
+			t.Errorf("got %q, want arm64", got)
+		}
+	})
 }
 
 // Requirement R13: failures of calls say FAIL, with 200 where clients insist.
 func TestR13FailureWords(t *testing.T) {
 	t.Parallel()
-	g := newRegistry(t, testConfig(t.TempDir()))
+	g := newRegistryOn(t, testConfig(t.TempDir()), memory.New())
 	for _, tt := range []struct {
 		method, path string
 		status       int
@@ -375,7 +381,7 @@ func TestR13FailureWords(t *testing.T) {
 // may send what was never documented.
 func TestUnknownParametersAreRefused(t *testing.T) {
 	t.Parallel()
-	g := newRegistry(t, testConfig(t.TempDir()))
+	g := newRegistryOn(t, testConfig(t.TempDir()), memory.New())
 	for _, tt := range []struct{ method, path, message string }{
 		{"GET", "/registry/v2/vm?name=sonoma", `unknown parameter "name": this call takes id`},
 		{"GET", "/registry/vm?idd=1", `unknown parameter "idd"; is "id" meant?`},
@@ -402,69 +408,72 @@ func TestUnknownParametersAreRefused(t *testing.T) {
 // reverted meanwhile, and shared layers stay.
 func TestR14RevertDuringAPull(t *testing.T) {
 	t.Parallel()
-	g := newRegistry(t, testConfig(t.TempDir()))
-	g.pushVM("vm", "v1", vmUUID, map[string][]byte{"s.ank": []byte("shared")})
-	g.pushVM("vm", "v2", vmUUID, map[string][]byte{"s.ank": []byte("shared"), "o.ank": []byte("own")})
-	g.want(200, "GET", "/v2/vm/manifests/v2", nil)
-	g.want(200, "DELETE", "/registry/revert?id="+vmUUID, nil)
-	opt := content.CollectOptions{Grace: g.srv.cfg.GCGrace, KeepUntagged: time.Hour}
-	if _, err := g.store.Collect(t.Context(), opt); err != nil {
-		t.Fatal(err)
-	}
-	g.want(200, "GET", "/v2/vm/blobs/"+digest.FromString("own").String(), nil)
-	opt.Grace = 0 // the grace period has passed
-	if _, err := g.store.Collect(t.Context(), opt); err != nil {
-		t.Fatal(err)
-	}
-	g.want(404, "GET", "/v2/vm/blobs/"+digest.FromString("own").String(), nil)
-	g.want(200, "GET", "/v2/vm/blobs/"+digest.FromString("shared").String(), nil)
-	g.want(200, "GET", "/v2/vm/manifests/v1", nil)
+	eachStore(t, func(t *testing.T, g *registry) {
+		g.pushVM("vm", "v1", vmUUID, map[string][]byte{"s.ank": []byte("shared")})
+		g.pushVM("vm", "v2", vmUUID, map[string][]byte{"s.ank": []byte("shared"), "o.ank": []byte("own")})
+		g.want(200, "GET", "/v2/vm/manifests/v2", nil)
+		g.want(200, "DELETE", "/registry/revert?id="+vmUUID, nil)
+		opt := content.CollectOptions{Grace: g.srv.cfg.GCGrace, KeepUntagged: time.Hour}
+		if _, err := g.store.Collect(t.Context(), opt); err != nil {
+			t.Fatal(err)
+		}
+		g.want(200, "GET", "/v2/vm/blobs/"+digest.FromString("own").String(), nil)
+		opt.Grace = 0 // the grace period has passed
+		if _, err := g.store.Collect(t.Context(), opt); err != nil {
+			t.Fatal(err)
+		}
+		g.want(404, "GET", "/v2/vm/blobs/"+digest.FromString("own").String(), nil)
+		g.want(200, "GET", "/v2/vm/blobs/"+digest.FromString("shared").String(), nil)
+		g.want(200, "GET", "/v2/vm/manifests/v1", nil)
+	})
 }
 
 // A caller that goes away while its list is made takes nothing from the next:
 // what was acknowledged is in every later list.
 func TestListThatWasCancelledLosesNoChange(t *testing.T) {
 	t.Parallel()
-	g := newRegistry(t, testConfig(t.TempDir()))
-	g.pushVM("vm", "v1", vmUUID, map[string][]byte{"a.ank": []byte("a")})
-	if _, err := g.client().Templates(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	g.want(200, "PUT", "/registry/vm/arch", strings.NewReader(`{"id":"`+vmUUID+`","arch":"amd64"}`))
-	gone, leave := context.WithCancel(t.Context())
-	leave()
-	c := g.srv.catalog
-	if err := c.lock(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	err := c.follow(gone)
-	c.unlock()
-	if !errors.Is(err, context.Canceled) {
-		t.Fatalf("got %v, want a cancelled list", err)
-	}
-	all, err := g.client().Templates(t.Context())
-	if err != nil || len(all) != 1 || all[0].Arch != "amd64" {
-		t.Errorf("got %+v, %v, want the architecture that was set", all, err)
-	}
+	eachStore(t, func(t *testing.T, g *registry) {
+		g.pushVM("vm", "v1", vmUUID, map[string][]byte{"a.ank": []byte("a")})
+		if _, err := g.client().Templates(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		g.want(200, "PUT", "/registry/vm/arch", strings.NewReader(`{"id":"`+vmUUID+`","arch":"amd64"}`))
+		gone, leave := context.WithCancel(t.Context())
+		leave()
+		c := g.srv.catalog
+		if err := c.lock(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		err := c.follow(gone)
+		c.unlock()
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("got %v, want a cancelled list", err)
+		}
+		all, err := g.client().Templates(t.Context())
+		if err != nil || len(all) != 1 || all[0].Arch != "amd64" {
+			t.Errorf("got %+v, %v, want the architecture that was set", all, err)
+		}
+	})
 }
 
 // A pull does not wait for the index, which may be reading a slow disk.
 func TestPullDoesNotWaitForTheIndex(t *testing.T) {
 	t.Parallel()
-	g := newRegistry(t, testConfig(t.TempDir()))
-	g.pushVM("vm", "v1", vmUUID, map[string][]byte{"a.ank": []byte("a")})
-	if _, err := g.client().Templates(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err := g.srv.catalog.lock(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 { // the second hangs if the first waits: both are on one connection
-		g.want(200, "GET", "/v2/vm/manifests/v1", nil)
-	}
-	g.srv.catalog.unlock()
-	got, err := g.client().Template(t.Context(), vmUUID)
-	if err != nil || got.LastPull == 0 || got.Versions[0].LastPull == 0 {
-		t.Errorf("got %+v, %v, want the pull in the first list after it", got, err)
-	}
+	eachStore(t, func(t *testing.T, g *registry) {
+		g.pushVM("vm", "v1", vmUUID, map[string][]byte{"a.ank": []byte("a")})
+		if _, err := g.client().Templates(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.srv.catalog.lock(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // the second hangs if the first waits: both are on one connection
+			g.want(200, "GET", "/v2/vm/manifests/v1", nil)
+		}
+		g.srv.catalog.unlock()
+		got, err := g.client().Template(t.Context(), vmUUID)
+		if err != nil || got.LastPull == 0 || got.Versions[0].LastPull == 0 {
+			t.Errorf("got %+v, %v, want the pull in the first list after it", got, err)
+		}
+	})
 }
