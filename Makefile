@@ -113,7 +113,7 @@ soak: ## kill, stop and cut controllers and etcd members for DURATION (30m) unde
 
 # The rate is low: each request is judged, not what this machine can carry.
 .PHONY: drill
-drill: build ## break local fakes behind the balancer, in a short form (under 3 minutes); each scenario is held once
+drill: build ## break local fakes behind the balancer, in a short form (under 4 minutes); each scenario is held once
 	bin/ankacluster drill --duration 2s --heal 3s --rate 100
 
 .PHONY: compare

@@ -19,6 +19,9 @@ type balancerDoor struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	dials   dialLog
+
+	mu    sync.Mutex
+	moves []balancer.Transition // guarded by mu
 }
 
 func (d *balancerDoor) Name() string { return "balancer" }
@@ -27,6 +30,11 @@ func (d *balancerDoor) Open(ctx context.Context, backends []string) (*http.Clien
 	cfg := balancer.DefaultConfig()
 	cfg.Name = "drill"
 	cfg.DialContext = d.dials.dial
+	cfg.OnTransition = func(t balancer.Transition) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.moves = append(d.moves, t)
+	}
 	b, err := balancer.New(cfg, nil)
 	if err != nil {
 		return nil, "", err
@@ -48,6 +56,13 @@ func (d *balancerDoor) Close() {
 
 // Dials is when connections to each address were begun.
 func (d *balancerDoor) Dials() map[string][]time.Time { return d.dials.all() }
+
+// Moves are the changes of what the balancer thinks of the backends.
+func (d *balancerDoor) Moves() []balancer.Transition {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.moves)
+}
 
 type dialLog struct {
 	dialer net.Dialer

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/ankacluster/ankacluster/balancer"
 )
 
 // Door is what stands between a client and the backends. Every client opens one
@@ -24,10 +26,13 @@ type Door interface {
 	Close()
 }
 
-// dialsDoor is a door that knows how often it tried each backend.
-type dialsDoor interface {
+// tellingDoor is a door that knows what it did.
+type tellingDoor interface {
 	Door
+	// Dials is when connections to each address were begun.
 	Dials() map[string][]time.Time
+	// Moves are the changes of what it thinks of the backends.
+	Moves() []balancer.Transition
 }
 
 // newTransport is what a careful Go program uses without a balancer.

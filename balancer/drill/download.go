@@ -54,6 +54,7 @@ type fetch struct {
 	// Written by run, read after finished is closed.
 	gaps    stall.List // without a byte, those that were noticed
 	took    time.Duration
+	series  []int64 // bytes a PlotStep
 	digest  string
 	failure error
 }
@@ -92,6 +93,7 @@ func (f *fetch) run(ctx context.Context, client *http.Client, url string) {
 			last = now
 			watchdog.Reset(stallLimit)
 			sum.Write(buf[:n])
+			f.note(now.Sub(begun), n)
 			f.received.Add(int64(n))
 			if err == io.EOF {
 				return nil
@@ -103,6 +105,14 @@ func (f *fetch) run(ctx context.Context, client *http.Client, url string) {
 	}()
 	f.took = time.Since(begun)
 	f.digest = fmt.Sprintf("sha256:%x", sum.Sum(nil))
+}
+
+// note adds n bytes to those of their time.
+func (f *fetch) note(at time.Duration, n int) {
+	for int(at/PlotStep) >= len(f.series) {
+		f.series = append(f.series, 0)
+	}
+	f.series[at/PlotStep] += int64(n)
 }
 
 // performDownload downloads the blob once while the script plays.
@@ -133,6 +143,7 @@ func (c Config) performDownload(ctx context.Context, s scenario, blob *blobFile)
 	defer cancel()
 	watch := stall.Start()
 	defer watch.Stop()
+	begun := time.Now()
 	running.Go(func() { f.run(ctx, client, base+pathBlob+blob.digest) })
 	showing := c.show(s.name, showDownload(f, blob.size))
 	defer showing()
@@ -172,30 +183,29 @@ func (c Config) performDownload(ctx context.Context, s scenario, blob *blobFile)
 		t.CPU, t.Memory = lasting(cpu), memory
 	}
 	row := &Row{Scenario: s.name, Door: door.Name(), Transfer: t, Driver: lasting(stood.Longest())}
-	row.Broken = judgeDownload(*s.download, t)
+	row.Plot = &Plot{Length: f.took, Received: f.series, Faults: faults(a.happened(), begun, begun.Add(f.took))}
+	row.Checks = judgeDownload(*s.download, t)
+	row.Broken, _ = verdicts(row.Checks)
 	return row, nil
 }
 
-func judgeDownload(p downloadPromise, t *Transfer) (broken []string) {
-	say := func(format string, args ...any) { broken = append(broken, fmt.Sprintf(format, args...)) }
-	if t.Received != t.Size || t.Failure != "" {
-		say("%d of %d bytes arrived (all promised; %s)", t.Received, t.Size, t.Failure)
-	} else if !t.Identical {
-		say("the bytes differ")
+func judgeDownload(p downloadPromise, t *Transfer) []Check {
+	var cs checks
+	whole := t.Received == t.Size && t.Failure == ""
+	arrived := fmt.Sprintf("%d of %d bytes", t.Received, t.Size)
+	cs.add("all bytes arrive", arrived, whole, "%s arrived (all promised; %s)", arrived, t.Failure)
+	if whole {
+		cs.add("they are the registry's", map[bool]string{true: "identical", false: "they differ"}[t.Identical], t.Identical, "the bytes differ")
 	}
-	if t.Breaks == 0 {
-		say("the download ended before anything could break")
+	cs.add("the registry breaks meanwhile", fmt.Sprintf("%d times", t.Breaks), t.Breaks > 0, "the download ended before anything could break")
+	cs.add(fmt.Sprintf("at most %v without a byte", p.gap), t.Gap.String(), t.Gap.d <= p.gap, "no byte for %v (at most %v promised)", t.Gap, p.gap)
+	if p.twice > 0 {
+		cs.add(fmt.Sprintf("at most %.0f%% is fetched twice", 100*p.twice), fmt.Sprintf("%.2f%%", 100*t.Twice),
+			t.Twice <= p.twice, "%.2f%% fetched twice (at most %.0f%% promised)", 100*t.Twice, 100*p.twice)
 	}
-	if t.Gap.d > p.gap {
-		say("no byte for %v (at most %v promised)", t.Gap, p.gap)
-	}
-	if p.twice > 0 && t.Twice > p.twice {
-		say("%.2f%% fetched twice (at most %.0f%% promised)", 100*t.Twice, 100*p.twice)
-	}
-	if t.Memory > memoryPromise {
-		say("%d MB of memory (at most %d promised)", t.Memory>>20, memoryPromise>>20)
-	}
-	return broken
+	cs.add(fmt.Sprintf("at most %d MB of memory", memoryPromise>>20), fmt.Sprintf("%d MB", t.Memory>>20),
+		t.Memory <= memoryPromise, "%d MB of memory (at most %d promised)", t.Memory>>20, memoryPromise>>20)
+	return cs
 }
 
 // midway breaks the backend that is sending, in the middle of the download.

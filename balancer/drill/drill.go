@@ -204,6 +204,7 @@ func (c Config) perform(ctx context.Context, s scenario) (*Row, error) {
 	}
 	watch := stall.Start()
 	defer watch.Stop()
+	begun := time.Now()
 	end, err := c.load(ctx, a, lanes, s)
 	stood := watch.Stop()
 	if err != nil {
@@ -216,16 +217,24 @@ func (c Config) perform(ctx context.Context, s scenario) (*Row, error) {
 	events := a.happened()
 	row := measure(lanes, events, l, len(stage.backends), end, stood)
 	row.Scenario, row.Door = s.name, lanes[0].door.Name()
+	row.Plot = plotOf(lanes, events, begun, end)
 	for _, l := range lanes {
-		if d, ok := l.door.(dialsDoor); ok {
+		if d, ok := l.door.(tellingDoor); ok {
 			row.Attempts = max(row.Attempts, peakAttempts(d.Dials(), stage.addrs(), events))
+			for _, m := range moves(d, stage.addrs(), begun) {
+				row.Plot.Moves = append(row.Plot.Moves, m)
+				if at := begun.Add(m.At); m.Out && !stood.Harm(at.Add(-time.Second), at) {
+					row.Out++
+				}
+			}
 		}
 	}
-	if len(events) > 0 {
+	if len(events) > 0 && !s.promise.alone {
 		healed := events[len(events)-1].at
 		row.ShareDue = rampShare(end.Sub(healed) - time.Second - shareWindow/2)
 	}
-	row.Broken, row.Unjudged = judge(s.promise, row)
+	row.Checks = judge(s.promise, row)
+	row.Broken, row.Unjudged = verdicts(row.Checks)
 	return row, nil
 }
 

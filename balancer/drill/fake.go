@@ -137,6 +137,7 @@ type backend struct {
 	name     string
 	memory   *memoryClient
 	behave   atomic.Pointer[behaviour]
+	calls    atomic.Int64
 	draining atomic.Bool
 	blob     *blobFile
 }
@@ -173,8 +174,17 @@ func (b *backend) ready(w http.ResponseWriter, r *http.Request) {
 // it is something to lose.
 var filler = strings.Repeat("0123456789abcdef", 128)
 
+// behaviourTo is how this request is answered.
+func (b *backend) behaviourTo(r *http.Request) behaviour {
+	how := *b.behave.Load()
+	if n := b.calls.Add(1); how.Posts && r.Method != http.MethodPost || how.Every > 0 && n%how.Every != 0 {
+		return behaviour{}
+	}
+	return how
+}
+
 func (b *backend) call(w http.ResponseWriter, r *http.Request) {
-	how := b.behave.Load()
+	how := b.behaviourTo(r)
 	if how.Status != 0 {
 		wait(r.Context(), how.Delay)
 		http.Error(w, "told to", how.Status)
@@ -197,6 +207,10 @@ func (b *backend) call(w http.ResponseWriter, r *http.Request) {
 		out.Filler = filler
 	}
 	wait(r.Context(), how.Delay)
+	if how.Hang {
+		<-r.Context().Done()
+		return
+	}
 	body, err := json.Marshal(out)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)

@@ -40,6 +40,11 @@ var (
 	resettingBefore = behaving(behaviour{Reset: resetBeforeBody, Ready: true})
 	unended         = behaving(behaviour{Endless: endlessSilence, Ready: true})
 	flooding        = behaving(behaviour{Endless: endlessBytes, Ready: true})
+	notFound        = behaving(behaviour{Status: http.StatusNotFound, Ready: true})
+	failingPosts    = behaving(behaviour{Status: http.StatusInternalServerError, Posts: true, Ready: true})
+	refusingPosts   = behaving(behaviour{Status: http.StatusNotFound, Posts: true, Ready: true})
+	resettingTenth  = behaving(behaviour{Reset: resetBeforeBody, Every: 10, Ready: true})
+	hangingTenth    = behaving(behaviour{Hang: true, Every: 10, Ready: true})
 	resettingMid    = behaving(behaviour{Reset: resetMidBody, Ready: true})
 )
 

@@ -106,11 +106,15 @@ type Row struct {
 	Fairness float64   `json:"fairness"`             // most over least, while nothing is broken
 	Absorbed int       `json:"repeats_absorbed"`
 	Attempts int       `json:"attempts_per_second_while_down"` // the most on one dead backend by one client
+	Out      int       `json:"taken_out"`                      // how often a backend was, as far as the door tells, while the machine ran
 	Transfer *Transfer `json:"transfer,omitempty"`
 	Driver   Span      `json:"driver_late_seconds"`   // the longest stall
 	Stood    Span      `json:"machine_stood_seconds"` // all stalls together
 	Broken   []string  `json:"broken"`
 	Unjudged []string  `json:"unjudged,omitempty"` // not as promised, but the machine stood still in the time that is judged
+
+	Plot   *Plot   `json:"-"` // nil when it was skipped
+	Checks []Check `json:"-"` // the promises, and what became of each
 
 	shareStalled bool // a stall may have moved the traffic that Share counts
 }

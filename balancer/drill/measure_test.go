@@ -165,7 +165,7 @@ func TestJudge(t *testing.T) {
 			Steady: lasting(500 * time.Millisecond), Back: lasting(time.Second), Share: 0.4, ShareDue: 0.5, Fairness: 1.01}
 	}
 	p := ordinary(4)
-	if broken, _ := judge(p, kept()); len(broken) != 0 {
+	if broken, _ := verdicts(judge(p, kept())); len(broken) != 0 {
 		t.Errorf("at the limit of everything: got %q, want nothing broken", broken)
 	}
 	tests := map[string]func(*Row){
@@ -184,13 +184,31 @@ func TestJudge(t *testing.T) {
 	for name, spoil := range tests {
 		r := kept()
 		spoil(r)
-		if broken, _ := judge(p, r); len(broken) != 1 {
+		if broken, _ := verdicts(judge(p, r)); len(broken) != 1 {
 			t.Errorf("%s: got %q, want one broken promise", name, broken)
 		}
 	}
+	handful := kept()
+	handful.GET.Failed, handful.Keyed.Failed = 3, 3
+	if broken, _ := verdicts(judge(promise{wrong: 3, unkeyed: 4}, handful)); len(broken) != 0 {
+		t.Errorf("at the limit of wrong answers: %q", broken)
+	}
+	handful.GET.Failed = 4
+	if broken, _ := verdicts(judge(promise{wrong: 3, unkeyed: 4}, handful)); len(broken) != 1 {
+		t.Errorf("one wrong answer more: %q, want one broken promise", broken)
+	}
+	alike := kept()
+	alike.Keyed.Failed, alike.Unkeyed.Failed = 9, 9
+	if broken, _ := verdicts(judge(promise{stays: true}, alike)); len(broken) != 0 {
+		t.Errorf("what all backends answer: %q", broken)
+	}
+	alike.Out = 1
+	if broken, _ := verdicts(judge(promise{stays: true}, alike)); len(broken) != 1 {
+		t.Errorf("one was taken out for what all answer: %q, want one broken promise", broken)
+	}
 	unfair := kept()
 	unfair.Fairness = 1.02
-	if broken, _ := judge(promise{fair: true, unkeyed: 4}, unfair); len(broken) != 1 {
+	if broken, _ := verdicts(judge(promise{fair: true, unkeyed: 4}, unfair)); len(broken) != 1 {
 		t.Errorf("unfair: got %q, want one broken promise", broken)
 	}
 }

@@ -27,7 +27,7 @@ func TestVerdictLeavesOutExactlyTheStalls(t *testing.T) {
 	} {
 		samples := append([]*sample{answered(0.1, 0, "a"), answered(0.2, 0, "b"), answered(0.3, 0, "c"), answered(14.2, 0, "a")}, tt.samples...)
 		row := measure([]*lane{{posts: keyed, samples: samples}}, events, ledger{}, 3, at(22), stood)
-		broken, _ := judge(promised, row)
+		broken, _ := verdicts(judge(promised, row))
 		if len(broken) != tt.broken || row.GET.Voided != tt.voided {
 			t.Errorf("%s: broken %q, %d void; want %d and %d", tt.name, broken, row.GET.Voided, tt.broken, tt.voided)
 		}
@@ -39,11 +39,11 @@ func TestVerdictLeavesOutExactlyTheStalls(t *testing.T) {
 func TestShareOfAStalledTimeIsNotJudged(t *testing.T) {
 	t.Parallel()
 	row := &Row{GET: &Tally{}, Keyed: &Tally{Twice: 1}, Share: 0.1, ShareDue: 1}
-	if broken, unjudged := judge(promise{}, row); len(broken) != 2 || len(unjudged) != 0 {
+	if broken, unjudged := verdicts(judge(promise{}, row)); len(broken) != 2 || len(unjudged) != 0 {
 		t.Errorf("a quiet machine: broken %q, not judged %q; want both, and none", broken, unjudged)
 	}
 	row.shareStalled = true
-	if broken, unjudged := judge(promise{}, row); len(broken) != 1 || len(unjudged) != 1 {
+	if broken, unjudged := verdicts(judge(promise{}, row)); len(broken) != 1 || len(unjudged) != 1 {
 		t.Errorf("a stall before the share was counted: broken %q, not judged %q; want one each", broken, unjudged)
 	}
 }

@@ -24,7 +24,10 @@ type behaviour struct {
 	Delay   time.Duration `json:"delay,omitempty"`   // answer this late
 	Reset   resetPoint    `json:"reset,omitempty"`   // cut the connection there
 	Endless endless       `json:"endless,omitempty"` // send bodies without a length, and without an end
+	Hang    bool          `json:"hang,omitempty"`    // do not answer
 	Ready   bool          `json:"ready,omitempty"`   // the readiness check stays good
+	Posts   bool          `json:"posts,omitempty"`   // all this for POSTs alone
+	Every   int64         `json:"every,omitempty"`   // all this for each Every-th request alone
 }
 
 type resetPoint string
