@@ -3,6 +3,7 @@ package drill_test
 import (
 	"bytes"
 	"encoding/json"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -23,7 +24,8 @@ func TestDrillCommandKeepsRequestsThroughAKill(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	cmd := exec.CommandContext(t.Context(), binary, "drill", "--scenario", "kill", "--rate", "50", "--duration", "1s", "--heal", "3s", "--json")
+	page := filepath.Join(t.TempDir(), "page.html")
+	cmd := exec.CommandContext(t.Context(), binary, "drill", "--scenario", "kill", "--rate", "50", "--duration", "1s", "--heal", "3s", "--json", "--html", page)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -45,6 +47,9 @@ func TestDrillCommandKeepsRequestsThroughAKill(t *testing.T) {
 	}
 	if n := row.Keyed.Twice + row.Unkeyed.Twice; n > 0 {
 		t.Errorf("%d POSTs ran twice: %s", n, out)
+	}
+	if html, err := os.ReadFile(page); err != nil || !bytes.Contains(html, []byte(`ankacluster drill --scenario kill --rate 50 --duration 1s --heal 3s --seed 1 --html `)) || !bytes.Contains(html, []byte(`class="broken"`)) {
+		t.Errorf("the page: %v\n%s", err, html)
 	}
 	if row.Scenario != "kill" || row.Back.Seconds() <= 0 {
 		t.Errorf("no traffic came back: %s", out)

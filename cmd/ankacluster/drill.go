@@ -37,7 +37,10 @@ Starts three fake controllers and registries as processes on this machine, puts
 the node's balancer in front of them, sends a steady load, breaks something, and
 judges what the callers saw. Nothing outside this machine is touched.
 
-Example: ankacluster drill --scenario hang,kill --rate 500`,
+With --html the drill is also one page with a plot of each scenario. Another
+load balancer (--against) is then held to the same beside the node's own.
+
+Example: ankacluster drill --scenario hang,kill --html drill.html`,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "list", Usage: "list the scenarios and end", DisableDefaultText: true},
 			&cli.StringSliceFlag{Name: "scenario", Aliases: []string{"s"}, Usage: "`NAME`s to run, with commas or repeated (default: all)"},
@@ -46,8 +49,9 @@ Example: ankacluster drill --scenario hang,kill --rate 500`,
 			&cli.StringFlag{Name: "heal", Value: d.Heal.String(), Usage: "`TIME` to go on after healing; 35s sees the whole ramp"},
 			&cli.Uint64Flag{Name: "seed", Value: d.Seed, Usage: "`NUMBER` that chooses what breaks and the order of requests"},
 			&cli.StringFlag{Name: "posts", Value: d.Posts, Usage: "`KIND` of POSTs: keyed, unkeyed or both"},
-			&cli.StringFlag{Name: "against", Usage: "drill the load balancer at `URL` instead of the node's own"},
+			&cli.StringFlag{Name: "against", Usage: "drill the load balancer at `URL` instead of the node's own; with --html, before it"},
 			&cli.StringSliceFlag{Name: "backends", Usage: "three `ADDRESS`es for the fakes to listen on (default: free ports)"},
+			&cli.StringFlag{Name: "html", Usage: "write a page with plots, promises and verdicts to `FILE`"},
 			&cli.BoolFlag{Name: "json", Aliases: []string{"j", "machine-readable"}, Usage: "write one JSON object per scenario", DisableDefaultText: true},
 		},
 		Action: runDrill,
@@ -81,6 +85,10 @@ func runDrill(c *cli.Context) error {
 	cfg.Program = []string{exe, drill.FakeCommand}
 	cfg.Open = drill.BalancerDoor
 	cfg.OpenDownload = func() drill.Door { return drill.ProxyDoor([]string{exe}, "registry") }
+	if err := cfg.Validate(); err != nil {
+		return usageError{err}
+	}
+	own, cfgs := cfg, []drill.Config{cfg}
 	if against := c.String("against"); against != "" {
 		base, err := drill.CheckURL(against)
 		if err != nil {
@@ -92,21 +100,48 @@ func runDrill(c *cli.Context) error {
 		cfg.Ready = func(backends []string) {
 			fmt.Fprintf(errOut, "backends: %s\nwaiting until %s sends to all of them\n", strings.Join(backends, " "), base)
 		}
+		cfgs = []drill.Config{cfg}
+		if c.String("html") != "" {
+			cfgs = append(cfgs, own)
+		}
 	}
-	if err := cfg.Validate(); err != nil {
-		return usageError{err}
+	page, err := newPage(c, cfg)
+	if err != nil {
+		return err
 	}
+	defer page.close()
+	broken, held := 0, 0
+	for _, cfg := range cfgs {
+		rows, err := holdDrill(c, cfg)
+		if err != nil {
+			return err
+		}
+		broken, held = 0, len(rows) // of the node's own, where that is drilled
+		for _, r := range rows {
+			if len(r.Broken) > 0 {
+				broken++
+			}
+		}
+		page.add(rows)
+	}
+	if err := page.write(errOut); err != nil {
+		return err
+	}
+	if broken > 0 {
+		return fmt.Errorf("%d of %d scenarios broke a promise", broken, held)
+	}
+	return nil
+}
+
+// holdDrill plays the scenarios through one door, and prints what came of them.
+func holdDrill(c *cli.Context, cfg drill.Config) (rows []*drill.Row, err error) {
+	out, errOut := c.App.Writer, c.App.ErrWriter
 	if isTerminal(errOut) {
 		cfg.Live = errOut
 	}
 	begun := time.Now()
-	var rows []*drill.Row
-	broken := 0
 	err = drill.Run(c.Context, cfg, func(r *drill.Row) {
 		rows = append(rows, r)
-		if len(r.Broken) > 0 {
-			broken++
-		}
 		if c.Bool("json") {
 			_ = json.NewEncoder(out).Encode(r)
 		} else {
@@ -114,21 +149,16 @@ func runDrill(c *cli.Context) error {
 		}
 	})
 	if c.Context.Err() != nil {
-		return errors.New("interrupted; nothing was left running")
+		return nil, errors.New("interrupted; nothing was left running")
 	}
-	if err != nil {
-		return err
+	if err != nil || c.Bool("json") {
+		return rows, err
 	}
-	if !c.Bool("json") {
-		if err := drill.Table(out, rows); err != nil {
-			return err
-		}
-		fmt.Fprintf(errOut, "%d scenarios in %v, seed %d\n", len(rows), time.Since(begun).Round(time.Second), cfg.Seed)
+	if err := drill.Table(out, rows); err != nil {
+		return nil, err
 	}
-	if broken > 0 {
-		return fmt.Errorf("%d of %d scenarios broke a promise", broken, len(rows))
-	}
-	return nil
+	fmt.Fprintf(errOut, "%d scenarios in %v, seed %d\n", len(rows), time.Since(begun).Round(time.Second), cfg.Seed)
+	return rows, nil
 }
 
 // isTerminal reports whether w is a character device: a person watches.

@@ -25,6 +25,7 @@ func TestDrillRefusesBadValuesWithOneClearError(t *testing.T) {
 		{[]string{"--against", "localhost:80"}, "--against"},
 		{[]string{"--backends", "a:1,b:2"}, "--backends"},
 		{[]string{"--backends", "a,b,c"}, `--backends "a"`},
+		{[]string{"--html", "/nowhere/at/all.html"}, "--html: open /nowhere/at/"},
 		{[]string{"kill"}, `"kill"`},
 	}
 	for _, tt := range tests {
@@ -44,7 +45,7 @@ func TestDrillListsEveryScenario(t *testing.T) {
 	if code := run(t.Context(), []string{"ankacluster", "drill", "--list"}, &stdout, &stderr); code != exitDone {
 		t.Fatalf("exit %d: %s", code, stderr.String())
 	}
-	for _, name := range []string{"none", "kill", "hang", "drop", "503-ready", "all-down", "download-kills"} {
+	for _, name := range []string{"none", "kill", "hang", "drop", "503-ready", "all-down", "download-kills", "404-all"} {
 		if !strings.Contains(stdout.String(), name+" ") {
 			t.Errorf("%q is missing in:\n%s", name, stdout.String())
 		}
