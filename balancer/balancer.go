@@ -73,7 +73,7 @@ func New(cfg Config, log *zap.Logger) (*Balancer, error) {
 		members:   members{},
 		drained:   make(map[string]time.Time),
 	}
-	b.snap.Store(&snapshot{replaced: make(chan struct{})})
+	b.snap.Store(newSnapshot(nil, false, 0))
 	b.client = &http.Client{Transport: newPasses(b)}
 	b.loadCache()
 	return b, nil
@@ -134,7 +134,7 @@ func (b *Balancer) routeOf(req *http.Request) *route {
 func (b *Balancer) firstOf(p *pass, now time.Time) *endpoint.Endpoint {
 	if name, ok := p.req.Context().Value(preferKey{}).(string); ok {
 		for _, ep := range p.snap.usable {
-			if ep.Name == name && !contains(p.tried, ep) {
+			if ep.Name == name && !slices.Contains(p.tried, ep) {
 				p.preferred = true
 				return ep
 			}
@@ -142,7 +142,7 @@ func (b *Balancer) firstOf(p *pass, now time.Time) *endpoint.Endpoint {
 	}
 	w := want{now: now, careful: !p.repeatable || b.cfg.Class == Blob}
 	ep := p.snap.first(p.turn, w)
-	if ep == nil || contains(p.tried, ep) {
+	if ep == nil || slices.Contains(p.tried, ep) {
 		ep = p.snap.next(p.turn, w, p.tried)
 	}
 	return ep
@@ -375,27 +375,13 @@ func (b *Balancer) republish(now time.Time) {
 
 // publishLocked builds the snapshot that requests pick from.
 func (b *Balancer) publishLocked(now time.Time) {
-	snap := &snapshot{least: b.cfg.Policy == LeastInFlight, replaced: make(chan struct{})}
-	fails := make(map[*endpoint.Endpoint]time.Time)
+	var all []*endpoint.Endpoint
 	for _, name := range b.members.order() {
-		ep := b.eps[name]
-		if ep == nil {
-			continue
-		}
-		h, failAt := ep.Record()
-		snap.all = append(snap.all, ep)
-		switch {
-		case h.Usable():
-			snap.usable = append(snap.usable, ep)
-			snap.uneven = snap.uneven || ep.Weight() < 1
-		case h.State != Draining:
-			fails[ep] = failAt
-			snap.resort = append(snap.resort, ep)
+		if ep := b.eps[name]; ep != nil {
+			all = append(all, ep)
 		}
 	}
-	slices.SortStableFunc(snap.resort, func(x, y *endpoint.Endpoint) int { return fails[x].Compare(fails[y]) })
-	known := len(snap.usable) + len(snap.resort)
-	snap.failedOpen = known > 0 && float64(len(snap.usable)) < b.cfg.FailOpenBelow*float64(known)
+	snap := newSnapshot(all, b.cfg.Policy == LeastInFlight, b.cfg.FailOpenBelow)
 	close(b.snap.Swap(snap).replaced)
 }
 

@@ -7,54 +7,10 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"slices"
 	"testing"
 	"time"
-
-	"github.com/ankacluster/ankacluster/balancer/endpoint"
 )
-
-// poolOf builds a snapshot of n healthy endpoints.
-func poolOf(n int) *snapshot {
-	cfg := DefaultConfig()
-	snap := &snapshot{}
-	for i := range n {
-		u, _ := url.Parse(fmt.Sprintf("http://10.0.0.%d", i))
-		ep := endpoint.New(cfg.endpoint(), u, time.Now())
-		snap.all = append(snap.all, ep)
-		snap.usable = append(snap.usable, ep)
-	}
-	return snap
-}
-
-func BenchmarkPick(b *testing.B) {
-	for _, n := range []int{3, 10, 100} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			snap := poolOf(n)
-			w := want{now: time.Now()}
-			b.ReportAllocs()
-			turn := uint64(0)
-			for b.Loop() {
-				if snap.first(turn, w) == nil {
-					b.Fatal("nothing was picked")
-				}
-				turn++
-			}
-		})
-	}
-}
-
-func BenchmarkPickCareful(b *testing.B) {
-	snap := poolOf(3)
-	w := want{now: time.Now(), careful: true}
-	b.ReportAllocs()
-	turn := uint64(0)
-	for b.Loop() {
-		snap.first(turn, w)
-		turn++
-	}
-}
 
 // doors are a bare client and a balancer's, to one server on loopback; each answer is
 // compared byte by byte. size 0 is a small one.

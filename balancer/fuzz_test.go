@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -38,7 +39,7 @@ func FuzzPick(f *testing.F) {
 		for _, least := range []bool{false, true} {
 			snap.least = least
 			ep := snap.first(turn, w)
-			if (ep == nil) != (len(snap.usable) == 0) || ep != nil && !contains(snap.usable, ep) {
+			if (ep == nil) != (len(snap.usable) == 0) || ep != nil && !slices.Contains(snap.usable, ep) {
 				t.Fatalf("first of %d usable: %v", len(snap.usable), ep)
 			}
 			if careful && trusted > 0 && !ep.Trusted(w.now) {
@@ -46,16 +47,16 @@ func FuzzPick(f *testing.F) {
 			}
 		}
 		ep := snap.next(turn, w, tried)
-		if ep != nil && contains(tried, ep) {
+		if ep != nil && slices.Contains(tried, ep) {
 			t.Fatal("a tried endpoint was picked again")
 		}
 		left := 0
 		for _, u := range snap.usable {
-			if !contains(tried, u) {
+			if !slices.Contains(tried, u) {
 				left++
 			}
 		}
-		if left > 0 && !contains(snap.usable, ep) {
+		if left > 0 && !slices.Contains(snap.usable, ep) {
 			t.Fatalf("%d usable endpoints were left, got %v", left, ep)
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -135,7 +136,7 @@ func (p *pass) work(ep *endpoint.Endpoint, now time.Time) {
 // failed open, and the breaker does not count them.
 func (p *pass) insteadOf(ep *endpoint.Endpoint, now time.Time) *endpoint.Endpoint {
 	snap := p.b.snap.Load()
-	if snap.failedOpen || contains(snap.usable, ep) {
+	if snap.failedOpen || slices.Contains(snap.usable, ep) {
 		return nil
 	}
 	p.mu.Lock()

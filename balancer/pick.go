@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/balancer/endpoint"
+	"github.com/ankacluster/ankacluster/balancer/health"
 )
 
 // snapshot is an immutable view of the pool. Its lists never change; what an
@@ -26,6 +27,29 @@ type snapshot struct {
 	uneven bool
 	// replaced is closed when another snapshot takes this one's place.
 	replaced chan struct{}
+}
+
+// newSnapshot is a view of the pool's members. The policy is the fewest requests in flight
+// if least is true. When a smaller part than failOpenBelow is usable, the pool has failed
+// open.
+func newSnapshot(all []*endpoint.Endpoint, least bool, failOpenBelow float64) *snapshot {
+	s := &snapshot{all: all, least: least, replaced: make(chan struct{})}
+	fails := make(map[*endpoint.Endpoint]time.Time)
+	for _, ep := range all {
+		h, failedAt := ep.Record()
+		switch {
+		case h.Usable():
+			s.usable = append(s.usable, ep)
+			s.uneven = s.uneven || ep.Weight() < 1
+		case h.State != health.Draining:
+			fails[ep] = failedAt
+			s.resort = append(s.resort, ep)
+		}
+	}
+	slices.SortStableFunc(s.resort, func(x, y *endpoint.Endpoint) int { return fails[x].Compare(fails[y]) })
+	known := len(s.usable) + len(s.resort)
+	s.failedOpen = known > 0 && float64(len(s.usable)) < failOpenBelow*float64(known)
+	return s
 }
 
 // allRefuse says that there are endpoints, and each is out or would be, for so
@@ -123,7 +147,7 @@ func (s *snapshot) next(turn uint64, w want, tried []*endpoint.Endpoint) *endpoi
 	n := uint64(len(s.usable))
 	for i := range n {
 		ep := s.usable[(turn+i)%n]
-		if contains(tried, ep) {
+		if slices.Contains(tried, ep) {
 			continue
 		}
 		if ep.Trusted(w.now) {
@@ -137,18 +161,9 @@ func (s *snapshot) next(turn uint64, w want, tried []*endpoint.Endpoint) *endpoi
 		return fallback
 	}
 	for _, ep := range s.resort {
-		if !contains(tried, ep) && ep.MayTry(w.now) {
+		if !slices.Contains(tried, ep) && ep.MayTry(w.now) {
 			return ep
 		}
 	}
 	return nil
-}
-
-func contains(eps []*endpoint.Endpoint, ep *endpoint.Endpoint) bool {
-	for _, e := range eps {
-		if e == ep {
-			return true
-		}
-	}
-	return false
 }
