@@ -14,6 +14,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/balancer/endpoint"
 	"github.com/ankacluster/ankacluster/balancer/health"
+	"github.com/ankacluster/ankacluster/balancer/pick"
 )
 
 // Balancer is an http.RoundTripper that spreads requests over a pool of
@@ -23,7 +24,7 @@ type Balancer struct {
 	log    *zap.Logger
 	client *http.Client
 
-	snap      atomic.Pointer[snapshot]
+	snap      atomic.Pointer[pick.Snapshot]
 	turn      atomic.Uint64
 	hedges    atomic.Uint64
 	retries   atomic.Uint64
@@ -73,7 +74,7 @@ func New(cfg Config, log *zap.Logger) (*Balancer, error) {
 		members:   members{},
 		drained:   make(map[string]time.Time),
 	}
-	b.snap.Store(newSnapshot(nil, false, 0))
+	b.snap.Store(pick.New(nil, false, 0))
 	b.client = &http.Client{Transport: newPasses(b)}
 	b.loadCache()
 	return b, nil
@@ -116,7 +117,7 @@ func (b *Balancer) newPass(req *http.Request) *pass {
 	p.tried, p.running = p.triedSpace[:0], p.runningSpace[:0]
 	p.hedgeable = b.cfg.Hedge.Enabled && p.repeatable
 	p.delay = max(p.wait+p.route.wait(b.cfg.Hedge), hedgeAfter(req))
-	if p.alone = len(p.snap.usable) == 1; p.alone && p.hedgeable {
+	if p.alone = len(p.snap.Usable) == 1; p.alone && p.hedgeable {
 		p.delay = max(p.delay, p.wait+b.cfg.ConnectRace) // there is one server to be asked twice
 	}
 	if b.cfg.Class == Blob {
@@ -133,33 +134,33 @@ func (b *Balancer) routeOf(req *http.Request) *route {
 // tried now.
 func (b *Balancer) firstOf(p *pass, now time.Time) *endpoint.Endpoint {
 	if name, ok := p.req.Context().Value(preferKey{}).(string); ok {
-		for _, ep := range p.snap.usable {
+		for _, ep := range p.snap.Usable {
 			if ep.Name == name && !slices.Contains(p.tried, ep) {
 				p.preferred = true
 				return ep
 			}
 		}
 	}
-	w := want{now: now, careful: !p.repeatable || b.cfg.Class == Blob}
-	ep := p.snap.first(p.turn, w)
+	w := pick.Want{Now: now, Careful: !p.repeatable || b.cfg.Class == Blob}
+	ep := p.snap.First(p.turn, w)
 	if ep == nil || slices.Contains(p.tried, ep) {
-		ep = p.snap.next(p.turn, w, p.tried)
+		ep = p.snap.Next(p.turn, w, p.tried)
 	}
 	return ep
 }
 
-func (b *Balancer) nothingToTry(snap *snapshot) error {
+func (b *Balancer) nothingToTry(snap *pick.Snapshot) error {
 	reason := ErrAllDown
-	if len(snap.all) == 0 {
+	if len(snap.All) == 0 {
 		reason = ErrNoEndpoints
 	}
-	return &PassError{Pool: b.cfg.Name, Reason: reason, Attempts: b.stateOfAll(), Repeatable: len(snap.all) > 0}
+	return &PassError{Pool: b.cfg.Name, Reason: reason, Attempts: b.stateOfAll(), Repeatable: len(snap.All) > 0}
 }
 
 // stateOfAll is what there is to say of each endpoint when none can be tried.
 func (b *Balancer) stateOfAll() []AttemptError {
 	var all []AttemptError
-	for _, ep := range b.snap.Load().all {
+	for _, ep := range b.snap.Load().All {
 		h, _ := ep.Record()
 		why := string(h.State) + ": " + h.Why()
 		all = append(all, AttemptError{ep.Name, errors.New(why)})
@@ -216,7 +217,7 @@ func (b *Balancer) good(a *attempt, now time.Time) {
 // succeeded notes what a good answer proves beside the endpoint's own record.
 func (b *Balancer) succeeded(a *attempt, resp *http.Response, now time.Time) {
 	snap := b.snap.Load()
-	if len(snap.usable) < len(snap.all) {
+	if len(snap.Usable) < len(snap.All) {
 		b.keepSample(a, resp, now)
 	}
 	if b.localAtAll() {
@@ -231,7 +232,7 @@ func (b *Balancer) succeeded(a *attempt, resp *http.Response, now time.Time) {
 // kind of request makes it a failure of the endpoint.
 func (b *Balancer) refused(a *attempt, err error, now time.Time) {
 	ep, r := a.ep, a.p.route
-	r.refusals.add(ep, err, b.snap.Load().usable, now)
+	r.refusals.add(ep, err, b.snap.Load().Usable, now)
 	if b.blameless(ep, r) {
 		ep.Uncounted(&a.admission, now)
 		return
@@ -284,7 +285,7 @@ func (b *Balancer) late(a *attempt, now time.Time) {
 	timing := ep.MarkLate(a, &a.over, a.sent)
 	snap := b.snap.Load()
 	var peers []health.Punctuality
-	for _, peer := range snap.usable {
+	for _, peer := range snap.Usable {
 		if peer != ep {
 			peers = append(peers, peer.Punctuality())
 		}
@@ -305,7 +306,7 @@ func (b *Balancer) noLongerPending(a *attempt) {
 // better.
 func (b *Balancer) eject(ep *endpoint.Endpoint, reason string, answers bool, now time.Time) {
 	b.transition(ep, now, func(h health.Record) (health.Record, bool) {
-		if usable := b.snap.Load().usable; answers && len(usable) == 1 && usable[0] == ep {
+		if usable := b.snap.Load().Usable; answers && len(usable) == 1 && usable[0] == ep {
 			return h, false
 		}
 		return h.Eject(reason, now)
@@ -322,7 +323,7 @@ func (b *Balancer) transition(ep *endpoint.Endpoint, now time.Time, step func(he
 		return
 	}
 	b.publishLocked(now)
-	failedOpen := b.snap.Load().failedOpen
+	failedOpen := b.snap.Load().FailedOpen
 	b.mu.Unlock()
 
 	if after.Usable() {
@@ -352,7 +353,7 @@ func (b *Balancer) comeBack(ep *endpoint.Endpoint, waiting []endpoint.Waiter) {
 	if len(waiting) > 0 {
 		time.AfterFunc(comeBackGrace, func() { moveOn(waiting) })
 	}
-	for _, other := range b.snap.Load().resort {
+	for _, other := range b.snap.Load().Resort {
 		if other != ep {
 			moveOn(other.WaitersOf())
 		}
@@ -381,8 +382,8 @@ func (b *Balancer) publishLocked(now time.Time) {
 			all = append(all, ep)
 		}
 	}
-	snap := newSnapshot(all, b.cfg.Policy == LeastInFlight, b.cfg.FailOpenBelow)
-	close(b.snap.Swap(snap).replaced)
+	snap := pick.New(all, b.cfg.Policy == LeastInFlight, b.cfg.FailOpenBelow)
+	close(b.snap.Swap(snap).Replaced)
 }
 
 // Run probes the endpoints, applies member lists and keeps the cache until ctx
@@ -405,7 +406,7 @@ func (b *Balancer) Run(ctx context.Context) error {
 }
 
 func (b *Balancer) closeIdle() {
-	for _, ep := range b.snap.Load().all {
+	for _, ep := range b.snap.Load().All {
 		ep.Transport.CloseIdleConnections()
 	}
 }

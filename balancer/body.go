@@ -200,7 +200,7 @@ func (w *watchedBody) finish(err error) {
 			}
 		case errors.Is(err, errSilent) && !gone:
 			b := w.a.p.b
-			w.a.p.route.unended.add(w.a.ep, err, b.snap.Load().usable, time.Now())
+			w.a.p.route.unended.add(w.a.ep, err, b.snap.Load().Usable, time.Now())
 		case err != nil && !gone:
 			w.a.p.b.transferFailed(w.a.ep, &w.a.admission, err, time.Now())
 		}

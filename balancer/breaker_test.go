@@ -219,7 +219,7 @@ func TestRequestIsNotSentPastAnOpenBreaker(t *testing.T) {
 		req, _ := http.NewRequest(http.MethodGet, "http://pool/x", nil)
 		p := w.b.newPass(req)
 		var b *endpoint.Endpoint
-		for _, ep := range p.snap.usable {
+		for _, ep := range p.snap.Usable {
 			if ep.Name == "http://b" {
 				b = ep
 			}

@@ -199,7 +199,7 @@ func (b *Balancer) compareAnswer(a *attempt, why error, now time.Time) {
 		r.mu.Unlock()
 		return
 	}
-	f := r.answers.judge(a.ep, b.snap.Load().usable)
+	f := r.answers.judge(a.ep, b.snap.Load().Usable)
 	own := *r.answers.of(a.ep)
 	r.mu.Unlock()
 	b.scatter()
@@ -228,7 +228,7 @@ func (p *pass) suspects(a *attempt, resp *http.Response) bool {
 	r := p.route
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.answers.judge(a.ep, p.b.snap.Load().usable) != fits
+	return r.answers.judge(a.ep, p.b.snap.Load().Usable) != fits
 }
 
 // reason is what people read of a deviant.
@@ -248,7 +248,7 @@ func (b *Balancer) secondOpinionCame(ep *endpoint.Endpoint, p *pass, peers *http
 	if a.refuted++; oddAnswer(outcomeGood, peers) != nil {
 		a.refuted = 0
 	}
-	f, own := r.answers.judge(ep, b.snap.Load().usable), *a
+	f, own := r.answers.judge(ep, b.snap.Load().Usable), *a
 	r.mu.Unlock()
 	switch {
 	case f != deviant:
@@ -262,7 +262,7 @@ func (b *Balancer) secondOpinionCame(ep *endpoint.Endpoint, p *pass, peers *http
 
 // scatter sends the next request to a random endpoint.
 func (b *Balancer) scatter() {
-	if n := len(b.snap.Load().usable); n > 1 {
+	if n := len(b.snap.Load().Usable); n > 1 {
 		b.turn.Add(rand.Uint64N(uint64(n)))
 	}
 }
@@ -279,7 +279,7 @@ func (b *Balancer) compareFailure(a *attempt, err error, now time.Time) {
 	b.compareAnswer(a, err, now)
 	own := ep.Tallied()
 	var peers endpoint.Tally
-	for _, peer := range b.snap.Load().usable {
+	for _, peer := range b.snap.Load().Usable {
 		if peer != ep {
 			t := peer.Tallied()
 			peers.All, peers.Bad = peers.All+t.All, peers.Bad+t.Bad
@@ -299,7 +299,7 @@ var errUnanswered = errors.New("no answer when it was due")
 // the breaker's open time is over, which doubles.
 func (b *Balancer) ejectDeviant(ep *endpoint.Endpoint, reason string, now time.Time) {
 	b.transition(ep, now, func(h health.Record) (health.Record, bool) {
-		if usable := b.snap.Load().usable; len(usable) == 1 && usable[0] == ep {
+		if usable := b.snap.Load().Usable; len(usable) == 1 && usable[0] == ep {
 			return h, false
 		}
 		next, changed := h.Eject(reason, now)

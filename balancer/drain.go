@@ -29,7 +29,7 @@ func (b *Balancer) Drain(url string, force bool) error {
 	now := time.Now()
 	b.transition(ep, now, func(h health.Record) (health.Record, bool) {
 		others := func(other *endpoint.Endpoint) bool { return other != ep }
-		if !force && h.State != Draining && !slices.ContainsFunc(b.snap.Load().usable, others) {
+		if !force && h.State != Draining && !slices.ContainsFunc(b.snap.Load().Usable, others) {
 			err = fmt.Errorf("%s: %s: %w", b.cfg.Name, ep.Name, ErrLastUsable)
 			return h, false
 		}

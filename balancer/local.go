@@ -27,7 +27,7 @@ func (b *Balancer) localFault(ep *endpoint.Endpoint, by *endpoint.Admission, err
 }
 
 func (b *Balancer) allLocalLocked(now time.Time) bool {
-	for _, ep := range b.snap.Load().all {
+	for _, ep := range b.snap.Load().All {
 		if !ep.LocalWithin(b.cfg.LocalFaultWindow, now) {
 			return false
 		}

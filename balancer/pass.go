@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/balancer/endpoint"
+	"github.com/ankacluster/ankacluster/balancer/pick"
 )
 
 // pass is one request on its way over the endpoints: every usable endpoint at
@@ -19,7 +20,7 @@ import (
 type pass struct {
 	b          *Balancer
 	req        *http.Request
-	snap       *snapshot
+	snap       *pick.Snapshot
 	turn       uint64
 	repeatable bool
 	hedgeable  bool
@@ -136,7 +137,7 @@ func (p *pass) work(ep *endpoint.Endpoint, now time.Time) {
 // failed open, and the breaker does not count them.
 func (p *pass) insteadOf(ep *endpoint.Endpoint, now time.Time) *endpoint.Endpoint {
 	snap := p.b.snap.Load()
-	if snap.failedOpen || slices.Contains(snap.usable, ep) {
+	if snap.FailedOpen || slices.Contains(snap.Usable, ep) {
 		return nil
 	}
 	p.mu.Lock()
@@ -230,7 +231,7 @@ func (p *pass) end(a *attempt, resp *http.Response, err error) *endpoint.Endpoin
 // othersSayTheSameLocked reports whether a refusal is what another endpoint would answer,
 // too: they have, for this request, or all refuse whatever they are asked.
 func (p *pass) othersSayTheSameLocked() bool {
-	return len(p.errs) > 1 && p.b.isRoutesOwn(p.route) || p.b.mustWait() && !p.b.snap.Load().failedOpen
+	return len(p.errs) > 1 && p.b.isRoutesOwn(p.route) || p.b.mustWait() && !p.b.snap.Load().FailedOpen
 }
 
 // endQuiet leaves an attempt whose connection could not be trusted, and was sent
@@ -367,12 +368,12 @@ func (p *pass) giveUpLocked() {
 var errNoAnswer = errors.New("no endpoint answered")
 
 func (p *pass) nextLocked(now time.Time) *endpoint.Endpoint {
-	ep := p.snap.next(p.turn+1, want{now: now}, p.tried)
+	ep := p.snap.Next(p.turn+1, pick.Want{Now: now}, p.tried)
 	if ep == nil {
 		// The pool may have changed since the pass began.
 		if snap := p.b.snap.Load(); snap != p.snap {
 			p.snap = snap
-			ep = snap.next(p.turn+1, want{now: now}, p.tried)
+			ep = snap.Next(p.turn+1, pick.Want{Now: now}, p.tried)
 		}
 	}
 	if ep != nil {

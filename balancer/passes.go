@@ -220,7 +220,7 @@ func (b *Balancer) waitAsked(ctx context.Context, first *firstPass) {
 	if first == nil || first.after.IsZero() {
 		return
 	}
-	replaced := b.snap.Load().replaced
+	replaced := b.snap.Load().Replaced
 	timer := time.NewTimer(time.Until(first.after))
 	defer timer.Stop()
 	first.after = time.Time{}
@@ -254,7 +254,7 @@ func retryAfter(value string, now time.Time) time.Duration {
 }
 
 // mustWait says that a request which was refused everywhere has nowhere to go.
-func (b *Balancer) mustWait() bool { return b.snap.Load().allRefuse(b.cfg.Breaker.Consecutive) }
+func (b *Balancer) mustWait() bool { return b.snap.Load().AllRefuse(b.cfg.Breaker.Consecutive) }
 
 // waitUsable returns when an endpoint may be tried, the request is over, or ctx
 // ends. While all are out, or refuse whatever they are asked, it hands the right
@@ -266,14 +266,14 @@ func (b *Balancer) waitUsable(ctx context.Context, first *firstPass) *endpoint.E
 	for {
 		now := time.Now()
 		snap := b.snap.Load()
-		if !snap.allRefuse(b.cfg.Breaker.Consecutive) {
+		if !snap.AllRefuse(b.cfg.Breaker.Consecutive) {
 			return nil
 		}
 		if first != nil && first.over(now) {
 			return nil
 		}
 		due := now.Add(b.cfg.Retry.TrialInterval)
-		for _, eps := range [][]*endpoint.Endpoint{snap.usable, snap.resort} {
+		for _, eps := range [][]*endpoint.Endpoint{snap.Usable, snap.Resort} {
 			for _, ep := range eps {
 				if ep.MayTry(now) {
 					return ep
@@ -290,7 +290,7 @@ func (b *Balancer) waitUsable(ctx context.Context, first *firstPass) *endpoint.E
 		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
-		case <-snap.replaced:
+		case <-snap.Replaced:
 		case <-timer.C:
 		}
 		timer.Stop()

@@ -89,7 +89,7 @@ func (p *prober) run(ctx context.Context) {
 		if p.b.tick(now) {
 			next = now.Add(time.Second) // exported states follow their clocks within this
 		}
-		for _, ep := range p.b.snap.Load().all {
+		for _, ep := range p.b.snap.Load().All {
 			if due := p.probeIfDue(ctx, ep, now); due.Before(next) {
 				next = due
 			}
@@ -156,7 +156,7 @@ func (p *prober) probe(ctx context.Context, ep *endpoint.Endpoint, round uint64,
 func (p *prober) apply(ep *endpoint.Endpoint, round uint64, stretch time.Duration, e health.Evidence) {
 	b := p.b
 	now := time.Now()
-	e.Alone = len(b.snap.Load().usable) == 0
+	e.Alone = len(b.snap.Load().Usable) == 0
 	stale, sooner := ep.ProbeCame(b.cfg.Probe, round, stretch, e, now)
 	if stale {
 		return
@@ -236,7 +236,7 @@ func (b *Balancer) excused(ep *endpoint.Endpoint, began time.Time) bool {
 	if b.anyAnswerSince(ep, began) {
 		return false
 	}
-	peers := b.snap.Load().all
+	peers := b.snap.Load().All
 	for _, peer := range peers {
 		if peer != ep {
 			b.lookAgain(peer)
@@ -247,7 +247,7 @@ func (b *Balancer) excused(ep *endpoint.Endpoint, began time.Time) bool {
 
 // anyAnswerSince says that another endpoint gave a good answer since a time.
 func (b *Balancer) anyAnswerSince(ep *endpoint.Endpoint, since time.Time) bool {
-	for _, peer := range b.snap.Load().all {
+	for _, peer := range b.snap.Load().All {
 		if peer != ep && peer.LastAlive() >= clock.Nano(since) {
 			return true
 		}
@@ -259,7 +259,7 @@ func (b *Balancer) anyAnswerSince(ep *endpoint.Endpoint, since time.Time) bool {
 // that will.
 func (b *Balancer) tick(now time.Time) (running bool) {
 	republish := false
-	for _, ep := range b.snap.Load().all {
+	for _, ep := range b.snap.Load().All {
 		whole, goesOn := ep.Tick(now)
 		republish = republish || whole
 		running = running || goesOn

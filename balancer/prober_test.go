@@ -198,7 +198,7 @@ func TestLatePassOfAnOldProbeIsDropped(t *testing.T) {
 // more before it is called late.
 func TestLateAlarmBlamesNobody(t *testing.T) {
 	inWorld(t, DefaultConfig(), []string{"a"}, func(w *world) {
-		ep := w.b.snap.Load().all[0]
+		ep := w.b.snap.Load().All[0]
 		req, _ := http.NewRequest(http.MethodPost, "http://pool/x", nil)
 		a := &attempt{p: w.b.newPass(req), ep: ep, sent: time.Now()}
 		a.answer = alarm{at: time.Now(), attempt: a, ring: (*attempt).onLate}

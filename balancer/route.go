@@ -96,7 +96,7 @@ func (r *route) observe(cfg HedgeConfig, d time.Duration) {
 // answer. Where nothing else is asked, refusals are waited out, as those of servers
 // that have too much to do.
 func (b *Balancer) isRoutesOwn(r *route) bool {
-	usable := b.snap.Load().usable
+	usable := b.snap.Load().Usable
 	since := r.refusals.ofAll(usable)
 	if since == 0 {
 		return false
@@ -112,7 +112,7 @@ func (b *Balancer) isRoutesOwn(r *route) bool {
 // blameless reports whether an endpoint's refusal of this kind of request tells nothing of
 // the endpoint: all refuse it, and this one has answered others well since.
 func (b *Balancer) blameless(ep *endpoint.Endpoint, r *route) bool {
-	since := r.refusals.ofAll(b.snap.Load().usable)
+	since := r.refusals.ofAll(b.snap.Load().Usable)
 	return since != 0 && ep.LastGood.Load() > since
 }
 

@@ -35,14 +35,14 @@ func (b *Balancer) Status() Status {
 	snap := b.snap.Load()
 	s := Status{
 		Name: b.cfg.Name, Class: b.cfg.Class, Policy: b.cfg.Policy, At: now,
-		Usable: len(snap.usable), FailedOpen: snap.failedOpen, LocalFault: local,
+		Usable: len(snap.Usable), FailedOpen: snap.FailedOpen, LocalFault: local,
 		RetryBudget: math.Floor(b.budget.left(now)), Retries: b.retries.Load(), Hedges: b.hedges.Load(), Resumes: b.resumes.Load(),
-		Endpoints: make([]EndpointStatus, 0, len(snap.all)),
+		Endpoints: make([]EndpointStatus, 0, len(snap.All)),
 	}
 	var total uint64
-	sent := make([]uint64, len(snap.all))
-	for i, ep := range snap.all {
-		es, n := ep.Status(snap.failedOpen, now)
+	sent := make([]uint64, len(snap.All))
+	for i, ep := range snap.All {
+		es, n := ep.Status(snap.FailedOpen, now)
 		s.Endpoints = append(s.Endpoints, es)
 		sent[i] = n
 		total += n
@@ -58,7 +58,7 @@ func (b *Balancer) Status() Status {
 // EverAnswered says that some endpoint answered a request or a probe well since
 // the start.
 func (b *Balancer) EverAnswered() bool {
-	for _, ep := range b.snap.Load().all {
+	for _, ep := range b.snap.Load().All {
 		if ep.LastAlive() > 0 {
 			return true
 		}
@@ -69,8 +69,8 @@ func (b *Balancer) EverAnswered() bool {
 // Endpoints returns the URLs of the usable endpoints.
 func (b *Balancer) Endpoints() []string {
 	snap := b.snap.Load()
-	names := make([]string, 0, len(snap.usable))
-	for _, ep := range snap.usable {
+	names := make([]string, 0, len(snap.Usable))
+	for _, ep := range snap.Usable {
 		names = append(names, ep.Name)
 	}
 	return names

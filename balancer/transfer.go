@@ -300,7 +300,7 @@ func (t *transfer) resume() error {
 		}
 		p := t.b.newPass(t.rest())
 		p.accept = t.fits
-		if round == 0 && t.pace.left != nil && len(p.snap.usable) > 1 {
+		if round == 0 && t.pace.left != nil && len(p.snap.Usable) > 1 {
 			p.tried = append(p.tried, t.pace.left)
 		}
 		resp, err := p.run(first)
@@ -429,7 +429,7 @@ func (b *Balancer) crawls(ep *endpoint.Endpoint, p *pace) bool {
 	}
 	ep.SetRate(p.rate, now)
 	best := 0.0
-	for _, peer := range b.snap.Load().usable {
+	for _, peer := range b.snap.Load().Usable {
 		if peer != ep {
 			best = max(best, peer.RecentRate(now))
 		}

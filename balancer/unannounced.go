@@ -128,7 +128,7 @@ func (o *openBody) Read(p []byte) (int, error) {
 	}
 	within := o.size <= documentMax
 	if o.size += int64(n); within && o.size > documentMax && habit.documents() {
-		o.a.p.route.unended.add(ep, errEndless, o.a.p.b.snap.Load().usable, now)
+		o.a.p.route.unended.add(ep, errEndless, o.a.p.b.snap.Load().Usable, now)
 	}
 	if err != nil {
 		if cause := context.Cause(o.a.ctx); cause != nil && errors.Is(err, context.Canceled) {

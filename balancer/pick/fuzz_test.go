@@ -1,4 +1,4 @@
-package balancer
+package pick
 
 import (
 	"slices"
@@ -16,17 +16,17 @@ func FuzzPick(f *testing.F) {
 	f.Add(uint8(5), uint16(0b10101), uint16(0b00100), uint16(0b1), uint64(7), false)
 	f.Fuzz(func(t *testing.T, n uint8, out, trouble, triedBits uint16, turn uint64, careful bool) {
 		all := poolOf(int(n%12) + 1)
-		snap := &snapshot{all: all.all, failedOpen: true}
+		snap := &Snapshot{All: all.All, FailedOpen: true}
 		var tried []*endpoint.Endpoint
 		trusted := 0
-		for i, ep := range all.all {
+		for i, ep := range all.All {
 			if trouble>>i&1 == 1 {
 				ep.FailRun.Store(1)
 			}
 			if out>>i&1 == 1 {
-				snap.resort = append(snap.resort, ep)
+				snap.Resort = append(snap.Resort, ep)
 			} else {
-				snap.usable = append(snap.usable, ep)
+				snap.Usable = append(snap.Usable, ep)
 				if trouble>>i&1 == 0 {
 					trusted++
 				}
@@ -35,28 +35,28 @@ func FuzzPick(f *testing.F) {
 				tried = append(tried, ep)
 			}
 		}
-		w := want{now: time.Now(), careful: careful}
+		w := Want{Now: time.Now(), Careful: careful}
 		for _, least := range []bool{false, true} {
 			snap.least = least
-			ep := snap.first(turn, w)
-			if (ep == nil) != (len(snap.usable) == 0) || ep != nil && !slices.Contains(snap.usable, ep) {
-				t.Fatalf("first of %d usable: %v", len(snap.usable), ep)
+			ep := snap.First(turn, w)
+			if (ep == nil) != (len(snap.Usable) == 0) || ep != nil && !slices.Contains(snap.Usable, ep) {
+				t.Fatalf("first of %d usable: %v", len(snap.Usable), ep)
 			}
-			if careful && trusted > 0 && !ep.Trusted(w.now) {
+			if careful && trusted > 0 && !ep.Trusted(w.Now) {
 				t.Fatal("a careful request went to an endpoint in trouble")
 			}
 		}
-		ep := snap.next(turn, w, tried)
+		ep := snap.Next(turn, w, tried)
 		if ep != nil && slices.Contains(tried, ep) {
 			t.Fatal("a tried endpoint was picked again")
 		}
 		left := 0
-		for _, u := range snap.usable {
+		for _, u := range snap.Usable {
 			if !slices.Contains(tried, u) {
 				left++
 			}
 		}
-		if left > 0 && !slices.Contains(snap.usable, ep) {
+		if left > 0 && !slices.Contains(snap.Usable, ep) {
 			t.Fatalf("%d usable endpoints were left, got %v", left, ep)
 		}
 	})
