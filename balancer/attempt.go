@@ -23,26 +23,41 @@ type attempt struct {
 	admission endpoint.Admission
 	req       http.Request // the caller's, addressed to the endpoint
 	url       url.URL      // the request's
+	body      *lentBody    // what it sends; nil without a body
 	sent      time.Time
 	ended     time.Time
-	answer    alarm       // rings when the answer is late
-	dial      *alarm      // rings when the connection is; nil where that does not matter
-	rang      atomic.Bool // answer rang
-	late      atomic.Bool // the delay passed without an answer
 	over      atomic.Bool // the attempt has ended, or was given up: only one of the two
-	conn      atomic.Bool // a connection was handed to the request
-	reused    atomic.Bool // and it had carried others; noted where it matters
-	fresh     bool        // its connection was made for it, or nearly so
-	raw       *handover   // the connection of a download, when it can be taken over
-	body      *lentBody   // what it sends; nil without a body
-	read      readBody    // the answer's, when its length is known
-	ahead     atomic.Pointer[aheadBody]
 
-	reading  atomic.Bool           // the rest of an answer of known length is waited for
-	got      atomic.Int64          // when something of it came last, nano
-	silence  atomic.Pointer[alarm] // rings when nothing comes for too long
-	oversize bool                  // it sends more than such answers have
-	odd      bool                  // it is an error, and the endpoint may be alone with it
+	connection
+	patience
+	received
+}
+
+// connection is what an attempt was sent on.
+type connection struct {
+	conn   atomic.Bool // it was handed to the request
+	reused atomic.Bool // and it had carried others; noted where it matters
+	fresh  bool        // it was made for the attempt, or nearly so
+	raw    net.Conn    // that of a download, which may be taken over
+}
+
+// patience is how long an attempt is waited for.
+type patience struct {
+	due     alarm                 // rings when the answer is late
+	dial    *alarm                // rings when the connection is; nil where that does not matter
+	rang    atomic.Bool           // due rang
+	late    atomic.Bool           // the delay passed without an answer
+	silence atomic.Pointer[alarm] // rings when nothing comes for too long
+}
+
+// received is what an attempt has got.
+type received struct {
+	read     readBody // the body, when its length is known
+	ahead    atomic.Pointer[aheadBody]
+	reading  atomic.Bool  // the rest of one of known length is waited for
+	got      atomic.Int64 // when something of it came last, nano
+	oversize bool         // it sends more than such answers have
+	odd      bool         // it is an error, and the endpoint may be alone with it
 }
 
 // try sends the request to the endpoint and reads ahead.
@@ -53,11 +68,11 @@ func (a *attempt) try() (*http.Response, error) {
 	if p.wait > 0 {
 		a.ep.Hold(a, &a.over)
 	}
-	a.answer = alarm{at: a.sent.Add(p.delay), attempt: a, ring: (*attempt).onLate}
-	p.b.alarms.add(&a.answer)
+	a.due = alarm{at: a.sent.Add(p.delay), attempt: a, ring: (*attempt).onLate}
+	p.s.alarms.add(&a.due)
 	if a.racesToConnect() {
-		a.dial = &alarm{at: a.sent.Add(p.b.cfg.ConnectRace), attempt: a, ring: (*attempt).onSlowConnect}
-		p.b.alarms.add(a.dial)
+		a.dial = &alarm{at: a.sent.Add(p.s.cfg.ConnectRace), attempt: a, ring: (*attempt).onSlowConnect}
+		p.s.alarms.add(a.dial)
 	}
 	resp, err := a.ep.Transport.RoundTrip(r)
 	a.odd = err == nil && p.suspects(a, resp)
@@ -76,12 +91,12 @@ func (a *attempt) try() (*http.Response, error) {
 		resp.Body.Close()
 		resp, err = nil, context.Cause(a.ctx)
 	}
-	p.b.alarms.remove(&a.answer)
+	p.s.alarms.remove(&a.due)
 	if a.dial != nil {
-		p.b.alarms.remove(a.dial)
+		p.s.alarms.remove(a.dial)
 	}
 	if silence := a.silence.Load(); silence != nil {
-		p.b.alarms.remove(silence)
+		p.s.alarms.remove(silence)
 	}
 	a.ended = time.Now()
 	a.ep.Ended(a.ended, p.wait > 0)
@@ -124,7 +139,7 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 // distrusts reports whether a connection has been quiet for too long to carry what is
 // not sent twice, or not soon: it may be dead without a sign.
 func (a *attempt) distrusts(info httptrace.GotConnInfo) bool {
-	if a.fresh || !info.WasIdle || info.IdleTime <= a.p.b.cfg.ProveAfter && !a.p.stalled.Load() {
+	if a.fresh || !info.WasIdle || info.IdleTime <= a.p.s.cfg.ProveAfter && !a.p.stalled.Load() {
 		return false
 	}
 	if c, ok := info.Conn.(*tls.Conn); ok && c.ConnectionState().NegotiatedProtocol == "h2" {
@@ -159,7 +174,7 @@ func transportRepeats(h http.Header) bool {
 // requests that may be repeated have a copy sent as soon as that, and sooner.
 func (a *attempt) racesToConnect() bool {
 	if a.p.repeatable {
-		return a.p.b.cfg.Class == Blob
+		return a.p.s.cfg.Class == Blob
 	}
 	return a.ep.URL.Scheme == "http"
 }
@@ -177,7 +192,7 @@ func (a *attempt) request() *http.Request {
 	if !p.repeatable {
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: a.gotConn})
 	}
-	if p.b.cfg.Class == Blob && p.repeatable {
+	if p.s.cfg.Class == Blob && p.repeatable {
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 			GotConn: func(info httptrace.GotConnInfo) {
 				if a.distrusts(info) {
@@ -186,16 +201,16 @@ func (a *attempt) request() *http.Request {
 				}
 				a.conn.Store(true)
 				a.reused.Store(info.Reused)
-				a.raw, _ = info.Conn.(*handover)
+				a.raw = info.Conn
 			},
 		})
 	}
-	if p.alone && p.repeatable && p.b.cfg.Class == Control {
+	if p.alone && p.repeatable && p.s.cfg.Class == Control {
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 			GotConn: func(info httptrace.GotConnInfo) { a.reused.Store(info.Reused) },
 		})
 	}
-	if p.b.cfg.Class == Blob {
+	if p.s.cfg.Class == Blob {
 		ctx = context.WithValue(ctx, servedKey{}, a.ep.Name)
 	}
 	r := &a.req
@@ -233,16 +248,16 @@ func (a *attempt) onLate() {
 	if a.over.Load() {
 		return
 	}
-	if now.Sub(a.answer.at) > p.b.cfg.Slow.Pause {
+	if now.Sub(a.due.at) > p.s.cfg.Slow.Pause {
 		// The alarm itself was late: the machine slept, and answers may be
 		// waiting to be read. Look again before anyone is blamed.
-		a.answer.at = now.Add(p.b.cfg.Slow.Pause)
-		p.b.alarms.add(&a.answer)
+		a.due.at = now.Add(p.s.cfg.Slow.Pause)
+		p.s.alarms.add(&a.due)
 		return
 	}
 	if wait := a.dueAfterBody(now); wait > 0 && !a.late.Load() {
-		a.answer.at = now.Add(wait)
-		p.b.alarms.add(&a.answer)
+		a.due.at = now.Add(wait)
+		p.s.alarms.add(&a.due)
 		return
 	}
 	a.rang.Store(true)
@@ -254,7 +269,7 @@ func (a *attempt) onLate() {
 		a.giveUpUpload(now)
 		return
 	}
-	p.b.late(a, now)
+	p.s.late(a, now)
 	a.watchUpload(now)
 	if a.reading.Load() {
 		a.watchSilence(now)
@@ -264,7 +279,7 @@ func (a *attempt) onLate() {
 		if !p.hedge(a, now, false) {
 			p.release()
 		}
-	case p.b.cfg.Class == Blob && p.repeatable && (p.hasNext(now) || a.reused.Load()):
+	case p.s.cfg.Class == Blob && p.repeatable && (p.hasNext(now) || a.reused.Load()):
 		if a.reused.Load() {
 			p.stalled.Store(true)
 			a.ep.DropIdle(now) // the next pass may be here again
@@ -283,10 +298,10 @@ func (a *attempt) watchUpload(now time.Time) {
 	if last.Before(a.sent) {
 		last = a.sent
 	}
-	a.answer.at = last.Add(a.p.b.cfg.Stall.Upload)
-	a.p.b.alarms.add(&a.answer)
+	a.due.at = last.Add(a.p.s.cfg.Stall.Upload)
+	a.p.s.alarms.add(&a.due)
 	if a.over.Load() {
-		a.p.b.alarms.remove(&a.answer) // it ended meanwhile
+		a.p.s.alarms.remove(&a.due) // it ended meanwhile
 	}
 }
 
@@ -295,7 +310,7 @@ func (a *attempt) giveUpUpload(now time.Time) {
 	if a.body.done.Load() {
 		return // all of it was taken: the answer may take its time
 	}
-	if now.Sub(a.body.lastTaken(now)) < a.p.b.cfg.Stall.Upload {
+	if now.Sub(a.body.lastTaken(now)) < a.p.s.cfg.Stall.Upload {
 		a.watchUpload(now)
 		return
 	}

@@ -3,9 +3,7 @@ package balancer
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,19 +23,10 @@ type Balancer struct {
 	client *http.Client
 
 	snap      atomic.Pointer[pick.Snapshot]
-	turn      atomic.Uint64
-	hedges    atomic.Uint64
-	retries   atomic.Uint64
-	resumes   atomic.Uint64 // downloads continued elsewhere
-	waiting   atomic.Int64  // requests that wait until an endpoint may be tried
-	returning chan struct{} // a place for each request that is sent after waiting
-	budget    *budget
-	routes    [routeCount]route
-	alarms    alarms
-	sample    atomic.Pointer[endpoint.Sample] // a recent harmless request, for proving recovery
-	hasLocal  atomic.Bool                     // local is set
-	reread    chan struct{}                   // capacity 1: "look at the endpoints again now"
-	learned   chan struct{}                   // capacity 1: "the learned list is newer than the cache"
+	sender    *sender
+	downloads *downloads
+	reread    chan struct{} // capacity 1: "look at the endpoints again now"
+	learned   chan struct{} // capacity 1: "the learned list is newer than the cache"
 
 	mu      sync.Mutex // guards all below; taken before an endpoint's mu
 	members members
@@ -47,8 +36,6 @@ type Balancer struct {
 	pending bool                 // a member list waits for the debounce
 	leaving []*endpoint.Endpoint // removed, with requests still running
 	drained map[string]time.Time // by hand, since when; members or not
-	local   string
-	localAt time.Time
 }
 
 // New returns a balancer without endpoints; SetMembers gives it some. It starts
@@ -64,17 +51,17 @@ func New(cfg Config, log *zap.Logger) (*Balancer, error) {
 		cfg.Rhythm = new(Rhythm)
 	}
 	b := &Balancer{
-		cfg:       cfg,
-		log:       log.Named("balancer").With(zap.String("pool", cfg.Name)),
-		budget:    newBudget(cfg.Retry),
-		reread:    make(chan struct{}, 1),
-		learned:   make(chan struct{}, 1),
-		returning: make(chan struct{}, cfg.ReturnAtOnce),
-		eps:       make(map[string]*endpoint.Endpoint),
-		members:   members{},
-		drained:   make(map[string]time.Time),
+		cfg:     cfg,
+		log:     log.Named("balancer").With(zap.String("pool", cfg.Name)),
+		reread:  make(chan struct{}, 1),
+		learned: make(chan struct{}, 1),
+		eps:     make(map[string]*endpoint.Endpoint),
+		members: members{},
+		drained: make(map[string]time.Time),
 	}
 	b.snap.Store(pick.New(nil, false, 0))
+	b.sender = newSender(b.cfg.sender(), b.log, senderPool{b}, &b.snap)
+	b.downloads = newDownloads(b.cfg.downloads(), b.log, b.sender)
 	b.client = &http.Client{Transport: newPasses(b)}
 	b.loadCache()
 	return b, nil
@@ -94,224 +81,21 @@ func (b *Balancer) RoundTrip(req *http.Request) (*http.Response, error) {
 // roundTrip makes a pass that begins at first, or at the endpoint picked if
 // that is nil.
 func (b *Balancer) roundTrip(req *http.Request, first *endpoint.Endpoint) (*http.Response, error) {
-	p := b.newPass(req)
-	resp, err := p.run(first)
-	p.body.leaveTo(p.answered)
+	resp, err := b.sender.send(req, first)
 	if err == nil {
-		b.watchTransfer(p, resp)
+		b.downloads.watch(resp)
 	}
 	return resp, err
 }
 
-func (b *Balancer) newPass(req *http.Request) *pass {
-	p := &pass{
-		b:          b,
-		req:        req,
-		snap:       b.snap.Load(),
-		turn:       b.turn.Add(1) - 1,
-		repeatable: repeatable(req),
-		wait:       declaredWait(req),
-		body:       bodyOf(req),
-		route:      b.routeOf(req),
-	}
-	p.tried, p.running = p.triedSpace[:0], p.runningSpace[:0]
-	p.hedgeable = b.cfg.Hedge.Enabled && p.repeatable
-	p.delay = max(p.wait+p.route.wait(b.cfg.Hedge), hedgeAfter(req))
-	if p.alone = len(p.snap.Usable) == 1; p.alone && p.hedgeable {
-		p.delay = max(p.delay, p.wait+b.cfg.ConnectRace) // there is one server to be asked twice
-	}
-	if b.cfg.Class == Blob {
-		p.delay = p.wait + b.cfg.Stall.Timeout
-	}
-	return p
-}
+// senderPool is the pool as its sender sees it.
+type senderPool struct{ b *Balancer }
 
-func (b *Balancer) routeOf(req *http.Request) *route {
-	return &b.routes[(routeOf(req.Method, req.URL.Path)+queryOf(req.URL.RawQuery))%routeCount]
+func (p senderPool) Transition(ep *endpoint.Endpoint, now time.Time, step func(health.Record) (health.Record, bool)) {
+	p.b.transition(ep, now, step)
 }
-
-// firstOf picks the endpoint for the first attempt, nil when nothing can be
-// tried now.
-func (b *Balancer) firstOf(p *pass, now time.Time) *endpoint.Endpoint {
-	if name, ok := p.req.Context().Value(preferKey{}).(string); ok {
-		for _, ep := range p.snap.Usable {
-			if ep.Name == name && !slices.Contains(p.tried, ep) {
-				p.preferred = true
-				return ep
-			}
-		}
-	}
-	w := pick.Want{Now: now, Careful: !p.repeatable || b.cfg.Class == Blob}
-	ep := p.snap.First(p.turn, w)
-	if ep == nil || slices.Contains(p.tried, ep) {
-		ep = p.snap.Next(p.turn, w, p.tried)
-	}
-	return ep
-}
-
-func (b *Balancer) nothingToTry(snap *pick.Snapshot) error {
-	reason := ErrAllDown
-	if len(snap.All) == 0 {
-		reason = ErrNoEndpoints
-	}
-	return &PassError{Pool: b.cfg.Name, Reason: reason, Attempts: b.stateOfAll(), Repeatable: len(snap.All) > 0}
-}
-
-// stateOfAll is what there is to say of each endpoint when none can be tried.
-func (b *Balancer) stateOfAll() []AttemptError {
-	var all []AttemptError
-	for _, ep := range b.snap.Load().All {
-		h, _ := ep.Record()
-		why := string(h.State) + ": " + h.Why()
-		all = append(all, AttemptError{ep.Name, errors.New(why)})
-	}
-	return all
-}
-
-// record tells the endpoint, and the route, what an attempt came to.
-func (b *Balancer) record(a *attempt, o outcome, resp *http.Response, err error, now time.Time) {
-	ep, longPoll := a.ep, a.p.wait > 0
-	if a.late.Load() || longPoll {
-		b.noLongerPending(a)
-	}
-	switch o {
-	case outcomeGood, outcomeLacks:
-		b.compareAnswer(a, oddAnswer(o, resp), now)
-		if a.provisional(resp) {
-			resp.Body.(*watchedBody).provisional = true // it counts when the body ends
-			return
-		}
-		a.endedAhead(resp, now)
-		b.good(a, now)
-		if !longPoll {
-			a.p.route.observe(b.cfg.Hedge, now.Sub(a.sent))
-		}
-		b.succeeded(a, resp, now)
-	case outcomeBusy, outcomeGateway:
-		b.refused(a, endpoint.StatusError(resp.StatusCode), now)
-	case outcomeUnsent, outcomeBroken:
-		b.transportFailed(ep, &a.admission, err, now)
-		b.compareFailure(a, err, now)
-	case outcomeLocal, outcomeCut:
-		b.localFault(ep, &a.admission, err, now)
-	case outcomeDoubt:
-		ep.Uncounted(&a.admission, now)
-		b.compareAnswer(a, oddAnswer(o, resp), now)
-	case outcomeGone, outcomeDropped:
-		ep.Uncounted(&a.admission, now)
-		if a.late.Load() && !longPoll {
-			ep.Unanswered(now)
-			b.compareFailure(a, errUnanswered, now)
-		}
-	}
-}
-
-// good counts a good answer.
-func (b *Balancer) good(a *attempt, now time.Time) {
-	if a.ep.Succeeded(&a.admission, a.sent, now, a.late.Load(), a.p.wait > 0) {
-		b.republish(now) // wakes the requests that wait for it
-	}
-	b.charge(a.p.route.refusals.well(a.ep, now, b.cfg.Breaker.Window), now)
-}
-
-// succeeded notes what a good answer proves beside the endpoint's own record.
-func (b *Balancer) succeeded(a *attempt, resp *http.Response, now time.Time) {
-	snap := b.snap.Load()
-	if len(snap.Usable) < len(snap.All) {
-		b.keepSample(a, resp, now)
-	}
-	if b.localAtAll() {
-		b.clearLocal()
-	}
-	if resp.Close && resp.ProtoMajor == 1 {
-		b.lookAgain(a.ep) // a server that stops keeping connections may be leaving
-	}
-}
-
-// refused counts an answer of 429, 502, 503 or 504. A peer's good answer to the same
-// kind of request makes it a failure of the endpoint.
-func (b *Balancer) refused(a *attempt, err error, now time.Time) {
-	ep, r := a.ep, a.p.route
-	r.refusals.add(ep, err, b.snap.Load().Usable, now)
-	if b.blameless(ep, r) {
-		ep.Uncounted(&a.admission, now)
-		return
-	}
-	ep.Refused(&a.admission, now, err)
-	b.lookAgain(ep)
-}
-
-// failed counts a failure of real traffic and ejects on the breaker's word.
-func (b *Balancer) failed(ep *endpoint.Endpoint, by *endpoint.Admission, err error, now time.Time) {
-	if !ep.Failed(by, now, err) {
-		b.lookAgain(ep)
-		return
-	}
-	b.tripped(ep, err, now)
-}
-
-// tripped ejects an endpoint whose breaker has opened.
-func (b *Balancer) tripped(ep *endpoint.Endpoint, err error, now time.Time) {
-	run := ep.FailRun.Load()
-	reason := fmt.Sprintf("%d consecutive failures, last: %s", run, endpoint.Short(err))
-	if run < int32(b.cfg.Breaker.Consecutive) {
-		reason = fmt.Sprintf("success rate below %g%%, last: %s", b.cfg.Breaker.SuccessRate*100, endpoint.Short(err))
-	}
-	var status endpoint.StatusError
-	b.eject(ep, reason, errors.As(err, &status), now)
-}
-
-// transportFailed is failed for errors of the connection, which may be this
-// machine's fault.
-func (b *Balancer) transportFailed(ep *endpoint.Endpoint, by *endpoint.Admission, err error, now time.Time) {
-	if endpoint.IsUnreachable(err) && !b.anyAnswerSince(ep, ep.UnreachableSince(now)) {
-		b.localFault(ep, by, err, now)
-		return
-	}
-	b.failed(ep, by, err, now)
-}
-
-// transferFailed is a failure in the middle of an answer. It is reported when
-// it happens: wrapping a whole transfer in the breaker would let its result
-// fall out of the breaker's window.
-func (b *Balancer) transferFailed(ep *endpoint.Endpoint, by *endpoint.Admission, err error, now time.Time) {
-	ep.Transferred(err)
-	b.transportFailed(ep, by, err, now)
-}
-
-// late judges an endpoint whose answer is missing.
-func (b *Balancer) late(a *attempt, now time.Time) {
-	ep := a.ep
-	timing := ep.MarkLate(a, &a.over, a.sent)
-	snap := b.snap.Load()
-	var peers []health.Punctuality
-	for _, peer := range snap.Usable {
-		if peer != ep {
-			peers = append(peers, peer.Punctuality())
-		}
-	}
-	if health.TooLate(b.cfg.Slow, timing, peers) {
-		b.eject(ep, fmt.Sprintf("%d late answers in a row while its peers are on time", timing.LateRun), true, now)
-		return
-	}
-	b.lookAgain(ep)
-}
-
-func (b *Balancer) noLongerPending(a *attempt) {
-	a.ep.Release(a)
-}
-
-// eject takes an endpoint out for what real traffic met. The last usable one
-// stays as long as it gives answers, even bad or late ones: there is nothing
-// better.
-func (b *Balancer) eject(ep *endpoint.Endpoint, reason string, answers bool, now time.Time) {
-	b.transition(ep, now, func(h health.Record) (health.Record, bool) {
-		if usable := b.snap.Load().Usable; answers && len(usable) == 1 && usable[0] == ep {
-			return h, false
-		}
-		return h.Eject(reason, now)
-	})
-}
+func (p senderPool) Republish(now time.Time)         { p.b.republish(now) }
+func (p senderPool) LookAgain(ep *endpoint.Endpoint) { p.b.lookAgain(ep) }
 
 // transition applies a change of health, publishes a new snapshot, and lets go
 // of requests that wait at an endpoint that went out.

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/ankacluster/ankacluster/balancer/clock"
+	"github.com/ankacluster/ankacluster/balancer/endpoint"
 )
 
 // sharedBody is a request's body, given to one attempt after the other. Each
@@ -170,6 +172,27 @@ type watchedBody struct {
 	provisional bool // its header did not count as a success
 }
 
+// endpoint gives the answer.
+func (w *watchedBody) endpoint() *endpoint.Endpoint { return w.a.ep }
+
+// request is the caller's.
+func (w *watchedBody) request() *http.Request { return w.a.p.req }
+
+// conn is the connection that a download comes on; nil when that is not known.
+func (w *watchedBody) conn() net.Conn { return w.a.raw }
+
+// context ends with the answer, or when it is cancelled.
+func (w *watchedBody) context() context.Context { return w.a.ctx }
+
+// abort ends the answer for a fault of the endpoint.
+func (w *watchedBody) abort(err error) { w.a.cancel(err) }
+
+// complete notes that all of an answer of a known size has come.
+func (w *watchedBody) complete(size int64) {
+	w.a.ending(size, true, time.Now())
+	w.finish(io.EOF)
+}
+
 func (w *watchedBody) Read(p []byte) (int, error) {
 	n, err := w.ReadCloser.Read(p)
 	if err != nil {
@@ -196,13 +219,12 @@ func (w *watchedBody) finish(err error) {
 		case errors.Is(err, io.EOF):
 			w.a.ep.Transferred(nil)
 			if w.provisional {
-				w.a.p.b.good(w.a, time.Now())
+				w.a.p.s.good(w.a, time.Now())
 			}
 		case errors.Is(err, errSilent) && !gone:
-			b := w.a.p.b
-			w.a.p.route.unended.add(w.a.ep, err, b.snap.Load().Usable, time.Now())
+			w.a.p.route.unended.add(w.a.ep, err, w.a.p.s.view.Load().Usable, time.Now())
 		case err != nil && !gone:
-			w.a.p.b.transferFailed(w.a.ep, &w.a.admission, err, time.Now())
+			w.a.p.s.transferFailed(w.a.ep, &w.a.admission, err, time.Now())
 		}
 		w.a.cancel(nil)
 		if !errors.Is(err, io.EOF) {

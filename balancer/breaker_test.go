@@ -217,7 +217,7 @@ func TestRequestIsNotSentPastAnOpenBreaker(t *testing.T) {
 	inWorld(t, DefaultConfig(), three, func(w *world) {
 		w.ask("GET", "/x", time.Second)
 		req, _ := http.NewRequest(http.MethodGet, "http://pool/x", nil)
-		p := w.b.newPass(req)
+		p := w.b.sender.newPass(req)
 		var b *endpoint.Endpoint
 		for _, ep := range p.snap.Usable {
 			if ep.Name == "http://b" {
@@ -225,7 +225,7 @@ func TestRequestIsNotSentPastAnOpenBreaker(t *testing.T) {
 			}
 		}
 		before, _ := w.fakes["b"].counts()
-		w.b.eject(b, "late", true, time.Now())
+		w.b.sender.eject(b, "late", true, time.Now())
 		resp, err := p.run(b)
 		if err != nil {
 			t.Fatal(err)

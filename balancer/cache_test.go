@@ -36,7 +36,7 @@ func TestT8BlackHolesInTheCache(t *testing.T) {
 				if n := len(w.b.Status().Endpoints); n != 4 {
 					t.Fatalf("%d endpoints, want 4", n)
 				}
-				w.b.turn.Store(turn)
+				w.b.sender.turn.Store(turn)
 				start := time.Now()
 				if got := w.ask(method, "/x", 30*time.Second); got != "200 live" || time.Since(start) > 2*time.Second {
 					t.Errorf("got %q after %s, want it within 2s", got, time.Since(start))

@@ -24,19 +24,6 @@ const (
 	LeastInFlight Policy = "least-in-flight"
 )
 
-// Class says what kind of traffic a balancer carries. Classes are kept in
-// separate balancers, so that a slow transfer cannot starve a heartbeat.
-type Class string
-
-const (
-	// Control is for small requests and answers: they may be hedged and read
-	// ahead.
-	Control Class = "control"
-	// Blob is for large transfers: they are never hedged and never buffered, and
-	// their bytes may be left to the kernel.
-	Blob Class = "blob"
-)
-
 // Config is everything about a Balancer. Start from DefaultConfig or
 // BlobConfig; the zero Config is not valid.
 type Config struct {
@@ -118,47 +105,6 @@ type Config struct {
 	OnTransition func(Transition)
 }
 
-// RetryConfig bounds and paces repeats.
-type RetryConfig struct {
-	// Share of requests, and Reserve repeats a second on top, over Window.
-	Share   float64
-	Reserve float64
-	Window  time.Duration
-	// WaitMin and WaitMax pace further passes; MaxElapsed bounds a request that
-	// has no deadline of its own; RetryAfterMax bounds what a server may ask for.
-	WaitMin       time.Duration
-	WaitMax       time.Duration
-	MaxElapsed    time.Duration
-	RetryAfterMax time.Duration
-	// TrialInterval is the pace at which requests may try an endpoint that is
-	// out while nothing else is left.
-	TrialInterval time.Duration
-}
-
-// HedgeConfig says when a second copy of a request is sent.
-type HedgeConfig struct {
-	// Enabled is false for blobs.
-	Enabled bool
-	// Min is the least delay; the observed 95th percentile otherwise, up to
-	// Multiple times the median. Initial is used until there are samples.
-	Min      time.Duration
-	Initial  time.Duration
-	Multiple int
-}
-
-// StallConfig is about answers whose length is known and that are not read ahead.
-type StallConfig struct {
-	// Timeout without a byte moves a download to another endpoint, and ends an
-	// answer that cannot be continued with an error.
-	Timeout time.Duration
-	// Upload is how long an endpoint may take nothing of a request's body that it has
-	// not answered: the request is given up then, or repeated where it may be.
-	Upload time.Duration
-	// CrawlFactor slower than the best peer for CrawlFor moves it as well.
-	CrawlFactor float64
-	CrawlFor    time.Duration
-}
-
 // CacheConfig is the learned member list on disk.
 type CacheConfig struct {
 	// Path is the file, or "" for none.
@@ -234,6 +180,19 @@ func (c Config) endpoint() endpoint.Config {
 		TrialInterval: c.Retry.TrialInterval, ProbeInterval: c.Probe.Down,
 		Transport: c.transport(),
 	}
+}
+
+// sender is the part that concerns requests.
+func (c Config) sender() senderConfig {
+	return senderConfig{
+		Name: c.Name, Class: c.Class, Breaker: c.Breaker, Slow: c.Slow, Retry: c.Retry, Hedge: c.Hedge, Stall: c.Stall,
+		ConnectRace: c.ConnectRace, ProveAfter: c.ProveAfter, LocalFaultWindow: c.LocalFaultWindow,
+		ReadAhead: c.ReadAhead, NotFoundAsksNext: c.NotFoundAsksNext, ReturnAtOnce: c.ReturnAtOnce,
+	}
+}
+
+func (c Config) downloads() downloadConfig {
+	return downloadConfig{Stall: c.Stall, Retry: c.Retry, Pause: c.Slow.Pause, VerifyDigests: c.VerifyDigests}
 }
 
 func (c Config) transport() endpoint.TransportConfig {

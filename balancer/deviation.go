@@ -188,7 +188,7 @@ func oddAnswer(o outcome, resp *http.Response) error {
 
 // compareAnswer counts an answer, odd when why is not nil, and takes out an endpoint
 // whose answers to one kind of request are not like those of its peers.
-func (b *Balancer) compareAnswer(a *attempt, why error, now time.Time) {
+func (s *sender) compareAnswer(a *attempt, why error, now time.Time) {
 	if a.p.accept != nil || a.p.preferred || a.oversize {
 		return // where it went was not for the balancer to say
 	}
@@ -199,12 +199,12 @@ func (b *Balancer) compareAnswer(a *attempt, why error, now time.Time) {
 		r.mu.Unlock()
 		return
 	}
-	f := r.answers.judge(a.ep, b.snap.Load().Usable)
+	f := r.answers.judge(a.ep, s.view.Load().Usable)
 	own := *r.answers.of(a.ep)
 	r.mu.Unlock()
-	b.scatter()
+	s.scatter()
 	if f == deviant {
-		b.ejectDeviant(a.ep, own.reason(a.p), now)
+		s.ejectDeviant(a.ep, own.reason(a.p), now)
 	}
 }
 
@@ -228,7 +228,7 @@ func (p *pass) suspects(a *attempt, resp *http.Response) bool {
 	r := p.route
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.answers.judge(a.ep, p.b.snap.Load().Usable) != fits
+	return r.answers.judge(a.ep, p.s.view.Load().Usable) != fits
 }
 
 // reason is what people read of a deviant.
@@ -237,7 +237,7 @@ func (a answers) reason(p *pass) string {
 }
 
 // secondOpinionCame notes whether a peer confirms an odd answer of ep.
-func (b *Balancer) secondOpinionCame(ep *endpoint.Endpoint, p *pass, peers *http.Response, now time.Time) {
+func (s *sender) secondOpinionCame(ep *endpoint.Endpoint, p *pass, peers *http.Response, now time.Time) {
 	r := p.route
 	r.mu.Lock()
 	a := r.answers.of(ep)
@@ -248,22 +248,22 @@ func (b *Balancer) secondOpinionCame(ep *endpoint.Endpoint, p *pass, peers *http
 	if a.refuted++; oddAnswer(outcomeGood, peers) != nil {
 		a.refuted = 0
 	}
-	f, own := r.answers.judge(ep, b.snap.Load().Usable), *a
+	f, own := r.answers.judge(ep, s.view.Load().Usable), *a
 	r.mu.Unlock()
 	switch {
 	case f != deviant:
 	case p.provable():
 		ep.Sample.Store(p.copied(now))
-		b.eject(ep, own.reason(p), true, now)
+		s.eject(ep, own.reason(p), true, now)
 	default:
-		b.ejectDeviant(ep, own.reason(p), now)
+		s.ejectDeviant(ep, own.reason(p), now)
 	}
 }
 
 // scatter sends the next request to a random endpoint.
-func (b *Balancer) scatter() {
-	if n := len(b.snap.Load().Usable); n > 1 {
-		b.turn.Add(rand.Uint64N(uint64(n)))
+func (s *sender) scatter() {
+	if n := len(s.view.Load().Usable); n > 1 {
+		s.turn.Add(rand.Uint64N(uint64(n)))
 	}
 }
 
@@ -271,15 +271,15 @@ func (b *Balancer) scatter() {
 // out, much more often than those of its peers, though good answers come between: of one
 // kind of request, or of all. What fails in a row is left to the breaker, which knows
 // sooner that it is over.
-func (b *Balancer) compareFailure(a *attempt, err error, now time.Time) {
+func (s *sender) compareFailure(a *attempt, err error, now time.Time) {
 	ep := a.ep
 	if before := ep.LastBad.Swap(clock.Nano(now)); ep.LastGood.Load() <= before || endpoint.IsUnreachable(err) {
 		return
 	}
-	b.compareAnswer(a, err, now)
+	s.compareAnswer(a, err, now)
 	own := ep.Tallied()
 	var peers endpoint.Tally
-	for _, peer := range b.snap.Load().Usable {
+	for _, peer := range s.view.Load().Usable {
 		if peer != ep {
 			t := peer.Tallied()
 			peers.All, peers.Bad = peers.All+t.All, peers.Bad+t.Bad
@@ -288,7 +288,7 @@ func (b *Balancer) compareFailure(a *attempt, err error, now time.Time) {
 	if peers.All-peers.Bad < suspectAt || few(own.Bad, own.All) || compare(own.Bad, own.All, peers.Bad, peers.All) != deviant {
 		return
 	}
-	b.ejectDeviant(ep, fmt.Sprintf("%d of %d requests failed, of its peers' %d of %d, last: %s", own.Bad, own.All, peers.Bad, peers.All, endpoint.Short(err)), now)
+	s.ejectDeviant(ep, fmt.Sprintf("%d of %d requests failed, of its peers' %d of %d, last: %s", own.Bad, own.All, peers.Bad, peers.All, endpoint.Short(err)), now)
 }
 
 // errUnanswered: the endpoint had not answered when another one had, or the caller had
@@ -297,9 +297,9 @@ var errUnanswered = errors.New("no answer when it was due")
 
 // ejectDeviant takes out an endpoint whose probes pass, and will: it comes back when
 // the breaker's open time is over, which doubles.
-func (b *Balancer) ejectDeviant(ep *endpoint.Endpoint, reason string, now time.Time) {
-	b.transition(ep, now, func(h health.Record) (health.Record, bool) {
-		if usable := b.snap.Load().Usable; len(usable) == 1 && usable[0] == ep {
+func (s *sender) ejectDeviant(ep *endpoint.Endpoint, reason string, now time.Time) {
+	s.pool.Transition(ep, now, func(h health.Record) (health.Record, bool) {
+		if usable := s.view.Load().Usable; len(usable) == 1 && usable[0] == ep {
 			return h, false
 		}
 		next, changed := h.Eject(reason, now)

@@ -245,7 +245,7 @@ func TestExampleOfARouteIsPlain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := (&pass{req: req}).kind()
+	got := (&pass{asked: asked{req: req}}).kind()
 	if !strings.HasPrefix(got, "GET /v2/%1b%5B2J/a") || len(got) > 70 {
 		t.Errorf("got %q, want the path as it was sent, cut", got)
 	}

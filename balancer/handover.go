@@ -89,8 +89,8 @@ func (t *transfer) WriteTo(w io.Writer) (written int64, err error) {
 			}
 			continue
 		}
-		if direct && t.cur != nil && t.cur.a.raw != nil && t.end-t.off >= handoverMin {
-			t.cur.a.raw.armed.Store(true)
+		if direct && t.cur != nil && t.end-t.off >= handoverMin {
+			arm(t.cur.conn())
 		}
 		n, readErr := t.Read(buf)
 		if n > 0 {
@@ -109,18 +109,25 @@ func (t *transfer) WriteTo(w io.Writer) (written int64, err error) {
 	}
 }
 
+// arm has the next Read of a connection refused, if it can be taken over.
+func arm(conn net.Conn) {
+	if h, ok := conn.(*handover); ok {
+		h.armed.Store(true)
+	}
+}
+
 // takeOver makes the current attempt's connection the transfer's own.
 func (t *transfer) takeOver() {
-	raw, a := t.cur.a.raw, t.cur.a
+	raw, cur := t.cur.conn().(*handover), t.cur
 	// The transport no longer ends the connection when the attempt does.
-	stop := context.AfterFunc(a.ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
-	t.raw = &rawBody{conn: raw.TCPConn, a: a, stop: stop, size: leastMove, limit: t.b.cfg.Stall.Timeout}
+	stop := context.AfterFunc(cur.context(), func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
+	t.raw = &rawBody{conn: raw.TCPConn, cur: cur, stop: stop, size: leastMove, limit: t.d.cfg.Stall.Timeout}
 }
 
 // rawBody is the rest of an answer on a connection of its own.
 type rawBody struct {
 	conn  *net.TCPConn
-	a     *attempt
+	cur   *watchedBody
 	stop  func() bool
 	size  int64         // of the next move
 	limit time.Duration // how long it may take to bring a byte
@@ -138,7 +145,7 @@ func (t *transfer) move(into io.ReaderFrom, w io.Writer, buf []byte) (moved int6
 	for t.off < t.end {
 		raw := t.raw
 		began := time.Now()
-		want, limit := raw.plan(t.end-t.off, t.b.cfg.Stall.Timeout)
+		want, limit := raw.plan(t.end-t.off, t.d.cfg.Stall.Timeout)
 		_ = raw.conn.SetReadDeadline(began.Add(limit))
 		n, err := into.ReadFrom(&io.LimitedReader{R: raw.conn, N: want})
 		now := time.Now()
@@ -151,13 +158,13 @@ func (t *transfer) move(into io.ReaderFrom, w io.Writer, buf []byte) (moved int6
 		if queued(raw.conn) {
 			waited = now // the client is the slower one
 		}
-		if t.pace.add(int(n), waited, now) && t.b.crawls(raw.a.ep, &t.pace) {
-			raw.a.cancel(errCrawling)
+		if t.pace.add(int(n), waited, now) && t.d.crawls(raw.cur.endpoint(), &t.pace) {
+			raw.cur.abort(errCrawling)
 			t.leave(errCrawling)
 			return moved, nil
 		}
 		if err == nil {
-			raw.adapt(now.Sub(began), t.b.cfg.Stall.Timeout)
+			raw.adapt(now.Sub(began), t.d.cfg.Stall.Timeout)
 			continue
 		}
 		n, fault, err := t.blame(w, buf, n, err)
@@ -210,8 +217,8 @@ func (r *rawBody) adapt(took, stall time.Duration) {
 // nobody. An error of a move does not say which of the two connections had it.
 func (t *transfer) blame(w io.Writer, buf []byte, n int64, err error) (moved int64, fault, gone error) {
 	raw := t.raw
-	if raw.a.ctx.Err() != nil {
-		cause := context.Cause(raw.a.ctx)
+	if raw.cur.context().Err() != nil {
+		cause := context.Cause(raw.cur.context())
 		if parent := t.req.Context().Err(); parent != nil {
 			return 0, nil, parent
 		}
@@ -219,25 +226,25 @@ func (t *transfer) blame(w io.Writer, buf []byte, n int64, err error) (moved int
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) && raw.low == lowWater {
 		raw.size = leastMove // fewer bytes may be there: they count as well
-		raw.limit = t.b.cfg.Stall.Timeout - eagerFor(t.b.cfg.Stall.Timeout)
+		raw.limit = t.d.cfg.Stall.Timeout - eagerFor(t.d.cfg.Stall.Timeout)
 		return 0, nil, nil
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		raw.limit = t.b.cfg.Stall.Timeout
+		raw.limit = t.d.cfg.Stall.Timeout
 		if n > 0 && !queued(raw.conn) {
 			raw.limit /= 4 // most of the time may have passed since the last byte
 		}
 		if n > 0 || queued(raw.conn) {
 			return 0, nil, nil
 		}
-		raw.a.cancel(errStalled)
+		raw.cur.abort(errStalled)
 		return 0, errStalled, nil
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return 0, err, nil
 	}
 	// Ask the endpoint alone.
-	_ = raw.conn.SetReadDeadline(time.Now().Add(t.b.cfg.Stall.Timeout))
+	_ = raw.conn.SetReadDeadline(time.Now().Add(t.d.cfg.Stall.Timeout))
 	k, readErr := raw.conn.Read(buf[:min(int64(len(buf)), t.end-t.off)])
 	if k > 0 {
 		m, err := w.Write(buf[:k])

@@ -18,10 +18,28 @@ import (
 // goroutine; a hedge runs in its timer's. Whoever finds an answer first settles
 // the pass and cancels the others.
 type pass struct {
-	b          *Balancer
+	s *sender
+	asked
+	snap    *pick.Snapshot
+	turn    uint64
+	stalled atomic.Bool // on a connection that had carried others
+	open    atomic.Bool // all were asked: an answer without a length is passed on as it comes
+
+	// sender is the one attempt that may send a request that must not be sent
+	// twice.
+	sender atomic.Pointer[attempt]
+
+	mu sync.Mutex // guards all below
+	result
+	progress
+	fallback
+	opinion
+	space
+}
+
+// asked is the request of a pass, and what follows from it.
+type asked struct {
 	req        *http.Request
-	snap       *pick.Snapshot
-	turn       uint64
 	repeatable bool
 	hedgeable  bool
 	alone      bool          // there is one endpoint to send it to
@@ -31,35 +49,44 @@ type pass struct {
 	route      *route
 	body       *sharedBody                // nil without a body
 	accept     func(*http.Response) error // nil takes any good answer
+}
 
-	stalled atomic.Bool // on a connection that had carried others
-	open    atomic.Bool // all were asked: an answer without a length is passed on as it comes
-
-	// sender is the one attempt that may send a request that must not be sent
-	// twice.
-	sender atomic.Pointer[attempt]
-
-	mu       sync.Mutex // guards all below
+// result is what a pass has come to.
+type result struct {
 	settled  bool
 	resp     *http.Response
 	err      error
 	answered *attempt // gave resp
-	tried    []*endpoint.Endpoint
-	fresh    *endpoint.Endpoint // gets the request on a connection of its own
-	running  []*attempt
-	workers  int
-	wake     chan struct{}      // closed when settled, made by the waiting caller
-	held     *http.Response     // the last answer that is not good
-	heldBy   *attempt           // whose it is
-	reached  bool               // an attempt may have reached a server
-	once     bool               // its body could be sent only once
-	doubt    *endpoint.Endpoint // answered 500, oddly or without an end: another opinion is asked for
-	doubted  error              // what it did
-	odd      bool               // it gave an error that may be the caller's own
-	atFault  *endpoint.Endpoint // did so where another succeeded
-	errs     []AttemptError
+}
 
-	// What most passes need is part of the pass, to be allocated with it.
+// progress is where a pass is.
+type progress struct {
+	tried   []*endpoint.Endpoint
+	fresh   *endpoint.Endpoint // gets the request on a connection of its own
+	running []*attempt
+	workers int
+	wake    chan struct{} // closed when settled, made by the waiting caller
+}
+
+// fallback is what a pass ends with when nothing better comes.
+type fallback struct {
+	held    *http.Response // the last answer that is not good
+	heldBy  *attempt       // whose it is
+	reached bool           // an attempt may have reached a server
+	once    bool           // its body could be sent only once
+	errs    []AttemptError
+}
+
+// opinion is what one endpoint answered and another is asked about.
+type opinion struct {
+	doubt   *endpoint.Endpoint // answered 500, oddly or without an end: another opinion is asked for
+	doubted error              // what it did
+	odd     bool               // it gave an error that may be the caller's own
+	atFault *endpoint.Endpoint // did so where another succeeded
+}
+
+// space is what most passes need, allocated with them.
+type space struct {
 	triedSpace   [2]*endpoint.Endpoint
 	runningSpace [2]*attempt
 	firstAttempt attempt
@@ -68,22 +95,22 @@ type pass struct {
 // run makes the pass.
 func (p *pass) run(first *endpoint.Endpoint) (*http.Response, error) {
 	now := time.Now()
-	p.b.budget.request(now)
+	p.s.budget.request(now)
 	if first == nil {
-		first = p.b.firstOf(p, now)
+		first = p.s.firstOf(p, now)
 	}
 	if first == nil {
-		return nil, p.b.nothingToTry(p.snap)
+		return nil, p.s.nothingToTry(p.snap)
 	}
 	p.tried = append(p.tried, first)
 	p.workers = 1
 	p.work(first, now)
 	p.await()
 	if p.doubt != nil && p.resp != nil && p.answered.ep != p.doubt && !p.answered.oversize {
-		p.b.secondOpinionCame(p.doubt, p, p.resp, time.Now())
+		p.s.secondOpinionCame(p.doubt, p, p.resp, time.Now())
 	}
 	if p.atFault != nil {
-		p.b.failed(p.atFault, nil, p.doubted, time.Now())
+		p.s.failed(p.atFault, nil, p.doubted, time.Now())
 	}
 	return p.resp, p.err
 }
@@ -136,7 +163,7 @@ func (p *pass) work(ep *endpoint.Endpoint, now time.Time) {
 // last endpoint gets requests whatever its breaker says, as all do when the pool has
 // failed open, and the breaker does not count them.
 func (p *pass) insteadOf(ep *endpoint.Endpoint, now time.Time) *endpoint.Endpoint {
-	snap := p.b.snap.Load()
+	snap := p.s.view.Load()
 	if snap.FailedOpen || slices.Contains(snap.Usable, ep) {
 		return nil
 	}
@@ -175,7 +202,7 @@ func (p *pass) end(a *attempt, resp *http.Response, err error) *endpoint.Endpoin
 	if o == outcomeGood {
 		o, err = p.judge(a, resp)
 	}
-	p.b.record(a, o, resp, err, now)
+	p.s.record(a, o, resp, err, now)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.leaveLocked(a)
@@ -195,7 +222,7 @@ func (p *pass) end(a *attempt, resp *http.Response, err error) *endpoint.Endpoin
 		return nil // another attempt has a connection, and sends the request
 	}
 	if errors.Is(err, ErrBody) {
-		p.settleLocked(nil, &PassError{Pool: p.b.cfg.Name, Reason: err})
+		p.settleLocked(nil, &PassError{Pool: p.s.cfg.Name, Reason: err})
 		return nil
 	}
 	p.noteLocked(a, resp, err)
@@ -219,19 +246,19 @@ func (p *pass) end(a *attempt, resp *http.Response, err error) *endpoint.Endpoin
 	if next == nil {
 		return nil
 	}
-	if m == moveBudget && !p.b.budget.take(now) {
+	if m == moveBudget && !p.s.budget.take(now) {
 		p.untryLocked(next)
 		p.errs = append(p.errs, AttemptError{next.Name, ErrBudget})
 		return nil
 	}
-	p.b.retries.Add(1)
+	p.s.retries.Add(1)
 	return next
 }
 
 // othersSayTheSameLocked reports whether a refusal is what another endpoint would answer,
 // too: they have, for this request, or all refuse whatever they are asked.
 func (p *pass) othersSayTheSameLocked() bool {
-	return len(p.errs) > 1 && p.b.isRoutesOwn(p.route) || p.b.mustWait() && !p.b.snap.Load().FailedOpen
+	return len(p.errs) > 1 && p.s.isRoutesOwn(p.route) || p.s.mustWait() && !p.s.view.Load().FailedOpen
 }
 
 // endQuiet leaves an attempt whose connection could not be trusted, and was sent
@@ -289,7 +316,7 @@ func (p *pass) mayDoubt() bool {
 }
 
 func (p *pass) lacks(resp *http.Response) bool {
-	return p.b.cfg.NotFoundAsksNext && resp.StatusCode == http.StatusNotFound
+	return p.s.cfg.NotFoundAsksNext && resp.StatusCode == http.StatusNotFound
 }
 
 // mayBeReplaced says that an answer sends the request on to another endpoint.
@@ -362,7 +389,7 @@ func (p *pass) giveUpLocked() {
 	if p.once {
 		reason = ErrBodyOnce
 	}
-	p.settleLocked(nil, &PassError{Pool: p.b.cfg.Name, Reason: reason, Attempts: p.errs, Repeatable: p.repeatable || !p.reached})
+	p.settleLocked(nil, &PassError{Pool: p.s.cfg.Name, Reason: reason, Attempts: p.errs, Repeatable: p.repeatable || !p.reached})
 }
 
 var errNoAnswer = errors.New("no endpoint answered")
@@ -371,7 +398,7 @@ func (p *pass) nextLocked(now time.Time) *endpoint.Endpoint {
 	ep := p.snap.Next(p.turn+1, pick.Want{Now: now}, p.tried)
 	if ep == nil {
 		// The pool may have changed since the pass began.
-		if snap := p.b.snap.Load(); snap != p.snap {
+		if snap := p.s.view.Load(); snap != p.snap {
 			p.snap = snap
 			ep = snap.Next(p.turn+1, pick.Want{Now: now}, p.tried)
 		}
@@ -407,7 +434,7 @@ func (p *pass) hedge(a *attempt, now time.Time, unsent bool) bool {
 	if ep == nil {
 		return false
 	}
-	p.b.hedges.Add(1)
+	p.s.hedges.Add(1)
 	p.work(ep, now)
 	return true
 }
@@ -426,7 +453,7 @@ func (p *pass) hedgeTo(a *attempt, now time.Time, unsent bool) *endpoint.Endpoin
 	if ep == nil {
 		return nil
 	}
-	if !unsent && !p.b.budget.take(now) {
+	if !unsent && !p.s.budget.take(now) {
 		p.untryLocked(ep)
 		return nil
 	}
@@ -454,7 +481,7 @@ func (p *pass) release() {
 	for _, r := range p.running {
 		ahead := r.ahead.Load()
 		if ahead == nil {
-			time.AfterFunc(p.b.cfg.Stall.Timeout, p.releaseLate)
+			time.AfterFunc(p.s.cfg.Stall.Timeout, p.releaseLate)
 			return
 		}
 		if n := ahead.size(); n > most {

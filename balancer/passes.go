@@ -5,17 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
 	"go.uber.org/zap"
-
-	"github.com/ankacluster/ankacluster/balancer/endpoint"
 )
 
 // passes repeats whole passes over the pool with go-retryablehttp. The first
@@ -113,7 +109,7 @@ func (p *passes) explain(err, cause error) error {
 	if cause != nil {
 		err = cause
 	}
-	return &PassError{Pool: p.b.cfg.Name, Reason: err, Attempts: p.b.stateOfAll(), Repeatable: true}
+	return &PassError{Pool: p.b.cfg.Name, Reason: err, Attempts: p.b.sender.stateOfAll(), Repeatable: true}
 }
 
 // firstPass carries the pass that was already made into the library, whose
@@ -133,6 +129,15 @@ type firstPass struct {
 // there is one, serves better.
 func (f *firstPass) over(now time.Time) bool {
 	return f.refusal != nil && f.deadline.Sub(now) <= lastPassTime
+}
+
+// lastPass is when no further pass is begun, because there is an answer to return; the
+// zero time without one.
+func (f *firstPass) lastPass() time.Time {
+	if f.refusal == nil {
+		return time.Time{}
+	}
+	return f.deadline.Add(-lastPassTime)
 }
 
 // keep notes an answer as the last one.
@@ -175,15 +180,15 @@ func (o onlyRoundTrip) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	o.b.waitAsked(ctx, first)
 	for {
-		ep := o.b.waitUsable(ctx, first)
+		ep := o.b.sender.waitUsable(ctx, first.lastPass())
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		if first.over(time.Now()) {
 			return first.refusal, nil
 		}
-		leave := o.b.takePlace(ctx)
-		if ep == nil && o.b.mustWait() {
+		leave := o.b.sender.queue.takePlace(ctx)
+		if ep == nil && o.b.sender.mustWait() {
 			leave() // those before this one have found out that it is no better
 			continue
 		}
@@ -191,26 +196,6 @@ func (o onlyRoundTrip) RoundTrip(req *http.Request) (*http.Response, error) {
 		resp, err := o.b.roundTrip(req, ep)
 		first.keep(resp)
 		return resp, err
-	}
-}
-
-// placeTime is how long a request that waited keeps its place at most: what is
-// stuck must not hold the others up.
-const placeTime = 250 * time.Millisecond
-
-// takePlace lets the requests that waited go a few at a time: thousands of them
-// at once would put down the endpoint that has just come back.
-func (b *Balancer) takePlace(ctx context.Context) func() {
-	select {
-	case <-ctx.Done():
-		return func() {}
-	case b.returning <- struct{}{}:
-	}
-	leave := sync.OnceFunc(func() { <-b.returning })
-	timer := time.AfterFunc(placeTime, leave)
-	return func() {
-		timer.Stop()
-		leave()
 	}
 }
 
@@ -253,60 +238,6 @@ func retryAfter(value string, now time.Time) time.Duration {
 	return 0
 }
 
-// mustWait says that a request which was refused everywhere has nowhere to go.
-func (b *Balancer) mustWait() bool { return b.snap.Load().AllRefuse(b.cfg.Breaker.Consecutive) }
-
-// waitUsable returns when an endpoint may be tried, the request is over, or ctx
-// ends. While all are out, or refuse whatever they are asked, it hands the right
-// to try one to a single request at a time, and returns that endpoint; thousands
-// of others go on waiting without any work. first is nil for a download.
-func (b *Balancer) waitUsable(ctx context.Context, first *firstPass) *endpoint.Endpoint {
-	b.waiting.Add(1)
-	defer b.waiting.Add(-1)
-	for {
-		now := time.Now()
-		snap := b.snap.Load()
-		if !snap.AllRefuse(b.cfg.Breaker.Consecutive) {
-			return nil
-		}
-		if first != nil && first.over(now) {
-			return nil
-		}
-		due := now.Add(b.cfg.Retry.TrialInterval)
-		for _, eps := range [][]*endpoint.Endpoint{snap.Usable, snap.Resort} {
-			for _, ep := range eps {
-				if ep.MayTry(now) {
-					return ep
-				}
-				if at := ep.TrialDue(); at.Before(due) {
-					due = at
-				}
-			}
-		}
-		wait := max(0, due.Sub(now)) + rand.N(wakeApart(b.waiting.Load()))
-		if first != nil && first.refusal != nil {
-			wait = min(wait, first.deadline.Sub(now)-lastPassTime)
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-		case <-snap.Replaced:
-		case <-timer.C:
-		}
-		timer.Stop()
-		if ctx.Err() != nil {
-			return nil
-		}
-	}
-}
-
-// wakeApart is how far apart in time so many waiting requests wake, to look
-// whether they may try: thousands must not do so together, and one alone must not
-// sleep past its turn, which lasts until the next probe.
-func wakeApart(waiting int64) time.Duration {
-	return min(time.Duration(waiting)*10*time.Millisecond, time.Second)
-}
-
 // again says whether another pass may help.
 func again(req *http.Request, resp *http.Response, err error) bool {
 	if req.Context().Err() != nil {
@@ -337,7 +268,7 @@ func (p *passes) final(req *http.Request, resp *http.Response) bool {
 	if resp.Header.Get("Retry-After") != "" && (first == nil || !first.waited) {
 		return false
 	}
-	return p.b.isRoutesOwn(p.b.routeOf(req))
+	return p.b.sender.isRoutesOwn(p.b.sender.routeOf(req))
 }
 
 func (p *passes) checkRetry(ctx context.Context, resp *http.Response, err error) (bool, error) {
@@ -359,19 +290,6 @@ func (p *passes) checkRetry(ctx context.Context, resp *http.Response, err error)
 // lastPassTime is how long before the deadline no further pass is begun when
 // there is an answer to return.
 const lastPassTime = 300 * time.Millisecond
-
-// backoff doubles with full jitter. The first wait is nearly fixed: one pass
-// just failed everywhere, and most faults of all endpoints at once are short.
-func backoff(low, high time.Duration, n int, resp *http.Response) time.Duration {
-	if n == 0 {
-		return time.Duration(float64(low) * (0.9 + 0.2*rand.Float64()))
-	}
-	limit := high
-	if n < 16 && low<<n < high {
-		limit = low << n
-	}
-	return low + time.Duration(rand.Float64()*float64(limit-low))
-}
 
 // cancelBody ends a context when the body is closed.
 type cancelBody struct {

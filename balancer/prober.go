@@ -17,36 +17,6 @@ import (
 // sampleFor is how long a sample is good for: what it asks for may be gone then.
 const sampleFor = 10 * time.Second
 
-// sampleEvery bounds how often a sample is kept while an endpoint is out.
-const sampleEvery = 100 * time.Millisecond
-
-func (b *Balancer) keepSample(a *attempt, resp *http.Response, now time.Time) {
-	if !a.p.provable() || resp.StatusCode != http.StatusOK || a.late.Load() {
-		return
-	}
-	if _, small := resp.Body.(*readBody); !small && resp.Body != http.NoBody {
-		return
-	}
-	if old := b.sample.Load(); old != nil && now.Sub(old.At) < sampleEvery {
-		return
-	}
-	s := a.p.copied(now)
-	s.Took = now.Sub(a.sent)
-	b.sample.Store(s)
-}
-
-// provable reports whether a copy of the request does no harm and is answered soon.
-func (p *pass) provable() bool {
-	return p.b.cfg.Class == Control && p.req.Method == http.MethodGet && p.wait == 0
-}
-
-// copied is the request as a sample.
-func (p *pass) copied(now time.Time) *endpoint.Sample {
-	copied := p.req.Clone(context.WithoutCancel(context.Background()))
-	copied.Body, copied.GetBody = nil, nil
-	return &endpoint.Sample{Req: copied, At: now}
-}
-
 // lookAgain has an endpoint probed now.
 func (b *Balancer) lookAgain(ep *endpoint.Endpoint) {
 	now := time.Now()
@@ -142,7 +112,7 @@ func (p *prober) probe(ctx context.Context, ep *endpoint.Endpoint, round uint64,
 			e.Proof = b.askProof(ctx, ep)
 		}
 	}
-	if e.Ready == health.Fail && (b.probeFault(ep, err, now) || endpoint.IsTimeout(err) && b.excused(ep, began)) {
+	if e.Ready == health.Fail && (b.sender.probeFault(ep, err, now) || endpoint.IsTimeout(err) && b.excused(ep, began)) {
 		e.Ready, e.Reason = health.Nothing, ""
 	}
 	good := e.Ready == health.Pass && e.Proof != health.Fail
@@ -199,7 +169,7 @@ func (b *Balancer) askReady(ctx context.Context, ep *endpoint.Endpoint, halfOpen
 // askProof sends a copy of a recent harmless request, if there is one, and
 // compares the answer with what the peers gave.
 func (b *Balancer) askProof(ctx context.Context, ep *endpoint.Endpoint) health.Verdict {
-	s := b.sample.Load()
+	s := b.sender.sample.Load()
 	if own := ep.Sample.Load(); own != nil && time.Since(own.At) <= sampleFor {
 		s = own
 	}
@@ -233,7 +203,7 @@ func (b *Balancer) excused(ep *endpoint.Endpoint, began time.Time) bool {
 	if ep.LastGood.Load() >= clock.Nano(began) {
 		return true
 	}
-	if b.anyAnswerSince(ep, began) {
+	if b.sender.anyAnswerSince(ep, began) {
 		return false
 	}
 	peers := b.snap.Load().All
@@ -243,16 +213,6 @@ func (b *Balancer) excused(ep *endpoint.Endpoint, began time.Time) bool {
 		}
 	}
 	return len(peers) > 1
-}
-
-// anyAnswerSince says that another endpoint gave a good answer since a time.
-func (b *Balancer) anyAnswerSince(ep *endpoint.Endpoint, since time.Time) bool {
-	for _, peer := range b.snap.Load().All {
-		if peer != ep && peer.LastAlive() >= clock.Nano(since) {
-			return true
-		}
-	}
-	return false
 }
 
 // tick moves what changes by time alone, and reports whether anything is left

@@ -200,8 +200,8 @@ func TestLateAlarmBlamesNobody(t *testing.T) {
 	inWorld(t, DefaultConfig(), []string{"a"}, func(w *world) {
 		ep := w.b.snap.Load().All[0]
 		req, _ := http.NewRequest(http.MethodPost, "http://pool/x", nil)
-		a := &attempt{p: w.b.newPass(req), ep: ep, sent: time.Now()}
-		a.answer = alarm{at: time.Now(), attempt: a, ring: (*attempt).onLate}
+		a := &attempt{p: w.b.sender.newPass(req), ep: ep, sent: time.Now()}
+		a.due = alarm{at: time.Now(), attempt: a, ring: (*attempt).onLate}
 		time.Sleep(w.cfg.Slow.Pause + 1)
 		a.onLate()
 		if a.late.Load() || w.state("a").Late > 0 {

@@ -34,7 +34,7 @@ func (*readBody) Close() error { return nil }
 // attempt's failure and not the caller's. What is larger than the limit, or
 // surely a stream, is left to be read by the caller.
 func (a *attempt) readAhead(resp *http.Response) error {
-	limit := a.p.b.cfg.ReadAhead
+	limit := a.p.s.cfg.ReadAhead
 	switch {
 	case limit == 0 || resp.Body == nil || resp.Body == http.NoBody || resp.ContentLength > limit:
 		return nil
@@ -79,16 +79,16 @@ func (a *attempt) readWhole(resp *http.Response) (err error) {
 // watchSilence has the attempt given up when no byte comes for the stall time. It is
 // for answers that are late: nearly all others are read at once.
 func (a *attempt) watchSilence(now time.Time) {
-	al := &alarm{at: now.Add(a.p.b.cfg.Stall.Timeout), attempt: a, ring: (*attempt).onSilence}
+	al := &alarm{at: now.Add(a.p.s.cfg.Stall.Timeout), attempt: a, ring: (*attempt).onSilence}
 	if a.silence.CompareAndSwap(nil, al) {
 		a.setSilence(al)
 	}
 }
 
 func (a *attempt) setSilence(al *alarm) {
-	a.p.b.alarms.add(al)
+	a.p.s.alarms.add(al)
 	if a.over.Load() {
-		a.p.b.alarms.remove(al) // it ended meanwhile
+		a.p.s.alarms.remove(al) // it ended meanwhile
 	}
 }
 
@@ -98,7 +98,7 @@ func (a *attempt) onSilence() {
 		return
 	}
 	now := time.Now()
-	al, cfg := a.silence.Load(), &a.p.b.cfg
+	al, cfg := a.silence.Load(), &a.p.s.cfg
 	due := clock.At(a.got.Load()).Add(cfg.Stall.Timeout)
 	if now.Sub(al.at) > cfg.Slow.Pause { // the machine slept
 		due = now.Add(cfg.Slow.Pause)
@@ -148,8 +148,8 @@ func (a *attempt) hold(resp *http.Response) {
 	if resp.Body == nil || resp.Body == http.NoBody {
 		return
 	}
-	limit := max(a.p.b.cfg.ReadAhead, 64<<10)
-	enough := time.AfterFunc(a.p.b.cfg.Stall.Timeout, func() { a.cancel(errStalled) })
+	limit := max(a.p.s.cfg.ReadAhead, 64<<10)
+	enough := time.AfterFunc(a.p.s.cfg.Stall.Timeout, func() { a.cancel(errStalled) })
 	data, _ := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	enough.Stop()
 	if int64(len(data)) > limit {

@@ -95,8 +95,8 @@ func (r *route) observe(cfg HedgeConfig, d time.Duration) {
 // pool is otherwise well: what is behind it is down, and another try gives the same
 // answer. Where nothing else is asked, refusals are waited out, as those of servers
 // that have too much to do.
-func (b *Balancer) isRoutesOwn(r *route) bool {
-	usable := b.snap.Load().Usable
+func (s *sender) isRoutesOwn(r *route) bool {
+	usable := s.view.Load().Usable
 	since := r.refusals.ofAll(usable)
 	if since == 0 {
 		return false
@@ -111,8 +111,8 @@ func (b *Balancer) isRoutesOwn(r *route) bool {
 
 // blameless reports whether an endpoint's refusal of this kind of request tells nothing of
 // the endpoint: all refuse it, and this one has answered others well since.
-func (b *Balancer) blameless(ep *endpoint.Endpoint, r *route) bool {
-	since := r.refusals.ofAll(b.snap.Load().Usable)
+func (s *sender) blameless(ep *endpoint.Endpoint, r *route) bool {
+	since := r.refusals.ofAll(s.view.Load().Usable)
 	return since != 0 && ep.LastGood.Load() > since
 }
 

@@ -29,14 +29,12 @@ type Status struct {
 // Status returns the pool's state now. It may be called at any time.
 func (b *Balancer) Status() Status {
 	now := time.Now()
-	b.mu.Lock()
-	local := b.local
-	b.mu.Unlock()
+	local := b.sender.local.why()
 	snap := b.snap.Load()
 	s := Status{
 		Name: b.cfg.Name, Class: b.cfg.Class, Policy: b.cfg.Policy, At: now,
 		Usable: len(snap.Usable), FailedOpen: snap.FailedOpen, LocalFault: local,
-		RetryBudget: math.Floor(b.budget.left(now)), Retries: b.retries.Load(), Hedges: b.hedges.Load(), Resumes: b.resumes.Load(),
+		RetryBudget: math.Floor(b.sender.budget.left(now)), Retries: b.sender.retries.Load(), Hedges: b.sender.hedges.Load(), Resumes: b.downloads.resumes.Load(),
 		Endpoints: make([]EndpointStatus, 0, len(snap.All)),
 	}
 	var total uint64

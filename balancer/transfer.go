@@ -29,39 +29,61 @@ import (
 // zero, and ends in an error rather than in a wrong byte. Any other one ends in an
 // error when no byte comes for the stall time. It is used by one reader.
 type transfer struct {
-	b   *Balancer
+	d   *downloads
 	req *http.Request
 	cur *watchedBody // nil between endpoints
 	raw *rawBody     // cur's connection, once it is taken from the transport
-
-	off, end, total int64
-	continues       bool // the answer says enough of itself to be continued
-	etag            string
-	encoding        string
-	trailers        bool
-	sum             hash.Hash // nil when there is nothing to compare with
-	digest          string
-	failed          error
+	claim
+	trailers bool
+	sum      hash.Hash // nil when there is nothing to compare with
+	failed   error
 
 	watchdog *time.Timer
 	stalls   atomic.Int64 // when the endpoint has been silent for too long, nano; 0 while it is not waited for
 	pace     pace
 }
 
-// watchTransfer replaces the body of an answer that is read as it comes. Upgraded
-// connections, and what says that it is a stream, pass through as they are: silence
-// is no fault of theirs.
-func (b *Balancer) watchTransfer(p *pass, resp *http.Response) {
+// claim is what an answer says of itself: which bytes it is, and of what.
+type claim struct {
+	off, end, total int64 // off is that of the next byte to be read
+	continues       bool  // it says enough to be continued
+	etag            string
+	encoding        string
+	digest          string
+}
+
+// downloadConfig is what concerns the downloads of a pool.
+type downloadConfig struct {
+	Stall StallConfig
+	Retry RetryConfig
+	// Pause is by how much a timer may fire late before the machine is taken to have paused.
+	Pause time.Duration
+	// VerifyDigests: see Config.
+	VerifyDigests bool
+}
+
+// downloads are the larger answers of a pool. They are safe for concurrent use.
+type downloads struct {
+	cfg     downloadConfig
+	log     *zap.Logger
+	sender  *sender
+	resumes atomic.Uint64 // continued at another endpoint
+}
+
+func newDownloads(cfg downloadConfig, log *zap.Logger, sender *sender) *downloads {
+	return &downloads{cfg: cfg, log: log, sender: sender}
+}
+
+// watch replaces the body of an answer of known length that is read as it comes. Upgraded
+// connections, and what says that it is a stream, pass through as they are: silence is no
+// fault of theirs.
+func (d *downloads) watch(resp *http.Response) {
 	body, ok := resp.Body.(*watchedBody)
-	if ok && resp.ContentLength < 0 && !declaresStream(resp) {
-		resp.Body = b.watchOpen(p, body)
-		return
-	}
 	if !ok || resp.ContentLength <= 0 {
 		return
 	}
-	t := &transfer{b: b, req: p.req, cur: body, end: resp.ContentLength, total: resp.ContentLength, trailers: len(resp.Trailer) > 0}
-	if p.req.Method == http.MethodGet {
+	t := &transfer{d: d, req: body.request(), cur: body, claim: claim{end: resp.ContentLength, total: resp.ContentLength}, trailers: len(resp.Trailer) > 0}
+	if t.req.Method == http.MethodGet {
 		t.identify(resp)
 	}
 	resp.Body = t
@@ -90,7 +112,7 @@ func (t *transfer) identify(resp *http.Response) {
 	}
 	t.continues = t.etag != "" || t.digest != ""
 	// What is too small to be left to the kernel is hashed in any case.
-	if (t.b.cfg.VerifyDigests || t.total < handoverMin) && t.digest != "" && t.off == 0 && t.end == t.total {
+	if (t.d.cfg.VerifyDigests || t.total < handoverMin) && t.digest != "" && t.off == 0 && t.end == t.total {
 		t.sum = sha256.New()
 	}
 }
@@ -184,15 +206,14 @@ func (t *transfer) took(p []byte, err error) (int, error) {
 	if t.off == t.end {
 		if t.sum != nil && hex.EncodeToString(t.sum.Sum(nil)) != t.digest {
 			t.failed = fmt.Errorf("%s: %w", t.req.URL.Path, ErrDigest)
-			t.b.log.Error("download has a wrong digest", zap.String("path", t.req.URL.Path), zap.String("endpoint", t.cur.a.ep.Name))
+			t.d.log.Error("download has a wrong digest", zap.String("path", t.req.URL.Path), zap.String("endpoint", t.cur.endpoint().Name))
 			t.leave(nil)
 			return 0, t.failed
 		}
 		if err == nil && t.trailers {
 			_, _ = t.readCurrent(make([]byte, 1)) // they come after the last byte
 		}
-		t.cur.a.ending(t.total, true, time.Now())
-		t.cur.finish(io.EOF)
+		t.cur.complete(t.total)
 		return len(p), io.EOF
 	}
 	if err != nil && t.raw == nil {
@@ -204,40 +225,40 @@ func (t *transfer) took(p []byte, err error) (int, error) {
 // readCurrent reads under the stall watchdog: it runs only while the endpoint
 // is waited for, so that a slow reader is never taken for a slow endpoint.
 func (t *transfer) readCurrent(p []byte) (int, error) {
-	a := t.cur.a
+	cur, ep := t.cur, t.cur.endpoint()
 	began := time.Now()
 	owed := t.total <= documentMax
 	if owed {
-		a.ep.Owe(began)
+		ep.Owe(began)
 	}
-	t.watch(a)
-	n, err := t.cur.ReadCloser.Read(p)
+	t.watchdogOn(cur)
+	n, err := cur.ReadCloser.Read(p)
 	t.stalls.Store(0)
 	t.watchdog.Stop()
 	now := time.Now()
 	if owed {
-		a.ep.Paid(n, now)
+		ep.Paid(n, now)
 	}
-	if t.pace.add(n, began, now) && t.b.crawls(a.ep, &t.pace) {
-		a.cancel(errCrawling)
+	if t.pace.add(n, began, now) && t.d.crawls(ep, &t.pace) {
+		cur.abort(errCrawling)
 		if err == nil {
 			err = errCrawling
 		}
 	}
 	if errors.Is(err, context.Canceled) {
-		if cause := context.Cause(a.ctx); cause != nil {
+		if cause := context.Cause(cur.context()); cause != nil {
 			err = cause
 		}
 	}
 	return n, err
 }
 
-// watch has the attempt ended when it brings nothing for the stall time.
-func (t *transfer) watch(a *attempt) {
-	limit := t.b.cfg.Stall.Timeout
+// watchdogOn has the answer ended when it brings nothing for the stall time.
+func (t *transfer) watchdogOn(cur *watchedBody) {
+	limit := t.d.cfg.Stall.Timeout
 	t.stalls.Store(clock.Nano(time.Now().Add(limit)))
 	if t.watchdog == nil {
-		t.watchdog = time.AfterFunc(limit, func() { t.bark(a) })
+		t.watchdog = time.AfterFunc(limit, func() { t.bark(cur) })
 		return
 	}
 	t.watchdog.Reset(limit)
@@ -245,19 +266,19 @@ func (t *transfer) watch(a *attempt) {
 
 // bark is the watchdog's. One that comes late comes after a pause of the whole
 // machine, and what arrived meanwhile is still to be read.
-func (t *transfer) bark(a *attempt) {
+func (t *transfer) bark(cur *watchedBody) {
 	due := t.stalls.Load()
 	late := time.Since(clock.At(due))
 	if due == 0 || late < 0 {
 		return // it was stopped
 	}
-	if late > t.b.cfg.Slow.Pause {
-		time.Sleep(t.b.cfg.Slow.Pause)
+	if late > t.d.cfg.Pause {
+		time.Sleep(t.d.cfg.Pause)
 		if t.stalls.Load() != due {
 			return
 		}
 	}
-	a.cancel(errStalled)
+	cur.abort(errStalled)
 }
 
 // leave gives the current endpoint up. An answer that cannot be continued ends
@@ -279,10 +300,10 @@ func (t *transfer) leave(err error) {
 	}
 	cur.Close()
 	if err != nil {
-		t.b.log.Info("download interrupted", zap.String("endpoint", cur.a.ep.Name), zap.String("path", t.req.URL.Path),
+		t.d.log.Info("download interrupted", zap.String("endpoint", cur.endpoint().Name), zap.String("path", t.req.URL.Path),
 			zap.Int64("offset", t.off), zap.Int64("size", t.total), zap.Error(err))
 	}
-	t.pace = pace{left: cur.a.ep}
+	t.pace = pace{left: cur.endpoint()}
 	if !t.continues && t.failed == nil {
 		t.failed = err
 	}
@@ -292,23 +313,22 @@ func (t *transfer) leave(err error) {
 // when there is no other.
 func (t *transfer) resume() error {
 	ctx := t.req.Context()
-	giveUp := time.Now().Add(t.b.cfg.Retry.MaxElapsed)
+	giveUp := time.Now().Add(t.d.cfg.Retry.MaxElapsed)
 	var first *endpoint.Endpoint
 	for round := 0; ; round++ {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		p := t.b.newPass(t.rest())
-		p.accept = t.fits
-		if round == 0 && t.pace.left != nil && len(p.snap.Usable) > 1 {
-			p.tried = append(p.tried, t.pace.left)
+		var avoid *endpoint.Endpoint
+		if round == 0 {
+			avoid = t.pace.left
 		}
-		resp, err := p.run(first)
+		resp, err := t.d.sender.sendRest(t.rest(), t.fits, first, avoid)
 		if err == nil {
 			if body, ok := resp.Body.(*watchedBody); ok {
 				t.cur = body
-				t.b.resumes.Add(1)
-				t.b.log.Info("download continued", zap.String("endpoint", body.a.ep.Name), zap.String("path", t.req.URL.Path), zap.Int64("offset", t.off))
+				t.d.resumes.Add(1)
+				t.d.log.Info("download continued", zap.String("endpoint", body.endpoint().Name), zap.String("path", t.req.URL.Path), zap.Int64("offset", t.off))
 				return nil
 			}
 			resp.Body.Close()
@@ -317,12 +337,12 @@ func (t *transfer) resume() error {
 		if time.Now().After(giveUp) || round > 0 && errors.Is(err, errNoRanges) {
 			return fmt.Errorf("download of %s stopped at byte %d of %d: %w", t.req.URL.Path, t.off, t.total, err)
 		}
-		wait := t.b.cfg.Retry
+		wait := t.d.cfg.Retry
 		select {
 		case <-ctx.Done():
 		case <-time.After(backoff(wait.WaitMin, wait.WaitMax, round, nil)):
 		}
-		first = t.b.waitUsable(ctx, nil)
+		first = t.d.sender.waitUsable(ctx, time.Time{})
 	}
 }
 
@@ -421,7 +441,7 @@ func (p *pace) add(n int, began, now time.Time) bool {
 
 // crawls records a second's rate and says whether the transfer has been several
 // times slower than the best peer for long enough to be moved.
-func (b *Balancer) crawls(ep *endpoint.Endpoint, p *pace) bool {
+func (d *downloads) crawls(ep *endpoint.Endpoint, p *pace) bool {
 	now := p.since
 	if p.rate == 0 {
 		p.slowSince = time.Time{}
@@ -429,12 +449,12 @@ func (b *Balancer) crawls(ep *endpoint.Endpoint, p *pace) bool {
 	}
 	ep.SetRate(p.rate, now)
 	best := 0.0
-	for _, peer := range b.snap.Load().Usable {
+	for _, peer := range d.sender.view.Load().Usable {
 		if peer != ep {
 			best = max(best, peer.RecentRate(now))
 		}
 	}
-	if best <= p.rate*b.cfg.Stall.CrawlFactor {
+	if best <= p.rate*d.cfg.Stall.CrawlFactor {
 		p.slowSince = time.Time{}
 		return false
 	}
@@ -442,5 +462,5 @@ func (b *Balancer) crawls(ep *endpoint.Endpoint, p *pace) bool {
 		p.slowSince = now
 	}
 	// Chance keeps many transfers from leaving in the same second.
-	return now.Sub(p.slowSince) >= b.cfg.Stall.CrawlFor && rand.IntN(2) == 0
+	return now.Sub(p.slowSince) >= d.cfg.Stall.CrawlFor && rand.IntN(2) == 0
 }

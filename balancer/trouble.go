@@ -102,10 +102,10 @@ func (t *trouble) ofAll(usable []*endpoint.Endpoint) int64 {
 }
 
 // charge counts what peers have proven to be an endpoint's own failures.
-func (b *Balancer) charge(due []charge, now time.Time) {
+func (s *sender) charge(due []charge, now time.Time) {
 	for _, c := range due {
 		if c.ep.Charged(c.n, c.err) {
-			b.tripped(c.ep, c.err, now)
+			s.tripped(c.ep, c.err, now)
 		}
 	}
 }

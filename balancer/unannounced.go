@@ -61,9 +61,9 @@ func declaresStream(resp *http.Response) bool {
 func (a *attempt) ending(size int64, announced bool, now time.Time) {
 	r := a.p.route
 	r.habit.ended(size, announced)
-	for _, c := range r.unended.well(a.ep, now, a.p.b.cfg.Breaker.Window) {
+	for _, c := range r.unended.well(a.ep, now, a.p.s.cfg.Breaker.Window) {
 		for range c.n {
-			a.p.b.transferFailed(c.ep, nil, c.err, now)
+			a.p.s.transferFailed(c.ep, nil, c.err, now)
 		}
 	}
 }
@@ -102,8 +102,8 @@ type openBody struct {
 	due      atomic.Int64 // when the silence is too long, nano; 0 while nothing is waited for
 }
 
-func (b *Balancer) watchOpen(p *pass, body *watchedBody) *openBody {
-	o := &openBody{watchedBody: body, limit: p.wait + b.cfg.Stall.Timeout, owed: body.provisional}
+func (s *sender) watchOpen(p *pass, body *watchedBody) *openBody {
+	o := &openBody{watchedBody: body, limit: p.wait + s.cfg.Stall.Timeout, owed: body.provisional}
 	o.watchdog = time.AfterFunc(o.limit, o.bark)
 	o.watchdog.Stop() // until something is waited for
 	return o
@@ -128,7 +128,7 @@ func (o *openBody) Read(p []byte) (int, error) {
 	}
 	within := o.size <= documentMax
 	if o.size += int64(n); within && o.size > documentMax && habit.documents() {
-		o.a.p.route.unended.add(ep, errEndless, o.a.p.b.snap.Load().Usable, now)
+		o.a.p.route.unended.add(ep, errEndless, o.a.p.s.view.Load().Usable, now)
 	}
 	if err != nil {
 		if cause := context.Cause(o.a.ctx); cause != nil && errors.Is(err, context.Canceled) {
@@ -154,7 +154,7 @@ func (o *openBody) bark() {
 	late := time.Since(clock.At(due))
 	switch {
 	case due == 0 || late < 0: // it was stopped
-	case late > o.a.p.b.cfg.Slow.Pause || !known(&o.a.p.route.habit.ends):
+	case late > o.a.p.s.cfg.Slow.Pause || !known(&o.a.p.route.habit.ends):
 		now := time.Now()
 		if o.due.CompareAndSwap(due, clock.Nano(now.Add(o.limit))) {
 			o.watchdog.Reset(o.limit)
