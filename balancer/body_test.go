@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/ankacluster/ankacluster/test/faultnet"
@@ -229,9 +230,9 @@ func TestBrokenBodyBlamesNobody(t *testing.T) {
 		for _, key := range []string{"", "k"} {
 			for range 20 {
 				began := time.Now()
-				req, _ := http.NewRequest(http.MethodPost, "http://pool/x", io.MultiReader(strings.NewReader("some of it"), errReader{broken}))
+				req, _ := http.NewRequest(http.MethodPost, "http://pool/x", io.MultiReader(strings.NewReader("some of it"), iotest.ErrReader(broken)))
 				req.Header.Set(IdempotencyHeader, key)
-				req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(errReader{broken}), nil }
+				req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(iotest.ErrReader(broken)), nil }
 				_, err := w.b.Client().Do(req)
 				if !errors.Is(err, ErrBody) || !errors.Is(err, broken) {
 					t.Fatalf("key %q: got %v, want the body's error", key, err)

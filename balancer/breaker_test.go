@@ -216,17 +216,16 @@ func TestT2CallersThatLeaveOrPanicHoldNothing(t *testing.T) {
 func TestRequestIsNotSentPastAnOpenBreaker(t *testing.T) {
 	inWorld(t, DefaultConfig(), three, func(w *world) {
 		w.ask("GET", "/x", time.Second)
+		w.openBreaker("b")
+		before, _ := w.fakes["b"].counts()
 		req, _ := http.NewRequest(http.MethodGet, "http://pool/x", nil)
-		p := w.b.sender.newPass(req)
 		var b *endpoint.Endpoint
-		for _, ep := range p.snap.Usable {
+		for _, ep := range w.b.snap.Load().All {
 			if ep.Name == "http://b" {
 				b = ep
 			}
 		}
-		before, _ := w.fakes["b"].counts()
-		w.b.sender.eject(b, "late", true, time.Now())
-		resp, err := p.run(b)
+		resp, err := w.b.sender.send(req, b)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -80,12 +80,6 @@ func TestT5LocalFaultIsOfAllEndpoints(t *testing.T) {
 	}
 }
 
-func TestT5MacOSMessageNamesThePermission(t *testing.T) {
-	if msg := localMessageFor("darwin", syscall.EHOSTUNREACH); !strings.Contains(msg, "Local Network") {
-		t.Errorf("got %q", msg)
-	}
-}
-
 func TestT5CancelledCallersDoNotCount(t *testing.T) {
 	inWorld(t, DefaultConfig(), three, func(w *world) {
 		w.fakes["b"].set(after(20*time.Millisecond, say("b")))

@@ -101,3 +101,11 @@ func (o outcome) move(repeatable bool) move {
 	}
 	return moves[o][1]
 }
+
+// againStatus: what every endpoint answered may be different in a moment. A 500
+// of all of them is the request's own.
+func againStatus(code int) bool {
+	return againOutcome(classifyStatus(code))
+}
+
+func againOutcome(o outcome) bool { return o == outcomeBusy || o == outcomeGateway }

@@ -72,7 +72,7 @@ func (p *passes) RoundTrip(req *http.Request) (*http.Response, error) {
 
 func (p *passes) deadline(ctx context.Context) time.Time {
 	deadline, ok := ctx.Deadline()
-	if patience, set := ctx.Value(patienceKey{}).(time.Duration); set {
+	if patience, set := patienceOf(ctx); set {
 		if at := time.Now().Add(patience); !ok || at.Before(deadline) {
 			return at
 		}
@@ -85,12 +85,12 @@ func (p *passes) deadline(ctx context.Context) time.Time {
 
 // endWith ends a context with an answer's body.
 func endWith(body io.ReadCloser, cancel context.CancelCauseFunc) io.ReadCloser {
-	switch b := body.(type) {
-	case *readBody:
+	if isRead(body) {
 		cancel(nil)
 		return body
-	case *upgradedBody:
-		return &cancelWriter{cancelBody{b, cancel}, b}
+	}
+	if w, upgraded := body.(io.Writer); upgraded {
+		return &cancelWriter{cancelBody{body, cancel}, w}
 	}
 	return &cancelBody{body, cancel}
 }
@@ -142,17 +142,7 @@ func (f *firstPass) lastPass() time.Time {
 
 // keep notes an answer as the last one.
 func (f *firstPass) keep(resp *http.Response) {
-	f.refusal = nil
-	if resp == nil {
-		return
-	}
-	again := *resp
-	if body, whole := resp.Body.(*readBody); whole {
-		again.Body = newReadBody(body.data)
-	} else if resp.Body != http.NoBody {
-		return
-	}
-	f.refusal = &again
+	f.refusal = kept(resp)
 }
 
 type firstPassKey struct{}
@@ -187,7 +177,7 @@ func (o onlyRoundTrip) RoundTrip(req *http.Request) (*http.Response, error) {
 		if first.over(time.Now()) {
 			return first.refusal, nil
 		}
-		leave := o.b.sender.queue.takePlace(ctx)
+		leave := o.b.sender.takePlace(ctx)
 		if ep == nil && o.b.sender.mustWait() {
 			leave() // those before this one have found out that it is no better
 			continue
@@ -250,16 +240,8 @@ func again(req *http.Request, resp *http.Response, err error) bool {
 		var pass *PassError
 		return errors.As(err, &pass) && pass.Repeatable
 	}
-	return repeatable(req) && againStatus(resp.StatusCode)
+	return Repeatable(req) && againStatus(resp.StatusCode)
 }
-
-// againStatus: what every endpoint answered may be different in a moment. A 500
-// of all of them is the request's own.
-func againStatus(code int) bool {
-	return againOutcome(classifyStatus(code))
-}
-
-func againOutcome(o outcome) bool { return o == outcomeBusy || o == outcomeGateway }
 
 // final reports whether a refusal is the route's own, so that no pass will be better. What
 // a server asks to wait for is waited for once.
@@ -268,7 +250,7 @@ func (p *passes) final(req *http.Request, resp *http.Response) bool {
 	if resp.Header.Get("Retry-After") != "" && (first == nil || !first.waited) {
 		return false
 	}
-	return p.b.sender.isRoutesOwn(p.b.sender.routeOf(req))
+	return p.b.sender.refusedByAll(req)
 }
 
 func (p *passes) checkRetry(ctx context.Context, resp *http.Response, err error) (bool, error) {

@@ -169,7 +169,7 @@ func (b *Balancer) askReady(ctx context.Context, ep *endpoint.Endpoint, halfOpen
 // askProof sends a copy of a recent harmless request, if there is one, and
 // compares the answer with what the peers gave.
 func (b *Balancer) askProof(ctx context.Context, ep *endpoint.Endpoint) health.Verdict {
-	s := b.sender.sample.Load()
+	s := b.sender.recentSample()
 	if own := ep.Sample.Load(); own != nil && time.Since(own.At) <= sampleFor {
 		s = own
 	}

@@ -194,27 +194,6 @@ func TestLatePassOfAnOldProbeIsDropped(t *testing.T) {
 	})
 }
 
-// An alarm that rings late tells of this machine: the endpoint gets a moment
-// more before it is called late.
-func TestLateAlarmBlamesNobody(t *testing.T) {
-	inWorld(t, DefaultConfig(), []string{"a"}, func(w *world) {
-		ep := w.b.snap.Load().All[0]
-		req, _ := http.NewRequest(http.MethodPost, "http://pool/x", nil)
-		a := &attempt{p: w.b.sender.newPass(req), ep: ep, sent: time.Now()}
-		a.due = alarm{at: time.Now(), attempt: a, ring: (*attempt).onLate}
-		time.Sleep(w.cfg.Slow.Pause + 1)
-		a.onLate()
-		if a.late.Load() || w.state("a").Late > 0 {
-			t.Error("it was called late at once")
-		}
-		time.Sleep(w.cfg.Slow.Pause)
-		synctest.Wait()
-		if !a.late.Load() || w.state("a").Late != 1 {
-			t.Error("it was not called late when the moment was over")
-		}
-	})
-}
-
 // Requests that waited for an endpoint are not all sent to it at once when it is
 // back.
 func TestReturnIsNoStampede(t *testing.T) {

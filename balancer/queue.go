@@ -23,13 +23,13 @@ const placeTime = 250 * time.Millisecond
 
 // takePlace lets the requests that waited go a few at a time: thousands of them
 // at once would put down the endpoint that has just come back.
-func (q *queue) takePlace(ctx context.Context) func() {
+func (s *sender) takePlace(ctx context.Context) func() {
 	select {
 	case <-ctx.Done():
 		return func() {}
-	case q.returning <- struct{}{}:
+	case s.queue.returning <- struct{}{}:
 	}
-	leave := sync.OnceFunc(func() { <-q.returning })
+	leave := sync.OnceFunc(func() { <-s.queue.returning })
 	timer := time.AfterFunc(placeTime, leave)
 	return func() {
 		timer.Stop()

@@ -30,6 +30,27 @@ func (b *readBody) set(data []byte) {
 
 func (*readBody) Close() error { return nil }
 
+// isRead reports whether a body of an answer was read whole.
+func isRead(body io.ReadCloser) bool {
+	_, read := body.(*readBody)
+	return read
+}
+
+// kept is an answer that may be read although resp has been read, too; nil where that
+// cannot be.
+func kept(resp *http.Response) *http.Response {
+	if resp == nil {
+		return nil
+	}
+	again := *resp
+	if body, whole := resp.Body.(*readBody); whole {
+		again.Body = newReadBody(body.data)
+	} else if resp.Body != http.NoBody {
+		return nil
+	}
+	return &again
+}
+
 // readAhead reads a small answer whole, so that a reset in its middle is this
 // attempt's failure and not the caller's. What is larger than the limit, or
 // surely a stream, is left to be read by the caller.

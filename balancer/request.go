@@ -12,10 +12,10 @@ import (
 // arrives.
 const IdempotencyHeader = "Idempotency-Key"
 
-// repeatable says that a server may receive the request twice without harm:
+// Repeatable reports whether a server may receive the request twice without harm:
 // reading methods, and writes with a key. PUT is treated as a write: what it
 // overwrites may have changed in between.
-func repeatable(req *http.Request) bool {
+func Repeatable(req *http.Request) bool {
 	if len(req.Header["Upgrade"]) > 0 {
 		return false // it becomes a conversation with one server
 	}
@@ -56,9 +56,11 @@ func WithPatience(ctx context.Context, d time.Duration) context.Context {
 	return context.WithValue(ctx, patienceKey{}, d)
 }
 
-// Repeatable says that a server may receive req twice without harm: reading
-// methods, and writes with an Idempotency-Key.
-func Repeatable(req *http.Request) bool { return repeatable(req) }
+// patienceOf is what WithPatience said.
+func patienceOf(ctx context.Context) (d time.Duration, said bool) {
+	d, said = ctx.Value(patienceKey{}).(time.Duration)
+	return d, said
+}
 
 type waitKey struct{}
 

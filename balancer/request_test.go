@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"testing"
 	"time"
+
+	"github.com/ankacluster/ankacluster/balancer/endpoint"
 )
 
 func TestDeclaredWait(t *testing.T) {
@@ -42,7 +44,7 @@ func TestPathIsBelowTheEndpoints(t *testing.T) {
 		{"http://a/base", "http://pool/x%2Fy%20z", "http://a/base/x%2Fy%20z"},
 		{"https://a:8443/b%20c/", "http://pool/x%2Fy", "https://a:8443/b%20c/x%2Fy"},
 	} {
-		u, err := ParseEndpoint(test.endpoint)
+		u, err := endpoint.Parse(test.endpoint)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -108,6 +109,9 @@ func (s *sender) isRoutesOwn(r *route) bool {
 	}
 	return false
 }
+
+// refusedByAll is isRoutesOwn for requests like req.
+func (s *sender) refusedByAll(req *http.Request) bool { return s.isRoutesOwn(s.routeOf(req)) }
 
 // blameless reports whether an endpoint's refusal of this kind of request tells nothing of
 // the endpoint: all refuse it, and this one has answered others well since.

@@ -123,6 +123,24 @@ func newSender(cfg senderConfig, log *zap.Logger, pool pool, view *atomic.Pointe
 	}
 }
 
+// stats are counts of a sender, for people.
+type stats struct {
+	BudgetLeft      float64
+	Retries, Hedges uint64
+	LocalFault      string // "" without one
+}
+
+// stats returns the counts of now.
+func (s *sender) stats(now time.Time) stats {
+	return stats{s.budget.left(now), s.retries.Load(), s.hedges.Load(), s.local.why()}
+}
+
+// newest is the newest view of the pool.
+func (s *sender) newest() *pick.Snapshot { return s.view.Load() }
+
+// recentSample is a recent harmless request, nil without one.
+func (s *sender) recentSample() *endpoint.Sample { return s.sample.Load() }
+
 // send sends req to one endpoint after the other until one answers, each at most once. It
 // begins at first, or at the endpoint picked if that is nil. The error is a *PassError, or
 // the context's.
@@ -155,7 +173,7 @@ func (s *sender) newPass(req *http.Request) *pass {
 		s:     s,
 		snap:  s.view.Load(),
 		turn:  s.turn.Add(1) - 1,
-		asked: asked{req: req, repeatable: repeatable(req), wait: declaredWait(req), route: s.routeOf(req), body: bodyOf(req)},
+		asked: asked{req: req, repeatable: Repeatable(req), wait: declaredWait(req), route: s.routeOf(req), body: bodyOf(req)},
 	}
 	p.tried, p.running = p.triedSpace[:0], p.runningSpace[:0]
 	p.hedgeable = s.cfg.Hedge.Enabled && p.repeatable

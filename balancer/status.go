@@ -29,25 +29,25 @@ type Status struct {
 // Status returns the pool's state now. It may be called at any time.
 func (b *Balancer) Status() Status {
 	now := time.Now()
-	local := b.sender.local.why()
+	sent := b.sender.stats(now)
 	snap := b.snap.Load()
 	s := Status{
 		Name: b.cfg.Name, Class: b.cfg.Class, Policy: b.cfg.Policy, At: now,
-		Usable: len(snap.Usable), FailedOpen: snap.FailedOpen, LocalFault: local,
-		RetryBudget: math.Floor(b.sender.budget.left(now)), Retries: b.sender.retries.Load(), Hedges: b.sender.hedges.Load(), Resumes: b.downloads.resumes.Load(),
+		Usable: len(snap.Usable), FailedOpen: snap.FailedOpen, LocalFault: sent.LocalFault,
+		RetryBudget: math.Floor(sent.BudgetLeft), Retries: sent.Retries, Hedges: sent.Hedges, Resumes: b.downloads.resumes.Load(),
 		Endpoints: make([]EndpointStatus, 0, len(snap.All)),
 	}
 	var total uint64
-	sent := make([]uint64, len(snap.All))
+	counts := make([]uint64, len(snap.All))
 	for i, ep := range snap.All {
 		es, n := ep.Status(snap.FailedOpen, now)
 		s.Endpoints = append(s.Endpoints, es)
-		sent[i] = n
+		counts[i] = n
 		total += n
 	}
 	for i := range s.Endpoints {
 		if total > 0 {
-			s.Endpoints[i].Share = float64(sent[i]) / float64(total)
+			s.Endpoints[i].Share = float64(counts[i]) / float64(total)
 		}
 	}
 	return s

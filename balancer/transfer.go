@@ -449,7 +449,7 @@ func (d *downloads) crawls(ep *endpoint.Endpoint, p *pace) bool {
 	}
 	ep.SetRate(p.rate, now)
 	best := 0.0
-	for _, peer := range d.sender.view.Load().Usable {
+	for _, peer := range d.sender.newest().Usable {
 		if peer != ep {
 			best = max(best, peer.RecentRate(now))
 		}
