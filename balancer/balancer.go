@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/ankacluster/ankacluster/balancer/attempt"
 	"github.com/ankacluster/ankacluster/balancer/endpoint"
 	"github.com/ankacluster/ankacluster/balancer/health"
 	"github.com/ankacluster/ankacluster/balancer/pick"
@@ -23,7 +24,7 @@ type Balancer struct {
 	client *http.Client
 
 	snap      atomic.Pointer[pick.Snapshot]
-	sender    *sender
+	sender    *attempt.Sender
 	downloads *downloads
 	reread    chan struct{} // capacity 1: "look at the endpoints again now"
 	learned   chan struct{} // capacity 1: "the learned list is newer than the cache"
@@ -60,7 +61,7 @@ func New(cfg Config, log *zap.Logger) (*Balancer, error) {
 		drained: make(map[string]time.Time),
 	}
 	b.snap.Store(pick.New(nil, false, 0))
-	b.sender = newSender(b.cfg.sender(), b.log, senderPool{b}, &b.snap)
+	b.sender = attempt.New(b.cfg.sender(), b.log, senderPool{b}, &b.snap)
 	b.downloads = newDownloads(b.cfg.downloads(), b.log, b.sender)
 	b.client = &http.Client{Transport: newPasses(b)}
 	b.loadCache()
@@ -81,7 +82,7 @@ func (b *Balancer) RoundTrip(req *http.Request) (*http.Response, error) {
 // roundTrip makes a pass that begins at first, or at the endpoint picked if
 // that is nil.
 func (b *Balancer) roundTrip(req *http.Request, first *endpoint.Endpoint) (*http.Response, error) {
-	resp, err := b.sender.send(req, first)
+	resp, err := b.sender.Send(req, first)
 	if err == nil {
 		b.downloads.watch(resp)
 	}

@@ -225,7 +225,7 @@ func TestRequestIsNotSentPastAnOpenBreaker(t *testing.T) {
 				b = ep
 			}
 		}
-		resp, err := w.b.sender.send(req, b)
+		resp, err := w.b.sender.Send(req, b)
 		if err != nil {
 			t.Fatal(err)
 		}

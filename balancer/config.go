@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/ankacluster/ankacluster/balancer/attempt"
 	"github.com/ankacluster/ankacluster/balancer/endpoint"
 	"github.com/ankacluster/ankacluster/balancer/health"
 )
@@ -183,8 +184,8 @@ func (c Config) endpoint() endpoint.Config {
 }
 
 // sender is the part that concerns requests.
-func (c Config) sender() senderConfig {
-	return senderConfig{
+func (c Config) sender() attempt.Config {
+	return attempt.Config{
 		Name: c.Name, Class: c.Class, Breaker: c.Breaker, Slow: c.Slow, Retry: c.Retry, Hedge: c.Hedge, Stall: c.Stall,
 		ConnectRace: c.ConnectRace, ProveAfter: c.ProveAfter, LocalFaultWindow: c.LocalFaultWindow,
 		ReadAhead: c.ReadAhead, NotFoundAsksNext: c.NotFoundAsksNext, ReturnAtOnce: c.ReturnAtOnce,

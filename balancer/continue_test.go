@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ankacluster/ankacluster/balancer/attempt"
 	"github.com/ankacluster/ankacluster/test/faultnet"
 )
 
@@ -84,7 +85,7 @@ func TestDownloadGoesOnInEveryPool(t *testing.T) {
 							t.Errorf("it took %s to go on or to end, want %s at most", took, fault.gap)
 						case kind.want == nil && (err == nil || !bytes.HasPrefix(data, got)):
 							t.Errorf("got %d bytes and %v, want an error after right bytes", len(got), err)
-						case kind.want == nil && fault.name == "hung" && !errors.Is(err, errStalled):
+						case kind.want == nil && fault.name == "hung" && !errors.Is(err, attempt.ErrStalled):
 							t.Errorf("got %v, want the stall named", err)
 						case kind.want != nil && (err != nil || !bytes.Equal(got, kind.want)):
 							t.Errorf("got %d bytes and %v, want all %d", len(got), err, len(kind.want))

@@ -8,6 +8,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/ankacluster/ankacluster/balancer/attempt"
 )
 
 // A large download need not pass through this process: on Linux the kernel can
@@ -90,7 +92,7 @@ func (t *transfer) WriteTo(w io.Writer) (written int64, err error) {
 			continue
 		}
 		if direct && t.cur != nil && t.end-t.off >= handoverMin {
-			arm(t.cur.conn())
+			arm(t.cur.Conn())
 		}
 		n, readErr := t.Read(buf)
 		if n > 0 {
@@ -118,16 +120,16 @@ func arm(conn net.Conn) {
 
 // takeOver makes the current attempt's connection the transfer's own.
 func (t *transfer) takeOver() {
-	raw, cur := t.cur.conn().(*handover), t.cur
+	raw, cur := t.cur.Conn().(*handover), t.cur
 	// The transport no longer ends the connection when the attempt does.
-	stop := context.AfterFunc(cur.context(), func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(cur.Context(), func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 	t.raw = &rawBody{conn: raw.TCPConn, cur: cur, stop: stop, size: leastMove, limit: t.d.cfg.Stall.Timeout}
 }
 
 // rawBody is the rest of an answer on a connection of its own.
 type rawBody struct {
 	conn  *net.TCPConn
-	cur   *watchedBody
+	cur   *attempt.Body
 	stop  func() bool
 	size  int64         // of the next move
 	limit time.Duration // how long it may take to bring a byte
@@ -158,9 +160,9 @@ func (t *transfer) move(into io.ReaderFrom, w io.Writer, buf []byte) (moved int6
 		if queued(raw.conn) {
 			waited = now // the client is the slower one
 		}
-		if t.pace.add(int(n), waited, now) && t.d.crawls(raw.cur.endpoint(), &t.pace) {
-			raw.cur.abort(errCrawling)
-			t.leave(errCrawling)
+		if t.pace.add(int(n), waited, now) && t.d.crawls(raw.cur.Endpoint(), &t.pace) {
+			raw.cur.Abort(attempt.ErrCrawling)
+			t.leave(attempt.ErrCrawling)
 			return moved, nil
 		}
 		if err == nil {
@@ -179,7 +181,7 @@ func (t *transfer) move(into io.ReaderFrom, w io.Writer, buf []byte) (moved int6
 	}
 	t.raw.close()
 	t.raw = nil
-	t.cur.finish(io.EOF)
+	t.cur.Finish(io.EOF)
 	return moved, nil
 }
 
@@ -217,8 +219,8 @@ func (r *rawBody) adapt(took, stall time.Duration) {
 // nobody. An error of a move does not say which of the two connections had it.
 func (t *transfer) blame(w io.Writer, buf []byte, n int64, err error) (moved int64, fault, gone error) {
 	raw := t.raw
-	if raw.cur.context().Err() != nil {
-		cause := context.Cause(raw.cur.context())
+	if raw.cur.Context().Err() != nil {
+		cause := context.Cause(raw.cur.Context())
 		if parent := t.req.Context().Err(); parent != nil {
 			return 0, nil, parent
 		}
@@ -237,8 +239,8 @@ func (t *transfer) blame(w io.Writer, buf []byte, n int64, err error) (moved int
 		if n > 0 || queued(raw.conn) {
 			return 0, nil, nil
 		}
-		raw.cur.abort(errStalled)
-		return 0, errStalled, nil
+		raw.cur.Abort(attempt.ErrStalled)
+		return 0, attempt.ErrStalled, nil
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return 0, err, nil

@@ -12,6 +12,8 @@ import (
 
 	"github.com/hashicorp/go-retryablehttp"
 	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/balancer/attempt"
 )
 
 // passes repeats whole passes over the pool with go-retryablehttp. The first
@@ -39,7 +41,7 @@ func newPasses(b *Balancer) *passes {
 		RetryWaitMax: b.cfg.Retry.WaitMax,
 		RetryMax:     1 << 20, // the deadline bounds it
 		CheckRetry:   p.checkRetry,
-		Backoff:      backoff,
+		Backoff:      attempt.Backoff,
 		ErrorHandler: retryablehttp.PassthroughErrorHandler,
 	}
 	return p
@@ -72,7 +74,7 @@ func (p *passes) RoundTrip(req *http.Request) (*http.Response, error) {
 
 func (p *passes) deadline(ctx context.Context) time.Time {
 	deadline, ok := ctx.Deadline()
-	if patience, set := patienceOf(ctx); set {
+	if patience, set := attempt.PatienceOf(ctx); set {
 		if at := time.Now().Add(patience); !ok || at.Before(deadline) {
 			return at
 		}
@@ -85,7 +87,7 @@ func (p *passes) deadline(ctx context.Context) time.Time {
 
 // endWith ends a context with an answer's body.
 func endWith(body io.ReadCloser, cancel context.CancelCauseFunc) io.ReadCloser {
-	if isRead(body) {
+	if attempt.IsRead(body) {
 		cancel(nil)
 		return body
 	}
@@ -109,7 +111,7 @@ func (p *passes) explain(err, cause error) error {
 	if cause != nil {
 		err = cause
 	}
-	return &PassError{Pool: p.b.cfg.Name, Reason: err, Attempts: p.b.sender.stateOfAll(), Repeatable: true}
+	return &PassError{Pool: p.b.cfg.Name, Reason: err, Attempts: p.b.sender.StateOfAll(), Repeatable: true}
 }
 
 // firstPass carries the pass that was already made into the library, whose
@@ -142,7 +144,7 @@ func (f *firstPass) lastPass() time.Time {
 
 // keep notes an answer as the last one.
 func (f *firstPass) keep(resp *http.Response) {
-	f.refusal = kept(resp)
+	f.refusal = attempt.Kept(resp)
 }
 
 type firstPassKey struct{}
@@ -170,15 +172,15 @@ func (o onlyRoundTrip) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	o.b.waitAsked(ctx, first)
 	for {
-		ep := o.b.sender.waitUsable(ctx, first.lastPass())
+		ep := o.b.sender.WaitUsable(ctx, first.lastPass())
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		if first.over(time.Now()) {
 			return first.refusal, nil
 		}
-		leave := o.b.sender.takePlace(ctx)
-		if ep == nil && o.b.sender.mustWait() {
+		leave := o.b.sender.TakePlace(ctx)
+		if ep == nil && o.b.sender.MustWait() {
 			leave() // those before this one have found out that it is no better
 			continue
 		}
@@ -240,7 +242,7 @@ func again(req *http.Request, resp *http.Response, err error) bool {
 		var pass *PassError
 		return errors.As(err, &pass) && pass.Repeatable
 	}
-	return Repeatable(req) && againStatus(resp.StatusCode)
+	return Repeatable(req) && attempt.AgainStatus(resp.StatusCode)
 }
 
 // final reports whether a refusal is the route's own, so that no pass will be better. What
@@ -250,7 +252,7 @@ func (p *passes) final(req *http.Request, resp *http.Response) bool {
 	if resp.Header.Get("Retry-After") != "" && (first == nil || !first.waited) {
 		return false
 	}
-	return p.b.sender.refusedByAll(req)
+	return p.b.sender.RefusedByAll(req)
 }
 
 func (p *passes) checkRetry(ctx context.Context, resp *http.Response, err error) (bool, error) {
@@ -262,7 +264,7 @@ func (p *passes) checkRetry(ctx context.Context, resp *http.Response, err error)
 		return errors.As(err, &pass) && pass.Repeatable, nil
 	}
 	first := ctx.Value(firstPassKey{}).(*firstPass)
-	if first.over(time.Now()) || !againStatus(resp.StatusCode) || p.final(first.req, resp) {
+	if first.over(time.Now()) || !attempt.AgainStatus(resp.StatusCode) || p.final(first.req, resp) {
 		return false, nil
 	}
 	p.askedAfter(first, resp)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ankacluster/ankacluster/balancer/attempt"
 	"github.com/ankacluster/ankacluster/balancer/clock"
 	"github.com/ankacluster/ankacluster/balancer/endpoint"
 	"github.com/ankacluster/ankacluster/balancer/health"
@@ -112,7 +113,7 @@ func (p *prober) probe(ctx context.Context, ep *endpoint.Endpoint, round uint64,
 			e.Proof = b.askProof(ctx, ep)
 		}
 	}
-	if e.Ready == health.Fail && (b.sender.probeFault(ep, err, now) || endpoint.IsTimeout(err) && b.excused(ep, began)) {
+	if e.Ready == health.Fail && (b.sender.ProbeFault(ep, err, now) || endpoint.IsTimeout(err) && b.excused(ep, began)) {
 		e.Ready, e.Reason = health.Nothing, ""
 	}
 	good := e.Ready == health.Pass && e.Proof != health.Fail
@@ -169,7 +170,7 @@ func (b *Balancer) askReady(ctx context.Context, ep *endpoint.Endpoint, halfOpen
 // askProof sends a copy of a recent harmless request, if there is one, and
 // compares the answer with what the peers gave.
 func (b *Balancer) askProof(ctx context.Context, ep *endpoint.Endpoint) health.Verdict {
-	s := b.sender.recentSample()
+	s := b.sender.RecentSample()
 	if own := ep.Sample.Load(); own != nil && time.Since(own.At) <= sampleFor {
 		s = own
 	}
@@ -180,13 +181,13 @@ func (b *Balancer) askProof(ctx context.Context, ep *endpoint.Endpoint) health.V
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	req := s.Req.WithContext(ctx)
-	at := addressed(s.Req.URL, ep.URL)
+	at := attempt.Addressed(s.Req.URL, ep.URL)
 	req.URL, req.Host = &at, ""
 	resp, err := ep.Transport.RoundTrip(req)
 	if err != nil {
 		return health.Fail
 	}
-	most := max(b.cfg.ReadAhead, documentMax) // the peers' was no larger
+	most := max(b.cfg.ReadAhead, attempt.DocumentMax) // the peers' was no larger
 	n, err := io.Copy(io.Discard, io.LimitReader(resp.Body, most+1))
 	resp.Body.Close()
 	if err != nil || n > most || resp.StatusCode >= http.StatusBadRequest {
@@ -203,7 +204,7 @@ func (b *Balancer) excused(ep *endpoint.Endpoint, began time.Time) bool {
 	if ep.LastGood.Load() >= clock.Nano(began) {
 		return true
 	}
-	if b.sender.anyAnswerSince(ep, began) {
+	if b.sender.AnyAnswerSince(ep, began) {
 		return false
 	}
 	peers := b.snap.Load().All

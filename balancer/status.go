@@ -29,7 +29,7 @@ type Status struct {
 // Status returns the pool's state now. It may be called at any time.
 func (b *Balancer) Status() Status {
 	now := time.Now()
-	sent := b.sender.stats(now)
+	sent := b.sender.Stats(now)
 	snap := b.snap.Load()
 	s := Status{
 		Name: b.cfg.Name, Class: b.cfg.Class, Policy: b.cfg.Policy, At: now,

@@ -18,6 +18,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/ankacluster/ankacluster/balancer/attempt"
 	"github.com/ankacluster/ankacluster/balancer/clock"
 	"github.com/ankacluster/ankacluster/balancer/endpoint"
 )
@@ -31,8 +32,8 @@ import (
 type transfer struct {
 	d   *downloads
 	req *http.Request
-	cur *watchedBody // nil between endpoints
-	raw *rawBody     // cur's connection, once it is taken from the transport
+	cur *attempt.Body // nil between endpoints
+	raw *rawBody      // cur's connection, once it is taken from the transport
 	claim
 	trailers bool
 	sum      hash.Hash // nil when there is nothing to compare with
@@ -66,11 +67,11 @@ type downloadConfig struct {
 type downloads struct {
 	cfg     downloadConfig
 	log     *zap.Logger
-	sender  *sender
+	sender  *attempt.Sender
 	resumes atomic.Uint64 // continued at another endpoint
 }
 
-func newDownloads(cfg downloadConfig, log *zap.Logger, sender *sender) *downloads {
+func newDownloads(cfg downloadConfig, log *zap.Logger, sender *attempt.Sender) *downloads {
 	return &downloads{cfg: cfg, log: log, sender: sender}
 }
 
@@ -78,11 +79,11 @@ func newDownloads(cfg downloadConfig, log *zap.Logger, sender *sender) *download
 // connections, and what says that it is a stream, pass through as they are: silence is no
 // fault of theirs.
 func (d *downloads) watch(resp *http.Response) {
-	body, ok := resp.Body.(*watchedBody)
+	body, ok := resp.Body.(*attempt.Body)
 	if !ok || resp.ContentLength <= 0 {
 		return
 	}
-	t := &transfer{d: d, req: body.request(), cur: body, claim: claim{end: resp.ContentLength, total: resp.ContentLength}, trailers: len(resp.Trailer) > 0}
+	t := &transfer{d: d, req: body.Request(), cur: body, claim: claim{end: resp.ContentLength, total: resp.ContentLength}, trailers: len(resp.Trailer) > 0}
 	if t.req.Method == http.MethodGet {
 		t.identify(resp)
 	}
@@ -206,14 +207,14 @@ func (t *transfer) took(p []byte, err error) (int, error) {
 	if t.off == t.end {
 		if t.sum != nil && hex.EncodeToString(t.sum.Sum(nil)) != t.digest {
 			t.failed = fmt.Errorf("%s: %w", t.req.URL.Path, ErrDigest)
-			t.d.log.Error("download has a wrong digest", zap.String("path", t.req.URL.Path), zap.String("endpoint", t.cur.endpoint().Name))
+			t.d.log.Error("download has a wrong digest", zap.String("path", t.req.URL.Path), zap.String("endpoint", t.cur.Endpoint().Name))
 			t.leave(nil)
 			return 0, t.failed
 		}
 		if err == nil && t.trailers {
 			_, _ = t.readCurrent(make([]byte, 1)) // they come after the last byte
 		}
-		t.cur.complete(t.total)
+		t.cur.Complete(t.total)
 		return len(p), io.EOF
 	}
 	if err != nil && t.raw == nil {
@@ -225,9 +226,9 @@ func (t *transfer) took(p []byte, err error) (int, error) {
 // readCurrent reads under the stall watchdog: it runs only while the endpoint
 // is waited for, so that a slow reader is never taken for a slow endpoint.
 func (t *transfer) readCurrent(p []byte) (int, error) {
-	cur, ep := t.cur, t.cur.endpoint()
+	cur, ep := t.cur, t.cur.Endpoint()
 	began := time.Now()
-	owed := t.total <= documentMax
+	owed := t.total <= attempt.DocumentMax
 	if owed {
 		ep.Owe(began)
 	}
@@ -240,13 +241,13 @@ func (t *transfer) readCurrent(p []byte) (int, error) {
 		ep.Paid(n, now)
 	}
 	if t.pace.add(n, began, now) && t.d.crawls(ep, &t.pace) {
-		cur.abort(errCrawling)
+		cur.Abort(attempt.ErrCrawling)
 		if err == nil {
-			err = errCrawling
+			err = attempt.ErrCrawling
 		}
 	}
 	if errors.Is(err, context.Canceled) {
-		if cause := context.Cause(cur.context()); cause != nil {
+		if cause := context.Cause(cur.Context()); cause != nil {
 			err = cause
 		}
 	}
@@ -254,7 +255,7 @@ func (t *transfer) readCurrent(p []byte) (int, error) {
 }
 
 // watchdogOn has the answer ended when it brings nothing for the stall time.
-func (t *transfer) watchdogOn(cur *watchedBody) {
+func (t *transfer) watchdogOn(cur *attempt.Body) {
 	limit := t.d.cfg.Stall.Timeout
 	t.stalls.Store(clock.Nano(time.Now().Add(limit)))
 	if t.watchdog == nil {
@@ -266,7 +267,7 @@ func (t *transfer) watchdogOn(cur *watchedBody) {
 
 // bark is the watchdog's. One that comes late comes after a pause of the whole
 // machine, and what arrived meanwhile is still to be read.
-func (t *transfer) bark(cur *watchedBody) {
+func (t *transfer) bark(cur *attempt.Body) {
 	due := t.stalls.Load()
 	late := time.Since(clock.At(due))
 	if due == 0 || late < 0 {
@@ -278,7 +279,7 @@ func (t *transfer) bark(cur *watchedBody) {
 			return
 		}
 	}
-	cur.abort(errStalled)
+	cur.Abort(attempt.ErrStalled)
 }
 
 // leave gives the current endpoint up. An answer that cannot be continued ends
@@ -296,14 +297,14 @@ func (t *transfer) leave(err error) {
 		err = io.ErrUnexpectedEOF // the answer was shorter than it said
 	}
 	if err != nil {
-		cur.finish(err)
+		cur.Finish(err)
 	}
 	cur.Close()
 	if err != nil {
-		t.d.log.Info("download interrupted", zap.String("endpoint", cur.endpoint().Name), zap.String("path", t.req.URL.Path),
+		t.d.log.Info("download interrupted", zap.String("endpoint", cur.Endpoint().Name), zap.String("path", t.req.URL.Path),
 			zap.Int64("offset", t.off), zap.Int64("size", t.total), zap.Error(err))
 	}
-	t.pace = pace{left: cur.endpoint()}
+	t.pace = pace{left: cur.Endpoint()}
 	if !t.continues && t.failed == nil {
 		t.failed = err
 	}
@@ -323,12 +324,12 @@ func (t *transfer) resume() error {
 		if round == 0 {
 			avoid = t.pace.left
 		}
-		resp, err := t.d.sender.sendRest(t.rest(), t.fits, first, avoid)
+		resp, err := t.d.sender.SendRest(t.rest(), t.fits, first, avoid)
 		if err == nil {
-			if body, ok := resp.Body.(*watchedBody); ok {
+			if body, ok := resp.Body.(*attempt.Body); ok {
 				t.cur = body
 				t.d.resumes.Add(1)
-				t.d.log.Info("download continued", zap.String("endpoint", body.endpoint().Name), zap.String("path", t.req.URL.Path), zap.Int64("offset", t.off))
+				t.d.log.Info("download continued", zap.String("endpoint", body.Endpoint().Name), zap.String("path", t.req.URL.Path), zap.Int64("offset", t.off))
 				return nil
 			}
 			resp.Body.Close()
@@ -340,9 +341,9 @@ func (t *transfer) resume() error {
 		wait := t.d.cfg.Retry
 		select {
 		case <-ctx.Done():
-		case <-time.After(backoff(wait.WaitMin, wait.WaitMax, round, nil)):
+		case <-time.After(attempt.Backoff(wait.WaitMin, wait.WaitMax, round, nil)):
 		}
-		first = t.d.sender.waitUsable(ctx, time.Time{})
+		first = t.d.sender.WaitUsable(ctx, time.Time{})
 	}
 }
 
@@ -449,7 +450,7 @@ func (d *downloads) crawls(ep *endpoint.Endpoint, p *pace) bool {
 	}
 	ep.SetRate(p.rate, now)
 	best := 0.0
-	for _, peer := range d.sender.newest().Usable {
+	for _, peer := range d.sender.Newest().Usable {
 		if peer != ep {
 			best = max(best, peer.RecentRate(now))
 		}

@@ -1,4 +1,4 @@
-package balancer
+package attempt
 
 import (
 	"errors"
@@ -67,8 +67,8 @@ type StallConfig struct {
 	CrawlFor    time.Duration
 }
 
-// senderConfig is what concerns the requests of a pool.
-type senderConfig struct {
+// Config is what concerns the requests of a pool.
+type Config struct {
 	Name    string
 	Class   Class
 	Breaker endpoint.BreakerConfig
@@ -95,10 +95,10 @@ type pool interface {
 	LookAgain(ep *endpoint.Endpoint)
 }
 
-// sender sends the requests of one pool, each over its endpoints until one answers, and
+// Sender sends the requests of one pool, each over its endpoints until one answers, and
 // judges the endpoints by what comes of it. It is safe for concurrent use.
-type sender struct {
-	cfg  senderConfig
+type Sender struct {
+	cfg  Config
 	log  *zap.Logger
 	pool pool
 	view *atomic.Pointer[pick.Snapshot] // the pool's
@@ -114,52 +114,52 @@ type sender struct {
 	queue   queue
 }
 
-// newSender returns a sender for the pool of which view is the newest view.
-func newSender(cfg senderConfig, log *zap.Logger, pool pool, view *atomic.Pointer[pick.Snapshot]) *sender {
-	return &sender{
+// New returns a sender for the pool of which view is the newest view.
+func New(cfg Config, log *zap.Logger, pool pool, view *atomic.Pointer[pick.Snapshot]) *Sender {
+	return &Sender{
 		cfg: cfg, log: log, pool: pool, view: view,
 		budget: newBudget(cfg.Retry),
 		queue:  queue{returning: make(chan struct{}, cfg.ReturnAtOnce)},
 	}
 }
 
-// stats are counts of a sender, for people.
-type stats struct {
+// Stats are counts of a sender, for people.
+type Stats struct {
 	BudgetLeft      float64
 	Retries, Hedges uint64
 	LocalFault      string // "" without one
 }
 
-// stats returns the counts of now.
-func (s *sender) stats(now time.Time) stats {
-	return stats{s.budget.left(now), s.retries.Load(), s.hedges.Load(), s.local.why()}
+// Stats returns the counts of now.
+func (s *Sender) Stats(now time.Time) Stats {
+	return Stats{s.budget.left(now), s.retries.Load(), s.hedges.Load(), s.local.why()}
 }
 
-// newest is the newest view of the pool.
-func (s *sender) newest() *pick.Snapshot { return s.view.Load() }
+// Newest is the newest view of the pool.
+func (s *Sender) Newest() *pick.Snapshot { return s.view.Load() }
 
-// recentSample is a recent harmless request, nil without one.
-func (s *sender) recentSample() *endpoint.Sample { return s.sample.Load() }
+// RecentSample is a recent harmless request, nil without one.
+func (s *Sender) RecentSample() *endpoint.Sample { return s.sample.Load() }
 
-// send sends req to one endpoint after the other until one answers, each at most once. It
+// Send sends req to one endpoint after the other until one answers, each at most once. It
 // begins at first, or at the endpoint picked if that is nil. The error is a *PassError, or
 // the context's.
-func (s *sender) send(req *http.Request, first *endpoint.Endpoint) (*http.Response, error) {
+func (s *Sender) Send(req *http.Request, first *endpoint.Endpoint) (*http.Response, error) {
 	p := s.newPass(req)
 	resp, err := p.run(first)
 	p.body.leaveTo(p.answered)
 	if err != nil {
 		return nil, err
 	}
-	if body, ok := resp.Body.(*watchedBody); ok && resp.ContentLength < 0 && !declaresStream(resp) {
+	if body, ok := resp.Body.(*Body); ok && resp.ContentLength < 0 && !declaresStream(resp) {
 		resp.Body = s.watchOpen(p, body)
 	}
 	return resp, nil
 }
 
-// sendRest sends the request for the rest of a download, whose answer has to be accepted.
+// SendRest sends the request for the rest of a download, whose answer has to be accepted.
 // It begins at first, if that is not nil; avoid, if not nil, is asked last.
-func (s *sender) sendRest(req *http.Request, accept func(*http.Response) error, first, avoid *endpoint.Endpoint) (*http.Response, error) {
+func (s *Sender) SendRest(req *http.Request, accept func(*http.Response) error, first, avoid *endpoint.Endpoint) (*http.Response, error) {
 	p := s.newPass(req)
 	p.accept = accept
 	if avoid != nil && len(p.snap.Usable) > 1 {
@@ -168,7 +168,7 @@ func (s *sender) sendRest(req *http.Request, accept func(*http.Response) error, 
 	return p.run(first)
 }
 
-func (s *sender) newPass(req *http.Request) *pass {
+func (s *Sender) newPass(req *http.Request) *pass {
 	p := &pass{
 		s:     s,
 		snap:  s.view.Load(),
@@ -187,13 +187,13 @@ func (s *sender) newPass(req *http.Request) *pass {
 	return p
 }
 
-func (s *sender) routeOf(req *http.Request) *route {
+func (s *Sender) routeOf(req *http.Request) *route {
 	return &s.routes[(routeOf(req.Method, req.URL.Path)+queryOf(req.URL.RawQuery))%routeCount]
 }
 
 // firstOf picks the endpoint for the first attempt, nil when nothing can be
 // tried now.
-func (s *sender) firstOf(p *pass, now time.Time) *endpoint.Endpoint {
+func (s *Sender) firstOf(p *pass, now time.Time) *endpoint.Endpoint {
 	if name, ok := p.req.Context().Value(preferKey{}).(string); ok {
 		for _, ep := range p.snap.Usable {
 			if ep.Name == name && !slices.Contains(p.tried, ep) {
@@ -210,16 +210,16 @@ func (s *sender) firstOf(p *pass, now time.Time) *endpoint.Endpoint {
 	return ep
 }
 
-func (s *sender) nothingToTry(snap *pick.Snapshot) error {
+func (s *Sender) nothingToTry(snap *pick.Snapshot) error {
 	reason := ErrAllDown
 	if len(snap.All) == 0 {
 		reason = ErrNoEndpoints
 	}
-	return &PassError{Pool: s.cfg.Name, Reason: reason, Attempts: s.stateOfAll(), Repeatable: len(snap.All) > 0}
+	return &PassError{Pool: s.cfg.Name, Reason: reason, Attempts: s.StateOfAll(), Repeatable: len(snap.All) > 0}
 }
 
-// stateOfAll is what there is to say of each endpoint when none can be tried.
-func (s *sender) stateOfAll() []AttemptError {
+// StateOfAll is what there is to say of each endpoint when none can be tried.
+func (s *Sender) StateOfAll() []AttemptError {
 	var all []AttemptError
 	for _, ep := range s.view.Load().All {
 		h, _ := ep.Record()

@@ -1,4 +1,4 @@
-package balancer
+package attempt
 
 import (
 	"sync"
@@ -102,7 +102,7 @@ func (t *trouble) ofAll(usable []*endpoint.Endpoint) int64 {
 }
 
 // charge counts what peers have proven to be an endpoint's own failures.
-func (s *sender) charge(due []charge, now time.Time) {
+func (s *Sender) charge(due []charge, now time.Time) {
 	for _, c := range due {
 		if c.ep.Charged(c.n, c.err) {
 			s.tripped(c.ep, c.err, now)

@@ -1,4 +1,4 @@
-package balancer
+package attempt
 
 import (
 	"context"
@@ -21,9 +21,9 @@ type queue struct {
 // stuck must not hold the others up.
 const placeTime = 250 * time.Millisecond
 
-// takePlace lets the requests that waited go a few at a time: thousands of them
+// TakePlace lets the requests that waited go a few at a time: thousands of them
 // at once would put down the endpoint that has just come back.
-func (s *sender) takePlace(ctx context.Context) func() {
+func (s *Sender) TakePlace(ctx context.Context) func() {
 	select {
 	case <-ctx.Done():
 		return func() {}
@@ -37,11 +37,11 @@ func (s *sender) takePlace(ctx context.Context) func() {
 	}
 }
 
-// waitUsable returns when an endpoint may be tried, ctx ends, or the time is over; the
+// WaitUsable returns when an endpoint may be tried, ctx ends, or the time is over; the
 // zero time never is. While all are out, or refuse whatever they are asked, it hands the
 // right to try one to a single request at a time, and returns that endpoint; thousands of
 // others go on waiting without any work.
-func (s *sender) waitUsable(ctx context.Context, until time.Time) *endpoint.Endpoint {
+func (s *Sender) WaitUsable(ctx context.Context, until time.Time) *endpoint.Endpoint {
 	s.queue.waiting.Add(1)
 	defer s.queue.waiting.Add(-1)
 	for {
@@ -85,9 +85,9 @@ func wakeApart(waiting int64) time.Duration {
 	return min(time.Duration(waiting)*10*time.Millisecond, time.Second)
 }
 
-// backoff doubles with full jitter. The first wait is nearly fixed: one pass
+// Backoff doubles with full jitter. The first wait is nearly fixed: one pass
 // just failed everywhere, and most faults of all endpoints at once are short.
-func backoff(low, high time.Duration, n int, resp *http.Response) time.Duration {
+func Backoff(low, high time.Duration, n int, resp *http.Response) time.Duration {
 	if n == 0 {
 		return time.Duration(float64(low) * (0.9 + 0.2*rand.Float64()))
 	}

@@ -1,4 +1,4 @@
-package balancer
+package attempt
 
 import (
 	"context"
@@ -215,7 +215,7 @@ func (a *attempt) request() *http.Request {
 	}
 	r := &a.req
 	*r = *p.req.WithContext(ctx)
-	a.url = addressed(p.req.URL, a.ep.URL)
+	a.url = Addressed(p.req.URL, a.ep.URL)
 	r.URL = &a.url
 	r.Host = "" // the pool's name means nothing to the endpoint
 	if p.body != nil {
@@ -226,8 +226,8 @@ func (a *attempt) request() *http.Request {
 	return r
 }
 
-// addressed is the URL u at an endpoint, below the endpoint's own path.
-func addressed(u, ep *url.URL) url.URL {
+// Addressed is the URL u at an endpoint, below the endpoint's own path.
+func Addressed(u, ep *url.URL) url.URL {
 	to := *u
 	to.Scheme, to.Host = ep.Scheme, ep.Host
 	if ep.Path == "" {
@@ -284,7 +284,7 @@ func (a *attempt) onLate() {
 			p.stalled.Store(true)
 			a.ep.DropIdle(now) // the next pass may be here again
 		}
-		a.giveUp(errStalled) // a large transfer is moved, not doubled
+		a.giveUp(ErrStalled) // a large transfer is moved, not doubled
 	}
 }
 
@@ -314,7 +314,7 @@ func (a *attempt) giveUpUpload(now time.Time) {
 		a.watchUpload(now)
 		return
 	}
-	a.giveUp(errNotTaken)
+	a.giveUp(ErrNotTaken)
 }
 
 // dueAfterBody is how much longer an answer may take because the endpoint went on

@@ -1,4 +1,4 @@
-package balancer
+package attempt
 
 import (
 	"net/http"
@@ -29,8 +29,8 @@ func TestLateAlarmBlamesNobody(t *testing.T) {
 		ep := endpoint.New(endpoint.Config{Breaker: endpoint.DefaultBreaker()}, u, time.Now())
 		var view atomic.Pointer[pick.Snapshot]
 		view.Store(pick.New([]*endpoint.Endpoint{ep}, false, 0))
-		cfg := senderConfig{Class: Control, Slow: health.DefaultSlow(), Retry: RetryConfig{Window: time.Second}, Hedge: HedgeConfig{Initial: time.Millisecond}}
-		s := newSender(cfg, zap.NewNop(), unmoved{}, &view)
+		cfg := Config{Class: Control, Slow: health.DefaultSlow(), Retry: RetryConfig{Window: time.Second}, Hedge: HedgeConfig{Initial: time.Millisecond}}
+		s := New(cfg, zap.NewNop(), unmoved{}, &view)
 		lateOnes := func() uint64 { status, _ := ep.Status(false, time.Now()); return status.Late }
 
 		req, _ := http.NewRequest(http.MethodPost, "http://pool/x", nil)

@@ -1,4 +1,4 @@
-package balancer
+package attempt
 
 import (
 	"errors"
@@ -27,11 +27,11 @@ var (
 var (
 	errOvertaken = errors.New("another endpoint answered first")
 	errMovedOn   = errors.New("the endpoint was taken out while the request waited")
-	errStalled   = errors.New("no byte within the stall time")
-	errNotTaken  = errors.New("the endpoint has stopped taking the request's body")
+	ErrStalled   = errors.New("no byte within the stall time")
+	ErrNotTaken  = errors.New("the endpoint has stopped taking the request's body")
 	errSilent    = errors.New("no byte within the stall time, though such answers end")
 	errEndless   = errors.New("sends on where its peers' answers have ended")
-	errCrawling  = errors.New("several times slower than the best peer")
+	ErrCrawling  = errors.New("several times slower than the best peer")
 	errQuiet     = errors.New("the connection was quiet for too long to be trusted")
 	errClosed    = errors.New("the connection was closed without an answer")
 )
@@ -52,6 +52,7 @@ type AttemptError struct {
 	Err      error
 }
 
+// Error gives the pool, the reason and what each endpoint said.
 func (e *PassError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %v", e.Pool, e.Reason)

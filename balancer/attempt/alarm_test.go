@@ -1,4 +1,4 @@
-package balancer
+package attempt
 
 import (
 	"math/rand/v2"

@@ -1,4 +1,4 @@
-package balancer
+package attempt
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 // goroutine; a hedge runs in its timer's. Whoever finds an answer first settles
 // the pass and cancels the others.
 type pass struct {
-	s *sender
+	s *Sender
 	asked
 	snap    *pick.Snapshot
 	turn    uint64
@@ -258,7 +258,7 @@ func (p *pass) end(a *attempt, resp *http.Response, err error) *endpoint.Endpoin
 // othersSayTheSameLocked reports whether a refusal is what another endpoint would answer,
 // too: they have, for this request, or all refuse whatever they are asked.
 func (p *pass) othersSayTheSameLocked() bool {
-	return len(p.errs) > 1 && p.s.isRoutesOwn(p.route) || p.s.mustWait() && !p.s.view.Load().FailedOpen
+	return len(p.errs) > 1 && p.s.isRoutesOwn(p.route) || p.s.MustWait() && !p.s.view.Load().FailedOpen
 }
 
 // endQuiet leaves an attempt whose connection could not be trusted, and was sent

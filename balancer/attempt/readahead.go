@@ -1,4 +1,4 @@
-package balancer
+package attempt
 
 import (
 	"bytes"
@@ -30,15 +30,15 @@ func (b *readBody) set(data []byte) {
 
 func (*readBody) Close() error { return nil }
 
-// isRead reports whether a body of an answer was read whole.
-func isRead(body io.ReadCloser) bool {
+// IsRead reports whether a body of an answer was read whole.
+func IsRead(body io.ReadCloser) bool {
 	_, read := body.(*readBody)
 	return read
 }
 
-// kept is an answer that may be read although resp has been read, too; nil where that
+// Kept is an answer that may be read although resp has been read, too; nil where that
 // cannot be.
-func kept(resp *http.Response) *http.Response {
+func Kept(resp *http.Response) *http.Response {
 	if resp == nil {
 		return nil
 	}
@@ -129,7 +129,7 @@ func (a *attempt) onSilence() {
 		a.setSilence(al)
 		return
 	}
-	a.giveUp(errStalled)
+	a.giveUp(ErrStalled)
 }
 
 // readUntilLate reads an answer of unknown length. It may be a document, or
@@ -170,7 +170,7 @@ func (a *attempt) hold(resp *http.Response) {
 		return
 	}
 	limit := max(a.p.s.cfg.ReadAhead, 64<<10)
-	enough := time.AfterFunc(a.p.s.cfg.Stall.Timeout, func() { a.cancel(errStalled) })
+	enough := time.AfterFunc(a.p.s.cfg.Stall.Timeout, func() { a.cancel(ErrStalled) })
 	data, _ := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	enough.Stop()
 	if int64(len(data)) > limit {

@@ -1,4 +1,4 @@
-package balancer
+package attempt
 
 import (
 	"errors"
@@ -11,7 +11,7 @@ import (
 )
 
 // record tells the endpoint, and the route, what an attempt came to.
-func (s *sender) record(a *attempt, o outcome, resp *http.Response, err error, now time.Time) {
+func (s *Sender) record(a *attempt, o outcome, resp *http.Response, err error, now time.Time) {
 	ep, longPoll := a.ep, a.p.wait > 0
 	if a.late.Load() || longPoll {
 		s.noLongerPending(a)
@@ -20,7 +20,7 @@ func (s *sender) record(a *attempt, o outcome, resp *http.Response, err error, n
 	case outcomeGood, outcomeLacks:
 		s.compareAnswer(a, oddAnswer(o, resp), now)
 		if a.provisional(resp) {
-			resp.Body.(*watchedBody).provisional = true // it counts when the body ends
+			resp.Body.(*Body).provisional = true // it counts when the body ends
 			return
 		}
 		a.endedAhead(resp, now)
@@ -49,7 +49,7 @@ func (s *sender) record(a *attempt, o outcome, resp *http.Response, err error, n
 }
 
 // good counts a good answer.
-func (s *sender) good(a *attempt, now time.Time) {
+func (s *Sender) good(a *attempt, now time.Time) {
 	if a.ep.Succeeded(&a.admission, a.sent, now, a.late.Load(), a.p.wait > 0) {
 		s.pool.Republish(now) // wakes the requests that wait for it
 	}
@@ -57,7 +57,7 @@ func (s *sender) good(a *attempt, now time.Time) {
 }
 
 // succeeded notes what a good answer proves beside the endpoint's own record.
-func (s *sender) succeeded(a *attempt, resp *http.Response, now time.Time) {
+func (s *Sender) succeeded(a *attempt, resp *http.Response, now time.Time) {
 	snap := s.view.Load()
 	if len(snap.Usable) < len(snap.All) {
 		s.keepSample(a, resp, now)
@@ -72,7 +72,7 @@ func (s *sender) succeeded(a *attempt, resp *http.Response, now time.Time) {
 
 // refused counts an answer of 429, 502, 503 or 504. A peer's good answer to the same
 // kind of request makes it a failure of the endpoint.
-func (s *sender) refused(a *attempt, err error, now time.Time) {
+func (s *Sender) refused(a *attempt, err error, now time.Time) {
 	ep, r := a.ep, a.p.route
 	r.refusals.add(ep, err, s.view.Load().Usable, now)
 	if s.blameless(ep, r) {
@@ -84,7 +84,7 @@ func (s *sender) refused(a *attempt, err error, now time.Time) {
 }
 
 // failed counts a failure of real traffic and ejects on the breaker's word.
-func (s *sender) failed(ep *endpoint.Endpoint, by *endpoint.Admission, err error, now time.Time) {
+func (s *Sender) failed(ep *endpoint.Endpoint, by *endpoint.Admission, err error, now time.Time) {
 	if !ep.Failed(by, now, err) {
 		s.pool.LookAgain(ep)
 		return
@@ -93,7 +93,7 @@ func (s *sender) failed(ep *endpoint.Endpoint, by *endpoint.Admission, err error
 }
 
 // tripped ejects an endpoint whose breaker has opened.
-func (s *sender) tripped(ep *endpoint.Endpoint, err error, now time.Time) {
+func (s *Sender) tripped(ep *endpoint.Endpoint, err error, now time.Time) {
 	run := ep.FailRun.Load()
 	reason := fmt.Sprintf("%d consecutive failures, last: %s", run, endpoint.Short(err))
 	if run < int32(s.cfg.Breaker.Consecutive) {
@@ -105,8 +105,8 @@ func (s *sender) tripped(ep *endpoint.Endpoint, err error, now time.Time) {
 
 // transportFailed is failed for errors of the connection, which may be this
 // machine's fault.
-func (s *sender) transportFailed(ep *endpoint.Endpoint, by *endpoint.Admission, err error, now time.Time) {
-	if endpoint.IsUnreachable(err) && !s.anyAnswerSince(ep, ep.UnreachableSince(now)) {
+func (s *Sender) transportFailed(ep *endpoint.Endpoint, by *endpoint.Admission, err error, now time.Time) {
+	if endpoint.IsUnreachable(err) && !s.AnyAnswerSince(ep, ep.UnreachableSince(now)) {
 		s.localFault(ep, by, err, now)
 		return
 	}
@@ -116,13 +116,13 @@ func (s *sender) transportFailed(ep *endpoint.Endpoint, by *endpoint.Admission, 
 // transferFailed is a failure in the middle of an answer. It is reported when
 // it happens: wrapping a whole transfer in the breaker would let its result
 // fall out of the breaker's window.
-func (s *sender) transferFailed(ep *endpoint.Endpoint, by *endpoint.Admission, err error, now time.Time) {
+func (s *Sender) transferFailed(ep *endpoint.Endpoint, by *endpoint.Admission, err error, now time.Time) {
 	ep.Transferred(err)
 	s.transportFailed(ep, by, err, now)
 }
 
 // late judges an endpoint whose answer is missing.
-func (s *sender) late(a *attempt, now time.Time) {
+func (s *Sender) late(a *attempt, now time.Time) {
 	ep := a.ep
 	timing := ep.MarkLate(a, &a.over, a.sent)
 	snap := s.view.Load()
@@ -139,14 +139,14 @@ func (s *sender) late(a *attempt, now time.Time) {
 	s.pool.LookAgain(ep)
 }
 
-func (s *sender) noLongerPending(a *attempt) {
+func (s *Sender) noLongerPending(a *attempt) {
 	a.ep.Release(a)
 }
 
 // eject takes an endpoint out for what real traffic met. The last usable one
 // stays as long as it gives answers, even bad or late ones: there is nothing
 // better.
-func (s *sender) eject(ep *endpoint.Endpoint, reason string, answers bool, now time.Time) {
+func (s *Sender) eject(ep *endpoint.Endpoint, reason string, answers bool, now time.Time) {
 	s.pool.Transition(ep, now, func(h health.Record) (health.Record, bool) {
 		if usable := s.view.Load().Usable; answers && len(usable) == 1 && usable[0] == ep {
 			return h, false
@@ -155,5 +155,5 @@ func (s *sender) eject(ep *endpoint.Endpoint, reason string, answers bool, now t
 	})
 }
 
-// mustWait says that a request which was refused everywhere has nowhere to go.
-func (s *sender) mustWait() bool { return s.view.Load().AllRefuse(s.cfg.Breaker.Consecutive) }
+// MustWait says that a request which was refused everywhere has nowhere to go.
+func (s *Sender) MustWait() bool { return s.view.Load().AllRefuse(s.cfg.Breaker.Consecutive) }

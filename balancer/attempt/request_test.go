@@ -1,4 +1,4 @@
-package balancer
+package attempt
 
 import (
 	"net/http"
@@ -52,7 +52,7 @@ func TestPathIsBelowTheEndpoints(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		at := addressed(from, u)
+		at := Addressed(from, u)
 		if got := at.String(); got != test.want {
 			t.Errorf("%s at %s is %s, want %s", test.url, test.endpoint, got, test.want)
 		}

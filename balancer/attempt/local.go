@@ -1,4 +1,4 @@
-package balancer
+package attempt
 
 import (
 	"runtime"
@@ -54,7 +54,7 @@ func (l *localFault) clear() (since time.Time, was bool) {
 // localFault notes a network error that is, or may be, this machine's own. When
 // every endpoint met one within the window, the condition is raised; it clears
 // itself with the first good answer.
-func (s *sender) localFault(ep *endpoint.Endpoint, by *endpoint.Admission, err error, now time.Time) {
+func (s *Sender) localFault(ep *endpoint.Endpoint, by *endpoint.Admission, err error, now time.Time) {
 	ep.MetLocalFault(by, err, now)
 	if s.local.raised.Load() {
 		return
@@ -69,10 +69,10 @@ func (s *sender) localFault(ep *endpoint.Endpoint, by *endpoint.Admission, err e
 	}
 }
 
-// probeFault says that a probe's error is this machine's fault and not the
+// ProbeFault says that a probe's error is this machine's fault and not the
 // endpoint's.
-func (s *sender) probeFault(ep *endpoint.Endpoint, err error, now time.Time) bool {
-	if !endpoint.IsLocal(err) && !(endpoint.IsUnreachable(err) && !s.anyAnswerSince(ep, ep.UnreachableSince(now))) {
+func (s *Sender) ProbeFault(ep *endpoint.Endpoint, err error, now time.Time) bool {
+	if !endpoint.IsLocal(err) && !(endpoint.IsUnreachable(err) && !s.AnyAnswerSince(ep, ep.UnreachableSince(now))) {
 		return false
 	}
 	s.localFault(ep, new(endpoint.Admission), err, now)
@@ -80,7 +80,7 @@ func (s *sender) probeFault(ep *endpoint.Endpoint, err error, now time.Time) boo
 }
 
 // clearLocal is called for a good answer.
-func (s *sender) clearLocal() {
+func (s *Sender) clearLocal() {
 	if since, was := s.local.clear(); was {
 		s.log.Info("local network fault is over", zap.Duration("duration", time.Since(since)))
 	}
@@ -100,8 +100,8 @@ func localMessageFor(goos string, err error) string {
 	return msg
 }
 
-// anyAnswerSince says that another endpoint gave a good answer since a time.
-func (s *sender) anyAnswerSince(ep *endpoint.Endpoint, since time.Time) bool {
+// AnyAnswerSince says that another endpoint gave a good answer since a time.
+func (s *Sender) AnyAnswerSince(ep *endpoint.Endpoint, since time.Time) bool {
 	for _, peer := range s.view.Load().All {
 		if peer != ep && peer.LastAlive() >= clock.Nano(since) {
 			return true

@@ -1,4 +1,4 @@
-package balancer
+package attempt
 
 import (
 	"context"
@@ -153,65 +153,68 @@ func (a *attempt) wrap(resp *http.Response) {
 		a.cancel(nil)
 	case io.ReadWriteCloser: // an upgraded connection
 		a.ep.Transfers.Add(1)
-		resp.Body = &upgradedBody{watchedBody{ReadCloser: body, a: a}, body}
+		resp.Body = &upgradedBody{Body{ReadCloser: body, a: a}, body}
 	default:
 		if body == nil || body == http.NoBody {
 			a.cancel(nil)
 			return
 		}
 		a.ep.Transfers.Add(1)
-		resp.Body = &watchedBody{ReadCloser: body, a: a}
+		resp.Body = &Body{ReadCloser: body, a: a}
 	}
 }
 
-// watchedBody reports how a streamed answer ends, when it ends.
-type watchedBody struct {
+// Body reports how a streamed answer ends, when it ends.
+type Body struct {
 	io.ReadCloser
 	a           *attempt
 	once        sync.Once
 	provisional bool // its header did not count as a success
 }
 
-// endpoint gives the answer.
-func (w *watchedBody) endpoint() *endpoint.Endpoint { return w.a.ep }
+// Endpoint gives the answer.
+func (w *Body) Endpoint() *endpoint.Endpoint { return w.a.ep }
 
-// request is the caller's.
-func (w *watchedBody) request() *http.Request { return w.a.p.req }
+// Request is the caller's.
+func (w *Body) Request() *http.Request { return w.a.p.req }
 
-// conn is the connection that a download comes on; nil when that is not known.
-func (w *watchedBody) conn() net.Conn { return w.a.raw }
+// Conn is the connection that a download comes on; nil when that is not known.
+func (w *Body) Conn() net.Conn { return w.a.raw }
 
-// context ends with the answer, or when it is cancelled.
-func (w *watchedBody) context() context.Context { return w.a.ctx }
+// Context ends with the answer, or when it is cancelled.
+func (w *Body) Context() context.Context { return w.a.ctx }
 
-// abort ends the answer for a fault of the endpoint.
-func (w *watchedBody) abort(err error) { w.a.cancel(err) }
+// Abort ends the answer for a fault of the endpoint.
+func (w *Body) Abort(err error) { w.a.cancel(err) }
 
-// complete notes that all of an answer of a known size has come.
-func (w *watchedBody) complete(size int64) {
+// Complete notes that all of an answer of a known size has come.
+func (w *Body) Complete(size int64) {
 	w.a.ending(size, true, time.Now())
-	w.finish(io.EOF)
+	w.Finish(io.EOF)
 }
 
-func (w *watchedBody) Read(p []byte) (int, error) {
+// Read reads the answer as it comes.
+func (w *Body) Read(p []byte) (int, error) {
 	n, err := w.ReadCloser.Read(p)
 	if err != nil {
-		w.finish(err)
+		w.Finish(err)
 	}
 	return n, err
 }
 
-func (w *watchedBody) Close() error {
+// Close ends the answer.
+func (w *Body) Close() error {
 	err := w.ReadCloser.Close()
-	w.finish(nil)
+	w.Finish(nil)
 	return err
 }
 
-func (w *watchedBody) finish(err error) {
+// Finish reports how the answer ended: io.EOF for its end, nil when its reader has left.
+func (w *Body) Finish(err error) {
 	w.once.Do(func() {
 		w.a.ep.Transfers.Add(-1)
 		cause := context.Cause(w.a.ctx)
-		if errors.Is(cause, errStalled) || errors.Is(cause, errCrawling) || errors.Is(cause, errSilent) {
+		if errors.Is(cause, ErrStalled) || errors.Is(cause, ErrCrawling) || errors.Is(cause, errSilent) {
 			err, cause = cause, nil
 		}
 		gone := w.a.p.req.Context().Err() != nil || cause != nil
@@ -234,7 +237,7 @@ func (w *watchedBody) finish(err error) {
 }
 
 type upgradedBody struct {
-	watchedBody
+	Body
 	w io.Writer
 }
 

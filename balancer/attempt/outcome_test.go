@@ -1,4 +1,4 @@
-package balancer
+package attempt
 
 import (
 	"context"
@@ -39,7 +39,7 @@ func TestWhatAnAttemptComesTo(t *testing.T) {
 		{"caller gone", facts{err: context.Canceled, caller: context.Canceled}, outcomeGone, stay, stay},
 		{"another was first", facts{err: context.Canceled, cause: errOvertaken}, outcomeDropped, moveBudget, stay},
 		{"taken out", facts{err: context.Canceled, cause: errMovedOn}, outcomeDropped, moveBudget, stay},
-		{"stalled", facts{err: errStalled, cause: errStalled}, outcomeBroken, moveBudget, stay},
+		{"stalled", facts{err: ErrStalled, cause: ErrStalled}, outcomeBroken, moveBudget, stay},
 	} {
 		got := classify(test.facts)
 		filled[got] = true

@@ -1,4 +1,4 @@
-package balancer
+package attempt
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 // sampleEvery bounds how often a sample is kept while an endpoint is out.
 const sampleEvery = 100 * time.Millisecond
 
-func (s *sender) keepSample(a *attempt, resp *http.Response, now time.Time) {
+func (s *Sender) keepSample(a *attempt, resp *http.Response, now time.Time) {
 	if !a.p.provable() || resp.StatusCode != http.StatusOK || a.late.Load() {
 		return
 	}

@@ -1,4 +1,4 @@
-package balancer
+package attempt
 
 import (
 	"context"
@@ -23,8 +23,8 @@ type habit struct {
 	small atomic.Int32 // the same, since one without a length was larger than documentMax
 }
 
-// documentMax is how large an answer may be and still be taken for a document.
-const documentMax = 1 << 20
+// DocumentMax is how large an answer may be and still be taken for a document.
+const DocumentMax = 1 << 20
 
 // known reports whether enough answers have been seen.
 func known(n *atomic.Int32) bool { return n.Load() >= minSamples }
@@ -40,7 +40,7 @@ func (h *habit) ended(size int64, announced bool) {
 			n.Add(1)
 		}
 	}
-	if size > documentMax && !announced {
+	if size > DocumentMax && !announced {
 		h.small.Store(0)
 	}
 }
@@ -86,7 +86,7 @@ func (a *attempt) endedAhead(resp *http.Response, now time.Time) {
 // provisional reports whether the header of an answer proves little: a document has to
 // follow it.
 func (a *attempt) provisional(resp *http.Response) bool {
-	_, open := resp.Body.(*watchedBody)
+	_, open := resp.Body.(*Body)
 	return open && resp.ContentLength < 0 && a.p.wait == 0 && a.p.route.habit.documents() && !declaresStream(resp)
 }
 
@@ -94,7 +94,7 @@ func (a *attempt) provisional(resp *http.Response) bool {
 // such answers end as a rule, one that sends nothing for the stall time is broken off;
 // its endpoint is charged when a peer's answer ends. It is used by one reader.
 type openBody struct {
-	*watchedBody
+	*Body
 	limit    time.Duration
 	size     int64
 	owed     bool // a document is expected
@@ -102,8 +102,8 @@ type openBody struct {
 	due      atomic.Int64 // when the silence is too long, nano; 0 while nothing is waited for
 }
 
-func (s *sender) watchOpen(p *pass, body *watchedBody) *openBody {
-	o := &openBody{watchedBody: body, limit: p.wait + s.cfg.Stall.Timeout, owed: body.provisional}
+func (s *Sender) watchOpen(p *pass, body *Body) *openBody {
+	o := &openBody{Body: body, limit: p.wait + s.cfg.Stall.Timeout, owed: body.provisional}
 	o.watchdog = time.AfterFunc(o.limit, o.bark)
 	o.watchdog.Stop() // until something is waited for
 	return o
@@ -126,8 +126,8 @@ func (o *openBody) Read(p []byte) (int, error) {
 	if n > 0 && now.Sub(began) > o.limit {
 		habit.streamed() // it was silent, and went on
 	}
-	within := o.size <= documentMax
-	if o.size += int64(n); within && o.size > documentMax && habit.documents() {
+	within := o.size <= DocumentMax
+	if o.size += int64(n); within && o.size > DocumentMax && habit.documents() {
 		o.a.p.route.unended.add(ep, errEndless, o.a.p.s.view.Load().Usable, now)
 	}
 	if err != nil {
@@ -137,7 +137,7 @@ func (o *openBody) Read(p []byte) (int, error) {
 		if err == io.EOF {
 			o.a.ending(o.size, false, now)
 		}
-		o.finish(err)
+		o.Finish(err)
 	}
 	return n, err
 }
@@ -167,5 +167,5 @@ func (o *openBody) bark() {
 // Close ends the answer.
 func (o *openBody) Close() error {
 	o.watchdog.Stop()
-	return o.watchedBody.Close()
+	return o.Body.Close()
 }

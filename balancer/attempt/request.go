@@ -1,4 +1,4 @@
-package balancer
+package attempt
 
 import (
 	"context"
@@ -56,8 +56,8 @@ func WithPatience(ctx context.Context, d time.Duration) context.Context {
 	return context.WithValue(ctx, patienceKey{}, d)
 }
 
-// patienceOf is what WithPatience said.
-func patienceOf(ctx context.Context) (d time.Duration, said bool) {
+// PatienceOf is what WithPatience said.
+func PatienceOf(ctx context.Context) (d time.Duration, said bool) {
 	d, said = ctx.Value(patienceKey{}).(time.Duration)
 	return d, said
 }

@@ -1,4 +1,4 @@
-package balancer
+package attempt
 
 import (
 	"errors"
@@ -188,7 +188,7 @@ func oddAnswer(o outcome, resp *http.Response) error {
 
 // compareAnswer counts an answer, odd when why is not nil, and takes out an endpoint
 // whose answers to one kind of request are not like those of its peers.
-func (s *sender) compareAnswer(a *attempt, why error, now time.Time) {
+func (s *Sender) compareAnswer(a *attempt, why error, now time.Time) {
 	if a.p.accept != nil || a.p.preferred || a.oversize {
 		return // where it went was not for the balancer to say
 	}
@@ -237,7 +237,7 @@ func (a answers) reason(p *pass) string {
 }
 
 // secondOpinionCame notes whether a peer confirms an odd answer of ep.
-func (s *sender) secondOpinionCame(ep *endpoint.Endpoint, p *pass, peers *http.Response, now time.Time) {
+func (s *Sender) secondOpinionCame(ep *endpoint.Endpoint, p *pass, peers *http.Response, now time.Time) {
 	r := p.route
 	r.mu.Lock()
 	a := r.answers.of(ep)
@@ -261,7 +261,7 @@ func (s *sender) secondOpinionCame(ep *endpoint.Endpoint, p *pass, peers *http.R
 }
 
 // scatter sends the next request to a random endpoint.
-func (s *sender) scatter() {
+func (s *Sender) scatter() {
 	if n := len(s.view.Load().Usable); n > 1 {
 		s.turn.Add(rand.Uint64N(uint64(n)))
 	}
@@ -271,7 +271,7 @@ func (s *sender) scatter() {
 // out, much more often than those of its peers, though good answers come between: of one
 // kind of request, or of all. What fails in a row is left to the breaker, which knows
 // sooner that it is over.
-func (s *sender) compareFailure(a *attempt, err error, now time.Time) {
+func (s *Sender) compareFailure(a *attempt, err error, now time.Time) {
 	ep := a.ep
 	if before := ep.LastBad.Swap(clock.Nano(now)); ep.LastGood.Load() <= before || endpoint.IsUnreachable(err) {
 		return
@@ -297,7 +297,7 @@ var errUnanswered = errors.New("no answer when it was due")
 
 // ejectDeviant takes out an endpoint whose probes pass, and will: it comes back when
 // the breaker's open time is over, which doubles.
-func (s *sender) ejectDeviant(ep *endpoint.Endpoint, reason string, now time.Time) {
+func (s *Sender) ejectDeviant(ep *endpoint.Endpoint, reason string, now time.Time) {
 	s.pool.Transition(ep, now, func(h health.Record) (health.Record, bool) {
 		if usable := s.view.Load().Usable; len(usable) == 1 && usable[0] == ep {
 			return h, false

@@ -1,4 +1,4 @@
-package balancer
+package attempt
 
 import (
 	"net/http"
@@ -96,7 +96,7 @@ func (r *route) observe(cfg HedgeConfig, d time.Duration) {
 // pool is otherwise well: what is behind it is down, and another try gives the same
 // answer. Where nothing else is asked, refusals are waited out, as those of servers
 // that have too much to do.
-func (s *sender) isRoutesOwn(r *route) bool {
+func (s *Sender) isRoutesOwn(r *route) bool {
 	usable := s.view.Load().Usable
 	since := r.refusals.ofAll(usable)
 	if since == 0 {
@@ -110,12 +110,12 @@ func (s *sender) isRoutesOwn(r *route) bool {
 	return false
 }
 
-// refusedByAll is isRoutesOwn for requests like req.
-func (s *sender) refusedByAll(req *http.Request) bool { return s.isRoutesOwn(s.routeOf(req)) }
+// RefusedByAll is isRoutesOwn for requests like req.
+func (s *Sender) RefusedByAll(req *http.Request) bool { return s.isRoutesOwn(s.routeOf(req)) }
 
 // blameless reports whether an endpoint's refusal of this kind of request tells nothing of
 // the endpoint: all refuse it, and this one has answered others well since.
-func (s *sender) blameless(ep *endpoint.Endpoint, r *route) bool {
+func (s *Sender) blameless(ep *endpoint.Endpoint, r *route) bool {
 	since := r.refusals.ofAll(s.view.Load().Usable)
 	return since != 0 && ep.LastGood.Load() > since
 }

@@ -1,4 +1,4 @@
-package balancer
+package attempt
 
 import (
 	"errors"
@@ -102,9 +102,9 @@ func (o outcome) move(repeatable bool) move {
 	return moves[o][1]
 }
 
-// againStatus: what every endpoint answered may be different in a moment. A 500
+// AgainStatus: what every endpoint answered may be different in a moment. A 500
 // of all of them is the request's own.
-func againStatus(code int) bool {
+func AgainStatus(code int) bool {
 	return againOutcome(classifyStatus(code))
 }
 
