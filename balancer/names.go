@@ -9,6 +9,7 @@ import (
 	"github.com/ankacluster/ankacluster/balancer/attempt"
 	"github.com/ankacluster/ankacluster/balancer/endpoint"
 	"github.com/ankacluster/ankacluster/balancer/health"
+	"github.com/ankacluster/ankacluster/balancer/route"
 )
 
 // Names of the rooms below that users of a pool meet.
@@ -20,7 +21,7 @@ type (
 	// RetryConfig bounds and paces repeats.
 	RetryConfig = attempt.RetryConfig
 	// HedgeConfig says when a second copy of a request is sent.
-	HedgeConfig = attempt.HedgeConfig
+	HedgeConfig = route.HedgeConfig
 	// StallConfig is about answers whose length is known and that are not read ahead.
 	StallConfig = attempt.StallConfig
 	// PassError says that a request met no endpoint that could answer it, and what each one

@@ -13,6 +13,7 @@ import (
 	"github.com/ankacluster/ankacluster/balancer/clock"
 	"github.com/ankacluster/ankacluster/balancer/endpoint"
 	"github.com/ankacluster/ankacluster/balancer/health"
+	"github.com/ankacluster/ankacluster/balancer/route"
 )
 
 // sampleFor is how long a sample is good for: what it asks for may be gone then.
@@ -187,7 +188,7 @@ func (b *Balancer) askProof(ctx context.Context, ep *endpoint.Endpoint) health.V
 	if err != nil {
 		return health.Fail
 	}
-	most := max(b.cfg.ReadAhead, attempt.DocumentMax) // the peers' was no larger
+	most := max(b.cfg.ReadAhead, route.DocumentMax) // the peers' was no larger
 	n, err := io.Copy(io.Discard, io.LimitReader(resp.Body, most+1))
 	resp.Body.Close()
 	if err != nil || n > most || resp.StatusCode >= http.StatusBadRequest {

@@ -21,6 +21,7 @@ import (
 	"github.com/ankacluster/ankacluster/balancer/attempt"
 	"github.com/ankacluster/ankacluster/balancer/clock"
 	"github.com/ankacluster/ankacluster/balancer/endpoint"
+	"github.com/ankacluster/ankacluster/balancer/route"
 )
 
 // transfer is the body of an answer of known length. One that can be continued
@@ -228,7 +229,7 @@ func (t *transfer) took(p []byte, err error) (int, error) {
 func (t *transfer) readCurrent(p []byte) (int, error) {
 	cur, ep := t.cur, t.cur.Endpoint()
 	began := time.Now()
-	owed := t.total <= attempt.DocumentMax
+	owed := t.total <= route.DocumentMax
 	if owed {
 		ep.Owe(began)
 	}

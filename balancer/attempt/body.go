@@ -225,7 +225,7 @@ func (w *Body) Finish(err error) {
 				w.a.p.s.good(w.a, time.Now())
 			}
 		case errors.Is(err, errSilent) && !gone:
-			w.a.p.route.unended.add(w.a.ep, err, w.a.p.s.view.Load().Usable, time.Now())
+			w.a.p.route.Unended.Add(w.a.ep, err, w.a.p.s.view.Load().Usable, time.Now())
 		case err != nil && !gone:
 			w.a.p.s.transferFailed(w.a.ep, &w.a.admission, err, time.Now())
 		}

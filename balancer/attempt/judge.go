@@ -8,6 +8,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/balancer/endpoint"
 	"github.com/ankacluster/ankacluster/balancer/health"
+	"github.com/ankacluster/ankacluster/balancer/route"
 )
 
 // record tells the endpoint, and the route, what an attempt came to.
@@ -26,7 +27,7 @@ func (s *Sender) record(a *attempt, o outcome, resp *http.Response, err error, n
 		a.endedAhead(resp, now)
 		s.good(a, now)
 		if !longPoll {
-			a.p.route.observe(s.cfg.Hedge, now.Sub(a.sent))
+			a.p.route.Observe(s.cfg.Hedge, now.Sub(a.sent))
 		}
 		s.succeeded(a, resp, now)
 	case outcomeBusy, outcomeGateway:
@@ -53,7 +54,7 @@ func (s *Sender) good(a *attempt, now time.Time) {
 	if a.ep.Succeeded(&a.admission, a.sent, now, a.late.Load(), a.p.wait > 0) {
 		s.pool.Republish(now) // wakes the requests that wait for it
 	}
-	s.charge(a.p.route.refusals.well(a.ep, now, s.cfg.Breaker.Window), now)
+	s.charge(a.p.route.Refusals.Well(a.ep, now, s.cfg.Breaker.Window), now)
 }
 
 // succeeded notes what a good answer proves beside the endpoint's own record.
@@ -74,7 +75,7 @@ func (s *Sender) succeeded(a *attempt, resp *http.Response, now time.Time) {
 // kind of request makes it a failure of the endpoint.
 func (s *Sender) refused(a *attempt, err error, now time.Time) {
 	ep, r := a.ep, a.p.route
-	r.refusals.add(ep, err, s.view.Load().Usable, now)
+	r.Refusals.Add(ep, err, s.view.Load().Usable, now)
 	if s.blameless(ep, r) {
 		ep.Uncounted(&a.admission, now)
 		return
@@ -157,3 +158,40 @@ func (s *Sender) eject(ep *endpoint.Endpoint, reason string, answers bool, now t
 
 // MustWait says that a request which was refused everywhere has nowhere to go.
 func (s *Sender) MustWait() bool { return s.view.Load().AllRefuse(s.cfg.Breaker.Consecutive) }
+
+// isRoutesOwn reports whether every usable endpoint refuses this kind of request, and the
+// pool is otherwise well: what is behind it is down, and another try gives the same
+// answer. Where nothing else is asked, refusals are waited out, as those of servers
+// that have too much to do.
+func (s *Sender) isRoutesOwn(r *route.Route) bool {
+	usable := s.view.Load().Usable
+	since := r.Refusals.OfAll(usable)
+	if since == 0 {
+		return false
+	}
+	for _, ep := range usable {
+		if ep.LastGood.Load() > since {
+			return true
+		}
+	}
+	return false
+}
+
+// RefusedByAll is isRoutesOwn for requests like req.
+func (s *Sender) RefusedByAll(req *http.Request) bool { return s.isRoutesOwn(s.routes.Of(req)) }
+
+// blameless reports whether an endpoint's refusal of this kind of request tells nothing of
+// the endpoint: all refuse it, and this one has answered others well since.
+func (s *Sender) blameless(ep *endpoint.Endpoint, r *route.Route) bool {
+	since := r.Refusals.OfAll(s.view.Load().Usable)
+	return since != 0 && ep.LastGood.Load() > since
+}
+
+// charge counts what peers have proven to be an endpoint's own failures.
+func (s *Sender) charge(due []route.Charge, now time.Time) {
+	for _, c := range due {
+		if c.Ep.Charged(c.N, c.Err) {
+			s.tripped(c.Ep, c.Err, now)
+		}
+	}
+}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/balancer/endpoint"
 	"github.com/ankacluster/ankacluster/balancer/pick"
+	"github.com/ankacluster/ankacluster/balancer/route"
 )
 
 // pass is one request on its way over the endpoints: every usable endpoint at
@@ -46,7 +47,7 @@ type asked struct {
 	preferred  bool          // the caller said where to
 	wait       time.Duration // declared by the caller: a long poll
 	delay      time.Duration // until an unanswered attempt is late
-	route      *route
+	route      *route.Route
 	body       *sharedBody                // nil without a body
 	accept     func(*http.Response) error // nil takes any good answer
 }
@@ -304,7 +305,7 @@ func (p *pass) secondOpinion() outcome {
 	if p.doubt == nil && p.body.reusable(false) {
 		return outcomeDoubt
 	}
-	p.route.habit.small.Store(0)
+	p.route.Habit.Large()
 	return outcomeGood
 }
 
@@ -464,7 +465,7 @@ func (p *pass) hedgeTo(a *attempt, now time.Time, unsent bool) *endpoint.Endpoin
 // doubts reports whether an answer without a length that is late is to be asked of
 // another endpoint as well, and not yet passed on: such answers are short documents.
 func (p *pass) doubts() bool {
-	return p.hedgeable && !p.alone && !p.open.Load() && p.route.habit.documents()
+	return p.hedgeable && !p.alone && !p.open.Load() && p.route.Habit.Documents()
 }
 
 // release passes on the answer that has come furthest of those that do not end: no
@@ -490,7 +491,7 @@ func (p *pass) release() {
 	}
 	p.open.Store(true)
 	if best != nil {
-		p.route.habit.streamed()
+		p.route.Habit.Streamed()
 		best.want()
 	}
 }

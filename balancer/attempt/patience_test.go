@@ -12,6 +12,7 @@ import (
 	"github.com/ankacluster/ankacluster/balancer/endpoint"
 	"github.com/ankacluster/ankacluster/balancer/health"
 	"github.com/ankacluster/ankacluster/balancer/pick"
+	"github.com/ankacluster/ankacluster/balancer/route"
 )
 
 // unmoved is a pool whose endpoints stay as they are.
@@ -29,7 +30,7 @@ func TestLateAlarmBlamesNobody(t *testing.T) {
 		ep := endpoint.New(endpoint.Config{Breaker: endpoint.DefaultBreaker()}, u, time.Now())
 		var view atomic.Pointer[pick.Snapshot]
 		view.Store(pick.New([]*endpoint.Endpoint{ep}, false, 0))
-		cfg := Config{Class: Control, Slow: health.DefaultSlow(), Retry: RetryConfig{Window: time.Second}, Hedge: HedgeConfig{Initial: time.Millisecond}}
+		cfg := Config{Class: Control, Slow: health.DefaultSlow(), Retry: RetryConfig{Window: time.Second}, Hedge: route.HedgeConfig{Initial: time.Millisecond}}
 		s := New(cfg, zap.NewNop(), unmoved{}, &view)
 		lateOnes := func() uint64 { status, _ := ep.Status(false, time.Now()); return status.Late }
 

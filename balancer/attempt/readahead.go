@@ -63,7 +63,7 @@ func (a *attempt) readAhead(resp *http.Response) error {
 		return a.readWhole(resp)
 	case declaresStream(resp):
 		return nil
-	case wholeType(resp.Header.Get("Content-Type")) || a.p.hedgeable && a.p.route.habit.documents():
+	case wholeType(resp.Header.Get("Content-Type")) || a.p.hedgeable && a.p.route.Habit.Documents():
 		return a.readUntilLate(resp, limit)
 	}
 	return nil
@@ -157,7 +157,7 @@ func (a *attempt) readUntilLate(resp *http.Response, limit int64) error {
 		return err
 	default:
 		resp.Body = body
-		a.oversize = int64(len(data)) > limit && a.p.hedgeable && a.p.route.habit.documents()
+		a.oversize = int64(len(data)) > limit && a.p.hedgeable && a.p.route.Habit.Documents()
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/ankacluster/ankacluster/balancer/endpoint"
 	"github.com/ankacluster/ankacluster/balancer/health"
 	"github.com/ankacluster/ankacluster/balancer/pick"
+	"github.com/ankacluster/ankacluster/balancer/route"
 	"go.uber.org/zap"
 )
 
@@ -43,17 +44,6 @@ type RetryConfig struct {
 	TrialInterval time.Duration
 }
 
-// HedgeConfig says when a second copy of a request is sent.
-type HedgeConfig struct {
-	// Enabled is false for blobs.
-	Enabled bool
-	// Min is the least delay; the observed 95th percentile otherwise, up to
-	// Multiple times the median. Initial is used until there are samples.
-	Min      time.Duration
-	Initial  time.Duration
-	Multiple int
-}
-
 // StallConfig is about answers whose length is known and that are not read ahead.
 type StallConfig struct {
 	// Timeout without a byte moves a download to another endpoint, and ends an
@@ -74,7 +64,7 @@ type Config struct {
 	Breaker endpoint.BreakerConfig
 	Slow    health.SlowConfig
 	Retry   RetryConfig
-	Hedge   HedgeConfig
+	Hedge   route.HedgeConfig
 	Stall   StallConfig
 
 	ConnectRace      time.Duration
@@ -107,7 +97,7 @@ type Sender struct {
 	hedges  atomic.Uint64
 	retries atomic.Uint64
 	budget  *budget
-	routes  [routeCount]route
+	routes  route.Table
 	alarms  alarms
 	sample  atomic.Pointer[endpoint.Sample] // a recent harmless request, for proving recovery
 	local   localFault
@@ -173,11 +163,11 @@ func (s *Sender) newPass(req *http.Request) *pass {
 		s:     s,
 		snap:  s.view.Load(),
 		turn:  s.turn.Add(1) - 1,
-		asked: asked{req: req, repeatable: Repeatable(req), wait: declaredWait(req), route: s.routeOf(req), body: bodyOf(req)},
+		asked: asked{req: req, repeatable: Repeatable(req), wait: declaredWait(req), route: s.routes.Of(req), body: bodyOf(req)},
 	}
 	p.tried, p.running = p.triedSpace[:0], p.runningSpace[:0]
 	p.hedgeable = s.cfg.Hedge.Enabled && p.repeatable
-	p.delay = max(p.wait+p.route.wait(s.cfg.Hedge), hedgeAfter(req))
+	p.delay = max(p.wait+p.route.Wait(s.cfg.Hedge), hedgeAfter(req))
 	if p.alone = len(p.snap.Usable) == 1; p.alone && p.hedgeable {
 		p.delay = max(p.delay, p.wait+s.cfg.ConnectRace) // there is one server to be asked twice
 	}
@@ -185,10 +175,6 @@ func (s *Sender) newPass(req *http.Request) *pass {
 		p.delay = p.wait + s.cfg.Stall.Timeout
 	}
 	return p
-}
-
-func (s *Sender) routeOf(req *http.Request) *route {
-	return &s.routes[(routeOf(req.Method, req.URL.Path)+queryOf(req.URL.RawQuery))%routeCount]
 }
 
 // firstOf picks the endpoint for the first attempt, nil when nothing can be

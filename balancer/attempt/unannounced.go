@@ -10,46 +10,12 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/balancer/clock"
+	"github.com/ankacluster/ankacluster/balancer/route"
 )
 
 // An answer that does not announce its length may be a document or a stream, and one
 // that sends nothing, or does not end, may be broken or what it is meant to be. The
 // other answers of its kind tell.
-
-// habit is how answers of one kind end. It is safe for concurrent use; the zero value
-// knows nothing.
-type habit struct {
-	ends  atomic.Int32 // answers that ended, since one was a stream; up to minSamples
-	small atomic.Int32 // the same, since one without a length was larger than documentMax
-}
-
-// DocumentMax is how large an answer may be and still be taken for a document.
-const DocumentMax = 1 << 20
-
-// known reports whether enough answers have been seen.
-func known(n *atomic.Int32) bool { return n.Load() >= minSamples }
-
-// documents reports whether answers of this kind are short documents, whether or not
-// they announce it.
-func (h *habit) documents() bool { return known(&h.small) && known(&h.ends) }
-
-// ended notes an answer that was whole.
-func (h *habit) ended(size int64, announced bool) {
-	for _, n := range []*atomic.Int32{&h.ends, &h.small} {
-		if !known(n) {
-			n.Add(1)
-		}
-	}
-	if size > DocumentMax && !announced {
-		h.small.Store(0)
-	}
-}
-
-// streamed notes an answer that pauses, or goes on, as no document does.
-func (h *habit) streamed() {
-	h.ends.Store(0)
-	h.small.Store(0)
-}
 
 // declaresStream reports whether an answer says of itself that it has no end.
 func declaresStream(resp *http.Response) bool {
@@ -60,10 +26,10 @@ func declaresStream(resp *http.Response) bool {
 // unended are charged with it.
 func (a *attempt) ending(size int64, announced bool, now time.Time) {
 	r := a.p.route
-	r.habit.ended(size, announced)
-	for _, c := range r.unended.well(a.ep, now, a.p.s.cfg.Breaker.Window) {
-		for range c.n {
-			a.p.s.transferFailed(c.ep, nil, c.err, now)
+	r.Habit.Ended(size, announced)
+	for _, c := range r.Unended.Well(a.ep, now, a.p.s.cfg.Breaker.Window) {
+		for range c.N {
+			a.p.s.transferFailed(c.Ep, nil, c.Err, now)
 		}
 	}
 }
@@ -87,7 +53,7 @@ func (a *attempt) endedAhead(resp *http.Response, now time.Time) {
 // follow it.
 func (a *attempt) provisional(resp *http.Response) bool {
 	_, open := resp.Body.(*Body)
-	return open && resp.ContentLength < 0 && a.p.wait == 0 && a.p.route.habit.documents() && !declaresStream(resp)
+	return open && resp.ContentLength < 0 && a.p.wait == 0 && a.p.route.Habit.Documents() && !declaresStream(resp)
 }
 
 // openBody is the body of an answer without a length, passed on as it comes. Where
@@ -111,7 +77,7 @@ func (s *Sender) watchOpen(p *pass, body *Body) *openBody {
 
 func (o *openBody) Read(p []byte) (int, error) {
 	began := time.Now()
-	ep, habit := o.a.ep, &o.a.p.route.habit
+	ep, habit := o.a.ep, &o.a.p.route.Habit
 	if o.owed {
 		ep.Owe(began)
 	}
@@ -124,11 +90,11 @@ func (o *openBody) Read(p []byte) (int, error) {
 		ep.Paid(n, now)
 	}
 	if n > 0 && now.Sub(began) > o.limit {
-		habit.streamed() // it was silent, and went on
+		habit.Streamed() // it was silent, and went on
 	}
-	within := o.size <= DocumentMax
-	if o.size += int64(n); within && o.size > DocumentMax && habit.documents() {
-		o.a.p.route.unended.add(ep, errEndless, o.a.p.s.view.Load().Usable, now)
+	within := o.size <= route.DocumentMax
+	if o.size += int64(n); within && o.size > route.DocumentMax && habit.Documents() {
+		o.a.p.route.Unended.Add(ep, errEndless, o.a.p.s.view.Load().Usable, now)
 	}
 	if err != nil {
 		if cause := context.Cause(o.a.ctx); cause != nil && errors.Is(err, context.Canceled) {
@@ -154,7 +120,7 @@ func (o *openBody) bark() {
 	late := time.Since(clock.At(due))
 	switch {
 	case due == 0 || late < 0: // it was stopped
-	case late > o.a.p.s.cfg.Slow.Pause || !known(&o.a.p.route.habit.ends):
+	case late > o.a.p.s.cfg.Slow.Pause || !o.a.p.route.Habit.End():
 		now := time.Now()
 		if o.due.CompareAndSwap(due, clock.Nano(now.Add(o.limit))) {
 			o.watchdog.Reset(o.limit)

@@ -1,4 +1,7 @@
-package attempt
+// Package route is what a pool knows of one kind of request: how long its answers take and
+// how they end, and whether an endpoint that refuses it, or answers oddly, is alone with
+// that. A route counts and compares; what follows is the caller's.
+package route
 
 import (
 	"net/http"
@@ -9,14 +12,25 @@ import (
 	"github.com/ankacluster/ankacluster/balancer/endpoint"
 )
 
-// route is what the pool knows of one kind of request: how long its answers
+// HedgeConfig says when a second copy of a request is sent.
+type HedgeConfig struct {
+	// Enabled is false for blobs.
+	Enabled bool
+	// Min is the least delay; the observed 95th percentile otherwise, up to
+	// Multiple times the median. Initial is used until there are samples.
+	Min      time.Duration
+	Initial  time.Duration
+	Multiple int
+}
+
+// Route is what the pool knows of one kind of request: how long its answers
 // take, and so when a missing one is late. A list that always takes 300 ms must
 // not be hedged by the measure of a status call.
-type route struct {
+type Route struct {
 	delay    atomic.Int64 // ns; 0 until there are enough samples
-	refusals trouble      // answers that another endpoint may better
-	unended  trouble      // answers that do not end where others do
-	habit    habit
+	Refusals trouble      // answers that another endpoint may better
+	Unended  trouble      // answers that do not end where others do
+	Habit    habit
 
 	mu        sync.Mutex
 	latency   *endpoint.Histogram // nil without a sample
@@ -28,6 +42,14 @@ type route struct {
 // share one are hedged a little too early or too late, and the trouble of one of
 // them is not seen.
 const routeCount = 256
+
+// Table is what the pool knows of each kind of request. The zero value knows nothing.
+type Table [routeCount]Route
+
+// Of is the route of requests like req.
+func (r *Table) Of(req *http.Request) *Route {
+	return &r[(routeOf(req.Method, req.URL.Path)+queryOf(req.URL.RawQuery))%routeCount]
+}
 
 // minSamples is how many answers a route's delay needs.
 const minSamples = 20
@@ -78,8 +100,8 @@ func queryOf(query string) int {
 	return int(h % routeCount)
 }
 
-// observe adds an answer's latency and renews the delay now and then.
-func (r *route) observe(cfg HedgeConfig, d time.Duration) {
+// Observe adds an answer's latency and renews the delay now and then.
+func (r *Route) Observe(cfg HedgeConfig, d time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.latency == nil {
@@ -92,34 +114,6 @@ func (r *route) observe(cfg HedgeConfig, d time.Duration) {
 	}
 }
 
-// isRoutesOwn reports whether every usable endpoint refuses this kind of request, and the
-// pool is otherwise well: what is behind it is down, and another try gives the same
-// answer. Where nothing else is asked, refusals are waited out, as those of servers
-// that have too much to do.
-func (s *Sender) isRoutesOwn(r *route) bool {
-	usable := s.view.Load().Usable
-	since := r.refusals.ofAll(usable)
-	if since == 0 {
-		return false
-	}
-	for _, ep := range usable {
-		if ep.LastGood.Load() > since {
-			return true
-		}
-	}
-	return false
-}
-
-// RefusedByAll is isRoutesOwn for requests like req.
-func (s *Sender) RefusedByAll(req *http.Request) bool { return s.isRoutesOwn(s.routeOf(req)) }
-
-// blameless reports whether an endpoint's refusal of this kind of request tells nothing of
-// the endpoint: all refuse it, and this one has answered others well since.
-func (s *Sender) blameless(ep *endpoint.Endpoint, r *route) bool {
-	since := r.refusals.ofAll(s.view.Load().Usable)
-	return since != 0 && ep.LastGood.Load() > since
-}
-
 // hedgeDelay is the 95th percentile, at least the least delay, and at most a
 // multiple of the median: one slow endpoint of three must not make slow normal.
 func hedgeDelay(cfg HedgeConfig, p95, p50 time.Duration) time.Duration {
@@ -127,8 +121,8 @@ func hedgeDelay(cfg HedgeConfig, p95, p50 time.Duration) time.Duration {
 	return min(max(cfg.Min, p95), limit)
 }
 
-// wait is how long an answer may take before it is late.
-func (r *route) wait(cfg HedgeConfig) time.Duration {
+// Wait is how long an answer may take before it is late.
+func (r *Route) Wait(cfg HedgeConfig) time.Duration {
 	if d := r.delay.Load(); d > 0 {
 		return time.Duration(d)
 	}

@@ -1,16 +1,12 @@
-package attempt
+package route
 
 import (
-	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"net/http"
 	"time"
 
-	"github.com/ankacluster/ankacluster/balancer/clock"
 	"github.com/ankacluster/ankacluster/balancer/endpoint"
-	"github.com/ankacluster/ankacluster/balancer/health"
 )
 
 // An endpoint that alone answers differently is faulty, however sure of itself it is: a
@@ -176,134 +172,61 @@ func logChoose(n, k int) float64 {
 	return a - b - c
 }
 
-// oddAnswer is the error of an answer that the caller may or may not be to blame for,
-// nil for all others. 429, 502, 503 and 504 are not among them: they have a rule of their
-// own (trouble).
-func oddAnswer(o outcome, resp *http.Response) error {
-	if resp != nil && resp.StatusCode >= http.StatusBadRequest && (o == outcomeGood || o == outcomeDoubt) {
-		return endpoint.StatusError(resp.StatusCode)
-	}
-	return nil
+// reason is what people read of a deviant.
+func (a answers) reason(req *http.Request) string {
+	return fmt.Sprintf("%d of %d requests like %s went wrong, last: %s; its peers' did not", a.odd, a.all, kind(req), endpoint.Short(a.last))
 }
 
-// compareAnswer counts an answer, odd when why is not nil, and takes out an endpoint
-// whose answers to one kind of request are not like those of its peers.
-func (s *Sender) compareAnswer(a *attempt, why error, now time.Time) {
-	if a.p.accept != nil || a.p.preferred || a.oversize {
-		return // where it went was not for the balancer to say
-	}
-	r := a.p.route
-	r.mu.Lock()
-	r.answers.add(a.ep, why, now)
-	if why == nil {
-		r.mu.Unlock()
-		return
-	}
-	f := r.answers.judge(a.ep, s.view.Load().Usable)
-	own := *r.answers.of(a.ep)
-	r.mu.Unlock()
-	s.scatter()
-	if f == deviant {
-		s.ejectDeviant(a.ep, own.reason(a.p), now)
-	}
-}
-
-// kind is an example of the requests that share the pass's route, in characters that a
+// kind is req as an example of the requests that share its route, in characters that a
 // terminal can show whatever the caller sent.
-func (p *pass) kind() string {
+func kind(req *http.Request) string {
 	const longest = 60
-	path := p.req.URL.EscapedPath()
+	path := req.URL.EscapedPath()
 	if len(path) > longest {
 		path = path[:longest] + "…"
 	}
-	return p.req.Method + " " + path
+	return req.Method + " " + path
 }
 
-// suspects reports whether an answer is odd and comes from an endpoint that may be alone
-// with it, so that another one's opinion is asked for before the caller gets it.
-func (p *pass) suspects(a *attempt, resp *http.Response) bool {
-	if oddAnswer(classifyStatus(resp.StatusCode), resp) == nil || p.accept != nil || p.preferred || !p.repeatable || !p.body.reusable(false) {
-		return false
-	}
-	r := p.route
+// Answered counts an answer to req, odd when why is not nil. It reports whether the endpoint is
+// to be taken out for its odd answers, and what people read of that.
+func (r *Route) Answered(ep *endpoint.Endpoint, why error, usable []*endpoint.Endpoint, req *http.Request, now time.Time) (is bool, reason string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.answers.judge(a.ep, p.s.view.Load().Usable) != fits
+	r.answers.add(ep, why, now)
+	if why == nil || r.answers.judge(ep, usable) != deviant {
+		return false, ""
+	}
+	return true, r.answers.of(ep).reason(req)
 }
 
-// reason is what people read of a deviant.
-func (a answers) reason(p *pass) string {
-	return fmt.Sprintf("%d of %d requests like %s went wrong, last: %s; its peers' did not", a.odd, a.all, p.kind(), endpoint.Short(a.last))
-}
-
-// secondOpinionCame notes whether a peer confirms an odd answer of ep.
-func (s *Sender) secondOpinionCame(ep *endpoint.Endpoint, p *pass, peers *http.Response, now time.Time) {
-	r := p.route
+// SecondOpinion counts an odd answer of ep that a peer was asked about. What it returns
+// is as of answered.
+func (r *Route) SecondOpinion(ep *endpoint.Endpoint, refuted bool, usable []*endpoint.Endpoint, req *http.Request) (is bool, reason string) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	a := r.answers.of(ep)
 	if a == nil {
-		r.mu.Unlock()
-		return
+		return false, ""
 	}
-	if a.refuted++; oddAnswer(outcomeGood, peers) != nil {
+	if a.refuted++; !refuted {
 		a.refuted = 0
 	}
-	f, own := r.answers.judge(ep, s.view.Load().Usable), *a
-	r.mu.Unlock()
-	switch {
-	case f != deviant:
-	case p.provable():
-		ep.Sample.Store(p.copied(now))
-		s.eject(ep, own.reason(p), true, now)
-	default:
-		s.ejectDeviant(ep, own.reason(p), now)
+	if r.answers.judge(ep, usable) != deviant {
+		return false, ""
 	}
+	return true, a.reason(req)
 }
 
-// scatter sends the next request to a random endpoint.
-func (s *Sender) scatter() {
-	if n := len(s.view.Load().Usable); n > 1 {
-		s.turn.Add(rand.Uint64N(uint64(n)))
-	}
+// Suspects reports whether ep may be alone with its odd answers.
+func (r *Route) Suspects(ep *endpoint.Endpoint, usable []*endpoint.Endpoint) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.answers.judge(ep, usable) != fits
 }
 
-// compareFailure takes out an endpoint whose connections break, or whose answers stay
-// out, much more often than those of its peers, though good answers come between: of one
-// kind of request, or of all. What fails in a row is left to the breaker, which knows
-// sooner that it is over.
-func (s *Sender) compareFailure(a *attempt, err error, now time.Time) {
-	ep := a.ep
-	if before := ep.LastBad.Swap(clock.Nano(now)); ep.LastGood.Load() <= before || endpoint.IsUnreachable(err) {
-		return
-	}
-	s.compareAnswer(a, err, now)
-	own := ep.Tallied()
-	var peers endpoint.Tally
-	for _, peer := range s.view.Load().Usable {
-		if peer != ep {
-			t := peer.Tallied()
-			peers.All, peers.Bad = peers.All+t.All, peers.Bad+t.Bad
-		}
-	}
-	if peers.All-peers.Bad < suspectAt || few(own.Bad, own.All) || compare(own.Bad, own.All, peers.Bad, peers.All) != deviant {
-		return
-	}
-	s.ejectDeviant(ep, fmt.Sprintf("%d of %d requests failed, of its peers' %d of %d, last: %s", own.Bad, own.All, peers.Bad, peers.All, endpoint.Short(err)), now)
-}
-
-// errUnanswered: the endpoint had not answered when another one had, or the caller had
-// waited for long enough.
-var errUnanswered = errors.New("no answer when it was due")
-
-// ejectDeviant takes out an endpoint whose probes pass, and will: it comes back when
-// the breaker's open time is over, which doubles.
-func (s *Sender) ejectDeviant(ep *endpoint.Endpoint, reason string, now time.Time) {
-	s.pool.Transition(ep, now, func(h health.Record) (health.Record, bool) {
-		if usable := s.view.Load().Usable; len(usable) == 1 && usable[0] == ep {
-			return h, false
-		}
-		next, changed := h.Eject(reason, now)
-		next.Deviant = next.Deviant || changed
-		return next, changed
-	})
+// Deviates reports whether an endpoint's requests of all kinds fail much more often than
+// those of its peers.
+func Deviates(own, peers endpoint.Tally) bool {
+	return peers.All-peers.Bad >= suspectAt && !few(own.Bad, own.All) && compare(own.Bad, own.All, peers.Bad, peers.All) == deviant
 }

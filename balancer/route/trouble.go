@@ -1,4 +1,4 @@
-package attempt
+package route
 
 import (
 	"sync"
@@ -17,18 +17,18 @@ type trouble struct {
 	since atomic.Int64 // since when no endpoint has done well, nano; 0 while one does
 
 	mu  sync.Mutex
-	met []charge
+	met []Charge
 }
 
-// charge is what an endpoint has to answer for.
-type charge struct {
-	ep  *endpoint.Endpoint
-	n   int // failures that no peer has proven to be its own yet
-	err error
+// Charge is what an endpoint has to answer for.
+type Charge struct {
+	Ep  *endpoint.Endpoint
+	N   int // failures that no peer has proven to be its own yet
+	Err error
 }
 
-// add notes a failure of ep.
-func (t *trouble) add(ep *endpoint.Endpoint, err error, usable []*endpoint.Endpoint, now time.Time) {
+// Add notes a failure of ep.
+func (t *trouble) Add(ep *endpoint.Endpoint, err error, usable []*endpoint.Endpoint, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.since.Load() == 0 {
@@ -37,21 +37,21 @@ func (t *trouble) add(ep *endpoint.Endpoint, err error, usable []*endpoint.Endpo
 	}
 	c := t.ofLocked(ep)
 	if c == nil {
-		t.met = append(t.met, charge{ep: ep})
+		t.met = append(t.met, Charge{Ep: ep})
 		c = &t.met[len(t.met)-1]
 	}
-	c.n++
-	c.err = err
+	c.N++
+	c.Err = err
 	if t.coversLocked(usable) {
 		for i := range t.met {
-			t.met[i].n = 0
+			t.met[i].N = 0
 		}
 	}
 }
 
-func (t *trouble) ofLocked(ep *endpoint.Endpoint) *charge {
+func (t *trouble) ofLocked(ep *endpoint.Endpoint) *Charge {
 	for i := range t.met {
-		if t.met[i].ep == ep {
+		if t.met[i].Ep == ep {
 			return &t.met[i]
 		}
 	}
@@ -67,8 +67,8 @@ func (t *trouble) coversLocked(usable []*endpoint.Endpoint) bool {
 	return true
 }
 
-// well notes that ep did well, and returns what its peers are to be charged with.
-func (t *trouble) well(ep *endpoint.Endpoint, now time.Time, window time.Duration) []charge {
+// Well notes that ep did well, and returns what its peers are to be charged with.
+func (t *trouble) Well(ep *endpoint.Endpoint, now time.Time, window time.Duration) []Charge {
 	if t.since.Load() == 0 {
 		return nil
 	}
@@ -76,9 +76,9 @@ func (t *trouble) well(ep *endpoint.Endpoint, now time.Time, window time.Duratio
 	defer t.mu.Unlock()
 	fresh := clock.Nano(now)-t.since.Load() < int64(window)
 	t.since.Store(0)
-	var due []charge
+	var due []Charge
 	for _, c := range t.met {
-		if c.ep != ep && c.n > 0 && fresh {
+		if c.Ep != ep && c.N > 0 && fresh {
 			due = append(due, c)
 		}
 	}
@@ -86,9 +86,9 @@ func (t *trouble) well(ep *endpoint.Endpoint, now time.Time, window time.Duratio
 	return due
 }
 
-// ofAll is since when every usable endpoint has been in this trouble; 0 when one has
+// OfAll is since when every usable endpoint has been in this trouble; 0 when one has
 // not.
-func (t *trouble) ofAll(usable []*endpoint.Endpoint) int64 {
+func (t *trouble) OfAll(usable []*endpoint.Endpoint) int64 {
 	since := t.since.Load()
 	if since == 0 {
 		return 0
@@ -99,13 +99,4 @@ func (t *trouble) ofAll(usable []*endpoint.Endpoint) int64 {
 		return 0
 	}
 	return since
-}
-
-// charge counts what peers have proven to be an endpoint's own failures.
-func (s *Sender) charge(due []charge, now time.Time) {
-	for _, c := range due {
-		if c.ep.Charged(c.n, c.err) {
-			s.tripped(c.ep, c.err, now)
-		}
-	}
 }
