@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"runtime"
 	"time"
 
 	"github.com/ankacluster/ankacluster/balancer/attempt"
@@ -67,12 +66,14 @@ type Config struct {
 	// endpoints too, because a replica may lag behind.
 	NotFoundAsksNext bool
 	// VerifyDigests: a download whose path ends in sha256:... is hashed as it
-	// passes, and broken off before its last bytes if the sum is wrong. Bytes
-	// that are hashed cannot be left to the kernel, so that the default is on
-	// only where there is nothing to leave them to (not on Linux). Without it a
+	// passes, and broken off before its last bytes if the sum is wrong. Without it a
 	// download that continues elsewhere still is of the same strong ETag and of
 	// exactly the range asked for.
 	VerifyDigests bool
+	// Splice: large downloads without TLS, from a connection to a connection, are left
+	// to the kernel of Linux. What does not pass through this process is not hashed:
+	// its reader checks it, as every client of a registry does.
+	Splice bool
 	// Debounce is the least time between two changes of the member list.
 	Debounce time.Duration
 	// LocalFaultWindow is the time within which a network error at all
@@ -152,6 +153,7 @@ func DefaultConfig() Config {
 		TLSHandshakeTimeout: time.Second,
 		ConnectRace:         250 * time.Millisecond,
 		ReadAhead:           1 << 20,
+		VerifyDigests:       true,
 		Debounce:            time.Second,
 		LocalFaultWindow:    time.Second,
 		ReturnAtOnce:        128,
@@ -170,8 +172,15 @@ func BlobConfig() Config {
 	cfg.ReadAhead = 0
 	cfg.MaxIdleConns = 16
 	cfg.NotFoundAsksNext = true
-	cfg.VerifyDigests = runtime.GOOS != "linux"
+	cfg.Splice = true // 0.33 CPU seconds a GiB; copied it is 0.82, and hashed 1.60
 	return cfg
+}
+
+// Verified is c with every download hashed, or none.
+func (c Config) Verified(all bool) Config {
+	c.VerifyDigests = all
+	c.Splice = c.Splice && !all
+	return c
 }
 
 // endpoint is the part that endpoints need.
@@ -193,7 +202,7 @@ func (c Config) sender() attempt.Config {
 }
 
 func (c Config) downloads() downloadConfig {
-	return downloadConfig{Stall: c.Stall, Retry: c.Retry, Pause: c.Slow.Pause, VerifyDigests: c.VerifyDigests}
+	return downloadConfig{Stall: c.Stall, Retry: c.Retry, Pause: c.Slow.Pause, VerifyDigests: c.VerifyDigests, Splice: c.Splice}
 }
 
 func (c Config) transport() endpoint.TransportConfig {
@@ -202,7 +211,7 @@ func (c Config) transport() endpoint.TransportConfig {
 		MaxIdleConns: c.MaxIdleConns, IdleTimeout: c.IdleTimeout,
 		TLS: c.TLS, TLSFor: c.TLSFor, DialContext: c.DialContext, Resolve: c.Resolve,
 	}
-	if c.Class == Blob {
+	if c.Splice {
 		t.Wrap = seizable
 	}
 	return t

@@ -80,7 +80,7 @@ const (
 // through this process.
 func (t *transfer) WriteTo(w io.Writer) (written int64, err error) {
 	into, direct := w.(io.ReaderFrom)
-	direct = direct && t.sum == nil
+	direct = direct && t.d.cfg.Splice
 	buf := make([]byte, 64<<10)
 	for {
 		if direct && t.failed == nil && t.cur != nil && t.raw != nil {
@@ -121,6 +121,7 @@ func arm(conn net.Conn) {
 // takeOver makes the current attempt's connection the transfer's own.
 func (t *transfer) takeOver() {
 	raw, cur := t.cur.Conn().(*handover), t.cur
+	t.sum = nil // the rest is not seen here
 	// The transport no longer ends the connection when the attempt does.
 	stop := context.AfterFunc(cur.Context(), func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 	t.raw = &rawBody{conn: raw.TCPConn, cur: cur, stop: stop, size: leastMove, limit: t.d.cfg.Stall.Timeout}

@@ -60,8 +60,10 @@ type downloadConfig struct {
 	Retry RetryConfig
 	// Pause is by how much a timer may fire late before the machine is taken to have paused.
 	Pause time.Duration
-	// VerifyDigests: see Config.
+	// VerifyDigests: what passes through this process is hashed. Splice: it need not pass
+	// through this process where the kernel can move it.
 	VerifyDigests bool
+	Splice        bool
 }
 
 // downloads are the larger answers of a pool. They are safe for concurrent use.
@@ -113,7 +115,7 @@ func (t *transfer) identify(resp *http.Response) {
 		t.digest = digestOf(t.req.URL.Path) // it names the content itself
 	}
 	t.continues = t.etag != "" || t.digest != ""
-	// What is too small to be left to the kernel is hashed in any case.
+	// What is small costs nothing.
 	if (t.d.cfg.VerifyDigests || t.total < handoverMin) && t.digest != "" && t.off == 0 && t.end == t.total {
 		t.sum = sha256.New()
 	}

@@ -115,7 +115,6 @@ func TestT13DownloadsContinueOnlyWithTheSameContent(t *testing.T) {
 
 func TestT13WrongDigestBreaksOff(t *testing.T) {
 	cfg := BlobConfig()
-	cfg.VerifyDigests = true // an option where the kernel carries the bytes
 	inWorld(t, cfg, []string{"a"}, func(w *world) {
 		w.fakes["a"].set(func(rw http.ResponseWriter, r *http.Request) {
 			rw.Header().Set("ETag", `"v1"`)

@@ -73,7 +73,7 @@ func NewPools(cfg state.Config, cached controllerapi.Cluster, log *zap.Logger) (
 func (p *Pools) transfers() balancer.Config {
 	c := balancer.BlobConfig()
 	if p.cfg.VerifyDigests != nil {
-		c.VerifyDigests = *p.cfg.VerifyDigests
+		c = c.Verified(*p.cfg.VerifyDigests)
 	}
 	return c
 }

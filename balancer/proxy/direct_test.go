@@ -17,7 +17,7 @@ import (
 // direct downloads are those whose bytes nobody looks at.
 func directConfig() balancer.Config {
 	cfg := patient(balancer.BlobConfig())
-	cfg.VerifyDigests = false
+	cfg.Splice = true
 	return cfg
 }
 

@@ -499,7 +499,8 @@ func TestT13DownloadContinuesAtAnotherRegistry(t *testing.T) {
 		data, path := blob(8 << 20)
 		var a, b atomic.Int64
 		cfg := patient(balancer.BlobConfig())
-		cfg.VerifyDigests = verify
+		cfg = cfg.Verified(verify)
+		cfg.Splice = !verify
 		addr := startRegistryProxy(t, cfg, blobServer(t, data, 3<<20, &a).URL, blobServer(t, data, 3<<20, &b).URL)
 		for range 3 {
 			resp, err := http.Get(addr + path)
@@ -647,7 +648,7 @@ func TestWrongBytesNeverArriveWhole(t *testing.T) {
 	wrong[len(wrong)/2] ^= 1
 	var n atomic.Int64
 	cfg := patient(balancer.BlobConfig())
-	cfg.VerifyDigests = true
+	cfg = cfg.Verified(true)
 	addr := startRegistryProxy(t, cfg, blobServer(t, wrong, 0, &n).URL)
 	resp, err := http.Get(addr + path)
 	if err != nil {

@@ -66,7 +66,7 @@ func runProxy(c *cli.Context) error {
 		debug.SetGCPercent(400)
 	}
 	log := logging.New(c.App.ErrWriter, c.Bool("verbose"))
-	pr := &proxyProcess{log: log, pools: make(map[string]*balancer.Balancer), verify: c.Bool("verify-digests"),
+	pr := &proxyProcess{log: log, pools: make(map[string]*balancer.Balancer), verify: verifyDigests(c),
 		listens: map[string]string{"--controller-listen": c.String("controller-listen"), "--registry-listen": c.String("registry-listen"), "--metrics-listen": c.String("metrics-listen")}}
 	defer pr.close()
 	if err := pr.controllers(c.StringSlice("controllers"), c.String("controller-listen")); err != nil {
@@ -92,9 +92,18 @@ func runProxy(c *cli.Context) error {
 	return pr.run(c.Context, path)
 }
 
-// verifyDigestsFlag is balancer.Config.VerifyDigests, with its default.
+// verifyDigests is what the flag says, nil if it is not given.
+func verifyDigests(c *cli.Context) *bool {
+	if !c.IsSet("verify-digests") {
+		return nil
+	}
+	all := c.Bool("verify-digests")
+	return &all
+}
+
+// verifyDigestsFlag is of balancer.Config.Verified.
 func verifyDigestsFlag() *cli.BoolFlag {
-	return &cli.BoolFlag{Name: "verify-digests", Value: balancer.BlobConfig().VerifyDigests, DefaultText: "on, but not on Linux",
+	return &cli.BoolFlag{Name: "verify-digests", DefaultText: "on, but for what the kernel of Linux moves",
 		Usage: "hash each download, and break it off before its end if it is not what its digest names"}
 }
 
@@ -117,7 +126,7 @@ type proxyProcess struct {
 	log     *zap.Logger
 	pools   map[string]*balancer.Balancer
 	servers []*proxy.Server
-	verify  bool              // downloads against their digests
+	verify  *bool             // all downloads against their digests, or none; nil is the default
 	listens map[string]string // addresses of this proxy, by flag
 }
 
@@ -141,7 +150,9 @@ func (p *proxyProcess) registries(urls []string, listen string) error {
 		return err
 	}
 	transfers := balancer.BlobConfig()
-	transfers.VerifyDigests = p.verify
+	if p.verify != nil {
+		transfers = transfers.Verified(*p.verify)
+	}
 	blob, err := p.pool("blobs", transfers, "--registries", urls, "--registry-listen", listen)
 	if err != nil {
 		return err
