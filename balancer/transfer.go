@@ -54,10 +54,13 @@ type claim struct {
 	digest          string
 }
 
+// ErrDigest: a download's bytes are not those that its digest names.
+var ErrDigest = errors.New("content does not match its digest")
+
 // downloadConfig is what concerns the downloads of a pool.
 type downloadConfig struct {
-	Stall StallConfig
-	Retry RetryConfig
+	Stall attempt.StallConfig
+	Retry attempt.RetryConfig
 	// Pause is by how much a timer may fire late before the machine is taken to have paused.
 	Pause time.Duration
 	// VerifyDigests: what passes through this process is hashed. Splice: it need not pass
@@ -116,10 +119,13 @@ func (t *transfer) identify(resp *http.Response) {
 	}
 	t.continues = t.etag != "" || t.digest != ""
 	// What is small costs nothing.
-	if (t.d.cfg.VerifyDigests || t.total < handoverMin) && t.digest != "" && t.off == 0 && t.end == t.total {
+	if (t.d.cfg.VerifyDigests || t.total < smallDownload) && t.digest != "" && t.off == 0 && t.end == t.total {
 		t.sum = sha256.New()
 	}
 }
+
+// smallDownload is what costs nothing to hash.
+const smallDownload = 1 << 20
 
 // strongETag returns tag if it promises equal bytes, else "".
 func strongETag(tag string) string {
