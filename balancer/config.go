@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/balancer/attempt"
+	"github.com/ankacluster/ankacluster/balancer/download/splice"
 	"github.com/ankacluster/ankacluster/balancer/endpoint"
 	"github.com/ankacluster/ankacluster/balancer/health"
 )
@@ -212,7 +213,7 @@ func (c Config) transport() endpoint.TransportConfig {
 		TLS: c.TLS, TLSFor: c.TLSFor, DialContext: c.DialContext, Resolve: c.Resolve,
 	}
 	if c.Splice {
-		t.Wrap = seizable
+		t.Wrap = splice.Wrap
 	}
 	return t
 }

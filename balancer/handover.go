@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/balancer/attempt"
+	"github.com/ankacluster/ankacluster/balancer/download/splice"
 )
 
 // WriteTo writes the rest of the content to w. If w can be read into, as an
@@ -24,8 +25,8 @@ func (t *transfer) WriteTo(w io.Writer) (written int64, err error) {
 			}
 			continue
 		}
-		if direct && t.cur != nil && t.end-t.off >= handoverMin {
-			arm(t.cur.Conn())
+		if direct && t.cur != nil && t.end-t.off >= splice.Min {
+			splice.Arm(t.cur.Conn())
 		}
 		n, readErr := t.Read(buf)
 		if n > 0 {
@@ -38,7 +39,7 @@ func (t *transfer) WriteTo(w io.Writer) (written int64, err error) {
 		if readErr == io.EOF {
 			return written, nil
 		}
-		if readErr != nil && readErr != errHandedOver {
+		if readErr != nil && readErr != splice.ErrTaken {
 			return written, readErr
 		}
 	}
@@ -47,14 +48,14 @@ func (t *transfer) WriteTo(w io.Writer) (written int64, err error) {
 // takeOver makes the current attempt's connection the transfer's own.
 func (t *transfer) takeOver() {
 	t.sum = nil // the rest is not seen here
-	t.raw = takeConn(t.cur.Context(), t.cur.Conn(), t.d.cfg.Stall.Timeout)
+	t.raw = splice.Take(t.cur.Context(), t.cur.Conn(), t.d.cfg.Stall.Timeout)
 }
 
 // move lets the kernel move bytes until the content is complete, or the
 // endpoint is given up (nil: Read goes on elsewhere), or the client is gone.
 func (t *transfer) move(into io.ReaderFrom, w io.Writer) (moved int64, err error) {
 	for t.off < t.end {
-		n, since, err := t.raw.move(into, t.end-t.off)
+		n, since, err := t.raw.Move(into, t.end-t.off)
 		t.off += n
 		moved += n
 		if t.pace.add(int(n), since, time.Now()) && t.d.crawls(t.cur.Endpoint(), &t.pace) {
@@ -68,7 +69,7 @@ func (t *transfer) move(into io.ReaderFrom, w io.Writer) (moved int64, err error
 		if left := t.req.Context().Err(); left != nil {
 			return moved, left
 		}
-		more, fault, err := t.raw.blame(err, n, w, t.end-t.off, attempt.ErrStalled)
+		more, fault, err := t.raw.Blame(err, n, w, t.end-t.off, attempt.ErrStalled)
 		t.off += more
 		moved += more
 		if err != nil {
@@ -82,7 +83,7 @@ func (t *transfer) move(into io.ReaderFrom, w io.Writer) (moved int64, err error
 			return moved, nil
 		}
 	}
-	t.raw.close()
+	t.raw.Close()
 	t.raw = nil
 	t.cur.Finish(io.EOF)
 	return moved, nil

@@ -20,6 +20,7 @@ import (
 
 	"github.com/ankacluster/ankacluster/balancer/attempt"
 	"github.com/ankacluster/ankacluster/balancer/clock"
+	"github.com/ankacluster/ankacluster/balancer/download/splice"
 	"github.com/ankacluster/ankacluster/balancer/endpoint"
 	"github.com/ankacluster/ankacluster/balancer/route"
 )
@@ -34,7 +35,7 @@ type transfer struct {
 	d   *downloads
 	req *http.Request
 	cur *attempt.Body // nil between endpoints
-	raw *rawBody      // cur's connection, once it is taken from the transport
+	raw *splice.Mover // cur's connection, once it is taken from the transport
 	claim
 	trailers bool
 	sum      hash.Hash // nil when there is nothing to compare with
@@ -189,14 +190,14 @@ func (t *transfer) Read(p []byte) (int, error) {
 			p = p[:left]
 		}
 		n, err := t.readCurrent(p)
-		if errors.Is(err, errHandedOver) {
+		if errors.Is(err, splice.ErrTaken) {
 			t.takeOver()
 		}
 		if n > 0 {
 			return t.took(p[:n], err)
 		}
 		if t.raw != nil {
-			return 0, errHandedOver
+			return 0, splice.ErrTaken
 		}
 		if err != nil {
 			t.leave(err)
@@ -297,7 +298,7 @@ func (t *transfer) leave(err error) {
 	cur := t.cur
 	t.cur = nil
 	if t.raw != nil {
-		t.raw.close()
+		t.raw.Close()
 		t.raw = nil
 	}
 	t.watchdog.Stop()
@@ -409,7 +410,7 @@ func (t *transfer) Close() error {
 		t.watchdog.Stop()
 	}
 	if t.raw != nil {
-		t.raw.close()
+		t.raw.Close()
 		t.raw = nil
 	}
 	if t.cur == nil {

@@ -1,5 +1,5 @@
 //go:build unix && !linux
 
-package balancer
+package splice
 
 const inputQueue = 0x4004667f // FIONREAD of the BSDs, macOS among them

@@ -1,6 +1,6 @@
 //go:build unix
 
-package balancer
+package splice
 
 import (
 	"net"

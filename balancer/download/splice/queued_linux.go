@@ -1,4 +1,4 @@
-package balancer
+package splice
 
 import "golang.org/x/sys/unix"
 

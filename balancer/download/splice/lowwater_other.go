@@ -1,6 +1,6 @@
 //go:build !linux
 
-package balancer
+package splice
 
 import "net"
 
