@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/balancer/attempt"
+	"github.com/ankacluster/ankacluster/balancer/download"
 	"github.com/ankacluster/ankacluster/balancer/endpoint"
 	"github.com/ankacluster/ankacluster/balancer/health"
 	"github.com/ankacluster/ankacluster/balancer/pick"
@@ -25,7 +26,7 @@ type Balancer struct {
 
 	snap      atomic.Pointer[pick.Snapshot]
 	sender    *attempt.Sender
-	downloads *downloads
+	downloads *download.Downloads
 	reread    chan struct{} // capacity 1: "look at the endpoints again now"
 	learned   chan struct{} // capacity 1: "the learned list is newer than the cache"
 
@@ -62,7 +63,7 @@ func New(cfg Config, log *zap.Logger) (*Balancer, error) {
 	}
 	b.snap.Store(pick.New(nil, false, 0))
 	b.sender = attempt.New(b.cfg.sender(), b.log, senderPool{b}, &b.snap)
-	b.downloads = newDownloads(b.cfg.downloads(), b.log, b.sender)
+	b.downloads = download.New(b.cfg.downloads(), b.log, b.sender)
 	b.client = &http.Client{Transport: newPasses(b)}
 	b.loadCache()
 	return b, nil
@@ -84,7 +85,7 @@ func (b *Balancer) RoundTrip(req *http.Request) (*http.Response, error) {
 func (b *Balancer) roundTrip(req *http.Request, first *endpoint.Endpoint) (*http.Response, error) {
 	resp, err := b.sender.Send(req, first)
 	if err == nil {
-		b.downloads.watch(resp)
+		b.downloads.Watch(resp)
 	}
 	return resp, err
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/balancer/attempt"
+	"github.com/ankacluster/ankacluster/balancer/download"
 	"github.com/ankacluster/ankacluster/balancer/download/splice"
 	"github.com/ankacluster/ankacluster/balancer/endpoint"
 	"github.com/ankacluster/ankacluster/balancer/health"
@@ -202,8 +203,8 @@ func (c Config) sender() attempt.Config {
 	}
 }
 
-func (c Config) downloads() downloadConfig {
-	return downloadConfig{Stall: c.Stall, Retry: c.Retry, Pause: c.Slow.Pause, VerifyDigests: c.VerifyDigests, Splice: c.Splice}
+func (c Config) downloads() download.Config {
+	return download.Config{Stall: c.Stall, Retry: c.Retry, Pause: c.Slow.Pause, VerifyDigests: c.VerifyDigests, Splice: c.Splice}
 }
 
 func (c Config) transport() endpoint.TransportConfig {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/balancer/attempt"
+	"github.com/ankacluster/ankacluster/balancer/download"
 	"github.com/ankacluster/ankacluster/balancer/endpoint"
 	"github.com/ankacluster/ankacluster/balancer/health"
 	"github.com/ankacluster/ankacluster/balancer/route"
@@ -59,6 +60,9 @@ var (
 	ErrBodyOnce    = attempt.ErrBodyOnce
 	ErrBody        = attempt.ErrBody
 )
+
+// ErrDigest: a download's bytes are not those that its digest names.
+var ErrDigest = download.ErrDigest
 
 // IdempotencyHeader marks a write that the server runs once however often it arrives.
 const IdempotencyHeader = attempt.IdempotencyHeader

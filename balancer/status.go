@@ -34,7 +34,7 @@ func (b *Balancer) Status() Status {
 	s := Status{
 		Name: b.cfg.Name, Class: b.cfg.Class, Policy: b.cfg.Policy, At: now,
 		Usable: len(snap.Usable), FailedOpen: snap.FailedOpen, LocalFault: sent.LocalFault,
-		RetryBudget: math.Floor(sent.BudgetLeft), Retries: sent.Retries, Hedges: sent.Hedges, Resumes: b.downloads.resumes.Load(),
+		RetryBudget: math.Floor(sent.BudgetLeft), Retries: sent.Retries, Hedges: sent.Hedges, Resumes: b.downloads.Resumes(),
 		Endpoints: make([]EndpointStatus, 0, len(snap.All)),
 	}
 	var total uint64

@@ -106,6 +106,7 @@ func Take(ctx context.Context, conn net.Conn, stall time.Duration) *Mover {
 	return &Mover{conn: tcp, ctx: ctx, stall: stall, stop: stop, size: leastMove, limit: stall}
 }
 
+// Close ends the answer.
 func (r *Mover) Close() {
 	r.stop()
 	_ = r.conn.Close()

@@ -1,4 +1,9 @@
-package balancer
+// Package download is the larger answers of a pool, read as they come. One that says enough
+// of itself (a strong ETag, or its digest in its path) goes on at another endpoint, from
+// the byte it had reached, when its own breaks, stalls or crawls; its reader does not
+// notice. Any other ends in an error then. None restarts from zero, and none ends well
+// after a wrong byte that its digest shows.
+package download
 
 import (
 	"context"
@@ -32,7 +37,7 @@ import (
 // zero, and ends in an error rather than in a wrong byte. Any other one ends in an
 // error when no byte comes for the stall time. It is used by one reader.
 type transfer struct {
-	d   *downloads
+	d   *Downloads
 	req *http.Request
 	cur *attempt.Body // nil between endpoints
 	raw *splice.Mover // cur's connection, once it is taken from the transport
@@ -58,8 +63,8 @@ type claim struct {
 // ErrDigest: a download's bytes are not those that its digest names.
 var ErrDigest = errors.New("content does not match its digest")
 
-// downloadConfig is what concerns the downloads of a pool.
-type downloadConfig struct {
+// Config is what concerns the downloads of a pool.
+type Config struct {
 	Stall attempt.StallConfig
 	Retry attempt.RetryConfig
 	// Pause is by how much a timer may fire late before the machine is taken to have paused.
@@ -70,22 +75,26 @@ type downloadConfig struct {
 	Splice        bool
 }
 
-// downloads are the larger answers of a pool. They are safe for concurrent use.
-type downloads struct {
-	cfg     downloadConfig
+// Downloads are the larger answers of a pool. They are safe for concurrent use.
+type Downloads struct {
+	cfg     Config
 	log     *zap.Logger
 	sender  *attempt.Sender
 	resumes atomic.Uint64 // continued at another endpoint
 }
 
-func newDownloads(cfg downloadConfig, log *zap.Logger, sender *attempt.Sender) *downloads {
-	return &downloads{cfg: cfg, log: log, sender: sender}
+// Resumes is how many downloads were continued at another endpoint.
+func (d *Downloads) Resumes() uint64 { return d.resumes.Load() }
+
+// New returns the downloads of the pool that sender sends for.
+func New(cfg Config, log *zap.Logger, sender *attempt.Sender) *Downloads {
+	return &Downloads{cfg: cfg, log: log, sender: sender}
 }
 
-// watch replaces the body of an answer of known length that is read as it comes. Upgraded
+// Watch replaces the body of an answer of known length that is read as it comes. Upgraded
 // connections, and what says that it is a stream, pass through as they are: silence is no
 // fault of theirs.
-func (d *downloads) watch(resp *http.Response) {
+func (d *Downloads) Watch(resp *http.Response) {
 	body, ok := resp.Body.(*attempt.Body)
 	if !ok || resp.ContentLength <= 0 {
 		return
@@ -452,7 +461,7 @@ func (p *pace) add(n int, began, now time.Time) bool {
 
 // crawls records a second's rate and says whether the transfer has been several
 // times slower than the best peer for long enough to be moved.
-func (d *downloads) crawls(ep *endpoint.Endpoint, p *pace) bool {
+func (d *Downloads) crawls(ep *endpoint.Endpoint, p *pace) bool {
 	now := p.since
 	if p.rate == 0 {
 		p.slowSince = time.Time{}
