@@ -31,10 +31,15 @@ type Balancer struct {
 	learned   chan struct{} // capacity 1: "the learned list is newer than the cache"
 
 	mu      sync.Mutex // guards all below; taken before an endpoint's mu
+	running bool
+	roster
+}
+
+// roster is who is in a pool.
+type roster struct {
 	members members
 	eps     map[string]*endpoint.Endpoint
-	running bool
-	applied time.Time
+	applied time.Time            // when the newest lists were
 	pending bool                 // a member list waits for the debounce
 	leaving []*endpoint.Endpoint // removed, with requests still running
 	drained map[string]time.Time // by hand, since when; members or not
@@ -57,9 +62,11 @@ func New(cfg Config, log *zap.Logger) (*Balancer, error) {
 		log:     log.Named("balancer").With(zap.String("pool", cfg.Name)),
 		reread:  make(chan struct{}, 1),
 		learned: make(chan struct{}, 1),
-		eps:     make(map[string]*endpoint.Endpoint),
-		members: members{},
-		drained: make(map[string]time.Time),
+		roster: roster{
+			members: members{},
+			eps:     make(map[string]*endpoint.Endpoint),
+			drained: make(map[string]time.Time),
+		},
 	}
 	b.snap.Store(pick.New(nil, false, 0))
 	b.sender = attempt.New(b.cfg.sender(), b.log, senderPool{b}, &b.snap)

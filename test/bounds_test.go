@@ -18,7 +18,7 @@ var unbounded = map[string]map[string]string{
 	"io.ReadAll": {
 		"internal/wire/client.go":           "the one reader of answers",
 		"registryapi/server/ocimanifest.go": "a request's body, limited to a manifest's size",
-		"balancer/readahead.go":             "limited to what is read ahead",
+		"balancer/attempt/readahead.go":     "limited to what is read ahead",
 		"balancer/proxy/proxy.go":           "a request's body, limited to what is kept for a repeat",
 	},
 	"json.NewDecoder": {
