@@ -101,18 +101,17 @@ func (r *round) place(t *Task) *Node {
 		r.classes[key] = c
 	}
 	for k, n := range c.candidates {
-		if r.taken[n.ID] || !n.Fits(t, r.now) {
+		if r.taken[n.ID] {
 			continue
 		}
-		if by := r.held[n.ID]; by != "" && by != t.ID {
-			continue
-		}
-		if until := t.Created.Add(r.cfg.ImageWait); !n.Images[t.Image] && c.elsewhere && r.now.Before(until) {
-			r.wake(until)
+		switch r.refuses(t, c, n) {
+		case None:
+			c.candidates = c.candidates[k+1:]
+			return n
+		case OtherHasImage:
+			r.wake(t.Created.Add(r.cfg.ImageWait))
 			return nil
 		}
-		c.candidates = c.candidates[k+1:]
-		return n
 	}
 	r.hold(t, c)
 	return nil
@@ -136,7 +135,7 @@ func (r *round) newClass(t *Task) *class {
 	}
 	var list []ranked
 	for _, n := range r.waiting {
-		if n.Fits(t, r.now) && (len(c.groups) == 0 || n.inAny(c.groups)) {
+		if broken := r.refuses(t, c, n); broken == None || broken == Held {
 			list = append(list, ranked{n, r.cfg.score(n, t)})
 		}
 	}

@@ -20,24 +20,12 @@ func Compare(a, b *Task) int {
 
 // Suits reports whether the node could run the task if it were empty.
 func (n *Node) Suits(t *Task, now time.Time) bool {
-	switch {
-	case !n.Accepting:
-	case t.Node != "" && t.Node != n.ID:
-	case t.Arch != "" && t.Arch != n.Arch:
-	case t.USB != "" && !n.hasUSB(t.USB):
-	case len(t.Groups) > 0 && !n.inAny(t.Groups):
-	case now.Before(t.Avoid[n.ID]):
-	case !n.holds(Size{}, t.Need):
-	default:
-		return true
-	}
-	return false
+	broken := n.Breaks(t, now)
+	return broken == None || broken >= Room
 }
 
 // Fits reports whether the node can run the task now.
-func (n *Node) Fits(t *Task, now time.Time) bool {
-	return n.Suits(t, now) && n.holds(n.Used, t.Need) && (t.USB == "" || n.USB[t.USB] > 0)
-}
+func (n *Node) Fits(t *Task, now time.Time) bool { return n.Breaks(t, now) == None }
 
 func (n *Node) holds(used, need Size) bool {
 	sum := used.Add(need)

@@ -185,6 +185,10 @@ func cloudGen(t *rapid.T) (tasks []*Task, waiting, all []*Node) {
 			x.Groups = groups.Draw(t, "task groups")
 			x.USB = rapid.SampledFrom([]string{"", "", "d"}).Draw(t, "task usb")
 			x.Need = Size{1, rapid.IntRange(1, 16).Draw(t, "need vcpu"), rapid.IntRange(1, 16384).Draw(t, "need ram")}
+			x.Node = rapid.SampledFrom([]string{"", "", "", "n1"}).Draw(t, "task node")
+			if rapid.Bool().Draw(t, "handed back") {
+				x.Avoid = map[string]time.Time{"n0": now.Add(time.Duration(rapid.IntRange(-1, 1).Draw(t, "avoid")) * time.Second)}
+			}
 		}))
 	}
 	slices.SortFunc(tasks, Compare)
