@@ -94,7 +94,7 @@ func (v *View) Apply(ref Ref, record any, at Version, ch *Changes) {
 	case NodeReportTable:
 		ch.Node(api.NodeID(id))
 		ch.tellNode(at.Rev, api.NodeID(id))
-		set(v.Reports, api.NodeID(id), record, func(s *NodeReport) { s.Rev = at.Rev })
+		set(v.Reports, api.NodeID(id), record, func(s *NodeReport) { s.Rev, s.placed = at.Rev, imageSet(s.Images) })
 	case NodeLeaseTable:
 		ch.Node(api.NodeID(id))
 		ch.tellNode(at.Rev, api.NodeID(id))

@@ -21,21 +21,18 @@ func (v *View) Capacity(n *Node) (total, used schedule.Size) {
 	total.VMs, _ = capacity.VMs(n.Facts, n.Settings) // 0 without a limit
 	total.VCPU, total.RAM = capacity.Resources(n.Facts, n.Settings, false)
 	// What the node says runs, managed or not, and what was given to it since.
-	state := v.Reports[n.ID]
-	counted := make(map[api.InstanceID]bool)
-	if state != nil {
-		for _, vm := range state.VMs {
-			if !vm.Running() {
-				continue
-			}
+	var vms []ReportedVM
+	if state := v.Reports[n.ID]; state != nil {
+		vms = state.VMs
+	}
+	for _, vm := range vms {
+		if vm.Running() {
 			used = used.Add(schedule.Size{VMs: 1, VCPU: vm.VCPU, RAM: vm.RAM})
-			if i := v.Instances[vm.Instance]; i != nil && i.Attempt == vm.Attempt {
-				counted[vm.Instance] = true
-			}
 		}
 	}
 	for id, i := range v.onNode[n.ID] {
-		if !counted[id] && i.takesSlot() {
+		counted := slices.ContainsFunc(vms, func(vm ReportedVM) bool { return vm.Running() && vm.Instance == id && vm.Attempt == i.Attempt })
+		if !counted && i.takesSlot() {
 			used = used.Add(v.need(i))
 		}
 	}
@@ -51,6 +48,26 @@ func (i *Instance) takesSlot() bool {
 	return true
 }
 
+// imageSet is what placement looks up: the same map for all who ask, which they do not
+// change.
+func imageSet(list []api.NodeImage) map[schedule.Image]bool {
+	set := make(map[schedule.Image]bool, len(list))
+	for _, img := range list {
+		set[schedule.Image{Template: string(img.UUID), Tag: img.Tag}] = true
+	}
+	return set
+}
+
+// Waited is how long a pending instance has been in the queue, since it was created or
+// handed back last, as far as this process knows.
+func (v *View) Waited(i *Instance, now time.Time) time.Duration {
+	rev := i.Created
+	if n := len(i.Avoid); n > 0 {
+		rev = orRev(i.Avoid[n-1].Rev, i.Rev)
+	}
+	return v.Age(rev, now)
+}
+
 // ScheduleNode returns the node as placement sees it.
 func (v *View) ScheduleNode(n *Node, now time.Time) *schedule.Node {
 	total, used := v.Capacity(n)
@@ -62,10 +79,7 @@ func (v *View) ScheduleNode(n *Node, now time.Time) *schedule.Node {
 		out.Groups = append(out.Groups, string(g))
 	}
 	if state := v.Reports[n.ID]; state != nil {
-		out.Images = make(map[schedule.Image]bool, len(state.Images))
-		for _, img := range state.Images {
-			out.Images[schedule.Image{Template: string(img.UUID), Tag: img.Tag}] = true
-		}
+		out.Images = state.placed
 	}
 	for _, d := range n.Facts.USBDevices {
 		if out.USB == nil {

@@ -139,7 +139,8 @@ type NodeReport struct {
 	TasksHash  string          `json:"tasks_hash"`
 	At         time.Time       `json:"at"`
 
-	Rev int64 `json:"-"`
+	Rev    int64                   `json:"-"`
+	placed map[schedule.Image]bool // Images, as placement looks them up
 }
 
 // ReportedVM is a VM on a node, as far as capacity and reconciliation need it.

@@ -58,6 +58,8 @@ func (s *Server) routes() []wire.Route {
 		read("/api/v1/stats", access.ListVMs, s.stats),
 		plain("GET "+api.PathWatch, access.Authenticated, s.watch), // and a permission for each kind
 		read("/api/v1/vm", access.ListVMs, s.instances, "id"),
+		read(api.PathWhy, access.ListVMs, s.why, "id"),
+		{Pattern: "POST " + api.PathWhy, Permission: access.ListVMs, Handler: s.api.Handle(wire.Taking(s.whyNot))}, // it starts nothing
 		write("POST /api/v1/vm", access.StartVM, s.startInstances),
 		write("PUT /api/v1/vm", access.UpdateVM, s.updateInstance, "id"),
 		write("DELETE /api/v1/vm", access.TerminateVM, s.terminateInstance, "id"),

@@ -55,37 +55,47 @@ func encodeList(all []*cloud.Instance) wire.Encoded {
 }
 
 func (s *Server) startInstances(r *http.Request) (any, error) {
-	req, err := wire.Decode[api.StartRequest](r)
+	req, list, err := s.asked(r)
 	if err != nil {
 		return nil, err
 	}
-	count, err := checkStart(&req)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.checkMAC(&req, count); err != nil {
-		return nil, err
-	}
-	ref, arch, err := s.catalog.resolve(r.Context(), req.VMID, req.Tag, req.Version)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.checkPlaces(r, &req); err != nil {
-		return nil, err
-	}
-	now := s.store.Now()
 	batch := cloud.StartRequestRecord{ID: uuid.NewString(), Request: req}
-	list := make([]*cloud.Instance, count)
-	ids := make([]api.InstanceID, count)
-	for k := range list {
-		ids[k] = api.InstanceID(uuid.NewString())
-		list[k] = newInstance(ids[k], &req, ref, arch, s.cfg.RegistryURL, now)
+	ids := make([]api.InstanceID, len(list))
+	for k, i := range list {
+		ids[k] = i.Public.InstanceID
 	}
 	if err := s.store.Create(r.Context(), batch, list, ids); err != nil {
 		return nil, err
 	}
-	s.events.api(r, api.EventStartVM, map[string]any{"vmid": req.VMID, "tag": ref.Tag, "instance_ids": ids, "external_id": req.ExternalID})
+	s.events.api(r, api.EventStartVM, map[string]any{"vmid": req.VMID, "tag": list[0].Template.Tag, "instance_ids": ids, "external_id": req.ExternalID})
 	return ids, nil
+}
+
+// asked reads a start request and returns the instances that it asks for.
+func (s *Server) asked(r *http.Request) (req api.StartRequest, list []*cloud.Instance, err error) {
+	if req, err = wire.Decode[api.StartRequest](r); err != nil {
+		return req, nil, err
+	}
+	count, err := checkStart(&req)
+	if err != nil {
+		return req, nil, err
+	}
+	if err := s.checkMAC(&req, count); err != nil {
+		return req, nil, err
+	}
+	ref, arch, err := s.catalog.resolve(r.Context(), req.VMID, req.Tag, req.Version)
+	if err != nil {
+		return req, nil, err
+	}
+	if err := s.checkPlaces(r, &req); err != nil {
+		return req, nil, err
+	}
+	now := s.store.Now()
+	list = make([]*cloud.Instance, count)
+	for k := range list {
+		list[k] = newInstance(api.InstanceID(uuid.NewString()), &req, ref, arch, s.cfg.RegistryURL, now)
+	}
+	return req, list, nil
 }
 
 // newInstance fills in all that is asked for, so that the first read shows it.
