@@ -1,6 +1,9 @@
 // Package hypervisor is what the agent asks of a hypervisor on its node: the
 // few verbs and nouns that anka and others have in common.
 //
+// A new hypervisor is a package beside anka and tart, opened by agent/node's
+// OpenRuntime, that keeps the promises of test/runtimes.
+//
 // A Runtime is safe for concurrent use. Its methods return when the command
 // has ended or been ended; they never retry. Unless said otherwise a method is
 // idempotent: asked again, it finds the work done.

@@ -10,8 +10,8 @@ import (
 const upgradeLimit = 15 * time.Minute
 
 // Alive reports whether the node's lease stands. Heartbeats renew it; etcd ends it when
-// they have stayed out for the node timeout (see cloudstore), and the node is Offline
-// then.
+// they have stayed out for the node timeout, or up to a third longer (leaseTTL in
+// cloudstore), and the node is Offline then.
 func (v *View) Alive(id api.NodeID) bool { return v.Leases[id] != nil }
 
 // NodeState returns the documented word for a node's condition.

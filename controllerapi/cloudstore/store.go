@@ -25,7 +25,8 @@ type Config struct {
 	// RequestTimeout bounds what one call spends on an etcd that does not
 	// answer, with all repeats.
 	RequestTimeout time.Duration
-	// NodeActiveTimeout is how long after its last sync a node is Offline.
+	// NodeActiveTimeout is how long after its last sync a node is Offline, or up to a
+	// third longer: see leaseTTL.
 	NodeActiveTimeout time.Duration
 	// InstanceActiveTimeout is how long an instance may be without word from its
 	// node before it is failed.

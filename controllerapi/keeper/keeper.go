@@ -22,7 +22,8 @@ const (
 
 // Config are the times of the cloud.
 type Config struct {
-	// NodeActiveTimeout is how long after its last heartbeat a node is Offline. Its lease
+	// NodeActiveTimeout is how long after its last heartbeat a node is Offline, or up to a
+	// third longer. Its lease
 	// decides that (cloud.View.Alive); here it is the time that nodes get to come back
 	// after an outage of etcd or of all controllers.
 	NodeActiveTimeout time.Duration
@@ -49,21 +50,21 @@ type Duty struct {
 
 // Keeper remembers what a view does not tell. It is for one goroutine.
 type Keeper struct {
-	cfg     Config
-	since   time.Time                // of being keeper, and of etcd taking writes
-	offline map[api.NodeID]time.Time // since when, as far as this keeper saw
+	cfg       Config
+	since     time.Time                // of being keeper, and of etcd taking writes
+	goneSince map[api.NodeID]time.Time // since when, as far as this keeper saw
 }
 
 // New returns a Keeper, whose duty begins with Begin.
 func New(cfg Config) *Keeper {
-	return &Keeper{cfg: cfg, offline: make(map[api.NodeID]time.Time)}
+	return &Keeper{cfg: cfg, goneSince: make(map[api.NodeID]time.Time)}
 }
 
 // Begin forgets what was seen: the duty begins now, or nodes could not be heard
 // until now.
 func (k *Keeper) Begin(now time.Time) {
 	k.since = now
-	clear(k.offline)
+	clear(k.goneSince)
 }
 
 // Duties returns what is due.
@@ -83,14 +84,14 @@ func (k *Keeper) Duties(v *cloud.View, now time.Time) []Duty {
 func (k *Keeper) noteOffline(v *cloud.View, now time.Time) {
 	for id := range v.Placements() {
 		if v.Alive(id) {
-			delete(k.offline, id)
-		} else if _, ok := k.offline[id]; !ok {
-			k.offline[id] = now
+			delete(k.goneSince, id)
+		} else if _, ok := k.goneSince[id]; !ok {
+			k.goneSince[id] = now
 		}
 	}
-	for id := range k.offline {
+	for id := range k.goneSince {
 		if v.OnNode(id) == nil {
-			delete(k.offline, id)
+			delete(k.goneSince, id)
 		}
 	}
 }
@@ -129,7 +130,7 @@ func (k *Keeper) lost(v *cloud.View, i *cloud.Instance, now time.Time) bool {
 		return false
 	}
 	grace := k.cfg.InstanceActiveTimeout - k.cfg.NodeActiveTimeout
-	return !i.Claim.Done || now.Sub(k.offline[node]) >= grace
+	return !i.Claim.Done || now.Sub(k.goneSince[node]) >= grace
 }
 
 // hide takes an instance that has ended out of the lists.

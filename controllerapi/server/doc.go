@@ -11,6 +11,10 @@
 // handler.go is the table of routes. Each resource has a file: what a request
 // means, what it is checked for, and which change of cloudstore it becomes.
 //
+// The dispatcher (dispatch.go) brings tasks and nodes together: it hears of every
+// change of the view (viewchanges.go) and of every node that waits (agents.go), and
+// offers; cloud decides on the claim.
+//
 // # Stopping
 //
 // Drain first: /readyz fails, the cloud's list says draining, and long polls end

@@ -298,3 +298,15 @@ func TestARevisionTellsAnObjectOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestEveryKindIsTold(t *testing.T) {
+	t.Parallel()
+	for _, k := range api.Kinds {
+		if of := kinds[k]; !of.need.Known() || of.all == nil || of.current == nil && k != api.KindVM {
+			t.Errorf("%s: %+v", k, of)
+		}
+	}
+	if len(kinds) != len(api.Kinds) {
+		t.Errorf("%d kinds are in the table, %d in the contract", len(kinds), len(api.Kinds))
+	}
+}

@@ -24,11 +24,6 @@ const (
 	slow = 30 * time.Second
 )
 
-// needs is what a caller needs for the changes of a kind.
-var needs = map[api.Kind]access.Permission{
-	api.KindVM: access.ListVMs, api.KindNode: access.ListNodes, api.KindGroup: access.GetGroups, api.KindCluster: access.Authenticated,
-}
-
 // Request is what a caller asks for.
 type Request struct {
 	Since int64 // 0 is a snapshot first
@@ -38,7 +33,7 @@ type Request struct {
 // Read reads the query of a request, and the Last-Event-ID of a browser that comes
 // again. Without kinds the caller is told of all that it may read. The errors are
 // answers.
-func Read(r *http.Request, guard access.Guard) (req Request, err error) {
+func (s Source) Read(r *http.Request) (req Request, err error) {
 	query := r.URL.Query()
 	for name := range query {
 		if name != "since" && name != "kinds" {
@@ -56,7 +51,7 @@ func Read(r *http.Request, guard access.Guard) (req Request, err error) {
 	}
 	if query.Get("kinds") == "" {
 		for _, kind := range api.Kinds {
-			if guard.Permits(r.Context(), needs[kind]) == nil {
+			if s.Guard.Permits(r.Context(), s.Needs(kind)) == nil {
 				req.Kinds = append(req.Kinds, kind)
 			}
 		}
@@ -64,10 +59,10 @@ func Read(r *http.Request, guard access.Guard) (req Request, err error) {
 	}
 	for word := range strings.SplitSeq(query.Get("kinds"), ",") {
 		kind := api.Kind(word)
-		if needs[kind] == 0 {
-			return req, wire.BadRequest("kinds: there is no kind %q; there are vm, node, group, cluster", word)
+		if s.Needs(kind) == 0 {
+			return req, wire.BadRequest("kinds: there is no kind %q; there are %s", word, list(api.Kinds))
 		}
-		if err := guard.Permits(r.Context(), needs[kind]); err != nil {
+		if err := s.Guard.Permits(r.Context(), s.Needs(kind)); err != nil {
 			return req, wire.Refusal(err)
 		}
 		req.Kinds = append(req.Kinds, kind)
@@ -75,11 +70,21 @@ func Read(r *http.Request, guard access.Guard) (req Request, err error) {
 	return req, nil
 }
 
+func list(kinds []api.Kind) string {
+	words := make([]string, len(kinds))
+	for i, k := range kinds {
+		words[i] = string(k)
+	}
+	return strings.Join(words, ", ")
+}
+
 // Source is what streams are told from.
 type Source struct {
 	Log *Log
 	// Snapshot returns everything there is of the kinds, and the revision of it.
 	Snapshot func(kinds []api.Kind) (rev int64, all iter.Seq[Change])
+	// Needs is what a caller needs for a kind, 0 for one that there is not.
+	Needs    func(api.Kind) access.Permission
 	Guard    access.Guard
 	Draining <-chan struct{} // closed when the server is about to end
 }
@@ -194,7 +199,7 @@ func (s *stream) permitted() bool {
 	if err != nil {
 		return false
 	}
-	return !slices.ContainsFunc(s.kinds, func(k api.Kind) bool { return s.Guard.Permits(r.Context(), needs[k]) != nil })
+	return !slices.ContainsFunc(s.kinds, func(k api.Kind) bool { return s.Guard.Permits(r.Context(), s.Needs(k)) != nil })
 }
 
 func (s *stream) end(why string) {

@@ -49,6 +49,7 @@ func served(t *testing.T, d *desk, do func(l *Log)) []api.WatchEvent {
 		go func() {
 			defer close(ended)
 			Serve(w, r, Request{Kinds: []api.Kind{api.KindVM}}, Source{Log: l, Guard: access.Guard{Authenticator: d, Authorizer: d},
+				Needs:    func(api.Kind) access.Permission { return access.ListVMs },
 				Snapshot: func([]api.Kind) (int64, iter.Seq[Change]) { return 5, func(func(Change) bool) {} }})
 		}()
 		synctest.Wait()

@@ -76,7 +76,10 @@ const (
 )
 
 // known are the names of the permissions: the keys that the original documents,
-// where it has one.
+// where it has one. A new permission is a constant in its component's block, a line
+// here, and a place where it is asked for: a route (controllerapi/server/handler.go,
+// registryapi/server/{handler,oci}.go, registryapi/cluster/peers.go, agent/node), or a
+// kind of change (controllerapi/server/viewchanges.go).
 var known = [permissions]struct {
 	component Component
 	key       string
