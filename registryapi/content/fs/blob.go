@@ -13,9 +13,8 @@ import (
 	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
-// OpenBlob opens a blob that the repository may serve, for reading. It returns
-// ErrBlobUnknown also when the content is missing or has a wrong size, as a
-// half-copied file has. The caller closes the file.
+// OpenBlob implements content.Blobs. A half-copied file has a wrong size, and counts
+// as absent.
 func (s *Store) OpenBlob(repo string, d digest.Digest) (content.Blob, int64, error) {
 	want, err := s.BlobSize(repo, d)
 	if err != nil {
@@ -39,9 +38,7 @@ func (s *Store) OpenBlob(repo string, d digest.Digest) (content.Blob, int64, err
 	return f, want, nil
 }
 
-// StatBlob returns the size of a blob that the repository may serve, and keeps
-// it from the collector for another grace period: whoever asks may be about to
-// push a manifest that relies on it.
+// StatBlob implements content.Blobs.
 func (s *Store) StatBlob(repo string, d digest.Digest) (int64, error) {
 	f, size, err := s.OpenBlob(repo, d)
 	if err != nil {
@@ -56,8 +53,7 @@ func (s *Store) StatBlob(repo string, d digest.Digest) (int64, error) {
 	return size, nil
 }
 
-// Mount makes a blob of one repository available in another. An empty from
-// means any repository.
+// Mount implements content.Blobs.
 func (s *Store) Mount(repo, from string, d digest.Digest) (int64, error) {
 	if err := oci.CheckRepository(repo); err != nil {
 		return 0, err
@@ -98,9 +94,7 @@ func (s *Store) anyRepositoryWith(d digest.Digest) (string, error) {
 	return "", nil
 }
 
-// DeleteBlob removes a blob from a repository. ErrInUse means that a manifest
-// of the repository names it. The content goes when no repository has it and
-// the collector runs.
+// DeleteBlob implements content.Blobs.
 func (s *Store) DeleteBlob(repo string, d digest.Digest) error {
 	if _, err := s.BlobSize(repo, d); err != nil {
 		return err

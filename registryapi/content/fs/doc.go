@@ -1,5 +1,5 @@
-// Package fs is a content.Store on a directory that several servers may
-// share with nothing else in common.
+// Package fs is a content.Store on a directory that several servers may share
+// with nothing else in common.
 //
 //	blobs/<alg>/<2 hex>/<hex>             content; manifests are content too
 //	repos/<repo>/blobs/<alg>/<hex>        "this repository may serve this blob"; holds its size
@@ -22,6 +22,9 @@
 //     uploads/, and unreferenced blobs. Collect removes them.
 //   - A link, manifest or tag whose content is missing or has another size than
 //     recorded counts as absent.
+//
+// What looks after its files, and means nothing elsewhere, is on Store beside the
+// interface: Verify, Stats, and the limits of space that Open is given.
 //
 // Locks are flock(2) on files below locks/ and in upload directories; network
 // file systems pass them to their server. Files that are served are never

@@ -25,24 +25,23 @@ func (s *Store) Documents(folder ...string) content.Documents {
 	return documents{s, filepath.Join(append([]string{s.root}, folder...)...)}
 }
 
-// Place says where they are, for people.
+// Place implements content.Documents.
 func (d documents) Place() string { return d.dir }
 
-// Make makes the folder, which shows whether it can be used.
+// Make implements content.Documents.
 func (d documents) Make() error { return ioError(os.MkdirAll(d.dir, 0o755)) }
 
-// Read returns a document. The error is fs.ErrNotExist when there is none.
+// Read implements content.Documents.
 func (d documents) Read(name string) ([]byte, error) {
 	return os.ReadFile(filepath.Join(d.dir, name))
 }
 
-// Write replaces a document as one step that survives a crash.
+// Write implements content.Documents.
 func (d documents) Write(name string, data []byte) error {
 	return d.s.writeFile(filepath.Join(d.dir, name), data)
 }
 
-// WriteSoon is Write without waiting for the disk: after a crash the document may be
-// an older one, none, or torn.
+// WriteSoon implements content.Documents.
 func (d documents) WriteSoon(name string, data []byte) error {
 	if err := d.Make(); err != nil {
 		return err
@@ -51,7 +50,7 @@ func (d documents) WriteSoon(name string, data []byte) error {
 	return ioError(o.Write(filepath.Join(d.dir, name), data))
 }
 
-// Remove removes a document. It is no error when there is none.
+// Remove implements content.Documents.
 func (d documents) Remove(name string) error {
 	if err := os.Remove(filepath.Join(d.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return ioError(err)
@@ -59,12 +58,10 @@ func (d documents) Remove(name string) error {
 	return nil
 }
 
-// Names lists the documents, none when there is no folder.
+// Names implements content.Documents.
 func (d documents) Names() ([]string, error) { return names(d.dir) }
 
-// Lock waits until no other server of the store holds the lock of that name, and looks
-// each pause. The lock ends with release, or with the process. The error is ctx's when
-// ctx ends first.
+// Lock implements content.Documents.
 func (d documents) Lock(ctx context.Context, name string, pause time.Duration) (release func(), err error) {
 	if err := d.Make(); err != nil {
 		return nil, err

@@ -232,24 +232,6 @@ func TestTwoServersPush200Tags(t *testing.T) {
 	}
 }
 
-func TestRepeatedPushOfATagChangesNothing(t *testing.T) {
-	t.Parallel()
-	s := openTest(t, t.TempDir())
-	m := mustPush(t, s, "vm", "v1", "one")
-	mustPush(t, s, "vm", "v2", "two")
-	before, _ := s.Tag("vm", "v1")
-	if err := s.PutManifest("vm", m, "v1"); err != nil {
-		t.Fatal(err)
-	}
-	if after, _ := s.Tag("vm", "v1"); after != before {
-		t.Errorf("got %+v, want %+v", after, before)
-	}
-	mustPush(t, s, "vm", "v1", "other") // overwritten, it is the newest
-	if latest, err := content.Resolve(s, "vm", "latest"); err != nil || latest.Name != "v1" {
-		t.Errorf("latest: got %+v, %v, want v1", latest, err)
-	}
-}
-
 func TestOrderGrowsWhenClocksDisagree(t *testing.T) {
 	t.Parallel()
 	s := openTest(t, t.TempDir())

@@ -15,15 +15,10 @@ import (
 	"github.com/ankacluster/ankacluster/registryapi/content"
 )
 
-// Collect removes what nothing refers to, while servers go on pushing and
-// pulling. One process at a time does it. Whoever relies on content that has no
-// reference yet has asked for it (StatBlob), which renews its time; and both
-// the last check of that time and the removal happen under a lock that excludes
-// the moment at which a push gives content its first reference.
-//
-// What cannot be read at present, or is damaged, is not taken for gone: its
-// repository is left as it is, and named in the error, while the others are
-// collected.
+// Collect implements content.Care. Whoever relies on content that has no reference
+// yet has asked for it (StatBlob), which renews its time; and both the last check of
+// that time and the removal happen under a lock that excludes the moment at which a
+// push gives content its first reference.
 func (s *Store) Collect(ctx context.Context, opt content.CollectOptions) (content.Collected, error) {
 	var done content.Collected
 	holder, err := tryLock(filepath.Join(s.root, "locks", "gc"), os.O_CREATE)
@@ -380,7 +375,7 @@ func (s *Store) sweepTemporary(before time.Time) {
 	}
 }
 
-// CountUsage counts all blobs anew and returns their bytes.
+// CountUsage implements content.Care.
 func (s *Store) CountUsage() (int64, error) {
 	var sum int64
 	err := s.eachBlob(context.Background(), func(_ digest.Digest, info os.FileInfo) error {

@@ -13,8 +13,7 @@ type growing struct {
 	path string
 }
 
-// Growing opens an upload of this store for reading. The error is fs.ErrNotExist when it
-// is a blob already, or there is none.
+// Growing implements content.Uploads.
 func (s *Store) Growing(upload string) (content.Growing, error) {
 	path := filepath.Join(s.root, "uploads", upload, "data")
 	f, err := os.Open(path)
@@ -24,7 +23,7 @@ func (s *Store) Growing(upload string) (content.Growing, error) {
 	return &growing{f, path}, nil
 }
 
-// Size is how many bytes there are by now, 0 when that cannot be told.
+// Size implements content.Growing.
 func (g *growing) Size() int64 {
 	info, err := g.file.Stat()
 	if err != nil {
@@ -36,11 +35,11 @@ func (g *growing) Size() int64 {
 // ReadAt implements io.ReaderAt.
 func (g *growing) ReadAt(p []byte, off int64) (int, error) { return g.file.ReadAt(p, off) }
 
-// Ended reports whether the upload has become a blob, or is gone.
+// Ended implements content.Growing.
 func (g *growing) Ended() bool {
 	_, err := os.Stat(g.path)
 	return err != nil
 }
 
-// Close ends the reading.
+// Close implements content.Growing.
 func (g *growing) Close() error { return g.file.Close() }

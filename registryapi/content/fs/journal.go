@@ -320,17 +320,14 @@ func readChanges(path string, offset int64, limit int) ([]content.Change, int64,
 	return changes, offset, nil
 }
 
-// Changed returns a channel that is closed at the next change made by this
-// process. Changes by other servers of the directory are found by asking
-// Changes again.
+// Changed implements content.Journal.
 func (s *Store) Changed() <-chan struct{} {
 	s.journal.mu.Lock()
 	defer s.journal.mu.Unlock()
 	return s.journal.changed
 }
 
-// Settle tells of changes that a process began and did not live to tell of. It
-// returns how many.
+// Settle implements content.Journal.
 func (s *Store) Settle() (int, error) {
 	files, err := filepath.Glob(filepath.Join(s.root, "tmp", "intent-*"))
 	if err != nil {

@@ -25,10 +25,7 @@ func (s *Store) manifestPath(repo string, d digest.Digest) string {
 	return s.repoPath(repo, "manifests", digestPath(d))
 }
 
-// PutManifest stores a manifest under m.Digest, which must be that of m.Raw,
-// and then, in this order, under each tag. Everything it names must be in the
-// repository, except its subject and what is optional. A zero m.Pushed means now;
-// a copy between stores keeps the original's.
+// PutManifest implements content.Manifests.
 func (s *Store) PutManifest(repo string, m content.Manifest, tags ...string) error {
 	if err := s.putManifest(repo, m, tags); err != nil {
 		return err
@@ -88,9 +85,8 @@ func (s *Store) recorded(repo string, d digest.Digest) bool {
 	return !fileTime(s.manifestPath(repo, d)).IsZero()
 }
 
-// Manifest returns a manifest of the repository. It returns ErrManifestUnknown
-// also when the content is missing or damaged: manifests are small and are
-// hashed at every read.
+// Manifest implements content.Manifests. Manifests are small and are hashed at every
+// read.
 func (s *Store) Manifest(repo string, d digest.Digest) (content.Manifest, error) {
 	if err := oci.CheckRepository(repo); err != nil {
 		return content.Manifest{}, err
@@ -155,10 +151,7 @@ func (s *Store) digestsBelow(dir string) ([]digest.Digest, error) {
 	return all, nil
 }
 
-// DeleteManifest removes a manifest and every tag that points to it. ErrInUse
-// means that an index of the repository names it. Its blobs stay for the
-// collector's grace period, so that a pull in progress can end. A damaged
-// manifest can be deleted too: the collector waits for that.
+// DeleteManifest implements content.Manifests.
 func (s *Store) DeleteManifest(repo string, d digest.Digest) error {
 	m, err := s.Manifest(repo, d)
 	if errors.Is(err, content.ErrManifestUnknown) && s.recorded(repo, d) {

@@ -14,8 +14,7 @@ import (
 
 func (s *Store) metaPath(repo string) string { return s.repoPath(repo, "meta") }
 
-// Meta returns the repository's meta file; one that is missing or damaged gives
-// the id of the name.
+// Meta implements content.Repositories. A file that is damaged counts as none.
 func (s *Store) Meta(repo string) content.Meta {
 	var m content.Meta
 	data, err := readFile(s.metaPath(repo))
@@ -28,8 +27,7 @@ func (s *Store) Meta(repo string) content.Meta {
 	return m
 }
 
-// SetMeta replaces the repository's meta file. Copies between stores use it to
-// keep the id.
+// SetMeta implements content.Repositories.
 func (s *Store) SetMeta(repo string, m content.Meta) error {
 	if err := oci.CheckRepository(repo); err != nil {
 		return err
@@ -56,10 +54,7 @@ func (s *Store) ensureMeta(repo string, m content.Manifest) error {
 	return s.writeFile(s.metaPath(repo), data)
 }
 
-// DeleteRepository removes a template: its tags, its manifests, and then what
-// is left of its directory. A push in progress at the same time either finds
-// its content or is told that a blob is missing. It returns
-// ErrRepositoryUnknown when there was nothing.
+// DeleteRepository implements content.Repositories.
 func (s *Store) DeleteRepository(repo string) error {
 	if err := oci.CheckRepository(repo); err != nil {
 		return err

@@ -9,9 +9,8 @@ import (
 
 func (s *Store) pullPath(repo, tag string) string { return s.repoPath(repo, "pulls", encodeTag(tag)) }
 
-// RecordPull notes that a tag was pulled now. It is a file's mtime, so that all
-// servers of the directory agree; a directory that cannot be written keeps the
-// old time.
+// RecordPull implements content.Tags. It is a file's mtime, so that all servers of
+// the directory agree; a directory that cannot be written keeps the old time.
 func (s *Store) RecordPull(repo, tag string, now time.Time) {
 	path := s.pullPath(repo, tag)
 	if err := os.Chtimes(path, now, now); err == nil {
@@ -26,5 +25,5 @@ func (s *Store) RecordPull(repo, tag string, now time.Time) {
 	}
 }
 
-// LastPull is when a tag was last pulled; zero means never.
+// LastPull implements content.Tags.
 func (s *Store) LastPull(repo, tag string) time.Time { return fileTime(s.pullPath(repo, tag)) }

@@ -15,8 +15,7 @@ func (s *Store) referrerPath(repo string, subject, d digest.Digest) string {
 	return s.repoPath(repo, "referrers", digestPath(subject), digestPath(d))
 }
 
-// Referrers returns descriptors of the manifests whose subject is d, sorted by
-// digest. artifactType "" means all of them. The subject itself need not exist.
+// Referrers implements content.Manifests.
 func (s *Store) Referrers(repo string, d digest.Digest, artifactType string) ([]ispec.Descriptor, error) {
 	if err := oci.CheckRepository(repo); err != nil {
 		return nil, err

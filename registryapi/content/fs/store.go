@@ -84,9 +84,7 @@ func Open(root string, limits Limits) (*Store, error) {
 	return s, nil
 }
 
-// ID tells this store from any other, also from one that is made at the same
-// path while the file system of this one is not mounted. "" means that it is not
-// known: an old store on a disk that cannot be written.
+// ID implements content.Store.
 func (s *Store) ID() string { return s.id }
 
 // identify reads the store's id, and gives it one first if it has none. Of several
@@ -112,12 +110,11 @@ func (s *Store) identify() (string, error) {
 // Place returns the store's directory.
 func (s *Store) Place() string { return s.root }
 
-// Disk returns the free and total bytes of the store's file system.
+// Disk implements content.Uploads.
 func (s *Store) Disk() (free, total uint64, err error) { return s.disk(s.root) }
 
-// Repositories returns the names of all repositories, sorted. Without the
-// directory that holds them it fails: that is a file system that is not mounted
-// any more, and no empty store.
+// Repositories implements content.Repositories. It fails without the directory that
+// holds them: the file system is not mounted any more.
 func (s *Store) Repositories() ([]string, error) {
 	dirs, err := names(filepath.Join(s.root, "repos"))
 	if err == nil && dirs == nil {
@@ -142,7 +139,7 @@ func (s *Store) present() error {
 	return err
 }
 
-// RepositoryExists reports whether anything was pushed to the repository.
+// RepositoryExists implements content.Repositories.
 func (s *Store) RepositoryExists(repo string) bool {
 	return oci.CheckRepository(repo) == nil && revalidate(s.repoPath(repo))
 }

@@ -16,9 +16,7 @@ import (
 
 func (s *Store) tagPath(repo, tag string) string { return s.repoPath(repo, "tags", encodeTag(tag)) }
 
-// PutTag points a tag at a manifest of the repository, which must be there.
-// Putting what is there already changes nothing, so that a push whose answer
-// was lost may be repeated.
+// PutTag implements content.Tags.
 func (s *Store) PutTag(repo string, t content.Tag) error {
 	if err := oci.CheckTag(t.Name); err != nil {
 		return err
@@ -60,8 +58,7 @@ func (s *Store) PutTag(repo string, t content.Tag) error {
 	return s.journal.record(ch, func() error { return s.writeFile(s.tagPath(repo, t.Name), data) })
 }
 
-// Tag returns a tag, or ErrTagUnknown. It does not know the alias "latest"; see
-// Resolve.
+// Tag implements content.Tags.
 func (s *Store) Tag(repo, name string) (content.Tag, error) {
 	if err := oci.CheckRepository(repo); err != nil {
 		return content.Tag{}, err
@@ -91,15 +88,14 @@ func (s *Store) readTag(path string) (content.Tag, error) {
 	return t, oci.CheckTag(t.Name)
 }
 
-// Tags returns the tags of a repository in the order they were pushed, without
-// those whose files are damaged: Verify reports these.
+// Tags implements content.Tags.
 func (s *Store) Tags(repo string) ([]content.Tag, error) {
 	tags, _, err := s.ReadTags(repo)
 	return tags, err
 }
 
-// ReadTags is Tags that returns the paths of damaged files too. Whoever takes a
-// tag that is not there for deleted looks at them.
+// ReadTags implements content.Tags. The damaged ones are told by the paths of their
+// files.
 func (s *Store) ReadTags(repo string) (tags []content.Tag, damaged []string, err error) {
 	if err := oci.CheckRepository(repo); err != nil {
 		return nil, nil, err
@@ -129,7 +125,7 @@ func (s *Store) ReadTags(repo string) (tags []content.Tag, damaged []string, err
 	return tags, damaged, nil
 }
 
-// DeleteTag removes a tag. The manifest stays; see DeleteManifest.
+// DeleteTag implements content.Tags.
 func (s *Store) DeleteTag(repo, name string) error {
 	if _, err := s.Tag(repo, name); err != nil {
 		return err
@@ -164,8 +160,7 @@ func (s *Store) deleteTagIf(repo, name string, d digest.Digest) error {
 	return err
 }
 
-// TagsChanged is when a tag of the repository last came, moved or went, as the
-// file system tells; it also changes when files are copied in by other means.
+// TagsChanged implements content.Tags. It is as the file system tells.
 func (s *Store) TagsChanged(repo string) time.Time { return fileTime(s.repoPath(repo, "tags")) }
 
 // Revert implements content.Repositories. Tags go newest first, so that a process that

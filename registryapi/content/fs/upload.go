@@ -45,9 +45,7 @@ type upload struct {
 	released  chan struct{}
 }
 
-// NewUpload begins an upload to repo. alg is the hash that its digest is
-// expected in; "" means sha256, and a closing digest of another algorithm costs
-// reading the data once more.
+// NewUpload implements content.Uploads.
 func (s *Store) NewUpload(repo string, alg digest.Algorithm) (content.Upload, error) {
 	if err := oci.CheckRepository(repo); err != nil {
 		return nil, err
@@ -76,10 +74,8 @@ func (s *Store) NewUpload(repo string, alg digest.Algorithm) (content.Upload, er
 	return u, nil
 }
 
-// OpenUpload goes on with an upload that any server of the directory began. It
-// asks a request of this process that still writes to it to stop, and waits for
-// the lock until ctx ends; then it returns ErrUploadBusy. ErrUploadUnknown:
-// never begun, finished, cancelled, or of another repository.
+// OpenUpload implements content.Uploads. Whether another server holds it, its lock
+// tells.
 func (s *Store) OpenUpload(ctx context.Context, repo, id string) (content.Upload, error) {
 	if _, err := uuid.Parse(id); err != nil || len(id) != 36 {
 		return nil, fmt.Errorf("%w: %.64q", content.ErrUploadUnknown, id)
@@ -152,19 +148,16 @@ func (u *upload) open(isNew bool) (err error) {
 	return err
 }
 
-// ID names the upload in OpenUpload.
+// ID implements content.Upload.
 func (u *upload) ID() string { return u.id }
 
-// Overtook reports whether another request was writing when this one came. Which
-// of the two was sent first nobody knows: a request that was cut may arrive after
-// the one that goes on where it ended.
+// Overtook implements content.Upload.
 func (u *upload) Overtook() bool { return u.overtook }
 
-// Offset is the number of bytes received.
+// Offset implements content.Upload.
 func (u *upload) Offset() int64 { return u.offset }
 
-// OnInterrupt sets what makes the current writer stop soon, for example by
-// ending its connection's reads. It may be called from another goroutine.
+// OnInterrupt implements content.Upload.
 func (u *upload) OnInterrupt(f func()) {
 	u.s.activeMu.Lock()
 	defer u.s.activeMu.Unlock()
@@ -187,8 +180,7 @@ func (s *Store) interruptWriter(id string) <-chan struct{} {
 	return released
 }
 
-// Append reads r to its end and adds it to the upload. On an error what was
-// read before it is kept.
+// Append implements content.Upload.
 func (u *upload) Append(r io.Reader) (int64, error) {
 	if u.lost {
 		return 0, errLost
@@ -200,9 +192,7 @@ func (u *upload) Append(r io.Reader) (int64, error) {
 	return n, nil
 }
 
-// Commit verifies the upload against d, makes it durable under that digest and
-// links it to the repository. ErrDigestMismatch leaves the upload as it is; the
-// caller decides between Cancel and another try. After success the upload is gone.
+// Commit implements content.Upload.
 func (u *upload) Commit(d digest.Digest) error {
 	if u.lost {
 		return errLost
@@ -253,7 +243,7 @@ func (u *upload) verify(d digest.Digest) error {
 	return nil
 }
 
-// Close keeps the upload for later and frees its lock.
+// Close implements content.Upload. It frees the lock.
 func (u *upload) Close() error {
 	if u.data == nil {
 		return nil // committed or cancelled
@@ -263,7 +253,7 @@ func (u *upload) Close() error {
 	return ioError(err)
 }
 
-// Cancel removes the upload.
+// Cancel implements content.Upload.
 func (u *upload) Cancel() error {
 	u.drop()
 	return nil
@@ -292,7 +282,7 @@ func (u *upload) release() {
 	}
 }
 
-// Uploads lists the unfinished uploads, as of their last checkpoint.
+// Uploads implements content.Uploads.
 func (s *Store) Uploads() ([]content.UploadInfo, error) {
 	ids, err := names(filepath.Join(s.root, "uploads"))
 	if err != nil {
@@ -312,8 +302,7 @@ func (s *Store) Uploads() ([]content.UploadInfo, error) {
 	return all, nil
 }
 
-// PurgeUploads removes uploads that got no data since before and that no server
-// holds. It returns how many.
+// PurgeUploads implements content.Uploads. It sweeps tmp too.
 func (s *Store) PurgeUploads(before time.Time) (int, error) {
 	ids, err := names(filepath.Join(s.root, "uploads"))
 	if err != nil {

@@ -43,5 +43,5 @@ func (s *Store) checkSpace(n int64) error {
 	return nil
 }
 
-// CheckSpace returns ErrNoSpace when a push of n more bytes is to be refused.
+// CheckSpace implements content.Uploads.
 func (s *Store) CheckSpace(n int64) error { return s.checkSpace(max(n, 0)) }
