@@ -23,6 +23,7 @@ const (
 	CodeNameUnknown         Code = "NAME_UNKNOWN"
 	CodePaginationInvalid   Code = "PAGINATION_NUMBER_INVALID"
 	CodeSizeInvalid         Code = "SIZE_INVALID"
+	CodeTooManyRequests     Code = "TOOMANYREQUESTS"
 	CodeUnauthorized        Code = "UNAUTHORIZED"
 	CodeUnavailable         Code = "UNAVAILABLE"
 	CodeUnknown             Code = "UNKNOWN"

@@ -9,6 +9,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 // Media types of manifests beside those of image-spec that clients still push.
@@ -18,6 +20,13 @@ const (
 	MediaTypeArtifactManifest = "application/vnd.oci.artifact.manifest.v1+json" // of image-spec 1.1's candidates
 	mediaTypeSchema1          = "application/vnd.docker.distribution.manifest.v1+json"
 	mediaTypeSchema1Signed    = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+)
+
+// What a manifest may refer to: each of it is looked for when the manifest is asked
+// for. A template of 100 GB has some hundreds of layers.
+const (
+	mostDescriptors = 4096
+	mostValues      = 100_000
 )
 
 // ErrManifest: a manifest is not what its media type says, or names content by
@@ -64,8 +73,8 @@ func (c Content) References() []digest.Digest {
 	return all
 }
 
-// wire is a manifest of any kind.
-type wire struct {
+// document is a manifest of any kind.
+type document struct {
 	MediaType    string             `json:"mediaType"`
 	ArtifactType string             `json:"artifactType"`
 	Config       *ispec.Descriptor  `json:"config"`
@@ -95,11 +104,14 @@ var (
 // like the known ones; its other digests are Optional, so that its content is
 // kept though its meaning is not known.
 func ReadManifest(mediaType string, raw []byte) (Content, error) {
+	if err := wire.Measure(raw, mostValues); err != nil {
+		return Content{}, invalid("%v", err)
+	}
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &fields); err != nil {
 		return Content{}, invalid("%v", err)
 	}
-	var w wire
+	var w document
 	err := json.Unmarshal(raw, &w)
 	if w.MediaType != "" && mediaType != "" && w.MediaType != mediaType {
 		return Content{}, invalid("mediaType %.100q does not match Content-Type %.100q", w.MediaType, mediaType)
@@ -115,8 +127,7 @@ func ReadManifest(mediaType string, raw []byte) (Content, error) {
 			return Content{}, invalid("%v", err)
 		}
 		c := Content{MediaType: mediaType}
-		c.search(fields, nil)
-		return c, nil
+		return c, c.search(fields, nil)
 	}
 	if err := w.fits(mediaType); err != nil {
 		return Content{}, err
@@ -130,8 +141,7 @@ func ReadManifest(mediaType string, raw []byte) (Content, error) {
 		c.add(d)
 	}
 	if ofImages(mediaType) {
-		c.search(fields, known)
-		return c, nil
+		return c, c.search(fields, known)
 	}
 	for _, d := range w.Blobs {
 		c.add(d)
@@ -139,8 +149,7 @@ func ReadManifest(mediaType string, raw []byte) (Content, error) {
 	for _, l := range w.FSLayers {
 		c.add(ispec.Descriptor{Digest: l.BlobSum, Size: -1})
 	}
-	c.search(fields, slices.Concat(known, listed))
-	return c, nil
+	return c, c.search(fields, slices.Concat(known, listed))
 }
 
 func invalid(format string, args ...any) error {
@@ -166,7 +175,7 @@ func understood(mediaType string) bool {
 
 // fits reports a manifest whose fields are not those of its type: read by its
 // type, it would seem to name nothing.
-func (w wire) fits(mediaType string) error {
+func (w document) fits(mediaType string) error {
 	switch mediaType {
 	case ispec.MediaTypeImageManifest, MediaTypeDockerManifest:
 		if w.Config == nil || w.Manifests != nil {
@@ -180,7 +189,10 @@ func (w wire) fits(mediaType string) error {
 	return nil
 }
 
-func (w wire) check() error {
+func (w document) check() error {
+	if n := len(w.Layers) + len(w.Blobs) + len(w.Manifests) + len(w.FSLayers); n > mostDescriptors {
+		return fmt.Errorf("it refers to %d blobs and manifests: at most %d are possible", n, mostDescriptors)
+	}
 	for _, d := range slices.Concat(w.Layers, w.Blobs, w.Manifests) {
 		if err := CheckDescriptor(d); err != nil {
 			return err
@@ -245,7 +257,7 @@ func foreign(d ispec.Descriptor) bool {
 }
 
 // search adds what looks like a digest in the fields that are not in skip.
-func (c *Content) search(fields map[string]json.RawMessage, skip []string) {
+func (c *Content) search(fields map[string]json.RawMessage, skip []string) error {
 	seen := make(map[digest.Digest]bool)
 	for _, d := range c.References() {
 		seen[d] = true
@@ -280,5 +292,9 @@ func (c *Content) search(fields map[string]json.RawMessage, skip []string) {
 			walk(v)
 		}
 	}
+	if len(c.Optional) > mostDescriptors {
+		return invalid("it has %d digests: at most %d are possible", len(c.Optional), mostDescriptors)
+	}
 	slices.SortStableFunc(c.Optional, func(a, b ispec.Descriptor) int { return strings.Compare(a.Digest.String(), b.Digest.String()) })
+	return nil
 }

@@ -68,7 +68,7 @@ func Call[T any](ctx context.Context, c *Client, call Request) (T, error) {
 	limit := cmp.Or(c.MaxAnswer, MaxAnswer)
 	data, err := ReadAnswer(resp, limit)
 	if err == nil {
-		if err = measure(data, max(MaxValues, len(data)/answerValueSize)); err == nil {
+		if err = Measure(data, max(MaxValues, len(data)/answerValueSize)); err == nil {
 			err = json.Unmarshal(data, into)
 		}
 	}

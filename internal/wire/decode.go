@@ -30,7 +30,7 @@ func DecodeMax[T any](r *http.Request, limits Limits) (T, error) {
 		decoding <- struct{}{} // of those who hold a place none waits for anything
 		defer func() { <-decoding }()
 	}
-	if err := measure(data, limits.Values); err != nil {
+	if err := Measure(data, limits.Values); err != nil {
 		return v, &Error{Status: http.StatusRequestEntityTooLarge, Message: "request body: " + err.Error()}
 	}
 	if err := json.Unmarshal(data, &v); err != nil {

@@ -2,9 +2,9 @@ package wire
 
 import "fmt"
 
-// measure looks through a JSON document before it is decoded, and reports what is
-// beyond its limits. What is not JSON is the decoder's to find.
-func measure(data []byte, most int) error {
+// Measure looks through a JSON document before it is decoded, and reports that it
+// has more than so many values, or is too deep. What is not JSON is the decoder's to find.
+func Measure(data []byte, most int) error {
 	values, depth := 1, 0
 	for i := 0; i < len(data); i++ {
 		switch data[i] {

@@ -56,7 +56,7 @@ func TestDocumentsAreMeasuredBeforeTheyAreDecoded(t *testing.T) {
 	}
 }
 
-// What measure counts is each value, and an empty list or object twice: a bracket in a
+// What Measure counts is each value, and an empty list or object twice: a bracket in a
 // string is text.
 func FuzzMeasure(f *testing.F) {
 	for _, seed := range []string{`{"a":[1,2,{"b":"[[[,\",{"}]}`, `"\\"`, `[[],{}]`, `{"a":"\u0022,"}`, `[`, `"`, `"\`, `{"a":1,"a":2}`} {
@@ -64,17 +64,17 @@ func FuzzMeasure(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		if !json.Valid([]byte(text)) {
-			_ = measure([]byte(text), MaxValues) // must not panic
+			_ = Measure([]byte(text), MaxValues) // must not panic
 			return
 		}
 		count, depth := countValues(json.NewDecoder(strings.NewReader(text)))
 		if depth > MaxDepth {
 			return
 		}
-		if err := measure([]byte(text), count); err != nil {
+		if err := Measure([]byte(text), count); err != nil {
 			t.Fatalf("%q has %d values: %v", text, count, err)
 		}
-		if err := measure([]byte(text), count-1); err == nil && count > 1 {
+		if err := Measure([]byte(text), count-1); err == nil && count > 1 {
 			t.Fatalf("%q has %d values, and passes for less", text, count)
 		}
 	})

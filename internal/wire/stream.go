@@ -98,7 +98,7 @@ func Follow[T any](ctx context.Context, c *Client, call Request) iter.Seq2[T, er
 				continue
 			}
 			var event T
-			err := measure(lines.Bytes(), max(MaxValues, len(lines.Bytes())/answerValueSize))
+			err := Measure(lines.Bytes(), max(MaxValues, len(lines.Bytes())/answerValueSize))
 			if err == nil {
 				err = json.Unmarshal(lines.Bytes(), &event)
 			}

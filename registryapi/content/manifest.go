@@ -69,6 +69,41 @@ func CheckNamed(s Reader, repo string, c Content) error {
 			return fmt.Errorf("%w: manifest %s", ErrBlobMissing, d.Digest)
 		}
 	}
+	left := mostOfTree
+	return checkTree(s, repo, c, make(map[digest.Digest]bool), MaxNesting, &left)
+}
+
+// MaxNesting is how deep manifests may be in one another, and mostOfTree how much a
+// manifest may refer to through others: all of it is looked at when it is asked for.
+const (
+	MaxNesting = 8
+	mostOfTree = 10_000
+)
+
+// checkTree returns ErrManifestInvalid for manifests that are too deep in one another,
+// or too many.
+func checkTree(s Manifests, repo string, c Content, seen map[digest.Digest]bool, depth int, left *int) error {
+	*left -= len(c.References())
+	if depth == 0 || *left < 0 {
+		return fmt.Errorf("%w: what it refers to is more than %d deep, or more than %d", ErrManifestInvalid, MaxNesting, mostOfTree)
+	}
+	for _, d := range c.Manifests {
+		if seen[d.Digest] {
+			continue
+		}
+		seen[d.Digest] = true
+		m, err := s.Manifest(repo, d.Digest)
+		if err != nil {
+			continue // told before, or removed meanwhile
+		}
+		child, err := ParseManifest(m.MediaType, m.Raw)
+		if err != nil {
+			continue
+		}
+		if err := checkTree(s, repo, child, seen, depth-1, left); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-
-	"sigs.k8s.io/yaml"
 )
 
 // maxDescription is the longest description that is shown: every list has them all.
@@ -29,7 +27,9 @@ type VMConfig struct {
 	JSON json.RawMessage `json:"-"`
 }
 
-// ReadConfig reads the config blob of a manifest as JSON; YAML is converted.
+// ReadConfig reads the config blob of a manifest as JSON; YAML is converted. A blob that
+// is neither, or whose meaning is far larger than itself, is ErrManifestInvalid: the
+// version is served, and shows less.
 func ReadConfig(s Blobs, repo string, c Content) (VMConfig, error) {
 	var cfg VMConfig
 	if c.Config == nil || c.Config.Size > maxConfig {
@@ -45,7 +45,7 @@ func ReadConfig(s Blobs, repo string, c Content) (VMConfig, error) {
 		return cfg, err
 	}
 	if !json.Valid(data) {
-		if data, err = yaml.YAMLToJSON(data); err != nil {
+		if data, err = yamlToJSON(data); err != nil {
 			return cfg, fmt.Errorf("%w: its configuration is neither JSON nor YAML", ErrManifestInvalid)
 		}
 	}

@@ -54,7 +54,7 @@ func (r *Replicator) startCopies(ctx context.Context, repo string, digests []str
 		pushed := w.manifests[d].Pushed
 		r.images.Go(func() {
 			defer cancel()
-			err := r.copyManifest(jctx, repo, digest.Digest(d), pushed, from, run)
+			err := r.copyManifest(jctx, repo, digest.Digest(d), pushed, from, run, 0)
 			r.mu.Lock()
 			delete(r.jobs, j)
 			r.mu.Unlock()
@@ -72,8 +72,11 @@ func (r *Replicator) startCopies(ctx context.Context, repo string, digests []str
 }
 
 // copyManifest copies one manifest: its content, the manifests it names, then
-// itself. run may be nil.
-func (r *Replicator) copyManifest(ctx context.Context, repo string, d digest.Digest, pushed time.Time, from []*source, run *running) error {
+// itself. run may be nil. depth is how many manifests lead to it.
+func (r *Replicator) copyManifest(ctx context.Context, repo string, d digest.Digest, pushed time.Time, from []*source, run *running, depth int) error {
+	if depth > content.MaxNesting {
+		return fmt.Errorf("manifest %s: manifests are more than %d deep in one another", d, content.MaxNesting)
+	}
 	m, c, err := r.fetchManifest(ctx, repo, d, from)
 	if err != nil {
 		return err
@@ -107,7 +110,7 @@ func (r *Replicator) copyManifest(ctx context.Context, repo string, d digest.Dig
 		if r.complete(repo, child.Digest) {
 			continue
 		}
-		if err := r.copyManifest(ctx, repo, child.Digest, pushed, from, nil); err != nil {
+		if err := r.copyManifest(ctx, repo, child.Digest, pushed, from, nil, depth+1); err != nil {
 			return err
 		}
 	}

@@ -8,8 +8,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ankacluster/ankacluster/internal/access"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ankacluster/ankacluster/internal/access"
 )
 
 // Config sets up a Server. DefaultConfig has the defaults.

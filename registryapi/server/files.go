@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"path"
 	"sync"
 	"syscall"
 	"time"
@@ -30,11 +31,47 @@ func (s *Server) fileList(sub string) (any, error) {
 }
 
 func (s *Server) uploadFile(r *http.Request) (any, error) {
-	return nil, fileError(s.logs.upload(r.PathValue("name"), r.Body))
+	name := r.PathValue("name")
+	if s.logs.isLog(name) {
+		return nil, wire.BadRequest("%s is among the central logs, which are not replaced: send what is to be added to /registry/logs", name)
+	}
+	return nil, fileError(s.logs.upload(name, s.withSpace(r)))
 }
 
 func (s *Server) sendLog(r *http.Request) (any, error) {
-	return nil, fileError(s.logs.append(r.PathValue("name"), r.Body))
+	name := r.PathValue("name")
+	if path.Clean(name) == eventLog {
+		return nil, wire.BadRequest("events are sent to /registry/log-event")
+	}
+	return nil, fileError(s.logs.append(name, s.withSpace(r)))
+}
+
+// withSpace returns the body of r, which ends with an error where the disk or the quota
+// would have too little left.
+func (s *Server) withSpace(r *http.Request) io.Reader {
+	return &spaced{r: r.Body, check: s.store.CheckSpace, next: max(r.ContentLength, 0)}
+}
+
+// spaced asks for room at its beginning and every spaceEvery bytes.
+type spaced struct {
+	r     io.Reader
+	check func(int64) error
+	next  int64 // what is asked for with the next look
+	left  int64 // until then
+}
+
+const spaceEvery = 16 << 20
+
+func (s *spaced) Read(p []byte) (int, error) {
+	if s.left <= 0 {
+		if err := s.check(s.next); err != nil {
+			return 0, err
+		}
+		s.next, s.left = 0, spaceEvery
+	}
+	n, err := s.r.Read(p)
+	s.left -= int64(n)
+	return n, err
 }
 
 // sendEvent adds one event, on one line, to the event log.
@@ -57,7 +94,7 @@ func fileError(err error) error {
 		return wire.BadRequest("%v", err)
 	case errors.Is(err, fs.ErrNotExist):
 		return &wire.Error{Status: http.StatusNotFound, Code: wire.CodeNotFound, Message: "Not found", Cause: err}
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case errors.Is(err, content.ErrNoSpace), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return &wire.Error{Status: http.StatusInsufficientStorage, Message: content.ErrNoSpace.Error(), Cause: err}
 	case errors.Is(err, syscall.EROFS):
 		return &wire.Error{Status: http.StatusForbidden, Message: content.ErrReadOnly.Error(), Cause: err}

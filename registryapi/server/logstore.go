@@ -58,6 +58,11 @@ func checkFileName(name string) error {
 	return nil
 }
 
+// isLog reports whether a file is one of the central logs.
+func (l *logStore) isLog(name string) bool {
+	return strings.HasPrefix(path.Clean("/"+name)+"/", l.logs+"/")
+}
+
 // unfinished ends the name of a file that is being uploaded.
 const unfinished = ".upload"
 

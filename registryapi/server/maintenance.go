@@ -33,6 +33,7 @@ func (s *Server) care(ctx context.Context) error {
 		case <-garbage.C:
 			s.collect(ctx)
 		case <-housekeeping.C:
+			s.dropEmpty(ctx, time.Now())
 			s.housekeep(time.Now())
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -25,7 +26,7 @@ func (s *Server) getManifest(w http.ResponseWriter, r *http.Request, req oci.Req
 		return err
 	}
 	h := w.Header()
-	h.Set("Content-Type", m.MediaType)
+	h.Set("Content-Type", served(m.MediaType))
 	h.Set("Docker-Content-Digest", m.Digest.String())
 	h.Set("ETag", `"`+m.Digest.String()+`"`)
 	if tag != "" {
@@ -36,6 +37,16 @@ func (s *Server) getManifest(w http.ResponseWriter, r *http.Request, req oci.Req
 		s.names(r).Pulled(req.Repo, tag, m.Digest)
 	}
 	return nil
+}
+
+// served is the type under which a manifest is given out: as it was pushed, unless a
+// browser might take it for a page of this server.
+func served(mediaType string) string {
+	kind, name, _ := strings.Cut(mediaType, "/")
+	if kind == "application" && (name == "json" || strings.HasPrefix(name, "vnd.") && !strings.HasSuffix(name, "xml") && !strings.HasSuffix(name, "html")) {
+		return mediaType
+	}
+	return "application/octet-stream"
 }
 
 // findManifest returns a manifest by tag or digest, and the tag's name.
@@ -117,6 +128,9 @@ func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, req oci.Req
 	return nil
 }
 
+// mostTags is how many tags a manifest can be given in one request.
+const mostTags = 100
+
 var errManifestTooLarge = oci.NewError(http.StatusRequestEntityTooLarge, oci.CodeSizeInvalid,
 	fmt.Sprintf("a manifest has at most %d bytes", content.MaxManifest))
 
@@ -125,6 +139,9 @@ var errManifestTooLarge = oci.NewError(http.StatusRequestEntityTooLarge, oci.Cod
 func manifestRequest(r *http.Request, req oci.Request, raw []byte) (content.Manifest, []string, error) {
 	m := content.Manifest{Raw: raw}
 	tags := r.URL.Query()["tag"]
+	if len(tags) > mostTags {
+		return m, nil, oci.NewError(http.StatusBadRequest, oci.CodeManifestInvalid, fmt.Sprintf("%d tags are given: at most %d are possible", len(tags), mostTags))
+	}
 	if oci.LooksLikeDigest(req.Ref) {
 		d, err := oci.ParseDigest(req.Ref)
 		if err != nil {

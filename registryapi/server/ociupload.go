@@ -20,7 +20,9 @@ import (
 // repository, or with the content in this very request.
 func (s *Server) startUpload(w http.ResponseWriter, r *http.Request, req oci.Request) error {
 	q := r.URL.Query()
-	if mount := q.Get("mount"); mount != "" {
+	// A mount names its source: who may read that may have its blobs, and a digest alone
+	// shows nothing. Without one the client uploads, as the specification has it.
+	if mount := q.Get("mount"); mount != "" && q.Get("from") != "" {
 		d, err := oci.ParseDigest(mount)
 		if err != nil {
 			return err
@@ -43,6 +45,11 @@ func (s *Server) startUpload(w http.ResponseWriter, r *http.Request, req oci.Req
 	if err := s.store.CheckSpace(r.ContentLength); err != nil {
 		return err
 	}
+	if want == "" {
+		if err := s.empty.check(r); err != nil {
+			return err
+		}
+	}
 	alg := digest.Algorithm(q.Get("digest-algorithm"))
 	if want != "" {
 		alg = want.Algorithm()
@@ -53,6 +60,7 @@ func (s *Server) startUpload(w http.ResponseWriter, r *http.Request, req oci.Req
 	}
 	defer u.Close()
 	if want == "" {
+		s.empty.begin(r, req.Repo, u.ID(), time.Now())
 		s.uploadAccepted(w, req.Repo, u, http.StatusAccepted)
 		return nil
 	}
@@ -67,6 +75,7 @@ func (s *Server) startUpload(w http.ResponseWriter, r *http.Request, req oci.Req
 }
 
 func (s *Server) patchUpload(w http.ResponseWriter, r *http.Request, req oci.Request) error {
+	s.empty.end(req.Ref)
 	u, err := s.openUpload(r, req)
 	if err != nil {
 		if errors.Is(err, content.ErrUploadUnknown) && s.repeatedChunk(w, r, req) {
@@ -88,6 +97,7 @@ func (s *Server) patchUpload(w http.ResponseWriter, r *http.Request, req oci.Req
 }
 
 func (s *Server) closeUpload(w http.ResponseWriter, r *http.Request, req oci.Request) error {
+	s.empty.end(req.Ref)
 	want, err := oci.ParseDigest(r.URL.Query().Get("digest"))
 	if err != nil {
 		return err
@@ -124,6 +134,7 @@ func (s *Server) uploadStatus(w http.ResponseWriter, r *http.Request, req oci.Re
 }
 
 func (s *Server) cancelUpload(w http.ResponseWriter, r *http.Request, req oci.Request) error {
+	s.empty.end(req.Ref)
 	u, err := s.openUpload(r, req)
 	n := content.Note{Kind: "cancel", Key: []string{req.Repo, req.Ref}}
 	if _, before := s.store.Done(n); before && errors.Is(err, content.ErrUploadUnknown) {

@@ -32,6 +32,7 @@ type Server struct {
 	drained chan struct{} // closed when the server begins to drain
 	handler http.Handler
 	logs    *logStore
+	empty   emptyUploads
 	metrics *metrics
 	addr    atomic.Pointer[net.Addr]
 	around  []func(http.Handler) http.Handler // see Use
