@@ -152,3 +152,43 @@ func TestServersAreMadeInOnePlace(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestClientsFollowNoRedirects: what goes with a request is for the server that was
+// named, so every client of ours says what it does with a redirect.
+func TestClientsFollowNoRedirects(t *testing.T) {
+	count := 0
+	err := eachProductFile(func(file string, parsed *ast.File) {
+		if strings.HasPrefix(file, "balancer/") {
+			return // it knows nothing of ours; its own client hands redirects back
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			if of, ok := n.(*ast.SelectorExpr); ok && of.Sel.Name == "DefaultClient" {
+				t.Errorf("%s uses a client that follows redirects", file)
+			}
+			lit, ok := n.(*ast.CompositeLit)
+			if !ok {
+				return true
+			}
+			of, ok := lit.Type.(*ast.SelectorExpr)
+			if !ok || of.Sel.Name != "Client" {
+				return true
+			}
+			if pkg, _ := of.X.(*ast.Ident); pkg == nil || pkg.Name != "http" {
+				return true
+			}
+			count++
+			for _, e := range lit.Elts {
+				if kv, ok := e.(*ast.KeyValueExpr); ok {
+					if key, _ := kv.Key.(*ast.Ident); key != nil && key.Name == "CheckRedirect" {
+						return true
+					}
+				}
+			}
+			t.Errorf("%s makes an http.Client without CheckRedirect; see wire.NoRedirect", file)
+			return true
+		})
+	})
+	if err != nil || count < 10 {
+		t.Errorf("%d clients: %v", count, err)
+	}
+}

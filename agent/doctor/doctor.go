@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 // Level says how bad a finding is.
@@ -111,7 +112,7 @@ func Run(ctx context.Context, cfg Config) []Finding {
 		cfg.Tool = runTool
 	}
 	if cfg.Client == nil {
-		cfg.Client = &http.Client{}
+		cfg.Client = &http.Client{CheckRedirect: wire.NoRedirect}
 	}
 	host := inParallel(ctx, cfg, checkRoot, checkState, checkDisk, checkHypervisor, checkPrograms, checkAgents, checkRivals, checkMac)
 

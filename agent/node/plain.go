@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/agent/state"
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 // Plain reaches one server at a time, without a pool.
@@ -40,5 +41,5 @@ func (p Plain) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // At returns a client that signs for one server.
 func (p Plain) At(base string) *http.Client {
-	return &http.Client{Timeout: min(p.timeout, p.cfg.RequestTimeout), Transport: signed(base, p, p.cfg.Credentials)}
+	return &http.Client{CheckRedirect: wire.NoRedirect, Timeout: min(p.timeout, p.cfg.RequestTimeout), Transport: signed(base, p, p.cfg.Credentials)}
 }

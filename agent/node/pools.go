@@ -14,6 +14,7 @@ import (
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/ownaddr"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
 )
 
@@ -158,12 +159,12 @@ func (p *Pools) Run(ctx context.Context) error {
 
 // Client calls the controllers, whichever is well.
 func (p *Pools) Client() *controllerapi.Client {
-	return controllerapi.NewClient(controllersBase, &http.Client{Transport: p.toControllers})
+	return controllerapi.NewClient(controllersBase, &http.Client{CheckRedirect: wire.NoRedirect, Transport: p.toControllers})
 }
 
 // registryClient calls the registries' REST API, whichever is well.
 func (p *Pools) registryClient() *registryapi.Client {
-	return registryapi.NewClient(registriesBase, &http.Client{Transport: p.toRegistries})
+	return registryapi.NewClient(registriesBase, &http.Client{CheckRedirect: wire.NoRedirect, Transport: p.toRegistries})
 }
 
 // status is what the pools know of their endpoints.

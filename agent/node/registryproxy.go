@@ -18,6 +18,7 @@ import (
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/internal/serve"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
@@ -189,7 +190,7 @@ func (p *registryProxy) withTemplate(ctx context.Context, registries []string, i
 		wg.Go(func() { _ = pool.Run(running) }) // ends with running, and for nothing else
 		defer wg.Wait()
 		defer stop()
-		c = registryapi.NewClient(pushBase, &http.Client{Transport: signed(pushBase, pool.Client().Transport, p.pools.cfg.Credentials)})
+		c = registryapi.NewClient(pushBase, &http.Client{CheckRedirect: wire.NoRedirect, Transport: signed(pushBase, pool.Client().Transport, p.pools.cfg.Credentials)})
 	}
 	t, err := c.Template(ctx, string(id))
 	switch {

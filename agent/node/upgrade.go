@@ -19,6 +19,7 @@ import (
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
 	"github.com/ankacluster/ankacluster/internal/selfpath"
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 // UpgradeDir is where upgrades of the program are prepared.
@@ -54,7 +55,7 @@ func (u upgrader) Prepare(ctx context.Context, t controllerapi.UpgradeTask) erro
 		if err != nil {
 			return nil, err
 		}
-		resp, err := (&http.Client{Transport: u.pools.toControllers}).Do(req)
+		resp, err := (&http.Client{CheckRedirect: wire.NoRedirect, Transport: u.pools.toControllers}).Do(req)
 		if err != nil {
 			return nil, err
 		}

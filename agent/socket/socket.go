@@ -118,7 +118,7 @@ func Tell[T any](ctx context.Context, path, route string, body any, answer *T) e
 
 // call makes a call, whose answer has an envelope unless it is plain.
 func call[T any](ctx context.Context, path string, plain bool, req wire.Request, answer *T) error {
-	client := wire.Client{Base: "http://agent", Server: "agent", Plain: plain, HTTP: &http.Client{Transport: &http.Transport{
+	client := wire.Client{Base: "http://agent", Server: "agent", Plain: plain, HTTP: &http.Client{CheckRedirect: wire.NoRedirect, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer

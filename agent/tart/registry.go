@@ -15,6 +15,7 @@ import (
 	"github.com/ankacluster/ankacluster/agent/command"
 	"github.com/ankacluster/ankacluster/agent/hypervisor"
 	"github.com/ankacluster/ankacluster/internal/oci"
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 // nameable is what tart accepts after the host: less than a registry does, for
@@ -117,7 +118,7 @@ func (c *CLI) checkFree(ctx context.Context, base, repository, tag string) error
 		return err
 	}
 	req.Header.Set("Accept", ocispec.MediaTypeImageManifest)
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := (&http.Client{CheckRedirect: wire.NoRedirect}).Do(req)
 	if err != nil {
 		return fmt.Errorf("is tag %s of %s free: %w", tag, repository, err)
 	}

@@ -7,15 +7,16 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
 	"github.com/ankacluster/ankacluster/controllerapi/etcdmember"
 	controller "github.com/ankacluster/ankacluster/controllerapi/server"
 	"github.com/ankacluster/ankacluster/internal/atomicfile"
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
 	"github.com/ankacluster/ankacluster/registryapi/content/fs"
 	registry "github.com/ankacluster/ankacluster/registryapi/server"
-	"github.com/prometheus/client_golang/prometheus"
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 )
 
 // newController makes the controller from the settings.
@@ -66,7 +67,7 @@ func (c *config) controllerConfig() controller.Config {
 	cfg.NoNodeUpgrades = c.NoNodeUpgrades
 	cfg.PackageDir = c.AgentPackages
 	cfg.EnableEventLogging, cfg.EventLogURL = c.EventLogging, c.EventLogURL
-	cfg.AllowCORS = c.AllowCORS
+	cfg.Browsers = c.browsers.of(c.AdvertiseURL, c.AnkaRegistry)
 	return cfg
 }
 
@@ -80,6 +81,7 @@ func (c *config) newRegistry(etcd *clientv3.Client, log *zap.Logger, metrics pro
 	cfg.Root = c.RegistryBasePath
 	cfg.GracefulShutdownTimeout = c.GracefulShutdown
 	cfg.Metrics = metrics
+	cfg.Browsers = c.browsers.of(c.AdvertiseURL, c.AnkaRegistry)
 	store, err := fs.Open(cfg.Root, fs.DefaultLimits())
 	if err != nil {
 		return nil, fmt.Errorf("registry: %w", err)

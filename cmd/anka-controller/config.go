@@ -37,7 +37,7 @@ type config struct {
 	EnableMetrics          bool
 	MetricsPort            int
 	MetricsPath            string
-	AllowCORS              bool
+	browsers               browserSettings
 	AllowEmptyEtcd         bool
 	EtcdEndpoints          []string
 	QueueEtcdEndpoints     []string

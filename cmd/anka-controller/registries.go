@@ -12,8 +12,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ankacluster/ankacluster/internal/clienttls"
 	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/internal/clienttls"
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 // builtInRegistry is the host of URLs that lead to the registry of this process.
@@ -46,7 +48,7 @@ func (c *config) dialRegistry(ctx context.Context, network, addr string) (net.Co
 // connections end by number and by age: a firewall that was closed meanwhile must
 // not be passed through an old one (F27).
 func (c *config) registryClient() *http.Client {
-	return &http.Client{Transport: c.trust.Transport(c.transport()), Timeout: c.RequestTimeout}
+	return &http.Client{CheckRedirect: wire.NoRedirect, Transport: c.trust.Transport(c.transport()), Timeout: c.RequestTimeout}
 }
 
 // eventClient carries events to their receiver. Its certificate is verified also
@@ -56,7 +58,7 @@ func (c *config) eventClient() *http.Client {
 	if err != nil { // the file was read a moment ago, and may be half of a renewal now
 		trust = c.trust
 	}
-	return &http.Client{Transport: trust.Transport(c.transport()), Timeout: c.RequestTimeout}
+	return &http.Client{CheckRedirect: wire.NoRedirect, Transport: trust.Transport(c.transport()), Timeout: c.RequestTimeout}
 }
 
 func (c *config) transport() *http.Transport {

@@ -6,14 +6,16 @@ import (
 	"net/http"
 	"strconv"
 
-	"github.com/ankacluster/ankacluster/controllerapi/etcdmember"
-	"github.com/ankacluster/ankacluster/registryapi/cluster"
-	"github.com/ankacluster/ankacluster/registryapi/content"
-	registry "github.com/ankacluster/ankacluster/registryapi/server"
 	"github.com/prometheus/client_golang/prometheus"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/ankacluster/ankacluster/controllerapi/etcdmember"
+	"github.com/ankacluster/ankacluster/internal/wire"
+	"github.com/ankacluster/ankacluster/registryapi/cluster"
+	"github.com/ankacluster/ankacluster/registryapi/content"
+	registry "github.com/ankacluster/ankacluster/registryapi/server"
 )
 
 // joinRegistries makes the built-in registry one with those of the other hosts
@@ -45,7 +47,7 @@ func (c *config) joinRegistries(srv *registry.Server, store content.Store, etcd 
 // peerClient carries what the built-in registries of a cluster ask of each
 // other. It has no limit in time: blobs take as long as they take.
 func (c *config) peerClient() *http.Client {
-	return &http.Client{Transport: c.trust.Transport(cluster.DefaultTransport())}
+	return &http.Client{CheckRedirect: wire.NoRedirect, Transport: c.trust.Transport(cluster.DefaultTransport())}
 }
 
 // clusteredRegistry is a built-in registry that is one with others.

@@ -38,7 +38,9 @@ func (c *config) table() []settings.Setting {
 		{Env: "ANKA_ADVERTISE_URL", Group: groupStart, Parse: settings.HTTPURL(&c.AdvertiseURL), Usage: "`URL` at which nodes reach this controller (default: this machine's address)"},
 		{Env: "ANKA_GRACEFUL_SHUTDOWN_TIMEOUT", Group: groupStart, Default: "10s", Parse: settings.Duration(&c.GracefulShutdown), Usage: "`DURATION` that requests may take to finish after SIGTERM"},
 		{Env: "ANKA_DRAIN_DELAY", Group: groupStart, Default: "1s", Parse: settings.Duration(&c.DrainDelay), Usage: "for the first `DURATION` of that time answer only /readyz with no, so that load balancers go elsewhere, then refuse connections"},
-		{Env: "ANKA_ALLOW_CORS", Group: groupStart, IsBool: true, Parse: settings.Bool(&c.AllowCORS), Usage: "answer browsers of other origins"},
+		{Env: "ANKA_ALLOW_CORS", Group: groupStart, IsBool: true, Parse: settings.Bool(&c.browsers.all), Usage: "let the pages of every site do what they like; better is --cors-origins"},
+		{Env: "ANKA_CORS_ORIGINS", Group: groupStart, Parse: origins(&c.browsers.origins), Usage: "`LIST` of sites whose pages may call the API, such as https://ci.example.com"},
+		{Env: "ANKA_UI_HOSTS", Group: groupStart, Parse: settings.List(&c.browsers.hosts), Usage: "`LIST` of names under which browsers may ask, besides addresses and those in --advertise-url and --anka-registry"},
 
 		{Env: "ANKA_ETCD_ENDPOINTS", Group: groupEtcd, Default: "127.0.0.1:2379", Parse: settings.List(&c.EtcdEndpoints), Usage: "`LIST` of all etcd members"},
 		{Env: "ANKA_QUEUE_ETCD_ENDPOINTS", Group: groupEtcd, Hidden: true, Parse: settings.List(&c.QueueEtcdEndpoints), Usage: "`LIST` that must be the same as --etcd-endpoints: one etcd cluster holds everything"},

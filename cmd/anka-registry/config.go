@@ -68,6 +68,7 @@ func (c *config) table() []settings.Setting {
 	def := server.DefaultConfig()
 	table := []settings.Setting{
 		{Env: "ANKA_LISTEN_ADDR", Group: groupServe, Parse: settings.Text(&s.ListenAddr), Usage: "serve on `HOST:PORT`, usually :8089"},
+		{Env: "ANKA_UI_HOSTS", Group: groupServe, Parse: settings.List(&s.Browsers.Hosts), Usage: "`LIST` of names under which browsers may ask, besides addresses"},
 		{Env: "ANKA_GRACEFUL_SHUTDOWN_TIMEOUT", Group: groupServe, Default: brief(def.GracefulShutdownTimeout), Parse: settings.Duration(&s.GracefulShutdownTimeout), Usage: "at a stop, requests in flight may take `DURATION` to end"},
 		{Env: "ANKA_DRAIN_DELAY", Group: groupServe, Default: brief(def.DrainDelay), Parse: settings.Duration(&s.DrainDelay), Usage: "for the first `DURATION` of that only /readyz says no; then connections are refused"},
 		{Env: "ANKA_UPLOAD_INACTIVITY", Group: groupServe, Default: brief(def.UploadInactivity), Parse: settings.Duration(&s.UploadInactivity), Usage: "end an upload request that brings no data for `DURATION`"},

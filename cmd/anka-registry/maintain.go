@@ -117,7 +117,7 @@ func verify(c *cli.Context) error {
 		return err
 	}
 	if len(peers) > 0 {
-		hc := &http.Client{Transport: trust.Transport(http.DefaultTransport.(*http.Transport).Clone())}
+		hc := &http.Client{CheckRedirect: wire.NoRedirect, Transport: trust.Transport(http.DefaultTransport.(*http.Transport).Clone())}
 		opt.Fetch = func(ctx context.Context, repo string, d digest.Digest, manifest bool) error {
 			return fetchFrom(ctx, hc, store, peers, repo, d, manifest)
 		}

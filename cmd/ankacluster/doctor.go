@@ -20,6 +20,7 @@ import (
 	"github.com/ankacluster/ankacluster/agent/node"
 	"github.com/ankacluster/ankacluster/agent/socket"
 	"github.com/ankacluster/ankacluster/agent/state"
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 func doctorCommand() *cli.Command {
@@ -104,7 +105,7 @@ func doctorConfig(c *cli.Context) (doctor.Config, error) {
 			return doctor.Processes(ctx, "ankacluster", "run")
 		},
 		Rivals:  func(ctx context.Context) ([]doctor.Rival, error) { return doctor.Rivals(ctx, launchDaemons) },
-		Client:  &http.Client{Transport: plain},
+		Client:  &http.Client{CheckRedirect: wire.NoRedirect, Transport: plain},
 		Timeout: c.Duration("timeout"), EUID: os.Geteuid(),
 	}
 	if thisHost.euid == 0 && !c.Bool("force-no-sudo") {

@@ -273,7 +273,7 @@ func (m *macReporter) manifests(ctx context.Context, url, repository string, tag
 			return nil, err
 		}
 		req.Header.Set("Accept", "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, */*")
-		resp, err := http.DefaultClient.Do(req)
+		resp, err := (&http.Client{CheckRedirect: wire.NoRedirect}).Do(req)
 		if err != nil {
 			return nil, err
 		}

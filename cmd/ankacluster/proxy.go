@@ -199,7 +199,7 @@ func (p *proxyProcess) serve(flag, listen string, cfg proxy.Config) error {
 	if err != nil {
 		return listenError(flag, listen, err)
 	}
-	p.servers = append(p.servers, &proxy.Server{Listener: ln, Handler: proxy.New(cfg, p.log), Log: p.log})
+	p.servers = append(p.servers, &proxy.Server{Listener: ln, Handler: wire.Browsers{Passing: true}.Guard(proxy.New(cfg, p.log)), Log: p.log})
 	p.log.Info("proxy listens", zap.String("address", "http://"+ln.Addr().String()), zap.String("pool", strings.TrimSuffix(strings.TrimPrefix(flag, "--"), "-listen")))
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
@@ -187,7 +188,7 @@ func listCopies(c *cli.Context, p *templatePlace) error {
 func askCopies(ctx context.Context, u string) ([]registryapi.TagCopies, registryapi.Cluster, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	rest := registryapi.NewClient(u, http.DefaultClient)
+	rest := registryapi.NewClient(u, &http.Client{CheckRedirect: wire.NoRedirect})
 	cl, err := rest.Cluster(ctx)
 	if err != nil {
 		return nil, cl, err

@@ -14,6 +14,7 @@ import (
 	"github.com/ankacluster/ankacluster/agent/state"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/clienttls"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
@@ -114,7 +115,7 @@ func placeTrust(c *cli.Context) (*clienttls.Trust, error) {
 func askPlace(ctx context.Context, u string, trust *clienttls.Trust) (*templatePlace, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	hc := &http.Client{Transport: trust.Transport(http.DefaultTransport.(*http.Transport).Clone())}
+	hc := &http.Client{CheckRedirect: wire.NoRedirect, Transport: trust.Transport(http.DefaultTransport.(*http.Transport).Clone())}
 	reg := registryapi.NewClient(u, hc)
 	_, rerr := reg.Status(ctx)
 	if rerr == nil {

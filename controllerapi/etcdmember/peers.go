@@ -106,7 +106,7 @@ const probeTimeout = 2 * time.Second
 func newProber(hosts []Host, tc *tls.Config) *prober {
 	return &prober{
 		// No kept connections: the address changes hands between us and etcd.
-		http:  &http.Client{Timeout: probeTimeout, Transport: &http.Transport{TLSClientConfig: tc, DisableKeepAlives: true}},
+		http:  &http.Client{CheckRedirect: wire.NoRedirect, Timeout: probeTimeout, Transport: &http.Transport{TLSClientConfig: tc, DisableKeepAlives: true}},
 		tls:   tc != nil,
 		hosts: hosts,
 	}

@@ -8,12 +8,14 @@ import (
 	"os"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
 	"github.com/ankacluster/ankacluster/controllerapi/schedule"
 	"github.com/ankacluster/ankacluster/internal/access"
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 // Config of a Server. The environment variable that sets a field is named where
@@ -105,8 +107,8 @@ type Config struct {
 	// Schedule is how nodes are chosen.
 	Schedule schedule.Config
 
-	// AllowCORS lets browsers of any origin call the API (ANKA_ALLOW_CORS).
-	AllowCORS bool
+	// Browsers is what pages in browsers may do (ANKA_ALLOW_CORS, ANKA_UI_HOSTS).
+	Browsers wire.Browsers
 	// Access finds out who calls, and decides what they may. The zero value lets
 	// everybody in.
 	Access access.Guard

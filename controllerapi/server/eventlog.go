@@ -56,7 +56,7 @@ func newEventLog(cfg Config, log *zap.Logger) *eventLog {
 	e := &eventLog{controller: cfg.ID, log: log}
 	add := func(to string, hc *http.Client) {
 		if hc == nil {
-			hc = &http.Client{Timeout: eventTimeout}
+			hc = &http.Client{CheckRedirect: wire.NoRedirect, Timeout: eventTimeout}
 		}
 		shown := ""
 		if u, err := url.Parse(to); err == nil {

@@ -18,24 +18,7 @@ import (
 
 // outermost stands around every call, public ones too.
 func (s *Server) outermost(h http.Handler) http.Handler {
-	return wire.WithRequestID(wire.Recover(s.log, wire.Ranges(wire.CleanPath(s.cors(h)))))
-}
-
-func (s *Server) cors(h http.Handler) http.Handler {
-	if !s.cfg.AllowCORS {
-		return h
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		head := w.Header()
-		head.Set("Access-Control-Allow-Origin", "*")
-		head.Set("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE, OPTIONS")
-		head.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, "+api.IdempotencyHeader)
-		if r.Method == http.MethodOptions {
-			w.WriteHeader(http.StatusOK)
-			return
-		}
-		h.ServeHTTP(w, r)
-	})
+	return wire.WithRequestID(wire.Recover(s.log, s.cfg.Browsers.Guard(wire.Ranges(wire.CleanPath(h)))))
 }
 
 // agent serves a call of the agent wire, which is idempotent by ids of its own.

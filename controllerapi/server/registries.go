@@ -8,9 +8,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ankacluster/ankacluster/balancer"
-	"github.com/ankacluster/ankacluster/registryapi"
 	"go.uber.org/zap"
+
+	"github.com/ankacluster/ankacluster/balancer"
+	"github.com/ankacluster/ankacluster/internal/wire"
+	"github.com/ankacluster/ankacluster/registryapi"
 )
 
 const (
@@ -61,7 +63,7 @@ type registries struct {
 func newRegistries(cfg Config, log *zap.Logger) (*registries, error) {
 	direct := cfg.RegistryHTTP
 	if direct == nil {
-		direct = &http.Client{Timeout: registryTimeout}
+		direct = &http.Client{CheckRedirect: wire.NoRedirect, Timeout: registryTimeout}
 	}
 	pool, err := balancer.New(cfg.RegistryPool, log)
 	if err != nil {

@@ -53,6 +53,9 @@ func Call[T any](ctx context.Context, c *Client, call Request) (T, error) {
 	if call.Answer != nil {
 		*call.Answer = resp.Header
 	}
+	if err := c.redirected(resp); err != nil {
+		return out, err
+	}
 	if c.Plain && resp.StatusCode != http.StatusOK {
 		return out, c.failure(resp, http.StatusText(resp.StatusCode))
 	}
@@ -87,6 +90,20 @@ func Call[T any](ctx context.Context, c *Client, call Request) (T, error) {
 		out = *env.Body
 	}
 	return out, nil
+}
+
+// NoRedirect is for the CheckRedirect of every client of ours: what goes with a request,
+// credentials and data, is for the server that was named.
+func NoRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// redirected reports an answer that names another address.
+func (c *Client) redirected(resp *http.Response) error {
+	to, err := resp.Location()
+	if err != nil || resp.StatusCode < 300 || resp.StatusCode >= 400 {
+		return nil
+	}
+	return &Error{From: c.Server, Status: resp.StatusCode, Code: CodeForeign,
+		Message: fmt.Sprintf("it sends callers on to %s, which is not followed: name that address if it is the %s's", cut(to.Redacted(), 2*maxEcho), c.Server)}
 }
 
 // ErrLongAnswer: an answer is longer than it may be.

@@ -150,3 +150,21 @@ func TestIdempotencyKeysBelongToTheirCallers(t *testing.T) {
 		t.Errorf("a long key: %v", err)
 	}
 }
+
+// A server that sends a caller on gets neither its credentials nor its data sent
+// there, and the caller is told.
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	t.Parallel()
+	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		t.Errorf("it was sent %s with %v", r.Method, r.Header)
+	}))
+	defer other.Close()
+	for _, code := range []int{301, 302, 303, 307, 308} {
+		c := clientOf(t, http.RedirectHandler(other.URL+"/x", code))
+		c.HTTP.CheckRedirect = NoRedirect
+		_, err := Call[string](t.Context(), c, Request{Method: http.MethodPost, Body: "secret", Header: http.Header{"Authorization": {"Bearer x"}}})
+		if !errors.Is(err, CodeForeign) || !strings.Contains(err.Error(), other.URL+"/x") {
+			t.Errorf("%d: got %v", code, err)
+		}
+	}
+}

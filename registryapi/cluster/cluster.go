@@ -19,6 +19,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ankacluster/ankacluster/internal/etcdkit"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/content"
 	"github.com/ankacluster/ankacluster/registryapi/replication"
@@ -75,7 +76,7 @@ func New(cfg Config, store content.Store, etcd *clientv3.Client, log *zap.Logger
 		log = zap.NewNop()
 	}
 	if cfg.HTTP == nil {
-		cfg.HTTP = &http.Client{Transport: DefaultTransport()}
+		cfg.HTTP = &http.Client{CheckRedirect: wire.NoRedirect, Transport: DefaultTransport()}
 	}
 	c := &Cluster{
 		cfg: cfg, log: log, store: store, self: store.ID(), cat: newCatalogue(etcd, cfg.Wait, log),

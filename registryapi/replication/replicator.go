@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ankacluster/ankacluster/internal/backoff"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/content"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
@@ -66,7 +67,7 @@ func New(cfg Config, store content.Store, log *zap.Logger) (*Replicator, error) 
 	if cfg.HTTP == nil {
 		t := http.DefaultTransport.(*http.Transport).Clone()
 		t.MaxIdleConnsPerHost, t.DisableCompression = 16, true
-		cfg.HTTP = &http.Client{Transport: cfg.Trust.Transport(t)}
+		cfg.HTTP = &http.Client{CheckRedirect: wire.NoRedirect, Transport: cfg.Trust.Transport(t)}
 	}
 	r := &Replicator{
 		cfg: cfg, store: store, log: log, queue: newQueue(),

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ankacluster/ankacluster/internal/access"
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 // Config sets up a Server. DefaultConfig has the defaults.
@@ -64,6 +65,8 @@ type Config struct {
 	AccessLog bool
 	// Metrics, when set, gets the registry's metrics.
 	Metrics prometheus.Registerer
+	// Browsers is what pages in browsers may do.
+	Browsers wire.Browsers
 	// Access finds out who calls, and decides what they may. The zero value lets
 	// everybody in.
 	Access access.Guard

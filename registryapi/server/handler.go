@@ -30,7 +30,7 @@ func (s *Server) router(routes []wire.Route, ociRoutes []ociRoute) http.Handler 
 		}
 		rest.ServeHTTP(w, r)
 	})
-	return wire.WithRequestID(wire.Recover(s.log, wire.Ranges(oci.Reading(s.observe(all)))))
+	return wire.WithRequestID(wire.Recover(s.log, s.cfg.Browsers.Guard(wire.Ranges(oci.Reading(s.observe(all))))))
 }
 
 // surround puts what was given to Use around a handler.

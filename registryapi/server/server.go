@@ -35,12 +35,17 @@ type Server struct {
 	empty   emptyUploads
 	metrics *metrics
 	addr    atomic.Pointer[net.Addr]
-	around  []func(http.Handler) http.Handler // see Use
-	beside  []wire.Route                      // see Use
+	extras
 	// replication tells of copying from other registries; nil on a registry that
 	// copies from none.
 	replication func() registryapi.Replication
 	shared      Shared // nil on a registry that is one directory
+}
+
+// extras are what Use was given.
+type extras struct {
+	around []func(http.Handler) http.Handler
+	beside []wire.Route
 }
 
 // New makes a server of a store and starts nothing. A nil log is silent.

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ankacluster/ankacluster/internal/clienttls"
+	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
 // Config says how to reach a registry and how patient to be.
@@ -116,7 +117,7 @@ func defaultHTTP(trust *clienttls.Trust) *http.Client {
 	t.MaxIdleConnsPerHost = 16
 	t.IdleConnTimeout = 60 * time.Second
 	t.DisableCompression = true
-	return &http.Client{Transport: trust.Transport(t)}
+	return &http.Client{CheckRedirect: wire.NoRedirect, Transport: trust.Transport(t)}
 }
 
 // Base returns the URL that the client was made with.

@@ -261,7 +261,8 @@ func (u *upload) close(ctx context.Context) error {
 }
 
 // move follows the session to the location that an answer names. It is resolved
-// against our own URL, so that a pool stays a pool.
+// against our own URL, so that a pool stays a pool. One of another server is an error:
+// credentials and content are for the one that was named.
 func (u *upload) move(req *http.Request, resp *http.Response) error {
 	loc := resp.Header.Get("Location")
 	if loc == "" {
@@ -274,7 +275,11 @@ func (u *upload) move(req *http.Request, resp *http.Response) error {
 	if err != nil {
 		return fmt.Errorf("location of the upload: %w", err)
 	}
-	u.location = req.URL.ResolveReference(ref).String()
+	to := req.URL.ResolveReference(ref)
+	if to.Scheme != req.URL.Scheme || to.Host != req.URL.Host {
+		return final(fmt.Errorf("the registry names %s://%s for the upload, which is another server: push there, if it is meant", to.Scheme, to.Host))
+	}
+	u.location = to.String()
 	return nil
 }
 
