@@ -14,8 +14,8 @@ func TestUploadStaysAtItsRegistry(t *testing.T) {
 		t.Fatal(err)
 	}
 	for location, want := range map[string]string{
-		"/v2/vm/blobs/uploads/1":                             "https://registry:8089/v2/vm/blobs/uploads/1",
-		"1?state=a":                                          "https://registry:8089/v2/vm/blobs/uploads/1?state=a",
+		"/v2/vm/blobs/uploads/1": "https://registry:8089/v2/vm/blobs/uploads/1",
+		"1?state=a":              "https://registry:8089/v2/vm/blobs/uploads/1?state=a",
 		"https://registry:8089/v2/vm/blobs/uploads/1":        "https://registry:8089/v2/vm/blobs/uploads/1",
 		"https://evil.example/v2/vm/blobs/uploads/1":         "",
 		"//evil.example/v2/vm/blobs/uploads/1":               "",
