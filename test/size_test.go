@@ -29,7 +29,6 @@ const toBeDivided = "to be divided"
 
 var largePackages = map[string]exception{
 	"agent":                  {6250, toBeDivided},
-	"balancer/drill":         {3600, toBeDivided + ": the fakes and their processes"},
 	"cmd/ankacluster":        {5600, "one file a command, for sixteen commands"},
 	"controllerapi/cloud":    {3750, "the domain: what changes one of its parts changes the others"},
 	"controllerapi/server":   {4500, "one file a resource of the API"},

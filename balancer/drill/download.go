@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ankacluster/ankacluster/balancer/drill/door"
 	"github.com/ankacluster/ankacluster/balancer/drill/stall"
 )
 
@@ -37,13 +38,6 @@ type Transfer struct {
 	Memory    int64   `json:"memory_bytes"` // of the process that streams; 0: unknown
 	CPU       Span    `json:"cpu_seconds"`  // of the same
 	Failure   string  `json:"failure,omitempty"`
-}
-
-// UsageDoor is a door that is a process of its own.
-type UsageDoor interface {
-	Door
-	// Usage is what the process used; call it after Close.
-	Usage() (cpu time.Duration, maxResident int64)
 }
 
 // fetch is a download that is under way.
@@ -125,16 +119,16 @@ func (c Config) performDownload(ctx context.Context, s scenario, blob *blobFile)
 	if c.Ready != nil {
 		c.Ready(stage.urls())
 	}
-	door := c.OpenDownload()
-	client, base, err := door.Open(ctx, stage.urls())
-	closeDoor := sync.OnceFunc(door.Close)
+	through := c.OpenDownload()
+	client, base, err := through.Open(ctx, stage.urls())
+	closeDoor := sync.OnceFunc(through.Close)
 	defer closeDoor()
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", door.Name(), err)
+		return nil, fmt.Errorf("open %s: %w", through.Name(), err)
 	}
 	waiting := &lane{client: client, base: base, prefix: s.name}
 	if err := waiting.awaitAnswer(ctx, 1, c.Patience); err != nil {
-		return nil, fmt.Errorf("%s: %w", door.Name(), err)
+		return nil, fmt.Errorf("%s: %w", through.Name(), err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	f := &fetch{finished: make(chan struct{})}
@@ -178,11 +172,11 @@ func (c Config) performDownload(ctx context.Context, s scenario, blob *blobFile)
 	}
 	t.Twice = max(0, float64(sent-t.Received)/float64(t.Size))
 	closeDoor()
-	if d, ok := door.(UsageDoor); ok {
+	if d, ok := through.(door.Usage); ok {
 		cpu, memory := d.Usage()
 		t.CPU, t.Memory = lasting(cpu), memory
 	}
-	row := &Row{Scenario: s.name, Door: door.Name(), Transfer: t, Driver: lasting(stood.Longest())}
+	row := &Row{Scenario: s.name, Door: through.Name(), Transfer: t, Driver: lasting(stood.Longest())}
 	row.Plot = &Plot{Length: f.took, Received: f.series, Faults: faults(a.happened(), begun, begun.Add(f.took))}
 	row.Checks = judgeDownload(*s.download, t)
 	row.Broken, _ = verdicts(row.Checks)

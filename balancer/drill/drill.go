@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ankacluster/ankacluster/balancer/drill/door"
+	"github.com/ankacluster/ankacluster/balancer/drill/process"
 	"github.com/ankacluster/ankacluster/balancer/drill/stall"
 )
 
@@ -27,9 +29,9 @@ type Config struct {
 	BlobSize  int64         // bytes of the large download
 
 	// Open returns a new door for each client.
-	Open func() Door
+	Open func() door.Door
 	// OpenDownload returns the door for a large download.
-	OpenDownload func() Door
+	OpenDownload func() door.Door
 	// Program is the command and arguments that make a fake of this binary.
 	Program []string
 	// Ready is called once with the backends' URLs when they first listen; nil is
@@ -56,7 +58,7 @@ func DefaultConfig() Config {
 		Posts:    "both",
 		Listen:   []string{free, free, free},
 		BlobSize: 1 << 30,
-		Patience: startTimeout,
+		Patience: process.StartTimeout,
 	}
 }
 
@@ -153,7 +155,7 @@ func (c Config) settled() (Config, error) {
 	c.Listen = slices.Clone(c.Listen)
 	for i, addr := range c.Listen {
 		if strings.HasSuffix(addr, ":0") {
-			free, err := freeAddress()
+			free, err := door.FreeAddress()
 			if err != nil {
 				return c, err
 			}
@@ -219,7 +221,7 @@ func (c Config) perform(ctx context.Context, s scenario) (*Row, error) {
 	row.Scenario, row.Door = s.name, lanes[0].door.Name()
 	row.Plot = plotOf(lanes, events, begun, end)
 	for _, l := range lanes {
-		if d, ok := l.door.(tellingDoor); ok {
+		if d, ok := l.door.(door.Telling); ok {
 			row.Attempts = max(row.Attempts, peakAttempts(d.Dials(), stage.addrs(), events))
 			for _, m := range moves(d, stage.addrs(), begun) {
 				row.Plot.Moves = append(row.Plot.Moves, m)

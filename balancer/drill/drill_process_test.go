@@ -3,13 +3,15 @@ package drill
 import (
 	"testing"
 	"time"
+
+	"github.com/ankacluster/ankacluster/balancer/drill/door"
 )
 
 func testConfig(t *testing.T, scenario string) Config {
 	cfg := DefaultConfig()
 	cfg.Scenarios = []string{scenario}
 	cfg.Program = self(t)
-	cfg.Open = RotatingDoor
+	cfg.Open = door.Rotating
 	cfg.Rate = 50
 	cfg.Duration = time.Second
 	cfg.Heal = 3 * time.Second

@@ -18,6 +18,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/ankacluster/ankacluster/balancer/drill/process"
 )
 
 // FakeMain runs one of the fakes until it is told to stop, its standard input
@@ -97,7 +99,7 @@ func serveFake(ctx context.Context, ln net.Listener, h http.Handler, hooks fakeH
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
-	if err := json.NewEncoder(stdout).Encode(greeting{Addr: ln.Addr().String()}); err != nil {
+	if err := json.NewEncoder(stdout).Encode(process.Greeting{Addr: ln.Addr().String()}); err != nil {
 		return err
 	}
 

@@ -16,16 +16,16 @@ type fault struct {
 var (
 	killed    = fault{inject: func(b *backendProcess) error { b.kill(); return nil }, heal: (*backendProcess).start}
 	suspended = fault{
-		inject: func(b *backendProcess) error { return b.proc.suspend() },
-		heal:   func(b *backendProcess) error { return b.proc.resume() },
+		inject: func(b *backendProcess) error { return b.proc.Suspend() },
+		heal:   func(b *backendProcess) error { return b.proc.Resume() },
 	}
 	unreachable = fault{inject: (*backendProcess).dropPackets, heal: (*backendProcess).passPackets}
 )
 
 func behaving(how behaviour) fault {
 	return fault{
-		inject: func(b *backendProcess) error { return b.proc.order(how) },
-		heal:   func(b *backendProcess) error { return b.proc.order(behaviour{}) },
+		inject: func(b *backendProcess) error { return b.proc.Order(how) },
+		heal:   func(b *backendProcess) error { return b.proc.Order(behaviour{}) },
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/ankacluster/ankacluster/balancer/drill/door"
 )
 
 // kind is what a request is, as far as repeating it goes.
@@ -29,8 +31,8 @@ func (k kind) String() string { return [...]string{"GET", "POST with a key", "PO
 // deadline is how long a caller waits for one request, whatever happens.
 const deadline = 30 * time.Second
 
-// slowAfter is when an answer, though correct, counts as slow.
-const slowAfter = 500 * time.Millisecond
+// SlowAfter is when an answer, though correct, counts as slow.
+const SlowAfter = 500 * time.Millisecond
 
 // largeSlowAfter is the same for an answer above readAhead: it goes on elsewhere
 // within this time when its backend hangs.
@@ -55,7 +57,7 @@ func (s *sample) slowAfter() time.Duration {
 	if s.size > readAhead {
 		return largeSlowAfter
 	}
-	return slowAfter
+	return SlowAfter
 }
 
 func (s *sample) latency() time.Duration { return s.done.Sub(s.due) - s.stood }
@@ -65,7 +67,7 @@ func (s *sample) bad() bool              { return s.failure != "" && !s.void || 
 // lane is one client: its door, its requests and what became of them.
 type lane struct {
 	posts   kind // keyed or unkeyed
-	door    Door
+	door    door.Door
 	client  *http.Client
 	base    string
 	prefix  string // of the request ids

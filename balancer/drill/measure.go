@@ -63,8 +63,8 @@ func (s *Span) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// later returns the worse of two Spans.
-func later(a, b Span) Span {
+// Later returns the worse of two Spans.
+func Later(a, b Span) Span {
 	switch {
 	case !a.known, b.never:
 		return b
@@ -140,7 +140,7 @@ func measure(lanes []*lane, events []event, l ledger, backends int, end time.Tim
 			row.Unkeyed = of[unkeyed]
 		}
 		if n := len(lane.samples); n > 0 {
-			row.Stood = later(row.Stood, lasting(stood.Stood(lane.samples[0].due, end)))
+			row.Stood = Later(row.Stood, lasting(stood.Stood(lane.samples[0].due, end)))
 		}
 		for _, s := range lane.samples {
 			s.stood = stood.Stood(s.due, s.done)
@@ -148,9 +148,9 @@ func measure(lanes []*lane, events []event, l ledger, backends int, end time.Tim
 			of[s.kind].count(s, l)
 			latencies[s.kind] = append(latencies[s.kind], s.latency())
 		}
-		row.Steady = later(row.Steady, steady(lane.samples, events))
-		row.Back = later(row.Back, back(lane.samples, events, stood))
-		row.First = later(row.First, first(lane.samples, events, stood))
+		row.Steady = Later(row.Steady, steady(lane.samples, events))
+		row.Back = Later(row.Back, back(lane.samples, events, stood))
+		row.First = Later(row.First, first(lane.samples, events, stood))
 		share, fairness := shares(lane.samples, events, backends, end, stood)
 		if i == 0 || share < row.Share {
 			row.Share = share
@@ -222,7 +222,7 @@ func steady(samples []*sample, events []event) (out Span) {
 		if length := ended.Sub(begun); length > 2*time.Second && s.due.After(ended.Add(-length/5)) {
 			return never
 		}
-		out = later(out, lasting(max(0, s.due.Sub(begun))))
+		out = Later(out, lasting(max(0, s.due.Sub(begun))))
 	}
 	return out
 }
@@ -248,7 +248,7 @@ func back(samples []*sample, events []event, stood stall.List) (out Span) {
 				first = lasting(min(stood.Ran(healed, s.done), durationOf(first)))
 			}
 		}
-		out = later(out, first)
+		out = Later(out, first)
 	}
 	return out
 }

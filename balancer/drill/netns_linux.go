@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/ankacluster/ankacluster/balancer/drill/process"
 )
 
 // Packets to one backend are dropped inside a network namespace of its own. The
@@ -28,17 +30,17 @@ func cannotIsolate() string {
 
 func (b *backendProcess) startIsolated() error {
 	argv := append(b.stage.command(), b.arguments("0.0.0.0:8090")...)
-	p, err := startProcessWith(argv, func(a *syscall.SysProcAttr) { a.Cloneflags |= syscall.CLONE_NEWNET })
+	p, err := process.StartWith(argv, func(a *syscall.SysProcAttr) { a.Cloneflags |= syscall.CLONE_NEWNET })
 	if err != nil {
 		return err
 	}
 	b.proc = p
-	if _, err := p.greet(); err != nil {
+	if _, err := p.Greet(); err != nil {
 		return err
 	}
 	// 198.18.0.0/15 is set aside for measuring network devices (RFC 2544), so it
 	// is nobody's real network. The process id keeps two drills apart.
-	pid := p.cmd.Process.Pid
+	pid := p.PID()
 	link, peer := fmt.Sprintf("drill%d", pid), fmt.Sprintf("drilp%d", pid)
 	net := fmt.Sprintf("198.18.%d.", pid%250)
 	host := pid / 250 % 60 * 4
@@ -64,7 +66,7 @@ func (b *backendProcess) dropPackets() error { return b.firewall("-A") }
 func (b *backendProcess) passPackets() error { return b.firewall("-D") }
 
 func (b *backendProcess) firewall(change string) error {
-	return command([]string{"nsenter", "-t", strconv.Itoa(b.proc.cmd.Process.Pid), "-n",
+	return command([]string{"nsenter", "-t", strconv.Itoa(b.proc.PID()), "-n",
 		"iptables", "-w", change, "INPUT", "-p", "tcp", "-j", "DROP"})
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/balancer"
+	"github.com/ankacluster/ankacluster/balancer/drill/door"
 )
 
 // PlotStep is the time for which a Plot has one number.
@@ -82,7 +83,7 @@ func faults(events []event, begun, end time.Time) (all []Fault) {
 }
 
 // moves are when a door took backends out, and back, since begun.
-func moves(d tellingDoor, addrs []string, begun time.Time) (all []Move) {
+func moves(d door.Telling, addrs []string, begun time.Time) (all []Move) {
 	usable := func(s balancer.State) bool { return s == balancer.Healthy || s == balancer.Unknown }
 	for _, t := range d.Moves() {
 		i := slices.Index(addrs, strings.TrimPrefix(t.Endpoint, "http://"))

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/balancer"
+	"github.com/ankacluster/ankacluster/balancer/drill/door"
 )
 
 func TestPlotCountsWhenRequestsWereDue(t *testing.T) {
@@ -32,7 +33,7 @@ func TestPlotCountsWhenRequestsWereDue(t *testing.T) {
 
 // told is a door that has moves to tell.
 type told struct {
-	Door
+	door.Door
 	moves []balancer.Transition
 }
 

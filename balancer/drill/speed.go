@@ -9,6 +9,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/ankacluster/ankacluster/balancer/drill/door"
+	"github.com/ankacluster/ankacluster/balancer/drill/process"
 )
 
 // Speed is what a door that is a process of its own carries when nothing breaks.
@@ -58,15 +61,15 @@ func (b *Bench) Close() {
 }
 
 // through opens the door, runs work, and adds what the door's process used.
-func (b *Bench) through(ctx context.Context, door UsageDoor, work func(client *http.Client, base string) (Speed, error)) (Speed, error) {
-	client, base, err := door.Open(ctx, b.stage.urls())
-	closeDoor := sync.OnceFunc(door.Close)
+func (b *Bench) through(ctx context.Context, through door.Usage, work func(client *http.Client, base string) (Speed, error)) (Speed, error) {
+	client, base, err := through.Open(ctx, b.stage.urls())
+	closeDoor := sync.OnceFunc(through.Close)
 	defer closeDoor()
 	if err != nil {
 		return Speed{}, err
 	}
 	l := &lane{client: client, base: base, prefix: "bench"}
-	if err := l.awaitAnswer(ctx, len(b.stage.backends), startTimeout); err != nil {
+	if err := l.awaitAnswer(ctx, len(b.stage.backends), process.StartTimeout); err != nil {
 		return Speed{}, err
 	}
 	s, err := work(client, base)
@@ -74,14 +77,14 @@ func (b *Bench) through(ctx context.Context, door UsageDoor, work func(client *h
 		return s, err
 	}
 	closeDoor()
-	cpu, _ := door.Usage()
+	cpu, _ := through.Usage()
 	s.CPU = cpu.Seconds()
 	return s, nil
 }
 
 // Download reads the blob once.
-func (b *Bench) Download(ctx context.Context, door UsageDoor) (Speed, error) {
-	return b.through(ctx, door, func(client *http.Client, base string) (Speed, error) {
+func (b *Bench) Download(ctx context.Context, through door.Usage) (Speed, error) {
+	return b.through(ctx, through, func(client *http.Client, base string) (Speed, error) {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+pathBlob+b.stage.blob.digest, nil)
 		if err != nil {
 			return Speed{}, err
@@ -102,8 +105,8 @@ func (b *Bench) Download(ctx context.Context, door UsageDoor) (Speed, error) {
 
 // Requests sends small GETs over so many connections, each as soon as the one
 // before it has been answered.
-func (b *Bench) Requests(ctx context.Context, door UsageDoor, connections int, lasts time.Duration) (Speed, error) {
-	return b.through(ctx, door, func(client *http.Client, base string) (Speed, error) {
+func (b *Bench) Requests(ctx context.Context, through door.Usage, connections int, lasts time.Duration) (Speed, error) {
+	return b.through(ctx, through, func(client *http.Client, base string) (Speed, error) {
 		var done, failed atomic.Int64
 		var sending sync.WaitGroup
 		begun := time.Now()

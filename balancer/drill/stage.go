@@ -7,13 +7,15 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/ankacluster/ankacluster/balancer/drill/process"
 )
 
 // stage is the set that a scenario plays on: three fakes and their memory.
 type stage struct {
 	dir      string
 	program  []string
-	memory   *process
+	memory   *process.Process
 	ledger   *memoryClient
 	backends []*backendProcess
 	blob     *blobFile // nil when the scenario downloads nothing
@@ -25,7 +27,7 @@ type backendProcess struct {
 	index int
 	name  string
 	addr  string // stays the same when the process is started again
-	proc  *process
+	proc  *process.Process
 }
 
 // drain is how long a fake that was asked to leave fails its readiness check
@@ -51,10 +53,10 @@ func newStage(opts stageOptions) (s *stage, err error) {
 			made.close()
 		}
 	}()
-	if s.memory, err = startProcess(append(s.command(), "memory", "-memory", s.socket())); err != nil {
+	if s.memory, err = process.Start(append(s.command(), "memory", "-memory", s.socket())); err != nil {
 		return nil, fmt.Errorf("start the memory: %w", err)
 	}
-	if _, err = s.memory.greet(); err != nil {
+	if _, err = s.memory.Greet(); err != nil {
 		return nil, fmt.Errorf("start the memory: %w", err)
 	}
 	s.ledger = newMemoryClient(s.socket())
@@ -102,7 +104,7 @@ func (s *stage) close() {
 		b.kill()
 	}
 	if s.memory != nil {
-		s.memory.kill()
+		s.memory.Kill()
 	}
 	_ = os.RemoveAll(s.dir)
 }
@@ -118,13 +120,13 @@ func (b *backendProcess) arguments(listen string) []string {
 }
 
 func (b *backendProcess) start() error {
-	p, err := startProcess(append(b.stage.command(), b.arguments(b.addr)...))
+	p, err := process.Start(append(b.stage.command(), b.arguments(b.addr)...))
 	if err != nil {
 		return err
 	}
-	addr, err := p.greet()
+	addr, err := p.Greet()
 	if err != nil {
-		p.kill()
+		p.Kill()
 		return err
 	}
 	b.proc, b.addr = p, addr
@@ -149,17 +151,17 @@ func (b *backendProcess) isolate() error {
 
 func (b *backendProcess) kill() {
 	if b.proc != nil {
-		b.proc.kill()
+		b.proc.Kill()
 	}
 }
 
 // restart asks the backend to leave, waits until it has, and starts it again.
 func (b *backendProcess) restart(ctx context.Context) error {
-	if err := b.proc.terminate(); err != nil {
+	if err := b.proc.Terminate(); err != nil {
 		return err
 	}
 	select {
-	case <-b.proc.ended:
+	case <-b.proc.Ended:
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-time.After(drain + 15*time.Second):

@@ -124,8 +124,8 @@ func (cs *checks) requests(p promise, r *Row) {
 			c.Unjudged = fmt.Sprintf("%d of %d %s failed while the machine stood still", t.Voided, t.Sent, name)
 		}
 		if p.stall == 0 {
-			cs.add(fmt.Sprintf("%s: %d take over %v", name, p.wrong, slowAfter), fmt.Sprintf("%d; longest %v", t.Slow, t.Longest),
-				t.Slow <= p.wrong, "%d %s over %v (%d promised)", t.Slow, name, slowAfter, p.wrong)
+			cs.add(fmt.Sprintf("%s: %d take over %v", name, p.wrong, SlowAfter), fmt.Sprintf("%d; longest %v", t.Slow, t.Longest),
+				t.Slow <= p.wrong, "%d %s over %v (%d promised)", t.Slow, name, SlowAfter, p.wrong)
 		}
 	}
 	spotless(get.String(), r.GET)

@@ -44,11 +44,6 @@ const (
 	endlessBytes   endless = "bytes"   // it goes on for as long as it is read
 )
 
-// greeting is the first line a fake prints: it is listening.
-type greeting struct {
-	Addr string `json:"addr"`
-}
-
 // answer is the body of a fake's reply to a call.
 type answer struct {
 	Status  string `json:"status"`

@@ -12,6 +12,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ankacluster/ankacluster/balancer/drill"
+	"github.com/ankacluster/ankacluster/balancer/drill/door"
+	"github.com/ankacluster/ankacluster/balancer/drill/report"
 )
 
 // drillFakeCommand is one of the drill's fakes: never typed by a person.
@@ -83,18 +85,18 @@ func runDrill(c *cli.Context) error {
 		return fmt.Errorf("find this program: %w", err)
 	}
 	cfg.Program = []string{exe, drill.FakeCommand}
-	cfg.Open = drill.BalancerDoor
-	cfg.OpenDownload = func() drill.Door { return drill.ProxyDoor([]string{exe}, "registry") }
+	cfg.Open = door.Balancer
+	cfg.OpenDownload = func() door.Door { return door.Proxy([]string{exe}, "registry") }
 	if err := cfg.Validate(); err != nil {
 		return usageError{err}
 	}
 	own, cfgs := cfg, []drill.Config{cfg}
 	if against := c.String("against"); against != "" {
-		base, err := drill.CheckURL(against)
+		base, err := door.CheckURL(against)
 		if err != nil {
 			return usagef("--against %q: %w", against, err)
 		}
-		cfg.Open = func() drill.Door { return drill.URLDoor(base, base) }
+		cfg.Open = func() door.Door { return door.URL(base, base) }
 		cfg.OpenDownload = cfg.Open
 		cfg.Fixed, cfg.Patience = true, 5*time.Minute // a person is configuring the other side meanwhile
 		cfg.Ready = func(backends []string) {
@@ -154,7 +156,7 @@ func holdDrill(c *cli.Context, cfg drill.Config) (rows []*drill.Row, err error) 
 	if err != nil || c.Bool("json") {
 		return rows, err
 	}
-	if err := drill.Table(out, rows); err != nil {
+	if err := report.Table(out, rows); err != nil {
 		return nil, err
 	}
 	fmt.Fprintf(errOut, "%d scenarios in %v, seed %d\n", len(rows), time.Since(begun).Round(time.Second), cfg.Seed)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/balancer/drill"
+	"github.com/ankacluster/ankacluster/balancer/drill/door"
 )
 
 // doorNames in the order of the table's columns.
@@ -21,13 +22,13 @@ var doorNames = []string{"haproxy", "nginx", "rotating", "balancer"}
 
 func (o options) config(name string) drill.Config {
 	cfg := o.drill
-	cfg.Open = func() drill.Door { return o.door(name, "controllers") }
-	cfg.OpenDownload = func() drill.Door { return o.door(name, "registries") }
+	cfg.Open = func() door.Door { return o.door(name, "controllers") }
+	cfg.OpenDownload = func() door.Door { return o.door(name, "registries") }
 	return cfg
 }
 
 // door returns what stands before the controllers or the registries.
-func (o options) door(name, role string) drill.Door {
+func (o options) door(name, role string) door.Door {
 	switch name {
 	case "haproxy":
 		return &serverDoor{name: name, conf: filepath.Join(o.deploy, "haproxy/comparison", role+".cfg"),
@@ -37,14 +38,14 @@ func (o options) door(name, role string) drill.Door {
 			argv: func(dir, conf string) []string { return []string{"nginx", "-q", "-p", dir, "-c", conf} }}
 	case "rotating":
 		if role == "registries" {
-			return drill.PlainDoor() // such a client asks one address for a download
+			return door.Plain() // such a client asks one address for a download
 		}
-		return drill.RotatingDoor()
+		return door.Rotating()
 	}
 	if role == "registries" {
-		return drill.ProxyDoor([]string{o.program}, "registry")
+		return door.Proxy([]string{o.program}, "registry")
 	}
-	return drill.BalancerDoor()
+	return door.Balancer()
 }
 
 // serverDoor is a load balancer of its own: its shipped configuration with the

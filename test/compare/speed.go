@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ankacluster/ankacluster/balancer/drill"
+	"github.com/ankacluster/ankacluster/balancer/drill/door"
 )
 
 // speed is one measurement of one door.
@@ -55,11 +56,11 @@ func measureSpeed(ctx context.Context, o options) (all []speed, err error) {
 }
 
 // proxy is a door that is a process of its own for both roles.
-func (o options) proxy(name, role string) drill.UsageDoor {
+func (o options) proxy(name, role string) door.Usage {
 	if name == "balancer" {
-		return drill.ProxyDoor([]string{o.program}, map[string]string{"controllers": "controller", "registries": "registry"}[role])
+		return door.Proxy([]string{o.program}, map[string]string{"controllers": "controller", "registries": "registry"}[role])
 	}
-	return o.door(name, role).(drill.UsageDoor)
+	return o.door(name, role).(door.Usage)
 }
 
 // median of one figure over all rounds of one door.

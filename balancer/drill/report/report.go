@@ -1,5 +1,5 @@
-// Package report writes a drill as one page of HTML that asks nobody for anything: no
-// script, no font, no picture from elsewhere.
+// Package report writes a drill for people: as a table for a terminal, and as one page of
+// HTML that asks nobody for anything: no script, no font, no picture from elsewhere.
 //
 //	report.Write(w, report.Drill{Rows: rows, Command: "ankacluster drill --seed 1", …})
 //
@@ -125,7 +125,7 @@ func wrong(r *drill.Row) string {
 		return fmt.Sprintf("longest gap %v", t.Gap)
 	}
 	var failed, slow, twice int
-	for _, t := range []*drill.Tally{r.GET, r.Keyed, r.Unkeyed} {
+	for _, t := range tallies(r) {
 		if t != nil {
 			failed, slow, twice = failed+t.Failed, slow+t.Slow, twice+t.Twice
 		}

@@ -1,18 +1,20 @@
-package drill
+package report
 
 import (
 	"bytes"
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/ankacluster/ankacluster/balancer/drill"
 )
 
 // TestTableSaysWhatWentWrong is about what people read: words, at 80 columns.
 func TestTableSaysWhatWentWrong(t *testing.T) {
 	t.Parallel()
-	rows := []*Row{
-		{Scenario: "kill", GET: &Tally{Sent: 100}, Keyed: &Tally{Sent: 50}, Unkeyed: &Tally{Sent: 50, Failed: 2}, ShareDue: 1, Share: 0.98},
-		{Scenario: "hang", GET: &Tally{Sent: 100, Slow: 3}, Keyed: &Tally{Sent: 50, Failed: 1, Twice: 1}, Broken: []string{"a promise"}},
+	rows := []*drill.Row{
+		{Scenario: "kill", GET: &drill.Tally{Sent: 100}, Keyed: &drill.Tally{Sent: 50}, Unkeyed: &drill.Tally{Sent: 50, Failed: 2}, ShareDue: 1, Share: 0.98},
+		{Scenario: "hang", GET: &drill.Tally{Sent: 100, Slow: 3}, Keyed: &drill.Tally{Sent: 50, Failed: 1, Twice: 1}, Broken: []string{"a promise"}},
 	}
 	var out bytes.Buffer
 	if err := Table(&out, rows); err != nil {
@@ -24,7 +26,7 @@ func TestTableSaysWhatWentWrong(t *testing.T) {
 		}
 	}
 	out.Reset()
-	all := []*Row{{Scenario: "hang-and-die", GET: &Tally{Sent: 12345}, Keyed: &Tally{}, Unkeyed: &Tally{}, ShareDue: 1, Share: 1}}
+	all := []*drill.Row{{Scenario: "hang-and-die", GET: &drill.Tally{Sent: 12345}, Keyed: &drill.Tally{}, Unkeyed: &drill.Tally{}, ShareDue: 1, Share: 1}}
 	if err := Table(&out, all); err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,6 @@
-package drill
+// Package door is what stands between a drill's clients and its backends: package
+// balancer, the loopback proxy, a plain client, or somebody else's load balancer.
+package door
 
 import (
 	"bytes"
@@ -26,13 +28,20 @@ type Door interface {
 	Close()
 }
 
-// tellingDoor is a door that knows what it did.
-type tellingDoor interface {
+// Telling is a door that knows what it did.
+type Telling interface {
 	Door
 	// Dials is when connections to each address were begun.
 	Dials() map[string][]time.Time
 	// Moves are the changes of what it thinks of the backends.
 	Moves() []balancer.Transition
+}
+
+// Usage is a door that is a process of its own.
+type Usage interface {
+	Door
+	// Usage is what the process used; call it after Close.
+	Usage() (cpu time.Duration, maxResident int64)
 }
 
 // newTransport is what a careful Go program uses without a balancer.
@@ -45,8 +54,8 @@ func newTransport() *http.Transport {
 	return t
 }
 
-// URLDoor sends everything to one URL, behind which somebody else balances.
-func URLDoor(name, base string) Door { return &urlDoor{name: name, base: base} }
+// URL sends everything to one URL, behind which somebody else balances.
+func URL(name, base string) Door { return &urlDoor{name: name, base: base} }
 
 type urlDoor struct {
 	name, base string
@@ -66,9 +75,9 @@ func (d *urlDoor) Close() {
 	}
 }
 
-// PlainDoor is no balancing at all: what a download has whose client knows one
+// Plain is no balancing at all: what a download has whose client knows one
 // address.
-func PlainDoor() Door { return &plainDoor{urlDoor{name: "one address"}} }
+func Plain() Door { return &plainDoor{urlDoor{name: "one address"}} }
 
 type plainDoor struct{ urlDoor }
 
@@ -77,10 +86,10 @@ func (d *plainDoor) Open(ctx context.Context, backends []string) (*http.Client, 
 	return d.urlDoor.Open(ctx, backends)
 }
 
-// RotatingDoor is the client that people write when they have a list of
+// Rotating is the client that people write when they have a list of
 // addresses and no balancer: the next address for each request, and on an error,
 // a 5xx or a timeout the next one again, whatever the method.
-func RotatingDoor() Door { return &rotatingDoor{} }
+func Rotating() Door { return &rotatingDoor{} }
 
 type rotatingDoor struct{ rotating *rotating }
 

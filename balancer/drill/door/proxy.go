@@ -1,4 +1,4 @@
-package drill
+package door
 
 import (
 	"context"
@@ -7,36 +7,38 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/ankacluster/ankacluster/balancer/drill/process"
 )
 
-// ProxyDoor is the loopback proxy as a user runs it: the command line program
+// Proxy is the loopback proxy as a user runs it: the command line program
 // with the arguments, in a process of its own. role is "controller" or
 // "registry".
-func ProxyDoor(program []string, role string) UsageDoor {
+func Proxy(program []string, role string) Usage {
 	return &proxyDoor{program: program, role: role}
 }
 
 type proxyDoor struct {
 	program []string
 	role    string
-	proc    *process
+	proc    *process.Process
 	client  *http.Client
 }
 
 func (d *proxyDoor) Name() string { return "balancer" }
 
 func (d *proxyDoor) Open(_ context.Context, backends []string) (*http.Client, string, error) {
-	listen, err := freeAddress()
+	listen, err := FreeAddress()
 	if err != nil {
 		return nil, "", err
 	}
 	lists := map[string]string{"controller": "--controllers", "registry": "--registries"}
 	argv := append([]string(nil), d.program...)
 	argv = append(argv, "proxy", lists[d.role], strings.Join(backends, ","), "--"+d.role+"-listen", listen)
-	if d.proc, err = startProcess(argv); err != nil {
+	if d.proc, err = process.Start(argv); err != nil {
 		return nil, "", fmt.Errorf("start the proxy: %w", err)
 	}
-	go d.proc.discard()
+	go d.proc.Discard()
 	d.client = &http.Client{Transport: newTransport()}
 	return d.client, "http://" + listen, nil
 }
@@ -49,15 +51,16 @@ func (d *proxyDoor) Close() {
 	if d.proc == nil {
 		return
 	}
-	_ = d.proc.terminate()
-	if d.proc.await(15*time.Second) != nil {
-		d.proc.kill()
+	_ = d.proc.Terminate()
+	if d.proc.Await(15*time.Second) != nil {
+		d.proc.Kill()
 	}
 }
 
-func (d *proxyDoor) Usage() (cpu time.Duration, maxResident int64) { return d.proc.usage() }
+func (d *proxyDoor) Usage() (cpu time.Duration, maxResident int64) { return d.proc.Usage() }
 
-func freeAddress() (string, error) {
+// FreeAddress is an address of loopback at which nothing listens.
+func FreeAddress() (string, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err

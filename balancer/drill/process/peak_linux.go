@@ -1,4 +1,4 @@
-package drill
+package process
 
 import (
 	"fmt"
@@ -13,7 +13,7 @@ func endWithParent(a *syscall.SysProcAttr) { a.Pdeathsig = syscall.SIGKILL }
 
 // notePeak reads the peak of resident memory. The figure that wait4 returns is
 // no use: it begins with what the parent had when it forked.
-func (p *process) notePeak() {
+func (p *Process) notePeak() {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		return

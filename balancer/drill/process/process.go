@@ -1,4 +1,6 @@
-package drill
+// Package process runs the child processes of a drill: those that are broken, and the
+// proxy before them.
+package process
 
 import (
 	"bufio"
@@ -13,13 +15,13 @@ import (
 	"time"
 )
 
-// process is one of the drill's own child processes.
-type process struct {
+// Process is one of the drill's own child processes.
+type Process struct {
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
-	said  chan []byte // lines of its stdout, until it ends
-	ended chan struct{}
-	err   error // how it ended; set before ended is closed
+	said  chan []byte   // lines of its stdout, until it ends
+	Ended chan struct{} // closed when it has ended
+	err   error         // how it ended; set before Ended is closed
 
 	resident int64 // bytes of memory at its peak; see notePeak
 
@@ -27,15 +29,17 @@ type process struct {
 	stderr bytes.Buffer // guarded by mu
 }
 
-// startTimeout is generous: a laptop under load may take seconds to start a process.
-const startTimeout = 20 * time.Second
+// StartTimeout is generous: a laptop under load may take seconds to start a process.
+const StartTimeout = 20 * time.Second
 
-func startProcess(argv []string) (*process, error) {
-	return startProcessWith(argv, func(*syscall.SysProcAttr) {})
+// Start starts a command. Its standard input ends with the drill.
+func Start(argv []string) (*Process, error) {
+	return StartWith(argv, func(*syscall.SysProcAttr) {})
 }
 
-func startProcessWith(argv []string, adjust func(*syscall.SysProcAttr)) (*process, error) {
-	p := &process{cmd: exec.Command(argv[0], argv[1:]...), said: make(chan []byte, 64), ended: make(chan struct{})}
+// StartWith is Start with attributes of the process that adjust changes.
+func StartWith(argv []string, adjust func(*syscall.SysProcAttr)) (*Process, error) {
+	p := &Process{cmd: exec.Command(argv[0], argv[1:]...), said: make(chan []byte, 64), Ended: make(chan struct{})}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{}
 	endWithParent(p.cmd.SysProcAttr)
 	adjust(p.cmd.SysProcAttr)
@@ -53,7 +57,7 @@ func startProcessWith(argv []string, adjust func(*syscall.SysProcAttr)) (*proces
 		return nil, err
 	}
 	go func() {
-		defer close(p.ended)
+		defer close(p.Ended)
 		lines := bufio.NewScanner(stdout)
 		for lines.Scan() {
 			p.said <- bytes.Clone(lines.Bytes())
@@ -65,7 +69,7 @@ func startProcessWith(argv []string, adjust func(*syscall.SysProcAttr)) (*proces
 }
 
 // lockedWriter keeps the first few kilobytes of what a process complains about.
-type lockedWriter struct{ p *process }
+type lockedWriter struct{ p *Process }
 
 func (w lockedWriter) Write(b []byte) (int, error) {
 	w.p.mu.Lock()
@@ -76,20 +80,20 @@ func (w lockedWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func (p *process) complaints() string {
+func (p *Process) complaints() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.stderr.String()
 }
 
 // line waits for the next line the process prints.
-func (p *process) line(limit time.Duration) ([]byte, error) {
+func (p *Process) line(limit time.Duration) ([]byte, error) {
 	timeout := time.NewTimer(limit)
 	defer timeout.Stop()
 	select {
 	case l, ok := <-p.said:
 		if !ok {
-			<-p.ended
+			<-p.Ended
 			return nil, fmt.Errorf("%s ended (%w): %s", p.cmd.Path, errors.Join(p.err, errEnded), p.complaints())
 		}
 		return l, nil
@@ -98,29 +102,34 @@ func (p *process) line(limit time.Duration) ([]byte, error) {
 	}
 }
 
+// Greeting is the first line that a fake prints: it is listening.
+type Greeting struct {
+	Addr string `json:"addr"`
+}
+
 var errEnded = errors.New("process ended")
 
-// greet waits until a fake is listening and returns its address.
-func (p *process) greet() (string, error) {
-	l, err := p.line(startTimeout)
+// Greet waits until a fake is listening and returns its address.
+func (p *Process) Greet() (string, error) {
+	l, err := p.line(StartTimeout)
 	if err != nil {
 		return "", err
 	}
-	var g greeting
+	var g Greeting
 	if err := json.Unmarshal(l, &g); err != nil {
-		return "", fmt.Errorf("unexpected greeting %q: %w", l, err)
+		return "", fmt.Errorf("unexpected Greeting %q: %w", l, err)
 	}
 	return g.Addr, nil
 }
 
-// discard reads away what a process prints that is not a fake.
-func (p *process) discard() {
+// Discard reads away what a process prints that is not a fake.
+func (p *Process) Discard() {
 	for range p.said {
 	}
 }
 
-// order tells a fake how to behave, and returns once it does.
-func (p *process) order(b behaviour) error {
+// Order tells a fake how to behave, and returns once it does.
+func (p *Process) Order(b any) error {
 	line, err := json.Marshal(b)
 	if err != nil {
 		return err
@@ -128,49 +137,54 @@ func (p *process) order(b behaviour) error {
 	if _, err := p.stdin.Write(append(line, '\n')); err != nil {
 		return err
 	}
-	_, err = p.line(startTimeout)
+	_, err = p.line(StartTimeout)
 	return err
 }
 
-// suspend stops the process as it stands: its kernel still accepts connections
+// Suspend stops the process as it stands: its kernel still accepts connections
 // and acknowledges what is sent to it, but nothing ever answers.
-func (p *process) suspend() error {
+func (p *Process) Suspend() error {
 	return p.cmd.Process.Signal(syscall.SIGSTOP)
 }
 
-func (p *process) resume() error { return p.cmd.Process.Signal(syscall.SIGCONT) }
+// Resume lets it go on.
+func (p *Process) Resume() error { return p.cmd.Process.Signal(syscall.SIGCONT) }
 
-// terminate asks politely; the process may take its time (see await).
-func (p *process) terminate() error {
+// Terminate asks politely; the process may take its time (see Await).
+func (p *Process) Terminate() error {
 	p.notePeak()
 	return p.cmd.Process.Signal(syscall.SIGTERM)
 }
 
-func (p *process) await(limit time.Duration) error {
+// Await waits until it has ended.
+func (p *Process) Await(limit time.Duration) error {
 	timeout := time.NewTimer(limit)
 	defer timeout.Stop()
 	select {
-	case <-p.ended:
+	case <-p.Ended:
 		return nil
 	case <-timeout.C:
 		return fmt.Errorf("%s did not end within %v", p.cmd.Path, limit)
 	}
 }
 
-// kill ends the process with SIGKILL and waits until it is gone.
-func (p *process) kill() {
+// Kill ends the process with SIGKILL and waits until it is gone.
+func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill()
 	for {
 		select {
 		case <-p.said: // so that its reader can reach the end
-		case <-p.ended:
+		case <-p.Ended:
 			return
 		}
 	}
 }
 
-// usage is what the process used, once it has ended.
-func (p *process) usage() (cpu time.Duration, maxResident int64) {
+// PID is the process's id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Usage is what the process used, once it has ended.
+func (p *Process) Usage() (cpu time.Duration, maxResident int64) {
 	state := p.cmd.ProcessState
 	if state == nil {
 		return 0, 0

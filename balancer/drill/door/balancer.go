@@ -1,4 +1,4 @@
-package drill
+package door
 
 import (
 	"context"
@@ -11,9 +11,9 @@ import (
 	"github.com/ankacluster/ankacluster/balancer"
 )
 
-// BalancerDoor is package balancer with its default configuration, in the
+// Balancer is package balancer with its default configuration, in the
 // process that sends, as the agent uses it.
-func BalancerDoor() Door { return &balancerDoor{} }
+func Balancer() Door { return &balancerDoor{} }
 
 type balancerDoor struct {
 	cancel  context.CancelFunc

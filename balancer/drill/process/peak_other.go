@@ -1,6 +1,6 @@
 //go:build !linux
 
-package drill
+package process
 
 import "syscall"
 
@@ -9,4 +9,4 @@ func endWithParent(*syscall.SysProcAttr) {}
 
 // notePeak leaves the memory unknown: there is no portable way to ask for it
 // while a process runs.
-func (p *process) notePeak() {}
+func (p *Process) notePeak() {}
