@@ -52,6 +52,8 @@ func plotOf(lanes []*lane, events []event, begun, end time.Time) *Plot {
 		for _, s := range l.samples {
 			into := p.Failed
 			switch i := slices.Index(names, s.backend); {
+			case s.void:
+				continue // it counts nowhere
 			case s.failure != "":
 			case s.slow():
 				into = p.Slow

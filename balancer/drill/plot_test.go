@@ -11,10 +11,11 @@ import (
 
 func TestPlotCountsWhenRequestsWereDue(t *testing.T) {
 	t.Parallel()
-	late := answered(0.25, 0.6, "a")
+	late, void := answered(0.25, 0.6, "a"), failed(0.35)
+	void.void = true
 	lanes := []*lane{
 		{samples: []*sample{answered(0, 0.3, "a"), answered(0.05, 0, "b"), late, failed(0.31)}},
-		{samples: []*sample{answered(0.099, 0, "a"), answered(0.1, 0, "c")}},
+		{samples: []*sample{answered(0.099, 0, "a"), answered(0.1, 0, "c"), void}},
 	}
 	events := []event{{at: at(0.2), backend: 1, broke: true}, {at: at(0.25), backend: 0, broke: true}, {at: at(0.3), backend: 1}}
 	p := plotOf(lanes, events, epoch, at(0.4))

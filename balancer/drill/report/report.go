@@ -60,7 +60,7 @@ type doorView struct {
 	Wrong                string // what callers noticed, in words
 	Checks               []checkView
 	Broken, Unsure       []string
-	Stood                string // how long the machine did
+	Stood                string // what is to be known of that
 	Plot                 *picture
 }
 
@@ -110,7 +110,10 @@ func doorOf(r *drill.Row) doorView {
 	}
 	door.Broken, door.Unsure = said(door.Broken), said(door.Unsure)
 	if r.Stood.Seconds() > 0 {
-		door.Stood = r.Stood.String()
+		door.Stood = fmt.Sprintf("This machine stood still for %v in all, which is taken from every time.", r.Stood)
+		if n := voided(r); n > 0 {
+			door.Stood += fmt.Sprintf(" %d requests that failed in it do not count.", n)
+		}
 	}
 	door.Promises = fmt.Sprintf("%d of %d", kept, len(door.Checks))
 	if p := r.Plot; p != nil {
