@@ -120,17 +120,7 @@ func (s *Server) deleteNode(r *http.Request) (any, error) {
 }
 
 func (s *Server) configureNode(r *http.Request) (any, error) {
-	req, err := wire.Decode[struct {
-		NodeID         api.NodeID `json:"node_id" max:"256"`
-		MaxVMCount     *int       `json:"max_vm_count"`
-		Name           *string    `json:"name" max:"256"`
-		Host           *string    `json:"host" max:"256"`
-		CapacityMode   *string    `json:"capacity_mode"`
-		VCPUOverride   *int       `json:"vcpu_override"`
-		RAMOverride    *int       `json:"ram_override"`
-		DisableLogging *bool      `json:"disable_central_logging"`
-		DrainMode      *bool      `json:"drain_mode"`
-	}](r)
+	req, err := wire.Decode[api.NodeConfig](r)
 	if err != nil {
 		return nil, err
 	}
