@@ -49,6 +49,7 @@ func (c cleaning) Run() int {
 //	secure VAR    set VAR to host and port of a web server that speaks TLS only
 //	greeter VAR   set VAR to a URL of a server that is no web server
 //	wire VAR [refuse=MESSAGE]   serve a cloud that a node can join, and set VAR to its URL
+//	controllers VAR  run a real controller with its etcd, a registry with the template sonoma, and two simulated nodes; set VAR to its URL and that of a controller that is dead
 //	quiet URL     nobody calls that cloud
 //	nobody CMD …  exec as a user without rights; what it prints is in nobody.out
 //	exits N CMD … exec and compare the exit code
@@ -64,7 +65,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"cloud": scriptCloud, "closed": scriptClosed, "silent": scriptSilent, "greeter": scriptGreeter, "web": scriptWeb, "wire": scriptWire, "registry": scriptRegistry, "secure": scriptSecure,
+			"cloud": scriptCloud, "closed": scriptClosed, "silent": scriptSilent, "greeter": scriptGreeter, "web": scriptWeb, "wire": scriptWire, "registry": scriptRegistry, "secure": scriptSecure, "controllers": scriptControllers,
 			"quiet": scriptQuiet, "nobody": scriptNobody, "exits": scriptExit, "tinydisk": scriptTinyDisk,
 		},
 	})

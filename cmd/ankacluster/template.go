@@ -30,8 +30,8 @@ func templateCommand() *cli.Command {
 		UsageText: `ankacluster template COMMAND ... [--url URL[,URL...]]
 
 A template is named by its name, its id or its repository; a version of it by
-NAME:TAG. --url is a controller or a registry; without it, the controllers that
-this node joined are asked.
+NAME:TAG. --url is a controller or a registry; without it, the controllers of the
+context in use are asked, or else those that this node joined.
 
 Example: ankacluster template list --url http://10.0.1.4:8090`,
 		Subcommands: []*cli.Command{
@@ -85,7 +85,7 @@ func sub(name, usage, text string, flags []cli.Flag, action cli.ActionFunc) *cli
 	return &cli.Command{
 		Name: name, Usage: usage, UsageText: "ankacluster " + text, Action: action,
 		Flags: append(append(flags,
-			&cli.StringFlag{Name: "url", EnvVars: []string{"ANKA_TEMPLATE_URL"}, Usage: "controller or registry `URL[,URL...]`; default: the controllers this node joined"},
+			&cli.StringFlag{Name: "url", EnvVars: []string{"ANKA_TEMPLATE_URL"}, Usage: "controller or registry `URL[,URL...]`; default: the context in use, else the controllers this node joined"},
 			&cli.StringFlag{Name: "cacert", EnvVars: []string{"ANKA_CACERT"}, Usage: "trust the certificate authority in this PEM `FILE`; default: the one this node joined with"},
 			&cli.BoolFlag{Name: "skip-tls-verification", Usage: "do not check the servers' certificates (tests only)", DisableDefaultText: true},
 			&cli.BoolFlag{Name: "json", Aliases: []string{"j", "machine-readable"}, Usage: "print JSON", DisableDefaultText: true}),

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,13 +83,16 @@ func placeURLs(c *cli.Context) ([]string, error) {
 	if len(urls) > 0 {
 		return urls, nil
 	}
+	if cfg, ok, err := currentContext(); ok || err != nil {
+		return cfg.Controllers, err
+	}
 	dir, err := joinedDir(c)
 	if err != nil {
 		return nil, err
 	}
 	joined, err := dir.Config()
 	if errors.Is(err, state.ErrNotJoined) {
-		return nil, hintf(usagef("--url is not set, and %w", err), "add --url http://CONTROLLER:PORT")
+		return nil, hintf(usagef("--url is not set, and %w", err), "add --url http://CONTROLLER:PORT, or remember a cloud: ankacluster context add NAME --controllers http://CONTROLLER:PORT")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("--url is not set, and the settings of this node cannot be read: %w", err)
@@ -96,11 +100,13 @@ func placeURLs(c *cli.Context) ([]string, error) {
 	return joined.Controllers, nil
 }
 
-// placeTrust says whose certificates count: those of --cacert, or those that this
-// node joined with.
+// placeTrust says whose certificates count: those of --cacert, or those of the context in
+// use, or those that this node joined with.
 func placeTrust(c *cli.Context) (*clienttls.Trust, error) {
 	opts := clienttls.Options{CA: c.String("cacert"), SkipVerify: c.Bool("skip-tls-verification")}
-	if dir, err := stateDir(c); err == nil && opts.CA == "" && !opts.SkipVerify {
+	if cfg, ok, _ := currentContext(); ok && c.String("url") == "" {
+		opts = clienttls.Options{CA: cmp.Or(opts.CA, cfg.CACert), SkipVerify: opts.SkipVerify || cfg.SkipTLSVerification}
+	} else if dir, err := stateDir(c); err == nil && opts.CA == "" && !opts.SkipVerify {
 		if joined, err := dir.Config(); err == nil { // without one, the system's authorities count
 			opts = clienttls.Options{CA: joined.Credentials.CACert, SkipVerify: joined.Credentials.SkipTLS}
 		}

@@ -38,6 +38,27 @@ var Elsewhere = map[string]string{
 	"ankacluster drill":                        "TestDrillCommandKeepsRequestsThroughAKill",
 	"ankacluster drill --scenario download-kill,download-hang,download-kills": "TestDrillListsEveryScenario",
 
+	// From a person's machine: testdata/script/people.txtar types these, or does what they do.
+	"ankacluster context add lab --controllers http://10.0.1.4:8090,http://10.0.1.5:8090,http://10.0.1.6:8090": "TestScripts",
+	"ankacluster context list":                                          "TestScripts",
+	"ankacluster context use lab":                                       "TestScripts",
+	"ankacluster vm start sonoma --wait --name nightly":                 "TestScripts",
+	"ankacluster vm list":                                               "TestScripts",
+	"ankacluster vm list --watch":                                       "TestScripts",
+	"ankacluster vm show nightly":                                       "TestScripts",
+	"ankacluster vm stop nightly --wait":                                "TestScripts",
+	"ankacluster vm start sonoma --group ios":                           "TestScripts",
+	"ankacluster vm start sonoma --script setup.sh --wait":              "TestScripts",
+	"ankacluster vm logs VM":                                            "TestScripts",
+	"ankacluster vm wait VM --timeout 10m":                              "TestScripts",
+	"ankacluster node list --watch":                                     "TestScripts",
+	"ankacluster node drain mac-7 --wait":                               "TestScripts",
+	"ankacluster node undrain mac-7":                                    "TestScripts",
+	"ankacluster node config mac-7 --max-vm-count 1":                    "TestScripts",
+	"ankacluster group create ios":                                      "TestScripts",
+	"ankacluster group add ios mac-7":                                   "TestScripts",
+	"ankacluster vm start sonoma --wait -q | xargs ankacluster vm stop": "TestScripts",
+
 	// A release, verified with minisign's own library.
 	"minisign -V -p ankacluster.pub -m SHA256SUMS":  "TestRelease",
 	"sha256sum --check --ignore-missing SHA256SUMS": "TestRelease",

@@ -64,7 +64,7 @@ var threeMachines = []Step{
 	{Command: "curl http://10.0.1.4:8090/api/v1/registry/vm", On: mac, Prints: `"id":"([^"]+)","name":"ventura"|"name":"ventura"[^}]*"id":"([^"]+)"`, Learn: "template id"},
 	{Command: `curl -d '{"vmid":"<template id>"}' http://10.0.1.4:8090/api/v1/vm`, On: mac, Prints: `"body":\["([^"]+)"`, Learn: "instance id"},
 	{Command: "curl 'http://10.0.1.4:8090/api/v1/vm?id=<instance id>'", On: mac, Awaits: `"instance_state":"Started"`},
-	{Command: "curl http://10.0.1.4:8090/api/v1/vm", On: mac, Prints: `"instance_state":"Started"`},
+	{Unwritten: true, Command: "curl http://10.0.1.4:8090/api/v1/vm", On: mac, Prints: `"instance_state":"Started"`},
 	{Command: "curl http://10.0.1.4:8090/api/v1/node", On: mac, Prints: `"state":"Active"`},
 	{Command: `curl -X DELETE -d '{"id":"<instance id>"}' http://10.0.1.4:8090/api/v1/vm`, On: mac, Prints: ok},
 

@@ -12,6 +12,7 @@ import (
 	"github.com/ankacluster/ankacluster/balancer"
 	"github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/clienttls"
+	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
 )
 
@@ -71,7 +72,7 @@ func Use(ctx context.Context, cfg Config, waits func(), f func(context.Context, 
 	if err := b.SetMembers(balancer.OriginJoin, cfg.Controllers); err != nil {
 		return err
 	}
-	hc := &http.Client{Transport: &firstAnswer{RoundTripper: b.Client().Transport, waits: waits}}
+	hc := &http.Client{CheckRedirect: wire.NoRedirect, Transport: &firstAnswer{RoundTripper: b.Client().Transport, waits: waits}}
 	ctx, done := context.WithCancel(ctx)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return b.Run(ctx) })
