@@ -231,7 +231,7 @@ func (c *config) place() error {
 	if err != nil || len(entries) == 0 {
 		return nil // a fault of the directory is told by who makes the store
 	}
-	if _, err := os.Stat(filepath.Join(c.server.Root, "repos")); err == nil {
+	if fs.Exists(c.server.Root) {
 		return nil
 	}
 	here, _ := filepath.Abs(c.server.Root)

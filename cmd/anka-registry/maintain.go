@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -79,7 +77,7 @@ func openStore(cc *cli.Context) (*fs.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(filepath.Join(c.server.Root, "repos")); err != nil {
+	if !fs.Exists(c.server.Root) {
 		return nil, usageErrorf("%s holds no registry; --base-path (ANKA_BASE_PATH) names the directory", c.server.Root)
 	}
 	return fs.Open(c.server.Root, fs.Limits{})

@@ -53,6 +53,12 @@ func DefaultLimits() Limits { return Limits{MinFree: 1 << 30} }
 // folders are the store's own, below its root; nothing else may keep files there.
 var folders = []string{"blobs", "repos", "uploads", "journal", "locks", "tmp", "quarantine"}
 
+// Exists reports whether a directory holds a store.
+func Exists(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "repos"))
+	return err == nil
+}
+
 // Reserved reports whether a path below a store's directory is in one of its own folders.
 func Reserved(dir string) bool {
 	first, _, _ := strings.Cut(path.Clean("/" + filepath.ToSlash(dir))[1:], "/")
