@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/controllerapi/query"
 	"github.com/ankacluster/ankacluster/internal/access"
 	"github.com/ankacluster/ankacluster/internal/wire"
 )
@@ -42,6 +43,9 @@ func (s *Server) routes() []wire.Route {
 	agent := func(path string, need access.Permission, h wire.HandlerFunc) wire.Route {
 		return wire.Route{Pattern: "POST " + path, Permission: need, Handler: s.agent(h)}.ForNodes()
 	}
+	list := func(pattern string, need access.Permission, h wire.HandlerFunc, takes ...string) wire.Route {
+		return read(pattern, need, h, append(takes, query.Parameters...)...)
+	}
 	plain := func(pattern string, need access.Permission, h http.HandlerFunc) wire.Route {
 		return wire.Route{Pattern: pattern, Permission: need, Handler: h}
 	}
@@ -57,14 +61,14 @@ func (s *Server) routes() []wire.Route {
 		read("/api/v1/cluster", access.Authenticated, s.cluster).ForNodes(),
 		read("/api/v1/stats", access.ListVMs, s.stats),
 		plain("GET "+api.PathWatch, access.Authenticated, s.watch), // and a permission for each kind
-		read("/api/v1/vm", access.ListVMs, s.instances, "id"),
+		list("/api/v1/vm", access.ListVMs, s.instances, "id"),
 		read(api.PathWhy, access.ListVMs, s.why, "id"),
 		{Pattern: "POST " + api.PathWhy, Permission: access.ListVMs, Handler: s.api.Handle(wire.Taking(s.whyNot))}, // it starts nothing
 		write("POST /api/v1/vm", access.StartVM, s.startInstances),
 		write("PUT /api/v1/vm", access.UpdateVM, s.updateInstance, "id"),
 		write("DELETE /api/v1/vm", access.TerminateVM, s.terminateInstance, "id"),
 		write("POST /api/v1/rpc/vm/restart", access.StartVM, s.restartInstance),
-		read("/api/v1/node", access.ListNodes, s.nodes, "id"),
+		list("/api/v1/node", access.ListNodes, s.nodes, "id"),
 		write("DELETE /api/v1/node", access.DeleteNode, s.deleteNode, "id", "node_id"),
 		write("POST /api/v1/node/config", access.ChangeNodeConfig, s.configureNode),
 		write("PUT /api/v1/node/update", access.ChangeConfig, s.upgradeNodes),
@@ -74,7 +78,7 @@ func (s *Server) routes() []wire.Route {
 		write("POST /api/v1/group", access.CreateGroup, s.createGroup),
 		write("PUT /api/v1/group", access.UpdateGroup, s.updateGroup, "id"),
 		write("DELETE /api/v1/group", access.DeleteGroup, s.deleteGroup, "id"),
-		read("/api/v1/registry/vm", access.PassthroughList, s.templates, "id", "apiVer"),
+		list("/api/v1/registry/vm", access.PassthroughList, s.templates, "id", "apiVer"),
 		write("DELETE /api/v1/registry/vm", access.PassthroughDelete, s.deleteTemplate, "id"),
 		write("DELETE /api/v1/registry/revert", access.PassthroughDelete, s.revertTemplate, "id", "tag", "version", "number"),
 		write("DELETE /api/v1/registry/vm/remove", access.DeleteTemplateFromNodes, s.removeFromNodes, "id"),

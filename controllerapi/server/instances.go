@@ -8,6 +8,7 @@ import (
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/cloud"
+	"github.com/ankacluster/ankacluster/controllerapi/listing"
 	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
@@ -18,9 +19,18 @@ func (s *Server) instances(r *http.Request) (any, error) {
 	if id := api.InstanceID(r.URL.Query().Get("id")); id != "" {
 		return s.instance(r, id)
 	}
+	ask, given, err := listing.Instances.Read(r.URL.Query())
+	switch {
+	case err != nil:
+		return nil, wire.BadRequest("%v", err)
+	case given:
+		var rows []listing.Instance
+		s.store.Read(func(v *cloud.View) { rows = listing.InstancesOf(v) })
+		return listing.PartOfInstances(ask, rows, s.store.Now()), nil
+	}
 	var all []*cloud.Instance
 	s.store.Read(func(v *cloud.View) { all = v.Visible() })
-	return encodeList(all), nil
+	return listing.Encode(all), nil
 }
 
 func (s *Server) instance(r *http.Request, id api.InstanceID) (any, error) {
@@ -38,20 +48,6 @@ func (s *Server) instance(r *http.Request, id api.InstanceID) (any, error) {
 		out.StartupScript = script
 	}
 	return out, nil
-}
-
-// encodeList makes the list of instances, each of which keeps its encoding until it
-// changes.
-func encodeList(all []*cloud.Instance) wire.Encoded {
-	size := 0
-	for _, i := range all {
-		size += len(i.ListedJSON()) + 1
-	}
-	list := wire.NewList(size)
-	for _, i := range all {
-		list.AddEncoded(i.ListedJSON())
-	}
-	return list.Answer()
 }
 
 func (s *Server) startInstances(r *http.Request) (any, error) {

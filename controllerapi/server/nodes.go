@@ -7,6 +7,7 @@ import (
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/cloud"
+	"github.com/ankacluster/ankacluster/controllerapi/listing"
 	"github.com/ankacluster/ankacluster/controllerapi/schedule"
 	"github.com/ankacluster/ankacluster/internal/wire"
 )
@@ -17,7 +18,7 @@ func (s *Server) nodes(r *http.Request) (any, error) {
 	}
 	id := api.NodeID(r.URL.Query().Get("id"))
 	if id == "" {
-		return s.allNodes(), nil
+		return s.listNodes(r)
 	}
 	var out []api.Node
 	s.store.Read(func(v *cloud.View) {
@@ -35,16 +36,34 @@ func (s *Server) nodes(r *http.Request) (any, error) {
 // keep everybody else out.
 const nodesAtATime = 100
 
-// allNodes returns the list of all nodes, by id. Of ten thousand it is megabytes:
-// it is made in one piece of memory.
-func (s *Server) allNodes() wire.Encoded {
+// listNodes returns the list of nodes, by id, or the part that is asked for. Of ten
+// thousand it is megabytes: it is made in one piece of memory.
+func (s *Server) listNodes(r *http.Request) (any, error) {
+	ask, given, err := listing.Nodes.Read(r.URL.Query())
+	if err != nil {
+		return nil, wire.BadRequest("%v", err)
+	}
+	if given {
+		var all []api.Node
+		s.eachNode(func(n *api.Node) { all = append(all, *n) })
+		page := ask.Page(all, s.store.Now())
+		return wire.Part{Body: page.Rows, Total: page.Total, Next: page.Next}, nil
+	}
+	const usual = 800 // bytes of a node
+	size := 0
+	s.store.Read(func(v *cloud.View) { size = (len(v.Nodes) + 1) * usual })
+	list := wire.NewList(size)
+	s.eachNode(func(n *api.Node) { list.Add(n) })
+	return list.Answer(), nil
+}
+
+// eachNode describes all nodes, in order of their ids.
+func (s *Server) eachNode(f func(n *api.Node)) {
 	var ids []api.NodeID
 	s.store.Read(func(v *cloud.View) {
 		ids = slices.AppendSeq(make([]api.NodeID, 0, len(v.Nodes)), maps.Keys(v.Nodes))
 	})
 	slices.Sort(ids)
-	const usual = 800 // bytes of a node
-	list := wire.NewList((len(ids) + 1) * usual)
 	some := make([]api.Node, 0, nodesAtATime)
 	for chunk := range slices.Chunk(ids, nodesAtATime) {
 		some = some[:0]
@@ -56,10 +75,9 @@ func (s *Server) allNodes() wire.Encoded {
 			}
 		})
 		for i := range some {
-			list.Add(&some[i])
+			f(&some[i])
 		}
 	}
-	return list.Answer()
 }
 
 // describe is the one place where a node becomes what the API shows.

@@ -10,6 +10,7 @@ import (
 	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/controllerapi/cloud"
 	"github.com/ankacluster/ankacluster/controllerapi/cloudstore"
+	"github.com/ankacluster/ankacluster/controllerapi/listing"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/google/uuid"
@@ -21,17 +22,29 @@ func (s *Server) templates(r *http.Request) (any, error) {
 	if id := q.Get("id"); id != "" {
 		return s.catalog.template(r.Context(), id)
 	}
+	ask, given, err := listing.Templates.Read(q)
+	if err != nil {
+		return nil, wire.BadRequest("%v", err)
+	}
 	list, err := s.catalog.all(r.Context())
 	if err != nil {
 		return nil, err
 	}
-	if strings.EqualFold(q.Get("apiVer"), "v1") {
-		return quick(list), nil
+	var part wire.Part
+	if given {
+		list, part.Total, part.Next = listing.PartOfTemplates(ask, list, s.store.Now())
 	}
 	if list == nil {
 		list = []registryapi.Template{}
 	}
-	return list, nil
+	part.Body = list
+	if strings.EqualFold(q.Get("apiVer"), "v1") {
+		part.Body = quick(list)
+	}
+	if !given {
+		return part.Body, nil
+	}
+	return part, nil
 }
 
 // quickTemplate is an element of the list without sizes.

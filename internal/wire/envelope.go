@@ -30,6 +30,20 @@ var NullBody = json.RawMessage("null")
 // Encoded is an answer that is encoded already, with its envelope.
 type Encoded []byte
 
+// Headers of the answer that is a part of a list: how many there are, and after for
+// the next part, which the last one lacks.
+const (
+	TotalHeader = "X-Total-Count"
+	NextHeader  = "X-Next"
+)
+
+// Part is the body of an answer that is a part of a list.
+type Part struct {
+	Body  any
+	Total int
+	Next  string
+}
+
 // List makes the answer of a long list in one piece of memory, from elements that
 // come one after another.
 type List struct {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"path"
 	"runtime/debug"
+	"strconv"
 	"strings"
 
 	"github.com/google/uuid"
@@ -39,6 +40,13 @@ func (a *API) Handle(h HandlerFunc) http.Handler {
 
 // Answer answers with a body, in its envelope, or with an error.
 func (a *API) Answer(w http.ResponseWriter, r *http.Request, body any, err error) {
+	if part, ok := body.(Part); ok && err == nil {
+		body = part.Body
+		w.Header().Set(TotalHeader, strconv.Itoa(part.Total))
+		if part.Next != "" {
+			w.Header().Set(NextHeader, part.Next)
+		}
+	}
 	encoded, ok := body.(Encoded)
 	switch {
 	case err != nil:

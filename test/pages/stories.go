@@ -65,6 +65,10 @@ var threeMachines = []Step{
 	{Command: `curl -d '{"vmid":"<template id>"}' http://10.0.1.4:8090/api/v1/vm`, On: mac, Prints: `"body":\["([^"]+)"`, Learn: "instance id"},
 	{Command: "curl 'http://10.0.1.4:8090/api/v1/vm?id=<instance id>'", On: mac, Awaits: `"instance_state":"Started"`},
 	{Unwritten: true, Command: "curl http://10.0.1.4:8090/api/v1/vm", On: mac, Prints: `"instance_state":"Started"`},
+	{Command: "curl 'http://10.0.1.4:8090/api/v1/vm/why?id=<instance id>'", On: mac, Prints: `"cause":"placed"`},
+	{Command: `curl -d '{"vmid":"<template id>"}' http://10.0.1.4:8090/api/v1/vm/why`, On: mac, Prints: `"cause":"(fits|room)"`},
+	{Command: "curl -iG http://10.0.1.4:8090/api/v1/vm --data-urlencode 'q=state:Started age<1d' -d sort=-age -d limit=100", On: mac, Prints: "X-Total-Count: [1-9]"},
+	{Command: "curl -G http://10.0.1.4:8090/api/v1/node --data-urlencode 'q=ram>1G -state:Offline'", On: mac, Prints: `"node_id"`},
 	{Command: "curl http://10.0.1.4:8090/api/v1/node", On: mac, Prints: `"state":"Active"`},
 	{Command: `curl -X DELETE -d '{"id":"<instance id>"}' http://10.0.1.4:8090/api/v1/vm`, On: mac, Prints: ok},
 
