@@ -202,3 +202,18 @@ func PartOfTemplates(ask query.Ask[registryapi.Template], all []registryapi.Temp
 	}
 	return part, page.Total, page.Next
 }
+
+// QuickTemplate is an element of the list without sizes.
+type QuickTemplate struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+}
+
+// Quick returns the list without sizes.
+func Quick(list []registryapi.Template) []QuickTemplate {
+	out := make([]QuickTemplate, 0, len(list))
+	for _, t := range list {
+		out = append(out, QuickTemplate{ID: t.ID, Name: t.Name})
+	}
+	return out
+}

@@ -39,26 +39,12 @@ func (s *Server) templates(r *http.Request) (any, error) {
 	}
 	part.Body = list
 	if strings.EqualFold(q.Get("apiVer"), "v1") {
-		part.Body = quick(list)
+		part.Body = listing.Quick(list)
 	}
 	if !given {
 		return part.Body, nil
 	}
 	return part, nil
-}
-
-// quickTemplate is an element of the list without sizes.
-type quickTemplate struct {
-	ID   string `json:"id"`
-	Name string `json:"name"`
-}
-
-func quick(list []registryapi.Template) []quickTemplate {
-	out := make([]quickTemplate, 0, len(list))
-	for _, t := range list {
-		out = append(out, quickTemplate{ID: t.ID, Name: t.Name})
-	}
-	return out
 }
 
 func (s *Server) registryDisk(r *http.Request) (any, error) {
