@@ -31,7 +31,7 @@ Example: ankacluster vm start sonoma --wait --controllers http://10.0.1.4:8090`,
 		cloudSub("list", "list the VMs", "vm list [--watch] [--json]", []cli.Flag{watchFlag(), jsonFlag(), quietFlag("print ids only")}, listVMsOf),
 		cloudSub("show", "show a VM, and how to reach it", "vm show VM [--json]", []cli.Flag{jsonFlag()}, showVM),
 		cloudSub("logs", "print what a VM's start-up script printed", "vm logs VM", nil, vmLogs),
-		waitCommand(), stopCommand())
+		whyCommand(), waitCommand(), stopCommand())
 }
 
 // vmNamed finds the instance that a word names: one that has ended only where no other

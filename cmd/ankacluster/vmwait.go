@@ -154,7 +154,7 @@ func (w *vmWait) end(ctx context.Context) error {
 		if errors.Is(cause, context.Canceled) {
 			cause = errors.New("interrupted")
 		}
-		return hintf(fmt.Errorf("%s of %d: %w", count(w.waiting, "VM"), len(w.ids), cause), "it goes on by itself: ankacluster vm wait %s waits again", w.short(string(w.ids[0])))
+		return hintf(fmt.Errorf("%s of %d: %w", count(w.waiting, "VM"), len(w.ids), cause), "it goes on by itself; ankacluster vm why %[1]s tells what it waits for, vm wait %[1]s waits again", w.short(string(w.ids[0])))
 	}
 	return nil
 }

@@ -51,6 +51,7 @@ var Elsewhere = map[string]string{
 	"ankacluster vm start sonoma --script setup.sh --wait":              "TestScripts",
 	"ankacluster vm logs VM":                                            "TestScripts",
 	"ankacluster vm wait VM --timeout 10m":                              "TestScripts",
+	"ankacluster vm why VM":                                             "TestScripts",
 	"ankacluster node list --watch":                                     "TestScripts",
 	"ankacluster node drain mac-7 --wait":                               "TestScripts",
 	"ankacluster node undrain mac-7":                                    "TestScripts",
