@@ -71,7 +71,7 @@ func New(cfg Config, log *zap.Logger) (*Balancer, error) {
 	b.snap.Store(pick.New(nil, false, 0))
 	b.sender = attempt.New(b.cfg.sender(), b.log, senderPool{b}, &b.snap)
 	b.downloads = download.New(b.cfg.downloads(), b.log, b.sender)
-	b.client = &http.Client{Transport: newPasses(b)}
+	b.client = &http.Client{Transport: newRepeater(b)}
 	b.loadCache()
 	return b, nil
 }

@@ -3,7 +3,6 @@ package attempt
 import (
 	"context"
 	"math/rand/v2"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -87,7 +86,7 @@ func wakeApart(waiting int64) time.Duration {
 
 // Backoff doubles with full jitter. The first wait is nearly fixed: one pass
 // just failed everywhere, and most faults of all endpoints at once are short.
-func Backoff(low, high time.Duration, n int, resp *http.Response) time.Duration {
+func Backoff(low, high time.Duration, n int) time.Duration {
 	if n == 0 {
 		return time.Duration(float64(low) * (0.9 + 0.2*rand.Float64()))
 	}

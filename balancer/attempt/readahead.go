@@ -33,7 +33,7 @@ func (*readBody) Close() error { return nil }
 // IsRead reports whether a body of an answer was read whole.
 func IsRead(body io.ReadCloser) bool {
 	_, read := body.(*readBody)
-	return read
+	return read || body == http.NoBody
 }
 
 // Kept is an answer that may be read although resp has been read, too; nil where that

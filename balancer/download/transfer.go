@@ -360,7 +360,7 @@ func (t *transfer) resume() error {
 		wait := t.d.cfg.Retry
 		select {
 		case <-ctx.Done():
-		case <-time.After(attempt.Backoff(wait.WaitMin, wait.WaitMax, round, nil)):
+		case <-time.After(attempt.Backoff(wait.WaitMin, wait.WaitMax, round)):
 		}
 		first = t.d.sender.WaitUsable(ctx, time.Time{})
 	}
