@@ -12,36 +12,46 @@ import (
 	"time"
 )
 
-// doors are a bare client and a balancer's, to one server on loopback; each answer is
+// doors are a bare client and a balancer's, to three servers on loopback in turn; each answer is
 // compared byte by byte. size 0 is a small one.
 func doors(b *testing.B, size int) (bare, balanced func()) {
 	const answer = `{"status":"OK"}`
 	large := benchBytes()
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	serve := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/large" {
 			w.Header().Set("Content-Length", fmt.Sprint(len(large)))
 			w.Write(large)
 			return
 		}
 		io.WriteString(w, answer)
-	}))
-	b.Cleanup(srv.Close)
+	})
+	var urls []string
+	for range 3 {
+		srv := httptest.NewServer(serve)
+		b.Cleanup(srv.Close)
+		urls = append(urls, srv.URL)
+	}
 	tr := http.DefaultTransport.(*http.Transport).Clone()
 	b.Cleanup(tr.CloseIdleConnections)
 	bal, err := New(DefaultConfig(), nil)
 	if err != nil {
 		b.Fatal(err)
 	}
-	bal.SetMembers(OriginJoin, []string{srv.URL})
+	bal.SetMembers(OriginJoin, urls)
 	b.Cleanup(bal.closeIdle)
-	through := func(c *http.Client, url string) func() {
+	through := func(c *http.Client, urls ...string) func() {
 		want, path := []byte(answer), "/api/v1/status"
 		if size > 0 {
 			want, path = large, "/large"
 		}
 		got := make([]byte, len(want)+1)
+		for i := range urls {
+			urls[i] += path
+		}
+		turn := 0
 		return func() {
-			resp, err := c.Get(url + path)
+			turn++
+			resp, err := c.Get(urls[turn%len(urls)])
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -52,7 +62,7 @@ func doors(b *testing.B, size int) (bare, balanced func()) {
 			resp.Body.Close()
 		}
 	}
-	return through(&http.Client{Transport: tr}, srv.URL), through(bal.Client(), "http://pool")
+	return through(&http.Client{Transport: tr}, urls...), through(bal.Client(), "http://pool")
 }
 
 // benchBytes are more than a balancer reads ahead, and no part of them is like another.
