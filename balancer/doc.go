@@ -10,6 +10,24 @@
 // The host of a request's URL names the pool and is replaced; the path is kept
 // below the endpoint's own.
 //
+// # Layers
+//
+//	http.Client                       Balancer.Client
+//	  repeater                        go-retryablehttp: one pass after the other
+//	    Balancer.RoundTrip            one pass over the endpoints
+//	      download                    a large answer that goes on at another endpoint
+//	        splice                    its bytes moved by the kernel of Linux
+//	      attempt                     one endpoint after the other, hedges, retry budget
+//	        route                     what is known of requests of its kind
+//	        pick                      which endpoint is next, of the newest view
+//	        endpoint                  connections, breaker (gobreaker), what is under way
+//	Balancer.Run
+//	  prober -> health                what state an endpoint is in
+//	  members, cache                  who is in the pool
+//
+// Each is a package below this one, which knows those below it and none above. Package
+// proxy is a handler in front of a pool, package metrics its status for Prometheus.
+//
 // # What it does
 //
 //   - Requests go round robin. One that fails goes to the next endpoint at
@@ -72,6 +90,38 @@
 // that is silent for over 1.5 s where answers end as a rule is broken off: let its query
 // have a name that they have not, or its type be text/event-stream.
 //
+// # Knobs
+//
+// All are fields of Config, with their reasons there; the defaults are DefaultConfig's, and
+// BlobConfig's for large transfers.
+//
+//	Probe      the active check: path, pace, timeout, how many failures and passes decide
+//	Breaker    the passive one: failures in a row, success rate, how long an endpoint is out
+//	Slow       how many late answers take an endpoint out beside its peers
+//	Retry      share and reserve of the retry budget; pace and end of further passes
+//	Hedge      when a second copy of a request is sent
+//	Stall      how long a body may be silent, and an upload not be taken
+//	Cache      where the learned members are kept over a restart
+//	Rhythm     shared by pools that are to be probed together
+//	SlowStart, SlowStartFrom          the growing share of an endpoint that is back
+//	FailOpenBelow                     the usable part below which all are tried
+//	ConnectTimeout, TLSHandshakeTimeout, ConnectRace, ProveAfter, MaxIdleConns, IdleTimeout
+//	                                  connections
+//	ReadAhead                         what is read before it is returned
+//	NotFoundAsksNext                  whether a 404 is asked of another endpoint
+//	VerifyDigests, Splice             what is hashed, and what the kernel moves
+//	Debounce, LocalFaultWindow, ReturnAtOnce
+//	                                  changes of the members, faults of this machine, how
+//	                                  many of those that waited are sent at once
+//	TLS, TLSFor, DialContext, Resolve, OnTransition
+//	                                  what a program brings of its own
+//
+// # Dependencies
+//
+// sony/gobreaker, hashicorp/go-retryablehttp (with go-cleanhttp), uber/zap (with multierr)
+// for its log, golang.org/x/sys, and one package of this module, which writes files. Nothing
+// of them reaches a caller but a *zap.Logger, which may be nil.
+//
 // # Concurrency
 //
 // All methods of Balancer are safe for concurrent use. Run owns one goroutine
@@ -81,9 +131,27 @@
 //
 // # Metrics
 //
-// Collector gives anka_balancer_endpoint_state, _eligible, _weight_ratio,
-// _in_flight_requests, _transfers, _requests_total, _failures_total, _late_total,
-// _ejections_total, _latency_seconds and _breaker_state by pool and endpoint, and
-// anka_balancer_failed_open, _local_fault, _retry_budget_requests, _retries_total,
-// _hedges_total and _resumes_total by pool.
+// Package metrics gives them, from Status, when they are asked for. By pool and endpoint,
+// each beginning with anka_balancer_endpoint_:
+//
+//	state                 1 for the state that it is in: unknown, healthy, ejected, down, draining
+//	eligible              1 when the next request may choose it
+//	weight_ratio          its part of a fair share, below 1 during slow start
+//	in_flight_requests    requests without an answer yet
+//	transfers             answers whose body is being read
+//	requests_total        all requests sent to it
+//	failures_total        those that failed
+//	late_total            answers that were late
+//	ejections_total       how often it was taken out
+//	latency_seconds       recent time to answer, by quantile
+//	breaker_state         1 for the state of its breaker: closed, half-open, open
+//
+// By pool, each beginning with anka_balancer_:
+//
+//	failed_open             1 when too few endpoints are usable and all are tried
+//	local_fault             1 when this machine's own network keeps it from all of them
+//	retry_budget_requests   repeats that there is room for
+//	retries_total           repeats after a failure
+//	hedges_total            second copies for late answers
+//	resumes_total           downloads that were continued at another endpoint
 package balancer

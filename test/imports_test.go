@@ -21,6 +21,12 @@ var importRules = []struct {
 	forbidden []string
 }{
 	{"balancer", []string{module}},
+	{"balancer/health", []string{module + "balancer/endpoint", module + "balancer/pick", module + "balancer/route", module + "balancer/attempt"}},
+	{"balancer/endpoint", []string{module + "balancer/pick", module + "balancer/route", module + "balancer/attempt"}},
+	{"balancer/pick", []string{module + "balancer/route", module + "balancer/attempt", module + "balancer/download"}},
+	{"balancer/route", []string{module + "balancer/pick", module + "balancer/attempt", module + "balancer/download"}},
+	{"balancer/attempt", []string{module + "balancer/download", module + "balancer/proxy"}},
+	{"balancer/download/splice", []string{module}},
 	{"launchd", []string{module}},
 	{"agent", []string{module + "controllerapi/", module + "registryapi/content", module + "registryapi/server", module + "launchd", module + "test", module + "cmd", "go.etcd.io/"}},
 	{"agent/state", []string{module + "agent/", module + "balancer"}},
@@ -50,6 +56,19 @@ var importRules = []struct {
 	{"cmd/ankacluster", []string{module + "controllerapi/", module + "registryapi/content", module + "registryapi/server", module + "test", "go.etcd.io/"}},
 	{"cmd/anka-controller", []string{module + "agent", module + "test"}},
 	{"cmd/anka-registry", []string{module + "agent", module + "controllerapi", module + "test", "go.etcd.io/"}},
+}
+
+// A program that imports the balancer need not link a library for metrics.
+func TestBalancerForcesNoMetricsLibrary(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", module+"balancer").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for dep := range strings.Lines(string(out)) {
+		if strings.HasPrefix(dep, "github.com/prometheus/") {
+			t.Errorf("balancer links %s", strings.TrimSpace(dep))
+		}
+	}
 }
 
 // pure are packages that decide: they import nothing that reaches out of the

@@ -20,6 +20,7 @@ import (
 	"github.com/ankacluster/ankacluster/agent/machine"
 	"github.com/ankacluster/ankacluster/agent/socket"
 	"github.com/ankacluster/ankacluster/agent/state"
+	"github.com/ankacluster/ankacluster/balancer/metrics"
 	"github.com/ankacluster/ankacluster/internal/access"
 	"github.com/ankacluster/ankacluster/internal/buildinfo"
 	"github.com/ankacluster/ankacluster/internal/serve"
@@ -100,7 +101,7 @@ func serveNode(ctx context.Context, dir state.Dir, lock *state.Lock, cfg state.C
 	}
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		pools.controllers.Collector(), pools.registries.Collector(), pools.blobs.Collector(), buildinfo.Info("ankacluster"))
+		metrics.Of(pools.controllers), metrics.Of(pools.registries), metrics.Of(pools.blobs), buildinfo.Info("ankacluster"))
 	rt, runner := NewRuntime(dir, cfg, logs.commands, agent.ObserveCommands(reg))
 	if n, err := runner.KillLeftovers(); err != nil {
 		log.Warn("commands of an earlier run", zap.Error(err))

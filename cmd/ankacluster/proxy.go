@@ -21,6 +21,7 @@ import (
 	"github.com/ankacluster/ankacluster/agent/node"
 	"github.com/ankacluster/ankacluster/agent/socket"
 	"github.com/ankacluster/ankacluster/balancer"
+	"github.com/ankacluster/ankacluster/balancer/metrics"
 	"github.com/ankacluster/ankacluster/balancer/proxy"
 	"github.com/ankacluster/ankacluster/internal/access"
 	"github.com/ankacluster/ankacluster/internal/logging"
@@ -214,7 +215,7 @@ func (p *proxyProcess) metrics(listen string) error {
 	}
 	reg := prometheus.NewRegistry()
 	for _, b := range p.pools {
-		reg.MustRegister(b.Collector())
+		reg.MustRegister(metrics.Of(b))
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))

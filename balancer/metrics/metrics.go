@@ -1,12 +1,25 @@
-package balancer
+// Package metrics is a pool's status for Prometheus. It is apart from the pool, so that a
+// program which counts otherwise need not link it.
+//
+//	prometheus.MustRegister(metrics.Of(pool))
+//
+// By pool and endpoint: anka_balancer_endpoint_state, _eligible, _weight_ratio,
+// _in_flight_requests, _transfers, _requests_total, _failures_total, _late_total,
+// _ejections_total, _latency_seconds and _breaker_state. By pool: anka_balancer_failed_open,
+// _local_fault, _retry_budget_requests, _retries_total, _hedges_total and _resumes_total.
+package metrics
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
 
-// Collector returns the pool's metrics. They are read from Status when they are
-// asked for, so that requests pay nothing for them.
-func (b *Balancer) Collector() prometheus.Collector { return collector{b} }
+	"github.com/ankacluster/ankacluster/balancer"
+)
 
-type collector struct{ b *Balancer }
+// Of returns the pool's metrics. They are read from its Status when they are asked for, so
+// that requests pay nothing for them.
+func Of(b *balancer.Balancer) prometheus.Collector { return collector{b} }
+
+type collector struct{ b *balancer.Balancer }
 
 var (
 	perEndpoint = []string{"pool", "endpoint"}
@@ -55,7 +68,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	counter(descHedges, s.Hedges)
 	counter(descResumes, s.Resumes)
 	for _, e := range s.Endpoints {
-		for _, state := range []State{Unknown, Healthy, Ejected, Down, Draining} {
+		for _, state := range []balancer.State{balancer.Unknown, balancer.Healthy, balancer.Ejected, balancer.Down, balancer.Draining} {
 			gauge(descState, bit(e.State == state), e.URL, string(state))
 		}
 		for _, state := range []string{"closed", "half-open", "open"} {
