@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/hashicorp/go-retryablehttp"
 	"go.uber.org/zap"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
@@ -47,7 +47,7 @@ type eventLog struct {
 type eventSink struct {
 	url     string
 	shown   string // without what may be secret: user, password and query
-	http    *http.Client
+	http    *retryablehttp.Client
 	queue   chan api.Event // capacity eventQueue
 	dropped atomic.Int64
 }
@@ -56,13 +56,13 @@ func newEventLog(cfg Config, log *zap.Logger) *eventLog {
 	e := &eventLog{controller: cfg.ID, log: log}
 	add := func(to string, hc *http.Client) {
 		if hc == nil {
-			hc = &http.Client{CheckRedirect: wire.NoRedirect, Timeout: eventTimeout}
+			hc = &http.Client{CheckRedirect: wire.NoRedirect}
 		}
 		shown := ""
 		if u, err := url.Parse(to); err == nil {
 			shown = (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 		}
-		e.sinks = append(e.sinks, &eventSink{url: to, shown: shown, http: hc, queue: make(chan api.Event, eventQueue)})
+		e.sinks = append(e.sinks, &eventSink{url: to, shown: shown, http: repeating(hc), queue: make(chan api.Event, eventQueue)})
 	}
 	if cfg.EventLogURL != "" {
 		add(cfg.EventLogURL, cfg.EventHTTP)
@@ -144,26 +144,28 @@ func (s *eventSink) run(ctx context.Context, log *zap.Logger) {
 // eventPace is that of an event that its receiver did not take.
 var eventPace = backoff.Pace{Min: 400 * time.Millisecond, Max: 4 * time.Second}
 
-// send posts one event, a few times if need be.
+// repeating is hc for events: each is posted a few times if need be.
+func repeating(hc *http.Client) *retryablehttp.Client {
+	once := *hc
+	once.Timeout = eventTimeout
+	return &retryablehttp.Client{
+		HTTPClient: &once,
+		RetryMax:   eventTries - 1,
+		CheckRetry: func(ctx context.Context, resp *http.Response, err error) (bool, error) {
+			return ctx.Err() == nil && (err != nil || resp.StatusCode >= 300), nil
+		},
+		Backoff:      func(_, _ time.Duration, n int, _ *http.Response) time.Duration { return eventPace.Next(n) },
+		ErrorHandler: retryablehttp.PassthroughErrorHandler,
+	}
+}
+
+// send posts one event.
 func (s *eventSink) send(ctx context.Context, ev api.Event) error {
 	data, err := json.Marshal(ev)
 	if err != nil {
 		return err
 	}
-	for try := 1; ; try++ {
-		if err = s.post(ctx, data); err == nil || try == eventTries {
-			return err
-		}
-		if !eventPace.Wait(ctx, try-1) {
-			return ctx.Err()
-		}
-	}
-}
-
-func (s *eventSink) post(ctx context.Context, data []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, eventTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url, bytes.NewReader(data))
+	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodPost, s.url, data)
 	if err != nil {
 		return err
 	}
