@@ -9,17 +9,22 @@ import (
 	"net/textproto"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ankacluster/ankacluster/balancer"
 )
 
 // forward sends r to an endpoint of the pool and its answer to w. It does what
-// httputil.ReverseProxy does, which remains for conversations (see converses),
-// and no more: what the balancer has read is written as it is, and a large
-// download goes from connection to connection by itself.
+// httputil.ReverseProxy does and no more: what the balancer has read is written as it is,
+// and a large download goes from connection to connection by itself. "100 Continue" is
+// left to the server here, which writes it when the body is first read: the transport
+// does so as soon as the endpoint has asked for it.
 func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, pool *balancer.Balancer) {
 	early := interim{w: w}
 	out := outward(early.traced(r), r)
+	if out.Body != nil && len(out.Header["Expect"]) > 0 {
+		out.Body = &heldBody{ReadCloser: out.Body}
+	}
 	if out.Body != nil {
 		// The transport may still read when this handler has returned, and must not.
 		defer out.Body.Close()
@@ -31,6 +36,12 @@ func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, pool *balancer.B
 		return
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		if err := converse(w, r, resp); err != nil {
+			p.failed(w, r, err)
+		}
+		return
+	}
 	p.localLocation(resp, r.URL.Path)
 	header := w.Header()
 	for name, values := range resp.Header {
@@ -49,6 +60,25 @@ func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, pool *balancer.B
 	}
 	resp.Body.Close() // fills in the trailers
 	passTrailers(w, resp, announced)
+}
+
+// heldBody is the body of a client that waits to be asked for it. Closing it leaves the
+// client's alone: the server would read the rest, and a client that was refused sends none.
+type heldBody struct {
+	io.ReadCloser
+	closed atomic.Bool
+}
+
+func (h *heldBody) Read(p []byte) (int, error) {
+	if h.closed.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	return h.ReadCloser.Read(p)
+}
+
+func (h *heldBody) Close() error {
+	h.closed.Store(true)
+	return nil
 }
 
 // interim passes on what an endpoint says before its answer, such as "103 Early
@@ -109,6 +139,9 @@ func outward(ctx context.Context, r *http.Request) *http.Request {
 		}
 	}
 	dropListed(out.Header, r.Header["Connection"])
+	if to := upgradeOf(r.Header); to != "" {
+		out.Header["Connection"], out.Header["Upgrade"] = []string{"Upgrade"}, []string{to}
+	}
 	for _, te := range r.Header["Te"] {
 		if strings.Contains(te, "trailers") {
 			out.Header["Te"] = []string{"trailers"}

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	stdlog "log"
 	"net/http"
-	"net/http/httputil"
 	"net/url"
 	"strings"
 	"time"
@@ -60,42 +58,6 @@ func New(cfg Config, log *zap.Logger) *Proxy {
 	return &Proxy{cfg: cfg, log: log.Named("proxy"), hops: newHops()}
 }
 
-// conversation is the proxy for a request that the endpoint answers before it is
-// whole: upgrades, and bodies that wait for "100 Continue".
-func (p *Proxy) conversation(b *balancer.Balancer, asked string) *httputil.ReverseProxy {
-	return &httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.Out.URL.Scheme, r.Out.URL.Host = "http", "pool"
-			r.Out.URL.RawQuery = r.In.URL.RawQuery // ReverseProxy has dropped what it cannot read
-			r.Out.Trailer = r.In.Trailer           // filled in when the body has been read
-			r.SetXForwarded()
-		},
-		Transport:      b.Client().Transport,
-		ModifyResponse: func(resp *http.Response) error { p.localLocation(resp, asked); return nil },
-		ErrorHandler:   p.failed,
-		ErrorLog:       stdlog.New(io.Discard, "", 0), // broken copies are logged by the balancer
-	}
-}
-
-// oneContinue leaves "100 Continue" to the server, which writes it when the body
-// is first read: the transport does so as soon as the endpoint has asked for it.
-// ReverseProxy passes the endpoint's own on as well, now before that and now after
-// it, and then the client would be asked twice.
-type oneContinue struct{ http.ResponseWriter }
-
-func (w oneContinue) WriteHeader(code int) {
-	if code != http.StatusContinue {
-		w.ResponseWriter.WriteHeader(code)
-	}
-}
-
-// Unwrap is for http.ResponseController: upgrades take the connection over.
-func (w oneContinue) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-func converses(r *http.Request) bool {
-	return len(r.Header["Upgrade"]) > 0 || len(r.Header["Expect"]) > 0
-}
-
 // keepable reports whether a request which waits for "100 Continue" may be taken in here
 // and repeated: its key says so, and it is small as far as is known.
 func keepable(r *http.Request) bool {
@@ -140,10 +102,6 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r = r.WithContext(balancer.WithPatience(r.Context(), p.cfg.FirstContact))
 	}
 	stayHTTP1(r)
-	if converses(r) && !keepable(r) {
-		p.conversation(pool, r.URL.Path).ServeHTTP(oneContinue{w}, r)
-		return
-	}
 	if err := keepSmallBody(r); err != nil {
 		p.cfg.Fail(w, r, http.StatusBadRequest, fmt.Sprintf("request body could not be read: %v", err))
 		return
@@ -155,7 +113,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // comes: with a length, in chunks, or after a "100 Continue", which the server here
 // sends when it is read. What is too large to be kept passes as it comes.
 func keepSmallBody(r *http.Request) error {
-	if r.ContentLength == 0 || r.ContentLength > keepBody || !balancer.Repeatable(r) {
+	if r.ContentLength == 0 || r.ContentLength > keepBody || !balancer.Repeatable(r) || len(r.Header["Expect"]) > 0 && !keepable(r) {
 		return nil
 	}
 	data, err := io.ReadAll(io.LimitReader(r.Body, keepBody+1))
