@@ -117,9 +117,9 @@ drill: build ## break local fakes behind the balancer, in a short form (under 4 
 	bin/ankacluster drill --duration 2s --heal 3s --rate 100
 
 .PHONY: compare
-compare: build ## the same drills through haproxy and nginx, into docs/balancing-comparison.md
-	@deploy/haproxy/comparison/install.sh
-	go run ./test/compare -program bin/ankacluster -out docs/balancing-comparison.md
+compare: build ## the same drills through haproxy, nginx and caddy, into docs/balancing-comparison.md
+	@test/compare/install.sh bin
+	PATH="$(CURDIR)/bin:$$PATH:/usr/sbin" go run ./test/compare -program bin/ankacluster -out docs/balancing-comparison.md
 
 .PHONY: clean
 clean: ## remove what the other targets made

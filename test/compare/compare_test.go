@@ -35,6 +35,7 @@ func TestComparisonConfigurationsAreValid(t *testing.T) {
 	for _, role := range []string{"controllers", "registries"} {
 		check("haproxy", "-c", "-q", "-f", filepath.Join(dir, "haproxy/comparison", role+".cfg"))
 		check("nginx", "-t", "-q", "-p", t.TempDir(), "-c", filepath.Join(dir, "nginx/comparison", role+".conf"))
+		check("caddy", "validate", "--adapter", "caddyfile", "--config", filepath.Join(dir, "caddy/comparison", role+".caddyfile"))
 	}
 }
 
@@ -43,8 +44,8 @@ func TestComparisonConfigurationsAreValid(t *testing.T) {
 func TestComparisonConfigurationsNameEveryAddress(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob(deploy + "/*/comparison/*.c*f*")
-	if err != nil || len(files) != 4 {
-		t.Fatalf("got %v (%v), want four files", files, err)
+	if err != nil || len(files) != 6 {
+		t.Fatalf("got %v (%v), want six files", files, err)
 	}
 	for _, f := range files {
 		text, err := os.ReadFile(f)

@@ -1,4 +1,4 @@
-// Command compare holds the same drills through Debian's haproxy and nginx, a
+// Command compare holds the same drills through haproxy, nginx and caddy, a
 // rotating Go client and package balancer, and writes one table of what the
 // callers saw, with the loopback proxy's throughput beside HAProxy's.
 //

@@ -18,7 +18,7 @@ import (
 )
 
 // doorNames in the order of the table's columns.
-var doorNames = []string{"haproxy", "nginx", "rotating", "balancer"}
+var doorNames = []string{"haproxy", "nginx", "caddy", "rotating", "balancer"}
 
 func (o options) config(name string) drill.Config {
 	cfg := o.drill
@@ -36,6 +36,11 @@ func (o options) door(name, role string) door.Door {
 	case "nginx":
 		return &serverDoor{name: name, conf: filepath.Join(o.deploy, "nginx/comparison", role+".conf"),
 			argv: func(dir, conf string) []string { return []string{"nginx", "-q", "-p", dir, "-c", conf} }}
+	case "caddy":
+		return &serverDoor{name: name, conf: filepath.Join(o.deploy, "caddy/comparison", role+".caddyfile"),
+			argv: func(_, conf string) []string {
+				return []string{"caddy", "run", "--adapter", "caddyfile", "--config", conf}
+			}}
 	case "rotating":
 		if role == "registries" {
 			return door.Plain() // such a client asks one address for a download
@@ -91,6 +96,7 @@ func (d *serverDoor) Open(ctx context.Context, backends []string) (*http.Client,
 	argv := d.argv(d.dir, path)
 	d.cmd = exec.Command(argv[0], argv[1:]...)
 	d.cmd.Stderr = os.Stderr
+	d.cmd.Env = append(os.Environ(), "HOME="+d.dir, "XDG_DATA_HOME="+d.dir, "XDG_CONFIG_HOME="+d.dir) // caddy keeps files of its own
 	if err := d.cmd.Start(); err != nil {
 		return nil, "", err
 	}
@@ -100,7 +106,7 @@ func (d *serverDoor) Open(ctx context.Context, backends []string) (*http.Client,
 }
 
 func awaitListener(ctx context.Context, addr string) error {
-	for end := time.Now().Add(10 * time.Second); ; {
+	for end := time.Now().Add(30 * time.Second); ; {
 		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", addr)
 		if err == nil {
 			return conn.Close()

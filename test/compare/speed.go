@@ -35,7 +35,7 @@ func measureSpeed(ctx context.Context, o options) (all []speed, err error) {
 	}
 	defer bench.Close()
 	for range speedRounds {
-		for _, name := range []string{"haproxy", "nginx", "balancer"} {
+		for _, name := range []string{"haproxy", "nginx", "caddy", "balancer"} {
 			if !slices.Contains(o.doors, name) {
 				continue
 			}

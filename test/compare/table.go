@@ -16,11 +16,11 @@ func write(w io.Writer, o options, all results) error {
 	p := &printer{w: w}
 	p.line("# Balancing compared")
 	p.line("")
-	p.line("The same drills through Debian's HAProxy and nginx, through a Go client that rotates over a list and")
+	p.line("The same drills through HAProxy, nginx and Caddy, through a Go client that rotates over a list and")
 	p.line("repeats what fails, and through this project's balancer. `make compare` measures this page anew.")
 	p.line("")
-	p.line("Measured on %s with %d processors (%s/%s), %s; %s; %s.", time.Now().UTC().Format("2006-01-02"),
-		runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, version("haproxy", "-v"), version("nginx", "-v"), runtime.Version())
+	p.line("Measured on %s with %d processors (%s/%s), %s; %s; %s; %s.", time.Now().UTC().Format("2006-01-02"),
+		runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, version("haproxy", "-v"), version("nginx", "-v"), version("caddy", "version"), runtime.Version())
 	p.line("Three backends on loopback. Two clients at %d requests a second each, half GET and half POST, every", o.drill.Rate)
 	p.line("request due at a fixed time; the POSTs of one client carry an `Idempotency-Key`. The fault lasts %v;", o.drill.Duration)
 	p.line("about %d requests of each client meet the broken backend's third.", int(float64(o.drill.Rate)*o.drill.Duration.Seconds()/3))
@@ -55,7 +55,7 @@ func write(w io.Writer, o options, all results) error {
 }
 
 func (o options) headings() []string {
-	names := map[string]string{"haproxy": "HAProxy, tuned", "nginx": "nginx, tuned", "rotating": "rotating Go client", "balancer": "balancer"}
+	names := map[string]string{"haproxy": "HAProxy, tuned", "nginx": "nginx, tuned", "caddy": "Caddy, tuned", "rotating": "rotating Go client", "balancer": "balancer"}
 	var out []string
 	for _, d := range o.doors {
 		out = append(out, names[d])
@@ -126,6 +126,10 @@ func version(program, flag string) string {
 	}
 	first, _, _ := strings.Cut(string(out), "\n")
 	first, _, _ = strings.Cut(strings.TrimSpace(first), " - ")
+	first, _, _ = strings.Cut(first, " h1:") // caddy's sum
+	if !strings.Contains(strings.ToLower(first), program) {
+		first = program + " " + first
+	}
 	return strings.Join(strings.Fields(strings.ReplaceAll(first, "nginx version: ", "")), " ")
 }
 
@@ -187,9 +191,9 @@ const methodText = `
 - The backends do the work of a POST before they are slow or reset, and keep a common memory of keys, as the
   controllers do in etcd. What ran, and how often, is counted in that memory and not by the callers.
 - Each of the two clients has an instance of its own of whatever balances, so that neither learns from the other.
-- The configurations are in ` + "`deploy/haproxy/comparison`" + ` and ` + "`deploy/nginx/comparison`" + `. Both repeat whatever they can,
-  and a POST only when it carries a key. HAProxy checks readiness every second and takes a server out after five
-  errors of real traffic; this nginx has no active checks. A call may take a second at both.
+- The configurations are in ` + "`comparison`" + ` of ` + "`deploy/haproxy`, `deploy/nginx` and `deploy/caddy`" + `. All repeat whatever they
+  can, and a POST only when it carries a key. HAProxy and Caddy check readiness every second or half, and take a server out
+  after five and three errors of real traffic; nginx has no active checks. A call may take a second at all three.
 - The rotating client gives an attempt 2 s and repeats anything on the next address, whatever the method.
 - Rows may come from several runs on the same machine (see ` + "`-results`" + ` of ` + "`test/compare`" + `); the figures of
   one line of costs always come from runs in which the doors took turns.
