@@ -26,7 +26,7 @@ type world struct {
 func (w *world) Read(f func(v *cloud.View)) { f(w.View) }
 
 func (w *world) asker() Asker {
-	w.View.Ages.Offset.Store(int64(w.Now.Sub(time.Now())))
+	w.View.Ages.Offset.Store(int64(time.Until(w.Now)))
 	return Asker{Cloud: w, Config: schedule.DefaultConfig(), Heard: func(id api.NodeID) time.Time { return w.heard[id] }, Stuck: w.stuck}
 }
 
