@@ -30,6 +30,10 @@ type Config struct {
 	// LogDir is where launchd puts what the program writes to stdout and
 	// stderr; "" means /var/log, which exists on every Mac. Unused on Linux.
 	LogDir string
+	// Writable are the absolute directories of a server, made if missing. Where there
+	// are some, systemd shuts the program off from the rest of the machine: it writes
+	// nowhere else. A program that starts others for people, as the agent does, has none.
+	Writable []string
 	// RestartDelay is the least time between a failure and the next start; 0
 	// means DefaultRestartDelay. Whole seconds.
 	RestartDelay time.Duration
@@ -49,8 +53,9 @@ const (
 	// requests in flight, and less than the patience of a person.
 	DefaultStopTimeout = 30 * time.Second
 	// DefaultPath adds to the bare path that service managers set the places
-	// where anka, tart and their like are installed.
-	DefaultPath = "/usr/local/bin:/opt/homebrew/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+	// where anka, tart and their like are installed. They come last: on many Macs they
+	// belong to a user, whose ps or vm_stat root must not run.
+	DefaultPath = "/usr/bin:/bin:/usr/sbin:/sbin:/usr/local/bin:/opt/homebrew/bin"
 )
 
 // openFiles is a server's limit of open files. launchd starts with 256, fewer
@@ -79,6 +84,11 @@ func (c Config) Validate() error {
 	if c.LogDir != "" && !filepath.IsAbs(c.LogDir) {
 		bad("log directory %q must be an absolute path", c.LogDir)
 	}
+	for _, dir := range c.Writable {
+		if !filepath.IsAbs(dir) {
+			bad("writable directory %q must be an absolute path", dir)
+		}
+	}
 	for _, d := range []struct {
 		name  string
 		value time.Duration
@@ -95,6 +105,8 @@ func (c Config) Validate() error {
 			// The definition passes through kardianos/service's template
 			// engine, which knows no escape for its own opening mark.
 			bad("%s %q must not contain {{", t.name, t.value)
+		case strings.HasSuffix(t.value, `\`) && t.bare:
+			bad("%s %q must not end in a backslash, which would join the next line of a unit to it", t.name, t.value)
 		}
 	}
 	for k := range c.Environment {
@@ -105,19 +117,26 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-type namedText struct{ name, value string }
+// namedText is bare if it stands in a unit without quotes.
+type namedText struct {
+	name, value string
+	bare        bool
+}
 
 // texts returns every free text that ends up in the definition.
 func (c Config) texts() []namedText {
 	all := []namedText{
-		{"description", c.Description}, {"executable", c.Executable},
-		{"working directory", c.WorkingDirectory}, {"user", c.User}, {"log directory", c.LogDir},
+		{"description", c.Description, true}, {"executable", c.Executable, false},
+		{"working directory", c.WorkingDirectory, true}, {"user", c.User, true}, {"log directory", c.LogDir, false},
 	}
 	for _, a := range c.Arguments {
-		all = append(all, namedText{"argument", a})
+		all = append(all, namedText{"argument", a, false})
+	}
+	for _, dir := range c.Writable {
+		all = append(all, namedText{"writable directory", dir, false})
 	}
 	for k, v := range c.Environment {
-		all = append(all, namedText{"environment variable", k}, namedText{"environment variable " + k, v})
+		all = append(all, namedText{"environment variable", k, false}, namedText{"environment variable " + k, v, false})
 	}
 	return all
 }
@@ -145,6 +164,19 @@ func (c Config) withDefaults() Config {
 	}
 	c.Environment = env
 	return c
+}
+
+// below reports whether the program or anything that it is told of lies below one of
+// these directories, as /home/ is.
+func (c Config) below(dirs ...string) bool {
+	for _, text := range append(append([]string{c.Executable, c.WorkingDirectory + "/"}, c.Arguments...), c.Writable...) {
+		for _, dir := range dirs {
+			if strings.HasPrefix(text+"/", dir) || strings.Contains(text+"/", "="+dir) || strings.Contains(text+"/", ":"+dir) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // underLaunchd reports whether launchd runs the service.

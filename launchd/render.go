@@ -13,6 +13,7 @@ import (
 //   - KeepAlive on an unsuccessful exit only, so that a stop is a stop.
 //   - AbandonProcessGroup, or launchd would kill running virtual machines with
 //     the agent that started them.
+//   - Umask 63, which is 077: what root keeps is nobody else's to read.
 //   - ProcessType Interactive: Background and Standard jobs are throttled in CPU
 //     and I/O, and the virtual machines inherit that from the agent.
 //
@@ -24,6 +25,9 @@ var plistTemplate string
 //   - StartLimitIntervalSec=0: never give up; a network that is away for a night
 //     must not need a person in the morning.
 //   - KillMode=process, so that virtual machines survive the agent.
+//   - A server is shut off from the machine as in our packages. It keeps the right to
+//     read and write what another user owns: certificates, and stores on shared disks.
+//     An agent is not: it runs a hypervisor, and replaces its own program.
 //
 //go:embed unit.tmpl
 var unitTemplate string
@@ -39,6 +43,7 @@ var renderFuncs = template.FuncMap{
 	"specifier": escapeSpecifiers,
 	"program":   func(path string) string { return quote(escapeSpecifiers(path)) },
 	"argument":  quoteArgument,
+	"path":      func(path string) string { return quote(escapeSpecifiers(path)) },
 	"assign":    func(k, v string) string { return quote(escapeSpecifiers(k + "=" + v)) },
 }
 
@@ -52,8 +57,9 @@ func render(t *template.Template, c Config) (string, error) {
 	var b strings.Builder
 	err := t.Execute(&b, struct {
 		Config
-		OpenFiles int
-	}{c.withDefaults(), openFiles})
+		OpenFiles      int
+		OwnTmp, NoHome bool
+	}{c.withDefaults(), openFiles, !c.below("/tmp/", "/var/tmp/"), !c.below("/home/", "/root/", "/run/user/")})
 	return b.String(), err
 }
 

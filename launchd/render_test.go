@@ -33,6 +33,10 @@ var renderCases = map[string]Config{
 		RestartDelay:     2 * time.Second,
 		StopTimeout:      15 * time.Second,
 	},
+	"registry": {
+		Name: "anka-registry", Description: "registry of the build cloud", Executable: "/usr/local/bin/anka-registry",
+		Arguments: []string{"--base-path=/srv/templates"}, Writable: []string{"/srv/templates", "/var/log/my registry"},
+	},
 	"awkward": {
 		Name:        "awkward",
 		Description: "100% <odd> & \"quoted\"",
@@ -129,6 +133,10 @@ func TestBadConfigIsNamed(t *testing.T) {
 		`service executable "/a\"b" must not contain quotes`:     func(c *Config) { c.Executable = `/a"b` },
 		`service working directory "here" must be an absolute`:   func(c *Config) { c.WorkingDirectory = "here" },
 		`service log directory "log" must be an absolute`:        func(c *Config) { c.LogDir = "log" },
+		`service description "x\\" must not end in a backslash`:  func(c *Config) { c.Description = `x\` },
+		`service working directory "/x\\" must not end in a`:     func(c *Config) { c.WorkingDirectory = `/x\` },
+		`service user "x\\" must not end in a`:                   func(c *Config) { c.User = `x\` },
+		`service writable directory "here" must be an absolute`:  func(c *Config) { c.Writable = []string{"here"} },
 		`service restart delay 1.5s must be whole seconds`:       func(c *Config) { c.RestartDelay = 1500 * time.Millisecond },
 		`service stop timeout -1s must be whole seconds`:         func(c *Config) { c.StopTimeout = -time.Second },
 		`service argument "a\nb" must not contain control`:       func(c *Config) { c.Arguments = []string{"a\nb"} },

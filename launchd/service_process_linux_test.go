@@ -154,7 +154,9 @@ func insideStubborn(t *testing.T, dir string) {
 
 	broken, diary := testService(t, dir, "broken")
 	must(t, broken.Install())
-	must(t, broken.Start())
+	if err := broken.Start(); err != nil {
+		t.Log(err) // systemd may see the program's end before it sees that it began
+	}
 	waitLine(t, diary, "started", 3) // tried again and again
 	must(t, broken.Uninstall())
 	wantState(t, broken, NotInstalled)

@@ -182,8 +182,16 @@ func parseSystemdShow(out string) (Status, error) {
 	return st, nil
 }
 
+// systemctlPath is where distributions have it: what root runs is not looked for.
+func systemctlPath() string {
+	if _, err := os.Stat("/usr/bin/systemctl"); err != nil {
+		return "/bin/systemctl"
+	}
+	return "/usr/bin/systemctl"
+}
+
 func systemctl(args ...string) (string, error) {
-	cmd := exec.Command("systemctl", args...)
+	cmd := exec.Command(systemctlPath(), args...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

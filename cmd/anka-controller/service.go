@@ -30,6 +30,12 @@ func (c *config) servicePlan() servicecmd.Plan {
 		Given: c.given, Dir: c.DataDir, URL: c.localURL(), Grace: c.GracefulShutdown,
 		Ready: "ready; on each Mac: sudo ankacluster join " + c.AdvertiseURL,
 	}
+	plan.Writable = []string{c.DataDir}
+	for _, dir := range []string{c.RegistryBasePath, c.LogDir} {
+		if dir != "" {
+			plan.Writable = append(plan.Writable, dir)
+		}
+	}
 	if c.Cluster != "" { // a host of a new cluster waits for the others
 		plan.Waits = fmt.Sprintf("the service runs and is not ready yet: it waits for the other hosts of --cluster %s; see anka-controller etcd status", c.Cluster)
 	}

@@ -47,7 +47,7 @@ func serviceCommand(app *cli.App) *cli.Command {
 			}
 			_, port, _ := net.SplitHostPort(c.server.ListenAddr)
 			return servicecmd.Plan{
-				Given: c.given, Dir: c.server.Root, URL: url, Grace: c.server.GracefulShutdownTimeout,
+				Given: c.given, Dir: c.server.Root, Writable: []string{c.server.Root}, URL: url, Grace: c.server.GracefulShutdownTimeout,
 				Ready: fmt.Sprintf("ready; controllers use it with --anka-registry %s://THIS-HOST:%s", c.scheme(), port),
 			}, nil
 		},

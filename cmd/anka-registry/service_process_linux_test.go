@@ -69,6 +69,12 @@ func TestRegistryAsAService(t *testing.T) {
 	}
 
 	gone("before the install")
+	// A unit of an older version is replaced, and what it wrote stays of use.
+	old := "[Service]\nType=exec\nExecStart=" + exe + " " + strings.Join(settings, " ") + "\nKillMode=process\n[Install]\nWantedBy=multi-user.target\n"
+	if out, err := m.Run(nil, "sh", "-c", `printf %s "$0" > /etc/systemd/system/anka-registry.service && systemctl enable --now anka-registry`, old); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	serves("with an old unit")
 	out := must(append([]string{"install"}, settings...)...)
 	if !strings.Contains(out, "ready; controllers use it with --anka-registry") {
 		t.Errorf("the install does not say what is next:\n%s", out)
@@ -76,6 +82,10 @@ func TestRegistryAsAService(t *testing.T) {
 	serves("after the install")
 	if out := must("status"); !strings.Contains(out, "running") || !strings.Contains(out, "starts at boot: true") {
 		t.Errorf("status: %s", out)
+	}
+	// As etcd's and Vault's units: the exposure is at most 2.5 of 10.
+	if out, err := m.Run(nil, "systemd-analyze", "security", "--no-pager", "--threshold=25", "anka-registry"); err != nil {
+		t.Errorf("the service is not shut off from the machine: %v\n%s", err, out)
 	}
 	if out, err := m.Run(nil, "systemctl", "kill", "--signal=SIGKILL", "anka-registry"); err != nil {
 		t.Fatalf("%v %s", err, out)

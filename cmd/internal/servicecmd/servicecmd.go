@@ -45,6 +45,8 @@ type Plan struct {
 	More []string
 	// Dir takes the file of the secrets, where there are some.
 	Dir string
+	// Writable are the directories that the server writes; it is kept from all others.
+	Writable []string
 	// URL is where this machine asks whether the server is ready.
 	URL string
 	// Grace is how long the server may take to end.
@@ -63,7 +65,7 @@ func Command(p Program) *cli.Command {
 			if cc.Args().Present() {
 				return p.Usage(fmt.Errorf("unexpected argument %q", cc.Args().First()))
 			}
-			svc, err := p.service(cc.String("name"), nil, 0)
+			svc, err := p.service(cc.String("name"), nil, Plan{})
 			if err != nil {
 				return err
 			}
@@ -124,18 +126,26 @@ func (p Program) status(cc *cli.Context, svc *launchd.Service) error {
 
 // service describes the service. It ends later than the server's grace, or the
 // service manager would cut requests.
-func (p Program) service(name string, arguments []string, grace time.Duration) (*launchd.Service, error) {
+func (p Program) service(name string, arguments []string, plan Plan) (*launchd.Service, error) {
 	self, err := selfpath.Program()
 	if err != nil {
 		return nil, err
 	}
 	stop := launchd.DefaultStopTimeout
-	if grace > 0 {
+	if grace := plan.Grace; grace > 0 {
 		stop = grace.Truncate(time.Second) + 20*time.Second
+	}
+	var writable []string
+	for _, dir := range plan.Writable {
+		abs, err := filepath.Abs(dir)
+		if err != nil {
+			return nil, err
+		}
+		writable = append(writable, abs)
 	}
 	return launchd.New(launchd.Config{
 		Name: name, Description: p.Kind + " of the build cloud",
-		Executable: self, Arguments: arguments, StopTimeout: stop,
+		Executable: self, Arguments: arguments, StopTimeout: stop, Writable: writable,
 	})
 }
 
@@ -151,7 +161,7 @@ func (p Program) install(cc *cli.Context) error {
 	if err != nil {
 		return p.Usage(err)
 	}
-	svc, err := p.service(cc.String("name"), arguments, plan.Grace)
+	svc, err := p.service(cc.String("name"), arguments, plan)
 	if err != nil {
 		return err
 	}
