@@ -30,12 +30,11 @@ type Host interface {
 // Registry is the node's way to the registries.
 type Registry interface {
 	images.Registry
-	// Push is the way to other registries than the node's own, for as long as
-	// done has not been called.
-	Push(registries []string) (url string, done func(), err error)
+	// URL is the address of the way to the node's own registries, for people.
+	URL() string
 	// Latest returns the newest tag of a template, "" when there is no such
 	// template. Revert removes a tag with all later ones; one that is not there is
-	// removed. Both are of the registries that Push is given, the node's own for
+	// removed. Both are of the registries that Open is given, the node's own for
 	// none.
 	Latest(ctx context.Context, registries []string, id controllerapi.TemplateID) (tag string, err error)
 	Revert(ctx context.Context, registries []string, id controllerapi.TemplateID, tag string) error

@@ -678,8 +678,11 @@ func (f *fakeRegistry) Size(context.Context, string, string) (uint64, error) {
 	}
 	return f.size, nil
 }
-func (*fakeRegistry) Push([]string) (string, func(), error) {
-	return "http://127.0.0.1:2", func() {}, nil
+func (f *fakeRegistry) Open(registries []string, _ hypervisor.Transfer) (hypervisor.Source, func(), error) {
+	if len(registries) > 0 {
+		return hypervisor.Source{URL: "http://127.0.0.1:2"}, func() {}, nil
+	}
+	return hypervisor.Source{URL: f.URL()}, func() {}, nil
 }
 
 func (f *fakeRegistry) Latest(_ context.Context, _ []string, id controllerapi.TemplateID) (string, error) {

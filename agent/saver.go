@@ -1,9 +1,11 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"time"
 
 	"go.uber.org/zap"
@@ -143,23 +145,17 @@ func (s *saver) quiesceVM(ctx context.Context, uuid string, req controllerapi.Sa
 
 // push pushes to the push registries, or the node's own.
 func (s *saver) push(ctx context.Context, uuid string, task *controllerapi.SaveImageTask) error {
-	url := s.registry.URL()
-	if len(task.PushRegistries) > 0 {
-		var done func()
-		var err error
-		if url, done, err = s.registry.Push(task.PushRegistries); err != nil {
-			return err
-		}
-		defer done()
+	to, done, err := s.registry.Open(task.PushRegistries, hypervisor.Transfer{Repository: task.Target.Repository, Tag: task.Request.Tag, Write: true})
+	if err != nil {
+		return err
 	}
-	name := task.Target.Name
-	if name == "" {
-		name = task.Request.NewTemplateName
+	defer done()
+	to.Prefix = images.Prefix(task.Target)
+	name := cmp.Or(task.Target.Name, task.Request.NewTemplateName)
+	if task.Target.Repository != "" { // whatever the configuration in it calls itself
+		name = path.Base(task.Target.Repository)
 	}
-	return s.runtime.Push(ctx, uuid, hypervisor.Source{
-		URL: url, Prefix: images.Prefix(task.Target),
-		Moved: func() int64 { return s.registry.Moved(task.Target.Repository) },
-	}, hypervisor.PushOptions{Template: name, Tag: task.Request.Tag, Description: task.Request.Description})
+	return s.runtime.Push(ctx, uuid, to, hypervisor.PushOptions{Template: name, Tag: task.Request.Tag, Description: task.Request.Description})
 }
 
 // endSaved removes the instance's VM and reports. The note that the push is

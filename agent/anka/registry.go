@@ -10,7 +10,8 @@ import (
 )
 
 // registryArgs are the global options of `anka registry`: the OCI distribution
-// API at a URL. Credentials never stand here; the loopback proxy adds them.
+// API at a URL. Credentials never stand here: those of the loopback proxy are in the
+// environment, and it adds the node's.
 func registryArgs(s hypervisor.Source) command.Args {
 	args := command.Words("registry", "-o2", "-r").Values(s.URL)
 	if s.Prefix != "" {
@@ -31,6 +32,14 @@ func (c *CLI) checkOCI() error {
 // OCIMajor and OCIMinor are the first version of anka that speaks OCI.
 const OCIMajor, OCIMinor = 3, 9
 
+// registryEnv gives a command its right to the registry.
+func registryEnv(s hypervisor.Source) []string {
+	if s.User == "" {
+		return nil
+	}
+	return []string{"ANKA_REGISTRY_USER=" + s.User}
+}
+
 // remoteName is the last part of the image's repository: a pushed configuration may
 // call itself as another repository is called.
 func remoteName(img hypervisor.Image) string {
@@ -50,7 +59,7 @@ func (c *CLI) Pull(ctx context.Context, img hypervisor.Image, from hypervisor.So
 	if img.Tag != "" {
 		args = args.Words("-t").Values(img.Tag)
 	}
-	a, err := c.call(ctx, command.Command{Args: args, Stall: c.timeouts.TransferStall, Progress: from.Moved})
+	a, err := c.call(ctx, command.Command{Args: args, Env: registryEnv(from), Stall: c.timeouts.TransferStall, Progress: from.Moved})
 	if err != nil {
 		return registryError(err)
 	}
@@ -73,7 +82,7 @@ func (c *CLI) DownloadSize(ctx context.Context, img hypervisor.Image, from hyper
 	if img.Tag != "" {
 		args = args.Words("-t").Values(img.Tag)
 	}
-	a, err := c.query(ctx, args)
+	a, err := c.call(ctx, command.Command{Args: args, Env: registryEnv(from), Timeout: c.timeouts.Query})
 	if err != nil {
 		return 0, registryError(err)
 	}
@@ -104,6 +113,6 @@ func (c *CLI) Push(ctx context.Context, id string, to hypervisor.Source, o hyper
 	if o.Force {
 		args = args.Words("-f")
 	}
-	_, err := c.call(ctx, command.Command{Args: args, Stall: c.timeouts.TransferStall, Progress: to.Moved})
+	_, err := c.call(ctx, command.Command{Args: args, Env: registryEnv(to), Stall: c.timeouts.TransferStall, Progress: to.Moved})
 	return err
 }

@@ -117,9 +117,21 @@ func (i Image) Has(vm VM) bool {
 type Source struct {
 	URL    string // the loopback proxy, or a push registry
 	Prefix string // of the OCI repository, "" for none
+	// User is who may, and the password, with a colon in between; "" for nobody. A
+	// command has it from its environment, where other users do not see it.
+	User string
 	// Moved counts bytes that went through the proxy for this image; a transfer
 	// that moves bytes is not stalled. Nil when nothing counts.
 	Moved func() int64
+}
+
+// Transfer is what a pull or a push needs of a registry.
+type Transfer struct {
+	// Repository is "" for a push that makes one.
+	Repository, Tag string
+	// Digest is the manifest that the tag must be of, "" for whichever it is of.
+	Digest string
+	Write  bool
 }
 
 // Options of a VM that are set between clone and start. Zero values leave what

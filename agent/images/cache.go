@@ -25,8 +25,9 @@ import (
 
 // Registry is where images come from.
 type Registry interface {
-	// URL is where the hypervisor's command finds it: the loopback proxy.
-	URL() string
+	// Open lets the hypervisor's command through to the registries that are named, the
+	// node's own for none, for one transfer and until done is called.
+	Open(registries []string, t hypervisor.Transfer) (at hypervisor.Source, done func(), err error)
 	// Moved counts the bytes that came through for a repository.
 	Moved(repository string) int64
 	// Size returns the bytes of an image by its manifest. The error wraps

@@ -86,10 +86,12 @@ func (i *Cache) pullImage(ctx context.Context, img hypervisor.Image, ref control
 	if err := i.idIsFree(ctx, img, ref.ID); err != nil {
 		return err
 	}
-	from := hypervisor.Source{
-		URL: i.cfg.Registry.URL(), Prefix: Prefix(ref),
-		Moved: func() int64 { return i.cfg.Registry.Moved(ref.Repository) },
+	from, done, err := i.cfg.Registry.Open(nil, hypervisor.Transfer{Repository: ref.Repository, Tag: ref.Tag, Digest: ref.Digest})
+	if err != nil {
+		return err
 	}
+	defer done()
+	from.Prefix = Prefix(ref)
 	if ref.Size == 0 {
 		if ref.Size, err = i.downloadSize(ctx, img, from); err != nil {
 			return err

@@ -199,7 +199,11 @@ func TestEveryPullIsGoodWhileRegistriesAreKilled(t *testing.T) {
 	}
 	rt := anka.New(wrapper, command.New("", zap.NewNop(), nil), anka.DefaultTimeouts())
 	img := hypervisor.Image{ID: "tpl-1", Name: "demo", Tag: "v1"}
-	from := hypervisor.Source{URL: d.URL(), Moved: func() int64 { return d.Moved("demo") }}
+	from, done, err := d.Open(nil, hypervisor.Transfer{Repository: "demo", Tag: "v1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer done()
 	begin, longest, moved := time.Now(), time.Duration(0), d.Moved("demo")
 	n := 0
 	for ; n < pulls || kills.Load() < 2; n++ { // without kills the pulls prove nothing

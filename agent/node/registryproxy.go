@@ -24,10 +24,12 @@ import (
 )
 
 // registryProxy is the loopback address at which the hypervisor's command finds the
-// registries. It signs what passes, and counts it by repository.
+// registries. It lets their transfers through, signs what passes, and counts it by
+// repository.
 type registryProxy struct {
 	pools    *Pools
 	listener net.Listener
+	door     *door
 	handler  http.Handler
 
 	mu    sync.Mutex
@@ -40,7 +42,7 @@ func newRegistryProxy(pools *Pools) (*registryProxy, error) {
 		return nil, fmt.Errorf("loopback listener for the registries: %w", err)
 	}
 	p := &registryProxy{
-		pools: pools, listener: l, moved: make(map[string]*atomic.Int64),
+		pools: pools, listener: l, door: newDoor(l, pools.log), moved: make(map[string]*atomic.Int64),
 		handler: authorized(pools.toRegistries, proxy.New(proxy.Config{Control: pools.registries, Blob: pools.blobs, Step: oci.Step}, pools.log)),
 	}
 	at := l.Addr().String()
@@ -84,7 +86,12 @@ func (p *registryProxy) Moved(repository string) int64 { return p.counter(reposi
 func (p *registryProxy) Size(ctx context.Context, repository, tag string) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, sizeTimeout)
 	defer cancel()
-	c, err := transfer.New(transfer.Config{Base: p.URL()})
+	password, done, err := p.door.open(hypervisor.Transfer{Repository: repository})
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	c, err := transfer.New(transfer.Config{Base: p.URL(), Authorize: func(r *http.Request) { r.SetBasicAuth(doorUser, password) }})
 	if err != nil {
 		return 0, err
 	}
@@ -128,11 +135,11 @@ func (p *registryProxy) counter(repository string) *atomic.Int64 {
 
 // serve answers until ctx ends.
 func (p *registryProxy) serve(ctx context.Context) error {
-	return p.serveOn(ctx, p.listener, p.handler)
+	return p.serveOn(ctx, p.listener, p.door, p.handler)
 }
 
-func (p *registryProxy) serveOn(ctx context.Context, l net.Listener, h http.Handler) error {
-	srv := &proxy.Server{Listener: l, Handler: p.counting(h), Grace: time.Second, Log: p.pools.log}
+func (p *registryProxy) serveOn(ctx context.Context, l net.Listener, d *door, h http.Handler) error {
+	srv := &proxy.Server{Listener: l, Handler: d.guard(p.counting(h)), Grace: time.Second, Log: p.pools.log}
 	if err := srv.Run(ctx); ctx.Err() == nil {
 		return err
 	}
@@ -208,37 +215,57 @@ func noSuchTemplate(err error) bool {
 	return ok && (refused.Failed() || refused.Status == http.StatusNotFound)
 }
 
-// Push opens a proxy to other registries until done is called.
-func (p *registryProxy) Push(registries []string) (url string, done func(), err error) {
+// Open lets a transfer through to the node's registries, or by a proxy of its own to
+// others, until done is called.
+func (p *registryProxy) Open(registries []string, t hypervisor.Transfer) (at hypervisor.Source, done func(), err error) {
+	at = hypervisor.Source{URL: p.URL(), Moved: func() int64 { return p.Moved(t.Repository) }}
+	d, end := p.door, func() {}
+	if len(registries) > 0 {
+		if at.URL, d, end, err = p.push(registries); err != nil {
+			return at, nil, err
+		}
+	}
+	password, shut, err := d.open(t)
+	if err != nil {
+		end()
+		return at, nil, err
+	}
+	at.User = doorUser + ":" + password
+	return at, func() { shut(); end() }, nil
+}
+
+// push opens a proxy to other registries until done is called.
+func (p *registryProxy) push(registries []string) (url string, d *door, done func(), err error) {
 	small, err := p.pools.pool("push", RegistryCalls())
 	if err != nil {
-		return "", nil, err
+		return "", nil, nil, err
 	}
 	blobs, err := p.pools.pool("push-blobs", p.pools.transfers())
 	if err != nil {
-		return "", nil, err
+		return "", nil, nil, err
 	}
 	for _, b := range []*balancer.Balancer{small, blobs} {
 		if err := b.SetMembers(balancer.OriginJoin, registries); err != nil {
-			return "", nil, err
+			return "", nil, nil, err
 		}
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return "", nil, fmt.Errorf("loopback listener for the push: %w", err)
+		return "", nil, nil, fmt.Errorf("loopback listener for the push: %w", err)
 	}
+	d = newDoor(l, p.pools.log)
 	sign := signed(pushBase, small.Client().Transport, p.pools.cfg.Credentials)
 	h := authorized(sign, proxy.New(proxy.Config{Control: small, Blob: blobs, Step: oci.Step}, p.pools.log))
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = small.Run(ctx) })
 	wg.Go(func() { _ = blobs.Run(ctx) })
-	wg.Go(func() { _ = p.serveOn(ctx, l, h) })
-	return "http://" + l.Addr().String(), func() { cancel(); wg.Wait() }, nil
+	wg.Go(func() { _ = p.serveOn(ctx, l, d, h) })
+	return "http://" + l.Addr().String(), d, func() { cancel(); wg.Wait() }, nil
 }
 
 func (p *registryProxy) counting(next http.Handler) http.Handler {
-	return oci.Reading(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer p.pools.calls.request()
 		if asked := oci.Of(r); asked.Repo != "" {
 			c := p.counter(asked.Repo)
@@ -246,5 +273,5 @@ func (p *registryProxy) counting(next http.Handler) http.Handler {
 			r = serve.WithBody(r, &countingBody{r.Body, c})
 		}
 		next.ServeHTTP(w, r)
-	}))
+	})
 }

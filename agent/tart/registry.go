@@ -39,6 +39,15 @@ func remote(s hypervisor.Source, repository, tag string) (name string, args comm
 	return name, args.Values(name), nil
 }
 
+// registryEnv gives a command its right to the registry.
+func registryEnv(s hypervisor.Source) []string {
+	user, password, ok := strings.Cut(s.User, ":")
+	if !ok {
+		return nil
+	}
+	return []string{"TART_REGISTRY_USERNAME=" + user, "TART_REGISTRY_PASSWORD=" + password}
+}
+
 // Pull pulls an image. tart shows it only when it is whole.
 func (c *CLI) Pull(ctx context.Context, img hypervisor.Image, from hypervisor.Source) error {
 	if img.Tag == "" {
@@ -48,7 +57,7 @@ func (c *CLI) Pull(ctx context.Context, img hypervisor.Image, from hypervisor.So
 	if err != nil {
 		return err
 	}
-	_, err = c.call(ctx, command.Command{Args: command.Words("pull").Join(args), Stall: c.cfg.TransferStall, Progress: from.Moved})
+	_, err = c.call(ctx, command.Command{Args: command.Words("pull").Join(args), Env: registryEnv(from), Stall: c.cfg.TransferStall, Progress: from.Moved})
 	if err != nil {
 		return err
 	}
@@ -98,26 +107,29 @@ func (c *CLI) Push(ctx context.Context, id string, to hypervisor.Source, o hyper
 		return err
 	}
 	if !o.Force {
-		if err := c.checkFree(ctx, to.URL, repository, o.Tag); err != nil {
+		if err := c.checkFree(ctx, to, repository, o.Tag); err != nil {
 			return err
 		}
 	}
 	if o.Description != "" {
 		args = args.Text("--label", ocispec.AnnotationDescription+"="+o.Description)
 	}
-	_, err = c.call(ctx, command.Command{Args: command.Words("push").Values(name).Join(args), Stall: c.cfg.TransferStall, Progress: to.Moved})
+	_, err = c.call(ctx, command.Command{Args: command.Words("push").Values(name).Join(args), Env: registryEnv(to), Stall: c.cfg.TransferStall, Progress: to.Moved})
 	return err
 }
 
 // checkFree asks the registry whether the tag is free.
-func (c *CLI) checkFree(ctx context.Context, base, repository, tag string) error {
+func (c *CLI) checkFree(ctx context.Context, at hypervisor.Source, repository, tag string) error {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Query)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodHead, strings.TrimRight(base, "/")+oci.ManifestPath(repository, tag), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, strings.TrimRight(at.URL, "/")+oci.ManifestPath(repository, tag), nil)
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Accept", ocispec.MediaTypeImageManifest)
+	if user, password, ok := strings.Cut(at.User, ":"); ok {
+		req.SetBasicAuth(user, password)
+	}
 	resp, err := (&http.Client{CheckRedirect: wire.NoRedirect}).Do(req)
 	if err != nil {
 		return fmt.Errorf("is tag %s of %s free: %w", tag, repository, err)

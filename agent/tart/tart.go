@@ -145,7 +145,7 @@ func (c *CLI) exec(ctx context.Context, cmd command.Command) (command.Result, er
 	if err != nil {
 		return command.Result{ExitCode: -1}, err
 	}
-	cmd.Path, cmd.Env, cmd.As = c.cfg.Path, c.env(), as
+	cmd.Path, cmd.Env, cmd.As = c.cfg.Path, append(c.env(), cmd.Env...), as
 	res, err := c.run.Run(ctx, cmd)
 	if err != nil {
 		return res, c.notRun(cmd.Args.Verb(), err)
