@@ -23,6 +23,7 @@ import (
 	"github.com/ankacluster/ankacluster/internal/cliargs"
 	"github.com/ankacluster/ankacluster/internal/clidocs"
 	"github.com/ankacluster/ankacluster/internal/settings"
+	"github.com/ankacluster/ankacluster/internal/termstyle"
 )
 
 const program = "anka-controller"
@@ -52,6 +53,7 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, lookupEnv func(string) (string, bool), stdout, stderr io.Writer) int {
+	stdout = termstyle.Guard(stdout)
 	app := newApp(lookupEnv, stdout, stderr)
 	err := app.RunContext(ctx, cliargs.Order(args, nil, app.Commands))
 	var usage usageError

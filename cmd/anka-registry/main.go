@@ -19,6 +19,7 @@ import (
 	"github.com/ankacluster/ankacluster/internal/cliargs"
 	"github.com/ankacluster/ankacluster/internal/clidocs"
 	"github.com/ankacluster/ankacluster/internal/settings"
+	"github.com/ankacluster/ankacluster/internal/termstyle"
 )
 
 func init() { cli.HelpPrinter = clidocs.Help }
@@ -38,6 +39,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) == 2 && args[1] == "-v" { // with a level behind it, it is ANKA_V
 		args = []string{args[0], "--version"}
 	}
+	stdout = termstyle.Guard(stdout)
 	app := newApp(stdout, stderr)
 	err := app.RunContext(ctx, cliargs.Order(args, app.Flags, app.Commands))
 	switch {

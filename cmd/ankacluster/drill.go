@@ -14,6 +14,7 @@ import (
 	"github.com/ankacluster/ankacluster/balancer/drill"
 	"github.com/ankacluster/ankacluster/balancer/drill/door"
 	"github.com/ankacluster/ankacluster/balancer/drill/report"
+	"github.com/ankacluster/ankacluster/internal/termstyle"
 )
 
 // drillFakeCommand is one of the drill's fakes: never typed by a person.
@@ -165,7 +166,7 @@ func holdDrill(c *cli.Context, cfg drill.Config) (rows []*drill.Row, err error) 
 
 // isTerminal reports whether w is a character device: a person watches.
 func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+	f, ok := termstyle.Raw(w).(*os.File)
 	if !ok {
 		return false
 	}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/ankacluster/ankacluster/internal/termstyle"
 )
 
 func logsCommand() *cli.Command {
@@ -140,7 +142,7 @@ func readable(line string) string {
 	dec := json.NewDecoder(strings.NewReader(line))
 	dec.UseNumber() // 5895489, not 5.895489e+06
 	if dec.Decode(&fields) != nil {
-		return line
+		return termstyle.Printable(line)
 	}
 	take := func(key string) string {
 		v, ok := fields[key]
@@ -154,7 +156,7 @@ func readable(line string) string {
 	if t, err := time.Parse(time.RFC3339Nano, ts); err == nil {
 		ts = t.Local().Format("2006-01-02 15:04:05.000")
 	}
-	out := fmt.Sprintf("%s %-5s %s", ts, take("level"), take("msg"))
+	out := fmt.Sprintf("%s %-5s %s", termstyle.Printable(ts), termstyle.Printable(take("level")), termstyle.Printable(take("msg")))
 	take("node_id") // the same in every line
 	keys := make([]string, 0, len(fields))
 	for k := range fields {
@@ -163,10 +165,10 @@ func readable(line string) string {
 	slices.Sort(keys)
 	for _, k := range keys {
 		value := fmt.Sprint(fields[k])
-		if value == "" || strings.ContainsAny(value, " \t\"") {
+		if value == "" || termstyle.Printable(value) != value || strings.ContainsAny(value, " \t\"") {
 			value = fmt.Sprintf("%q", value)
 		}
-		out += " " + k + "=" + value
+		out += " " + termstyle.Printable(k) + "=" + value
 	}
 	return out
 }

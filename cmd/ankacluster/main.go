@@ -23,6 +23,7 @@ import (
 	"github.com/ankacluster/ankacluster/internal/selfpath"
 	"github.com/ankacluster/ankacluster/internal/settings"
 	"github.com/ankacluster/ankacluster/internal/spelling"
+	"github.com/ankacluster/ankacluster/internal/termstyle"
 )
 
 // Exit codes of every command.
@@ -86,6 +87,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	// asked: what people read comes from printError alone. The agent logs them.
 	log.SetOutput(io.Discard)
 	settings.UnsetEmpty()
+	stdout, stderr = termstyle.Guard(stdout), termstyle.Guard(stderr)
 	app := newApp(stdout, stderr)
 	err := app.RunContext(ctx, cliargs.Order(args, app.Flags, app.Commands))
 	if err == nil {

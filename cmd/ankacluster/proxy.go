@@ -28,6 +28,7 @@ import (
 	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/internal/ownaddr"
 	"github.com/ankacluster/ankacluster/internal/ownership"
+	"github.com/ankacluster/ankacluster/internal/termstyle"
 	"github.com/ankacluster/ankacluster/internal/wire"
 )
 
@@ -66,7 +67,7 @@ func runProxy(c *cli.Context) error {
 		// a tenth of what a small request costs.
 		debug.SetGCPercent(400)
 	}
-	log := logging.New(c.App.ErrWriter, c.Bool("verbose"))
+	log := logging.New(termstyle.Raw(c.App.ErrWriter), c.Bool("verbose"))
 	pr := &proxyProcess{log: log, pools: make(map[string]*balancer.Balancer), verify: verifyDigests(c),
 		listens: map[string]string{"--controller-listen": c.String("controller-listen"), "--registry-listen": c.String("registry-listen"), "--metrics-listen": c.String("metrics-listen")}}
 	defer pr.close()

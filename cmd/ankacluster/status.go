@@ -175,7 +175,7 @@ func printStatus(out io.Writer, s fullStatus, now time.Time) error {
 		case vm.Managed:
 			what = "no instance is known of it"
 		}
-		fmt.Fprintf(w, "  %s\n", vm.Name)
+		fmt.Fprintf(w, "  %s\n", termstyle.Printable(vm.Name))
 		indented(w, l, strings.Join(slices.DeleteFunc([]string{vm.Status, vm.IP, what}, func(s string) bool { return s == "" }), ", "))
 	}
 	for i, t := range s.Tasks {
@@ -192,7 +192,7 @@ func printStatus(out io.Writer, s fullStatus, now time.Time) error {
 		if e.Count > 1 {
 			times = fmt.Sprintf(", %d times", e.Count)
 		}
-		fmt.Fprintf(w, "  %s  %s%s\n", ago(e.Time, now), e.What, times)
+		fmt.Fprintf(w, "  %s  %s%s\n", ago(e.Time, now), termstyle.Printable(e.What), times)
 		indented(w, l, e.Message)
 	}
 	return w.Flush()

@@ -16,6 +16,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ankacluster/ankacluster/internal/termstyle"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
@@ -159,7 +160,7 @@ func listTemplates(c *cli.Context) error {
 	fmt.Fprintln(w, "NAME\tID\tARCH\tSIZE\tPUSHED\tPULLED")
 	now := time.Now()
 	for _, t := range list {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", t.Name, t.ID, dash(t.Arch), size(t.Size), ago(unix(t.LastPush), now), ago(unix(t.LastPull), now))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", termstyle.Printable(t.Name), termstyle.Printable(t.ID), dash(t.Arch), size(t.Size), ago(unix(t.LastPush), now), ago(unix(t.LastPull), now))
 	}
 	return w.Flush()
 }
@@ -207,7 +208,7 @@ func printCopies(out io.Writer, list []registryapi.TagCopies, cl registryapi.Clu
 			few++
 			copies += fmt.Sprintf(" of %d", cl.Copies)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", t.Template, t.Tag, size(t.Size), ago(t.Pushed, now), copies, dash(strings.Join(t.Hosts, ", ")))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", termstyle.Printable(t.Template), termstyle.Printable(t.Tag), size(t.Size), ago(t.Pushed, now), copies, dash(strings.Join(t.Hosts, ", ")))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -236,15 +237,15 @@ func showTemplate(c *cli.Context) error {
 
 func printTemplate(out io.Writer, t registryapi.Template, now time.Time) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "name\t%s\nid\t%s\nrepository\t%s\narch\t%s\nsize\t%s, each file counted once\n\n", t.Name, t.ID, dash(t.Repository), dash(t.Arch), size(t.Size))
+	fmt.Fprintf(w, "name\t%s\nid\t%s\nrepository\t%s\narch\t%s\nsize\t%s, each file counted once\n\n", termstyle.Printable(t.Name), termstyle.Printable(t.ID), dash(t.Repository), dash(t.Arch), size(t.Size))
 	fmt.Fprintln(w, "NUMBER\tTAG\tSIZE\tFILES\tPUSHED\tPULLED\tDESCRIPTION")
 	for _, v := range t.Versions {
 		files := len(v.Images) + len(v.StateFiles)
 		if v.NVRAM != "" {
 			files++
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%s\t%s\t%s\n", v.Number, v.Tag, size(v.Size), files,
-			ago(unix(v.LastPush), now), ago(unix(v.LastPull), now), v.Description)
+		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%s\t%s\t%s\n", v.Number, termstyle.Printable(v.Tag), size(v.Size), files,
+			ago(unix(v.LastPush), now), ago(unix(v.LastPull), now), termstyle.Printable(v.Description))
 	}
 	return w.Flush()
 }
@@ -367,7 +368,7 @@ func dash(s string) string {
 	if s == "" {
 		return "-"
 	}
-	return s
+	return termstyle.Printable(s)
 }
 
 // explainTransfer gives errors of a transfer a hint.

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"github.com/ankacluster/ankacluster/registryapi"
@@ -219,5 +220,21 @@ func TestTemplateErrorsSayWhatToDo(t *testing.T) {
 		if code != tc.code || !strings.Contains(stderr, tc.says) {
 			t.Errorf("template %v: exit %d, %s; want %d and %q", tc.args, code, stderr, tc.code, tc.says)
 		}
+	}
+}
+
+// A template that was made to be read by a terminal is shown in its own line, as it is
+// called.
+func TestNamesOfTemplatesDoNothingToATerminal(t *testing.T) {
+	var out strings.Builder
+	tpl := registryapi.Template{Name: "macos\x1b[2J\nroot", ID: "i", Versions: []registryapi.Version{{Tag: "v1", Description: "x\r\u202ey"}}}
+	if err := printTemplate(&out, tpl, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if got := out.String(); strings.ContainsAny(got, "\x1b\r\u202e") || !strings.Contains(got, `macos\x1b[2J\x0aroot`) || !strings.Contains(got, `x\x0d\u202ey`) {
+		t.Errorf("got %q", got)
+	}
+	if got := readable(`{"level":"info","msg":"a\u001b[2Jb","k":"c\u0007"}`); strings.ContainsAny(got, "\x1b\x07") {
+		t.Errorf("log line: %q", got)
 	}
 }

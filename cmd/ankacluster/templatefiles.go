@@ -18,6 +18,7 @@ import (
 	"github.com/ankacluster/ankacluster/internal/atomicfile"
 	"github.com/ankacluster/ankacluster/internal/oci"
 	"github.com/ankacluster/ankacluster/internal/progress"
+	"github.com/ankacluster/ankacluster/internal/termstyle"
 	"github.com/ankacluster/ankacluster/registryapi"
 	"github.com/ankacluster/ankacluster/registryapi/transfer"
 )
@@ -133,7 +134,7 @@ func pushTemplate(c *cli.Context) error {
 
 // shown does what takes a while under a bar.
 func shown(c *cli.Context, what string, do func(report func(transfer.Progress)) error) error {
-	bar := progress.New(c.App.ErrWriter, what, c.Bool("json"))
+	bar := progress.New(termstyle.Raw(c.App.ErrWriter), termstyle.Printable(what), c.Bool("json"))
 	defer bar.End()
 	return do(func(p transfer.Progress) { bar.Report(p.Done, p.Total) })
 }

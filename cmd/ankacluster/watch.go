@@ -26,11 +26,13 @@ func watch(c *cli.Context, show func(io.Writer) error) error {
 		}
 		switch {
 		case l.Terminal:
-			_, _ = io.WriteString(out, termstyle.Home)
+			raw := termstyle.Raw(out)
+			_, _ = io.WriteString(raw, termstyle.Home)
 			for line := range bytes.Lines(page.Bytes()) {
-				_, _ = fmt.Fprintf(out, "%s%s\n", bytes.TrimSuffix(line, []byte("\n")), termstyle.ClearLine)
+				_, _ = out.Write(bytes.TrimSuffix(line, []byte("\n")))
+				_, _ = io.WriteString(raw, termstyle.ClearLine+"\n")
 			}
-			_, _ = io.WriteString(out, termstyle.ClearBelow)
+			_, _ = io.WriteString(raw, termstyle.ClearBelow)
 		case c.Bool("json"):
 			_, _ = out.Write(page.Bytes())
 		default:
