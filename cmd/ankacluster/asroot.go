@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/ankacluster/ankacluster/agent/state"
@@ -31,10 +32,14 @@ func asRoot(cfg state.Config) []string {
 }
 
 // refuseShared refuses to let root run what somebody else may replace: any program of
-// that user, a CI job's too, would be root at the next heartbeat.
-func refuseShared(cfg state.Config) error {
+// that user, a CI job's too, would be root at the next heartbeat. The state directory
+// counts, too: it says what is run.
+func refuseShared(cfg state.Config, dir state.Dir) error {
 	if thisHost.euid != 0 {
 		return nil
+	}
+	if err := ownership.OnlyRoot(existing(string(dir))); errors.Is(err, ownership.ErrShared) {
+		return hintf(fmt.Errorf("cannot join: root would keep what it runs in %s, and %w", dir, err), "let only root write there, or choose another one with --state-dir")
 	}
 	for i, path := range asRoot(cfg) {
 		err := ownership.OnlyRoot(path)
@@ -55,6 +60,16 @@ func refuseShared(cfg state.Config) error {
 		return hintf(err, "let only root write there (sudo chown root ..., sudo chmod go-w ...), or name a copy with %s=/path/to/%s", env, cfg.Runtime)
 	}
 	return nil
+}
+
+// existing is a path, or the nearest folder above it that is there.
+func existing(path string) string {
+	for {
+		if _, err := os.Lstat(path); err == nil || path == filepath.Dir(path) {
+			return path
+		}
+		path = filepath.Dir(path)
+	}
 }
 
 // rootsPrograms is a folder that belongs to root on this system.

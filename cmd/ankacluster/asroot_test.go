@@ -48,13 +48,18 @@ func TestJoinRefusesProgramsOfOthers(t *testing.T) {
 		"tart as that user":       {with(filepath.Join(theirs, "anka"), state.RuntimeTart, "someone"), ""},
 		"not there":               {with(filepath.Join(theirs, "none"), state.RuntimeAnka, ""), ""},
 	} {
-		err := refuseShared(tt.cfg)
+		err := refuseShared(tt.cfg, state.Dir(own))
 		var text strings.Builder
 		if err != nil {
 			printError(&text, err)
 		}
 		if (tt.want == "") != (err == nil) || !strings.Contains(text.String(), tt.want) {
 			t.Errorf("%s: got %q, want %q", name, text.String(), tt.want)
+		}
+	}
+	for place, ok := range map[string]bool{filepath.Join(own, "new", "state"): true, theirs: false, filepath.Join(theirs, "new"): false} {
+		if err := refuseShared(with(filepath.Join(own, "anka"), state.RuntimeAnka, ""), state.Dir(place)); (err == nil) != ok {
+			t.Errorf("state in %s: %v", place, err)
 		}
 	}
 	found := doctor.Run(t.Context(), doctor.Config{StateDir: dir, Programs: []string{filepath.Join(own, "anka"), filepath.Join(theirs, "anka")}})

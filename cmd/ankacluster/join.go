@@ -53,7 +53,7 @@ func joinAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := refuseShared(cfg); err != nil {
+	if err := refuseShared(cfg, dir); err != nil {
 		return err
 	}
 	if err := onlyAgent(cfg, dir); err != nil {
