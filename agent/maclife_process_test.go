@@ -244,7 +244,15 @@ func (m *macLife) until(what string, ok func() bool) {
 	for deadline := time.Now().Add(5 * time.Minute); !ok(); {
 		if time.Now().After(deadline) {
 			files, _ := filepath.Glob(filepath.Join(m.node, "journal", "*"))
-			m.t.Fatalf("after 5 minutes still not: %s\nVMs %v, journal %v", what, m.managed(), files)
+			m.cloud.mu.Lock()
+			told := ""
+			for id, i := range m.cloud.instances {
+				if i.message != "" {
+					told += fmt.Sprintf("\n%s: %s, attempt %d: %s", id, i.state, i.attempt, i.message)
+				}
+			}
+			m.cloud.mu.Unlock()
+			m.t.Fatalf("after 5 minutes still not: %s\nVMs %v, journal %v%s", what, m.managed(), files, told)
 		}
 		m.cloud.mu.Lock()
 		for _, i := range m.cloud.instances {

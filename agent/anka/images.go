@@ -157,7 +157,7 @@ func (c *CLI) images(ctx context.Context, vms []hypervisor.VM) ([]hypervisor.VM,
 	for _, vm := range vms {
 		template := c.library.template(vm.UUID)
 		if vm.Tag == "" && template == "" || rows[vm.UUID] > 1 {
-			vm.UUID = cmp.Or(template, vm.UUID)
+			vm.UUID, vm.Pulled = cmp.Or(template, vm.UUID), template != ""
 			out = append(out, vm)
 			continue
 		}
@@ -165,7 +165,7 @@ func (c *CLI) images(ctx context.Context, vms []hypervisor.VM) ([]hypervisor.VM,
 		if err != nil {
 			return nil, err
 		}
-		vm.UUID = cmp.Or(template, vm.UUID)
+		vm.UUID, vm.Pulled = cmp.Or(template, vm.UUID), template != ""
 		if vm.Tag != "" || len(tags) == 0 {
 			out = append(out, vm)
 		}

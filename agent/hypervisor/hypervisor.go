@@ -63,6 +63,8 @@ type VM struct {
 	// Tag is set for images: what was pulled from a registry. Repository is where
 	// that was, "" from a hypervisor that knows the image by the template's UUID.
 	Tag, Repository string
+	// Pulled: a pull brought it, although it may have no tag any more.
+	Pulled bool
 
 	Status  Status
 	Created time.Time

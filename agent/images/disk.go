@@ -43,15 +43,15 @@ func (i *Cache) makeRoom(ctx context.Context, need uint64) error {
 		return nil // nothing is known of the disk
 	}
 	want := need + i.cfg.Reserve(size)
-	if free+i.evictable() < need {
+	if free+i.mayFree() < need {
 		if cleaner, ok := i.cfg.Runtime.(hypervisor.Cleaner); ok {
 			if err := cleaner.FreeCache(ctx); err != nil {
 				i.cfg.Fail(ctx, "free the hypervisor's cache", err)
 			}
 			free = i.awaitFree(ctx, need, freeWait)
 		}
-		if evictable := i.evictable(); free+evictable < need {
-			return fmt.Errorf("%w: the image needs %d MB, %d MB are free and images that are not in use take %d MB", ErrNoSpace, need>>20, free>>20, evictable>>20)
+		if may := i.mayFree(); free+may < need {
+			return fmt.Errorf("%w: the image needs %d MB, %d MB are free and images that are not in use take at most %d MB", ErrNoSpace, need>>20, free>>20, may>>20)
 		}
 	}
 	for free < want {
@@ -94,15 +94,24 @@ func (i *Cache) awaitFree(ctx context.Context, want uint64, limit time.Duration)
 	}
 }
 
-// evictable is how many bytes the images take that no start holds.
-func (i *Cache) evictable() (sum uint64) {
+// mayFree is how many bytes the images that no start holds take at most. What they take
+// is not known: they are smaller in a registry than on the disk.
+func (i *Cache) mayFree() (sum uint64) {
+	size := i.cfg.Host.Facts().DiskSize
 	for _, c := range i.ledger.list() {
-		if !i.ledger.held(c.key()) {
-			sum += c.Size
+		switch {
+		case i.ledger.held(c.key()):
+		case c.Size == 0: // pulled though its size was not known
+			return size
+		default:
+			sum += unpacked * c.Size
 		}
 	}
-	return sum
+	return min(sum, size)
 }
+
+// unpacked is how many times larger than in a registry an image may be on the disk.
+const unpacked = 3
 
 func sizeOf(images []Image) (sum uint64) {
 	for _, c := range images {
@@ -142,7 +151,7 @@ func (i *Cache) MakeRoomFor(ctx context.Context, err error, size uint64) {
 		// The hypervisor knows better than the figure of free space.
 		target = max(target, free+max(size, 1))
 	}
-	if free+i.evictable() < target {
+	if free+i.mayFree() < target {
 		return // it would not fit all the same
 	}
 	i.removeImages(ctx, evict(i.ledger.list(), i.ledger.held, free, 0, target), "starts keep failing")

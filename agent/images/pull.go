@@ -150,7 +150,7 @@ func (i *Cache) idIsFree(ctx context.Context, img hypervisor.Image, id controlle
 		return err
 	}
 	for _, vm := range vms {
-		if img.Has(vm) && vm.Tag == "" {
+		if img.Has(vm) && vm.Tag == "" && !vm.Pulled {
 			return fmt.Errorf("%w: %s", ErrIDTaken, vm.Name)
 		}
 	}
