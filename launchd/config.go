@@ -167,10 +167,11 @@ func (c Config) withDefaults() Config {
 }
 
 // below reports whether the program or anything that it is told of lies below one of
-// these directories, as /home/ is.
+// these directories, /home for one.
 func (c Config) below(dirs ...string) bool {
 	for _, text := range append(append([]string{c.Executable, c.WorkingDirectory + "/"}, c.Arguments...), c.Writable...) {
 		for _, dir := range dirs {
+			dir += "/"
 			if strings.HasPrefix(text+"/", dir) || strings.Contains(text+"/", "="+dir) || strings.Contains(text+"/", ":"+dir) {
 				return true
 			}

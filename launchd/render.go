@@ -59,7 +59,7 @@ func render(t *template.Template, c Config) (string, error) {
 		Config
 		OpenFiles      int
 		OwnTmp, NoHome bool
-	}{c.withDefaults(), openFiles, !c.below("/tmp/", "/var/tmp/"), !c.below("/home/", "/root/", "/run/user/")})
+	}{c.withDefaults(), openFiles, !c.below("/tmp", "/var/tmp"), !c.below("/home", "/root", "/run/user")})
 	return b.String(), err
 }
 
