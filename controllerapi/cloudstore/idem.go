@@ -31,6 +31,9 @@ func Plan[T any](ctx context.Context, s *Store, plan *T) (again bool, err error)
 	return etcdkit.Plan(ctx, s.kit, plan)
 }
 
+// Kept returns *Replay if there is an answer under the request's idempotency key.
+func (s *Store) Kept(ctx context.Context) error { return s.kit.Kept(ctx) }
+
 // Settle keeps the answer of a request that changed nothing, or returns *Replay
 // with the first answer if there is one.
 func (s *Store) Settle(ctx context.Context, answer any) error { return s.kit.Settle(ctx, answer) }

@@ -28,6 +28,40 @@ type finding struct {
 	at     time.Time
 	reason string // why it is not ready, "" when it is
 	alarm  bool   // etcd has one
+	full   string // why nothing new is taken, "" when there is room
+}
+
+// reserve is the part of etcd's quota, in percent, that calls of CI systems leave to
+// nodes, claims and ends: without it nothing could end that takes the room.
+const reserve = 20
+
+// fullness returns why nothing new is taken from CI systems, or "".
+func fullness(inUse, quota int64) string {
+	if quota <= 0 || inUse < quota/100*(100-reserve) {
+		return ""
+	}
+	return fmt.Sprintf("etcd is %d %% full: what runs goes on and ends, and nothing new is taken", inUse*100/quota)
+}
+
+// fill returns what fullness says of the member that is asked, and of before where
+// none answers.
+func (s *Server) fill(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, healthEvery)
+	defer cancel()
+	for _, endpoint := range s.etcd.Endpoints() {
+		if status, err := s.etcd.Status(ctx, endpoint); err == nil {
+			return fullness(status.DbSizeInUse, status.DbSizeQuota)
+		}
+	}
+	return s.full()
+}
+
+// full returns why nothing new is taken from CI systems, or "".
+func (s *Server) full() string {
+	if last := s.health.last.Load(); last != nil {
+		return last.full
+	}
+	return ""
 }
 
 // watchHealth finds out whether this controller can serve.
@@ -42,7 +76,14 @@ func (s *Server) watchHealth(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		s.health.last.Store(&finding{at: time.Now(), reason: reason, alarm: alarm})
+		full := ""
+		if reason == "" {
+			full = s.fill(ctx)
+		}
+		if before := s.full(); full != "" && before == "" {
+			s.log.Error("etcd needs room: see anka-controller etcd status and defrag", zap.String("reason", full))
+		}
+		s.health.last.Store(&finding{at: time.Now(), reason: reason, alarm: alarm, full: full})
 		if reason != was {
 			switch {
 			case reason == "":

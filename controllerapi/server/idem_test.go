@@ -7,12 +7,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	api "github.com/ankacluster/ankacluster/controllerapi"
+	"github.com/ankacluster/ankacluster/internal/access"
 	"go.etcd.io/etcd/client/v3"
 )
 
@@ -46,9 +48,7 @@ func TestFirstAnswerIsKept(t *testing.T) {
 	c := startCloud(t, 2, nil)
 	a, b := c.controllers[0].URL, c.controllers[1].URL
 	for _, tc := range []struct{ name, method, path, body string }{
-		{"a failure", "POST", "/api/v1/vm", `{"vmid":"not-yet"}`},
 		{"a group", "POST", "/api/v1/group", `{"name":"g"}`},
-		{"a terminate of nothing", "DELETE", "/api/v1/vm", `{"id":"none"}`},
 		{"a revert of the latest", "DELETE", "/api/v1/registry/revert?id=tpl-1", ``},
 	} {
 		_, first := do(t, tc.method, a+tc.path, tc.body, api.IdempotencyHeader, tc.name)
@@ -72,6 +72,62 @@ func TestFirstAnswerIsKept(t *testing.T) {
 	code, body := do(t, "POST", a+"/api/v1/group", `{"name":"other"}`, api.IdempotencyHeader, "a group")
 	if code != 422 || !strings.Contains(body, "another request") {
 		t.Errorf("key used for another request: %d %s", code, body)
+	}
+}
+
+// What is refused leaves nothing in etcd, however often and however long it is.
+func TestRefusalsAreNotKept(t *testing.T) {
+	t.Parallel()
+	c := startCloud(t, 1, nil)
+	url := c.controllers[0].URL
+	long := strings.Repeat("x", 900<<10)
+	for _, tc := range []struct{ method, path, body string }{
+		{"POST", "/api/v1/vm", `{"vmid":"not-there"}`},
+		{"POST", "/api/v1/vm", `{"vmid":"tpl-1","network_mode":"` + long + `"}`},
+		{"POST", "/api/v1/group", `{"name":"` + long + `"}`},
+		{"DELETE", "/api/v1/vm", `{"id":"none"}`},
+	} {
+		if _, body := do(t, tc.method, url+tc.path, tc.body, api.IdempotencyHeader, tc.path+tc.method); !strings.Contains(body, "FAIL") || len(body) > 2000 {
+			t.Errorf("%s %s: got %.200s", tc.method, tc.path, body)
+		}
+	}
+	resp, err := c.etcd.Get(t.Context(), "/ankacluster/u/idem/", clientv3.WithPrefix())
+	if err != nil || len(resp.Kvs) != 0 {
+		t.Errorf("%d keys are kept: %v", len(resp.Kvs), err)
+	}
+	// The same key is good for what is possible.
+	if _, body := do(t, "POST", url+"/api/v1/group", `{"name":"g"}`, api.IdempotencyHeader, "/api/v1/groupPOST"); !strings.Contains(body, `"OK"`) {
+		t.Error(body)
+	}
+}
+
+// The last part of etcd's room is for nodes, claims and ends.
+func TestCallsOfClientsLeaveRoomInEtcd(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		inUse, quota int64
+		full         bool
+	}{{0, 0, false}, {79 << 20, 100 << 20, false}, {81 << 20, 100 << 20, true}, {101 << 20, 100 << 20, true}} {
+		if got := fullness(tc.inUse, tc.quota); (got != "") != tc.full {
+			t.Errorf("%d of %d: got %q", tc.inUse, tc.quota, got)
+		}
+	}
+	s := offline(t, access.Guard{})
+	s.health.last.Store(&finding{at: time.Now(), full: fullness(9, 10)})
+	gone, leave := context.WithTimeout(t.Context(), time.Minute)
+	defer leave()
+	for _, r := range s.routes() {
+		method, path, _ := strings.Cut(r.Pattern, " ")
+		if method != http.MethodPost && method != http.MethodPut {
+			continue
+		}
+		answer := httptest.NewRecorder()
+		req := httptest.NewRequestWithContext(gone, method, path, strings.NewReader("["))
+		r.Handler.ServeHTTP(answer, req)
+		refused := strings.Contains(answer.Body.String(), "nothing new is taken")
+		if want := !r.Nodes && !strings.HasSuffix(path, "/why"); refused != want { // that one changes nothing
+			t.Errorf("%s: refused %t, want %t: %s", r.Pattern, refused, want, answer.Body)
+		}
 	}
 }
 

@@ -31,6 +31,10 @@ func (s *Server) agent(h wire.HandlerFunc) http.Handler {
 // key it has its effect once, and every repeat is given the first answer.
 func (s *Server) write(h wire.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if why := s.full(); why != "" && r.Method != http.MethodDelete {
+			s.api.WriteError(w, r, wire.Unavailable(why, nil))
+			return
+		}
 		key, request, r, err := wire.Idempotency(r)
 		if err != nil {
 			s.api.WriteError(w, r, err)
@@ -52,13 +56,15 @@ func (s *Server) write(h wire.HandlerFunc) http.Handler {
 }
 
 // settle keeps the answer of a call that changed nothing, so that its repeat is
-// told the same. Faults of ours and requests that could not be read are not kept.
+// told the same. A refusal is not kept: it had no effect that could happen twice, and
+// clients could fill etcd with what they are refused. It may be the repeat of a call
+// that was not refused.
 func (s *Server) settle(r *http.Request, body any, err error) error {
 	if err == nil {
 		return answer(s.store.Settle(r.Context(), body))
 	}
-	if fail, ok := isFailure(err); ok {
-		if kept := s.store.Settle(r.Context(), fail); kept != nil {
+	if _, ok := isFailure(err); ok {
+		if kept := s.store.Kept(r.Context()); kept != nil {
 			return answer(kept)
 		}
 	}
@@ -71,8 +77,8 @@ func isFailure(err error) (*wire.Error, bool) {
 	return fail, ok && fail.From == "" && fail.Failed()
 }
 
-// keptFailure is a failure as it is kept under an idempotency key: the envelope,
-// and the code that goes in a header.
+// keptFailure is a failure as controllers of before kept it under an idempotency key:
+// the envelope, and the code that goes in a header.
 type keptFailure struct {
 	wire.Envelope
 	Code wire.Code `json:"code,omitempty"`
@@ -80,9 +86,6 @@ type keptFailure struct {
 
 // kept encodes an answer to be kept under an idempotency key.
 func kept(body any) json.RawMessage {
-	if fail, ok := body.(*wire.Error); ok {
-		return encode(keptFailure{wire.Envelope{Status: wire.StatusFail, Message: fail.Message}, fail.Code})
-	}
 	return encode(wire.Envelope{Status: wire.StatusOK, Body: body})
 }
 

@@ -86,6 +86,21 @@ func (c *Client) Settle(ctx context.Context, answer any) error {
 	return err
 }
 
+// Kept returns *Replay if there is an answer under the request's key: one that is
+// refused may be the repeat of one that was not.
+func (c *Client) Kept(ctx context.Context) error {
+	idem := idemFrom(ctx)
+	if idem == nil || idem.done {
+		return nil
+	}
+	kv, err := c.Get(ctx, c.answers+idem.key)
+	if err != nil || kv == nil {
+		return err
+	}
+	_, err = idem.replay(kv)
+	return err
+}
+
 // replay returns what the key's record means for this request: an answer, or nil
 // when it has only been planned.
 func (i *Idem) replay(kv *mvccpb.KeyValue) (plan json.RawMessage, err error) {
