@@ -28,6 +28,6 @@ func (s *Server) Run(ctx context.Context) error {
 	if log == nil {
 		log = zap.NewNop()
 	}
-	srv := serve.New(serve.Options{Handler: s.Handler, Idle: 2 * time.Minute, ErrorLog: zap.NewStdLog(log.Named("http"))})
+	srv := serve.New(serve.Options{Handler: s.Handler, Idle: 2 * time.Minute, ErrorLog: zap.NewStdLog(log.Named("http")), Warn: func(text string) { log.Warn(text) }})
 	return serve.Run(ctx, srv, s.Listener, serve.Drain{Grace: cmp.Or(s.Grace, 10*time.Second)})
 }

@@ -56,6 +56,7 @@ func listenOn(flag string, l net.Listener, log *zap.Logger) *listener {
 		})),
 		Idle:        idleTimeout,
 		ConnContext: ln.lot.ConnContext,
+		Warn:        func(text string) { log.Warn(text) },
 		ErrorLog:    zap.NewStdLog(log.Named("http").WithOptions(zap.IncreaseLevel(zap.WarnLevel))),
 	})
 	ln.set(starting())

@@ -144,14 +144,14 @@ func TestEventsNameTheirCaller(t *testing.T) {
 	}
 }
 
-// A failure that is kept under an idempotency key is answered again with its code, which
-// is not in the envelope. Controllers from before codes keep none.
+// A failure that a controller of before kept under an idempotency key is answered again
+// with its code, which is not in the envelope. Those from before codes kept none.
 func TestFailureThatWasKeptHasItsCode(t *testing.T) {
 	t.Parallel()
 	s := offline(t, access.Guard{})
 	for stored, want := range map[string]string{
-		string(kept(api.ErrNoSuchGroup.Fail("No such group g"))): "no_such_group",
-		`{"status":"FAIL","message":"No such group g"}`:          "failed",
+		`{"status":"FAIL","message":"No such group g","code":"no_such_group"}`: "no_such_group",
+		`{"status":"FAIL","message":"No such group g"}`:                        "failed",
 	} {
 		first, again := httptest.NewRecorder(), httptest.NewRecorder()
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/api/v1/vm", nil)

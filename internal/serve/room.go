@@ -4,7 +4,6 @@ import (
 	"container/list"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"sync"
 	"syscall"
@@ -31,7 +30,7 @@ type room struct {
 	open    int                // guarded by mu
 	clients map[string]*client // guarded by mu
 	warned  time.Time          // guarded by mu
-	log     *log.Logger        // guarded by mu; nil is silent
+	warn    func(string)       // guarded by mu; nil is silent
 }
 
 // client is an address.
@@ -148,9 +147,9 @@ func (r *room) makeRoomLocked(from string) *Conn {
 }
 
 func (r *room) warnLocked(format string, args ...any) {
-	if now := time.Now(); r.log != nil && now.Sub(r.warned) > time.Minute {
+	if now := time.Now(); r.warn != nil && now.Sub(r.warned) > time.Minute {
 		r.warned = now
-		r.log.Print(fmt.Sprintf(format, args...))
+		r.warn(fmt.Sprintf(format, args...))
 	}
 }
 

@@ -19,6 +19,9 @@ type Options struct {
 	// Idle is how long a connection may be without a request; 0 means 3 min, which is
 	// longer than what proxies keep, so that the proxy closes first.
 	Idle time.Duration
+	// Warn is told, once a minute at most, that clients of this process have come to a
+	// bound. It must not call back; nil is silent.
+	Warn func(text string)
 	// ErrorLog is net/http's.
 	ErrorLog *log.Logger
 	// ConnContext is net/http's.
@@ -38,10 +41,10 @@ const (
 // has a bound everywhere: the size of headers and the time they take, the least rate
 // of bodies in both directions, and, with Listen, the number of connections.
 func New(o Options) *http.Server {
-	if o.ErrorLog != nil {
+	if o.Warn != nil {
 		r := process()
 		r.mu.Lock()
-		r.log = o.ErrorLog
+		r.warn = o.Warn
 		r.mu.Unlock()
 	}
 	srv := &http.Server{

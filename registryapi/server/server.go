@@ -131,7 +131,7 @@ func (s *Server) draining() bool {
 func (s *Server) serve(ctx context.Context, ln net.Listener) error {
 	srv := serve.New(serve.Options{
 		Handler: wire.CloseWhen(s.draining, s.handler), TLS: s.cfg.TLS, HeaderTime: 20 * time.Second,
-		ErrorLog: zap.NewStdLog(s.log.Named("http")),
+		ErrorLog: zap.NewStdLog(s.log.Named("http")), Warn: func(text string) { s.log.Warn(text) },
 	})
 	s.log.Info("registry listens", zap.Stringer("addr", ln.Addr()), zap.String("root", s.store.Place()), zap.Bool("tls", s.cfg.TLS != nil))
 	err := serve.Run(ctx, srv, ln, serve.Drain{
