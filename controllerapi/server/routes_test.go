@@ -11,7 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	api "github.com/ankacluster/ankacluster/controllerapi"
 	"github.com/ankacluster/ankacluster/internal/access"
 	"github.com/ankacluster/ankacluster/internal/wire"
 	"go.etcd.io/etcd/client/v3"
