@@ -29,7 +29,8 @@ build: ## build ankacluster, anka-controller and anka-registry into bin/
 
 # Tests in files whose names hold "_process" start real processes, kill them and
 # live by the real clock. `make test` leaves them out: nothing in it depends on how
-# fast this machine is. They run in `make test-processes`, one package at a time.
+# fast this machine is. They run in `make test-processes`, two packages at a time:
+# most of their time they wait.
 PROCESS_FILES = $(shell find . -name '*_process*_test.go' -not -path './test/deploy/*')
 PROCESS_TESTS = ^($(shell cat $(PROCESS_FILES) | sed -nE '/^func TestMain/d; s/^func (Test[A-Za-z0-9_]+).*/\1/p' | sort -u | paste -sd '|' -))$$
 PACKAGES     ?= ./...
@@ -40,7 +41,7 @@ test: ## run all tests that need no real time (with the race detector where a C 
 
 .PHONY: test-processes
 test-processes: ## run the tests that start, kill and hang real processes
-	@$(GOTEST) -timeout 30m -p 1 -run '$(PROCESS_TESTS)' $(sort $(dir $(PROCESS_FILES)))
+	@$(GOTEST) -timeout 30m -p 2 -run '$(PROCESS_TESTS)' $(sort $(dir $(PROCESS_FILES)))
 
 # A pause of 2 s takes the time from under every process of the tests, as a busy
 # host takes it from a virtual machine.
