@@ -43,8 +43,10 @@ var renderFuncs = template.FuncMap{
 	"specifier": escapeSpecifiers,
 	"program":   func(path string) string { return quote(escapeSpecifiers(path)) },
 	"argument":  quoteArgument,
-	"path":      func(path string) string { return quote(escapeSpecifiers(path)) },
-	"assign":    func(k, v string) string { return quote(escapeSpecifiers(k + "=" + v)) },
+	// A directory that is missing does not keep the commands from running that make it:
+	// systemd looks for it before each of them.
+	"writable": func(path string) string { return quote("-" + escapeSpecifiers(path)) },
+	"assign":   func(k, v string) string { return quote(escapeSpecifiers(k + "=" + v)) },
 }
 
 // renderPlist returns the property list of a LaunchDaemon.

@@ -69,9 +69,17 @@ func newPagesWorld(t *testing.T, s pages.Story) *pagesWorld {
 	return w
 }
 
-// tellLogs prints what the agent and its hypervisor did, if the story failed.
+// tellLogs prints what the services, the agent and its hypervisor did, if the story
+// failed.
 func (w *pagesWorld) tellLogs() {
-	if !w.t.Failed() || w.mac == nil {
+	if !w.t.Failed() {
+		return
+	}
+	for _, h := range w.hosts {
+		units, _ := h.sh("systemctl --no-pager --lines 30 status anka-controller anka-registry") // it fails when one of them is not well
+		w.t.Logf("the services of %s:\n%s", h.addr, units)
+	}
+	if w.mac == nil {
 		return
 	}
 	logs, err := w.mac.sh("ankacluster logs --lines 50 && ankacluster logs --commands --lines 50")
