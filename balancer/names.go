@@ -25,8 +25,8 @@ type (
 	HedgeConfig = route.HedgeConfig
 	// StallConfig is about answers whose length is known and that are not read ahead.
 	StallConfig = attempt.StallConfig
-	// PassError says that a request met no endpoint that could answer it, and what each one
-	// said.
+	// PassError is the error of a request that no endpoint could answer, with what each one
+	// answered.
 	PassError = attempt.PassError
 	// AttemptError is what one endpoint said.
 	AttemptError = attempt.AttemptError

@@ -56,7 +56,7 @@ func with(password string) func(*http.Request) {
 	return func(r *http.Request) { r.SetBasicAuth(doorUser, password) }
 }
 
-// Whoever is on the host without the password of a transfer gets nothing, and the
+// A user of the host without the password of a transfer gets nothing, and the
 // password is of use for its transfer only, and as long as it lasts.
 func TestDoorServesTheTransferInHandOnly(t *testing.T) {
 	d, b, h := testDoor()

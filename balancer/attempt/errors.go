@@ -36,8 +36,8 @@ var (
 	errClosed    = errors.New("the connection was closed without an answer")
 )
 
-// PassError says that a request met no endpoint that could answer it, and what
-// each one said.
+// PassError is the error of a request that no endpoint could answer, with what
+// each one answered.
 type PassError struct {
 	Pool     string
 	Reason   error // why it ended, such as ErrAllDown
