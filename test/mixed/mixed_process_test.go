@@ -68,6 +68,9 @@ func newCloud(t *testing.T) *cloud {
 	dir := t.TempDir()
 	c := &cloud{t: t, ctx: t.Context(), dir: filepath.Join(dir, "cloud"),
 		bin: map[string]string{"old": filepath.Join(dir, "old"), "new": filepath.Join(dir, "new")}}
+	if out, err := exec.CommandContext(c.ctx, "git", "cat-file", "-e", before+"^{commit}").CombinedOutput(); err != nil {
+		t.Skipf("this checkout lacks the history up to commit %s (git fetch --unshallow brings it): %v %s", before, err, out)
+	}
 	root := c.run("", "git", "rev-parse", "--show-toplevel")
 	source := filepath.Join(dir, "source")
 	if err := os.Mkdir(source, 0o755); err != nil {
