@@ -197,7 +197,7 @@ func (b *Balancer) askProof(ctx context.Context, ep *endpoint.Endpoint) health.V
 	return health.Pass
 }
 
-// excused says that a probe which got no answer tells nothing about its
+// excused reports whether a probe that got no answer tells nothing about its
 // endpoint: real requests were answered there meanwhile, or nobody answered
 // anything meanwhile, which is this machine's or the network's doing. Peers are
 // then asked as well, so that the next probe can be compared with theirs.

@@ -53,7 +53,7 @@ func (b *Balancer) Status() Status {
 	return s
 }
 
-// EverAnswered says that some endpoint answered a request or a probe well since
+// EverAnswered reports whether some endpoint answered a request or a probe well since
 // the start.
 func (b *Balancer) EverAnswered() bool {
 	for _, ep := range b.snap.Load().All {

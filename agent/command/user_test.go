@@ -53,7 +53,7 @@ func TestEnvironmentOfAnotherUser(t *testing.T) {
 	}
 }
 
-// nobody returns the system user of that name, which has no rights.
+// nobody returns the user named nobody, which has no rights.
 func nobody(t *testing.T) *User {
 	t.Helper()
 	if os.Geteuid() != 0 {

@@ -119,7 +119,7 @@ func (i Image) Has(vm VM) bool {
 type Source struct {
 	URL    string // the loopback proxy, or a push registry
 	Prefix string // of the OCI repository, "" for none
-	// User is who may, and the password, with a colon in between; "" for nobody. A
+	// User is name:password of the transfer, "" where none is asked for. A
 	// command has it from its environment, where other users do not see it.
 	User string
 	// Moved counts bytes that went through the proxy for this image; a transfer

@@ -133,7 +133,7 @@ func TestDrainThatOnePoolRefusesIsNone(t *testing.T) {
 	}
 }
 
-// What a person does in a fault is done though the disk is full, and is told of.
+// A full disk does not keep an operator from draining, and the answer tells of it.
 func TestDrainThatIsNotStored(t *testing.T) {
 	t.Parallel()
 	p := testPools(t, zap.NewNop(), "http://a:1", func(c *state.Config) { c.Controllers = []string{"http://a:1", "http://b:1"} })

@@ -158,7 +158,7 @@ func (a *attempt) refuse(conn net.Conn, why error) {
 	a.cancel(why)
 }
 
-// transportRepeats says that net/http would by itself send a write again, on
+// transportRepeats reports whether net/http would by itself send a write again, on
 // another connection, when a server closed the first one without an answer. Of the
 // two headers that it looks for, the one means nothing to our servers, and the
 // other is empty where the balancer does not repeat.
@@ -168,7 +168,7 @@ func transportRepeats(h http.Header) bool {
 	return foreign || empty
 }
 
-// racesToConnect says that the next endpoint is tried beside this one when there is
+// racesToConnect reports whether the next endpoint is tried beside this one when there is
 // no connection for a while. Writes over TLS are left out: an HTTP/2 connection is
 // shared, and closing it, as the loser does, would end other requests. Small
 // requests that may be repeated have a copy sent as soon as that, and sooner.

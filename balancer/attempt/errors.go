@@ -22,8 +22,8 @@ var (
 	ErrBody = errors.New("the request's body could not be read")
 )
 
-// Causes with which attempts are cancelled. They say nothing about endpoints,
-// except where an endpoint is told to have stalled.
+// Causes with which attempts are cancelled. Those of a stall speak against the
+// endpoint, the others say nothing about it.
 var (
 	errOvertaken = errors.New("another endpoint answered first")
 	errMovedOn   = errors.New("the endpoint was taken out while the request waited")

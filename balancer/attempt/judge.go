@@ -156,7 +156,7 @@ func (s *Sender) eject(ep *endpoint.Endpoint, reason string, answers bool, now t
 	})
 }
 
-// MustWait says that a request which was refused everywhere has nowhere to go.
+// MustWait reports whether a request that was refused everywhere has nowhere to go.
 func (s *Sender) MustWait() bool { return s.view.Load().AllRefuse(s.cfg.Breaker.Consecutive) }
 
 // isRoutesOwn reports whether every usable endpoint refuses this kind of request, and the

@@ -69,7 +69,7 @@ func (s *Sender) localFault(ep *endpoint.Endpoint, by *endpoint.Admission, err e
 	}
 }
 
-// ProbeFault says that a probe's error is this machine's fault and not the
+// ProbeFault reports whether a probe's error is this machine's fault and not the
 // endpoint's.
 func (s *Sender) ProbeFault(ep *endpoint.Endpoint, err error, now time.Time) bool {
 	if !endpoint.IsLocal(err) && !(endpoint.IsUnreachable(err) && !s.AnyAnswerSince(ep, ep.UnreachableSince(now))) {
@@ -100,7 +100,7 @@ func localMessageFor(goos string, err error) string {
 	return msg
 }
 
-// AnyAnswerSince says that another endpoint gave a good answer since a time.
+// AnyAnswerSince reports whether another endpoint gave a good answer since a time.
 func (s *Sender) AnyAnswerSince(ep *endpoint.Endpoint, since time.Time) bool {
 	for _, peer := range s.view.Load().All {
 		if peer != ep && peer.LastAlive() >= clock.Nano(since) {

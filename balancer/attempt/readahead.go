@@ -190,7 +190,7 @@ type prefixedBody struct {
 	io.Closer
 }
 
-// wholeType says that an answer without a length is most likely a document and
+// wholeType reports whether an answer without a length is most likely a document and
 // not an endless stream.
 func wholeType(contentType string) bool {
 	if contentType == "application/json" {

@@ -181,7 +181,7 @@ func (ep *Endpoint) Tick(now time.Time) (whole, running bool) {
 	return whole, running || h.State != health.Healthy || ep.ramp.Load() != 0
 }
 
-// Trusted says that nothing at all speaks against the endpoint.
+// Trusted reports whether nothing at all speaks against the endpoint.
 func (ep *Endpoint) Trusted(now time.Time) bool {
 	return ep.BadRun() == 0 && ep.lateRun.Load() == 0 && ep.ramp.Load() == 0 && ep.load.answers(now)
 }

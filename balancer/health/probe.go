@@ -73,7 +73,7 @@ func (s *Schedule) Late(round uint64, v Verdict) bool {
 	return false
 }
 
-// StandsIn says that real traffic makes a probe unnecessary. It never does so
+// StandsIn reports whether real traffic makes a probe unnecessary. It never does so
 // twice in a row: a server that wants to leave says so in its readiness only.
 func StandsIn(h Record, lastGood int64, skipped bool, interval time.Duration, now time.Time) bool {
 	return h.State == Healthy && h.fails == 0 && !skipped && clock.Nano(now)-lastGood < int64(interval)

@@ -55,7 +55,7 @@ func New(all []*endpoint.Endpoint, least bool, failOpenBelow float64) *Snapshot 
 	return s
 }
 
-// AllRefuse says that there are endpoints, and each is out or would be, for so
+// AllRefuse reports whether there are endpoints, and each is out or would be, for so
 // many failures in a row, if it were not the last.
 func (s *Snapshot) AllRefuse(failures uint32) bool {
 	for _, ep := range s.Usable {

@@ -164,7 +164,7 @@ func outward(ctx context.Context, r *http.Request) *http.Request {
 	return out
 }
 
-// hopByHop says that a header concerns one connection only (RFC 9110, 7.6.1).
+// hopByHop reports whether a header concerns one connection only (RFC 9110, 7.6.1).
 func hopByHop(name string) bool {
 	switch name {
 	case "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",

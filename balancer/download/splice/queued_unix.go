@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// queued says that bytes of the peer wait to be read from conn.
+// queued reports whether bytes of the peer wait to be read from conn.
 func queued(conn *net.TCPConn) bool {
 	c, err := conn.SyscallConn()
 	if err != nil {
